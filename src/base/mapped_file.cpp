@@ -1,0 +1,58 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file_descriptor.h"
+
+namespace mochi {
+
+MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
+  const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) fail("cannot open '{}': {}", path_.string(), std::strerror(errno));
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0) {
+    fail("cannot stat '{}': {}", path_.string(), std::strerror(errno));
+  }
+  if (S_ISDIR(status.st_mode)) fail("cannot read '{}': is a directory", path_.string());
+  if (!S_ISREG(status.st_mode)) fail("cannot read '{}': not a regular file", path_.string());
+  size_bytes_ = static_cast<std::size_t>(status.st_size);
+  if (size_bytes_ == 0) return;  // mmap refuses a length of zero
+  void* mapped = ::mmap(nullptr, size_bytes_, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (mapped == MAP_FAILED) {
+    fail("cannot map '{}' ({} bytes): {}", path_.string(), size_bytes_, std::strerror(errno));
+  }
+  data_ = static_cast<const std::byte*>(mapped);
+}
+
+MappedFile::~MappedFile() { unmap(); }
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  if (this != &other) {
+    unmap();
+    path_ = std::move(other.path_);
+    data_ = std::exchange(other.data_, nullptr);
+    size_bytes_ = std::exchange(other.size_bytes_, 0);
+  }
+  return *this;
+}
+
+void MappedFile::unmap() noexcept {
+  if (data_ == nullptr) return;
+  ::munmap(const_cast<std::byte*>(data_), size_bytes_);
+  data_ = nullptr;
+  size_bytes_ = 0;
+}
+
+}  // namespace mochi

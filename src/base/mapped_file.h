@@ -1,0 +1,34 @@
+// A whole file, mapped read-only. Move-only; views into bytes() live as long as the object.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace mochi {
+
+class MappedFile {
+ public:
+  MappedFile() = default;
+  // Throws Error (with the file's name and the reason) when the file cannot be mapped. An empty
+  // file gives an empty span.
+  explicit MappedFile(std::filesystem::path path);
+  ~MappedFile();
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
+
+ private:
+  void unmap() noexcept;
+
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_bytes_ = 0;
+};
+
+}  // namespace mochi

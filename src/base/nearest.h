@@ -1,0 +1,20 @@
+// Help for misspelt names: the nearest known one by edit distance.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace mochi {
+
+// Levenshtein distance in bytes.
+std::size_t edit_distance(std::string_view left, std::string_view right);
+
+// The known name with the least edit distance (the first of equals); empty when none is known.
+std::string_view nearest_name(std::string_view name, std::span<const std::string> known);
+
+// "did you mean 'y'?" where some known name is near, else "known are: a, b, c".
+std::string suggest_name(std::string_view name, std::span<const std::string> known);
+
+}  // namespace mochi

@@ -1,0 +1,35 @@
+// Data-parallel loops over index ranges. OpenMP stays inside the .cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+
+namespace mochi {
+
+// The number of threads of later parallel_for calls (all callers), and of OpenMP regions opened by
+// the calling thread (oneDNN). 0 means: as many as the machine offers.
+void set_num_threads(int num_threads);
+int num_threads();
+
+namespace detail {
+using RangeFn = void (*)(void* context, std::int64_t begin, std::int64_t end);
+void run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,
+                RangeFn run);
+}  // namespace detail
+
+// Calls fn(range_begin, range_end) for disjoint ranges that together cover [begin, end), each of at
+// least `grain` indices (the last may be shorter). fn's result must not depend on how the range is
+// split. The first exception is rethrown here after all threads have come back; ranges not yet
+// begun are then dropped. Nested calls run in the calling thread.
+template <typename Fn>
+void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, Fn&& fn) {
+  using Callable = std::remove_reference_t<Fn>;
+  const auto run = [](void* context, std::int64_t range_begin, std::int64_t range_end) {
+    (*static_cast<Callable*>(context))(range_begin, range_end);
+  };
+  void* context = const_cast<void*>(static_cast<const void*>(std::addressof(fn)));
+  detail::run_ranges(begin, end, grain, context, run);
+}
+
+}  // namespace mochi

@@ -1,0 +1,65 @@
+// Child processes fed or read through pipes; no shell in between.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/file_descriptor.h"
+
+namespace mochi {
+
+// The program's path by PATH, as the operating system looks it up.
+std::optional<std::filesystem::path> find_program(std::string_view name);
+
+struct SubprocessPipes {
+  bool to_stdin = false;     // else the child reads /dev/null
+  bool from_stdout = false;  // else the child writes to /dev/null
+};
+
+// The child's stderr is kept in memory for error messages. A child still alive on destruction is
+// killed and reaped.
+class Subprocess {
+ public:
+  // args[0] is the program, looked up in PATH. Throws Error when it cannot be started.
+  Subprocess(std::vector<std::string> args, SubprocessPipes pipes);
+  ~Subprocess();
+
+  Subprocess(const Subprocess&) = delete;
+  Subprocess& operator=(const Subprocess&) = delete;
+
+  // Blocks until all is written. Throws Error, with the child's last words, when the child has
+  // closed its end. SIGPIPE never reaches this process.
+  void write_all(std::span<const std::byte> bytes);
+  void close_stdin();
+
+  // Reads until `bytes` is full or the child's output ends; returns the number of bytes read.
+  std::size_t read_some(std::span<std::byte> bytes);
+  std::string read_all();
+
+  // Closes the pipes, waits for the end of the child; its exit code, or 128 + signal.
+  int wait();
+  void kill();
+
+  // The last line that is not blank, empty if there is none.
+  std::string last_stderr_line() const;
+
+ private:
+  std::string program_;
+  pid_t pid_ = -1;
+  int exit_code_ = 0;
+  FileDescriptor stdin_;
+  FileDescriptor stdout_;
+  FileDescriptor stderr_;
+};
+
+// Runs a program to its end and returns its stdout; Error if it cannot start or exits non-zero.
+std::string run_program(std::vector<std::string> args);
+
+}  // namespace mochi
