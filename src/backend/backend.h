@@ -1,0 +1,205 @@
+// The op table: everything the model computes, as coarse operations that mean something to it.
+// Each operation's contract stands here once and is checked once, in the non-virtual front
+// (backend.cpp); a backend implements the private virtual half and may assume the contract.
+//
+// Unless an operation says otherwise: tensors are contiguous and on this backend's device;
+// activations have dtype activation_dtype(); "matrix" weights are F32 or BF16, "vector" weights
+// (biases, norm weights, modulations) and tables are F32; sums are accumulated in fp32; inputs and
+// outputs do not overlap. A violated contract throws Error naming the operation and the shapes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "tensor/arena.h"
+#include "tensor/tensor.h"
+
+namespace mochi {
+
+enum class Activation : std::uint8_t { kNone, kSilu, kGeluTanh };
+
+struct LinearOptions {
+  Activation activation = Activation::kNone;  // applied after the bias
+  bool accumulate = false;                    // out += instead of out =
+};
+
+struct QkNormRope {
+  TensorView q_weight, k_weight;  // [head_dim] RMS norm weights
+  TensorView cos, sin;            // [tokens, heads, head_dim / 2], or both empty: no rotation
+  float eps = 1e-5F;
+};
+
+struct AttentionInputs {
+  TensorView q;     // [heads, num_queries, head_dim]
+  TensorView k, v;  // [heads, num_keys, head_dim]
+  TensorView bias;  // [heads, num_queries, num_keys] f32 added to the scaled logits, or empty
+  float scale = 1.0F;
+};
+
+struct GroupNorm {
+  TensorView weight, bias;  // [channels]
+  int num_groups = 32;
+  float eps = 1e-5F;
+  Activation activation = Activation::kSilu;
+};
+
+struct Conv3d {
+  TensorView weight;    // [Co, Ci, kt, kh, kw] matrix
+  TensorView bias;      // [Co], or empty
+  TensorView residual;  // of the output's shape and added to it, or empty; may be the output
+  std::array<int, 3> stride{1, 1, 1};  // frames, rows, columns
+};
+
+struct Upsample {
+  int temporal = 1, spatial = 1;  // factors; spatial holds for rows and columns
+  int num_dropped_frames = 0;     // leading output frames left out
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual Device device() const = 0;
+  virtual Allocator& allocator() = 0;
+  virtual DType activation_dtype() const = 0;
+
+  // Host → device and back; same dtype and size.
+  void upload(const TensorView& host, const TensorView& target);
+  void download(const TensorView& source, const TensorView& host);
+
+  // ---- any model ----
+  // target = source; same size, dtypes F32 or activation (converted).
+  void copy(const TensorView& source, const TensorView& target);
+  void add(const TensorView& a, const TensorView& b, const TensorView& out);  // may alias
+  void silu(const TensorView& x, const TensorView& out);                      // may alias
+  // out [1, width] = mean over the rows of x [rows, width]; zero when there are no rows.
+  void mean_rows(const TensorView& x, const TensorView& out);
+  // out [rows, n] = act(x [rows, k] · weight [n, k]ᵀ + bias [n] (may be empty)).
+  void linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
+              const TensorView& out, const LinearOptions& options = {});
+  // out [rows, f] = act(a)·b with x [rows, 2·f] = (a | b).
+  void gated_activation(const TensorView& x, Activation activation, const TensorView& out);
+  // out = softmax(q·kᵀ·scale + bias)·v as [num_queries, heads·head_dim]; num_keys ≥ 1.
+  void attention(const AttentionInputs& in, const TensorView& out);
+
+  // ---- text encoder ----
+  // out [n, width] = rows `ids` of table [vocabulary, width]; each id must be in range.
+  void embedding(std::span<const std::int32_t> ids, const TensorView& table, const TensorView& out);
+  // out = x / rms(x) · weight, per row of [rows, width].
+  void rms_norm(const TensorView& x, const TensorView& weight, float eps, const TensorView& out);
+  // [rows, heads·head_dim] → [heads, rows, head_dim].
+  void split_heads(const TensorView& x, const TensorView& out);
+
+  // ---- diffusion transformer ----
+  // latents [channels, T, H, W] f32 → tokens [T·H/p·W/p, channels·p·p]; token order (t, h, w),
+  // features (channel, row, column), as a convolution weight [D, channels, p, p] wants them.
+  void patchify(const TensorView& latents, int patch_size, const TensorView& out);
+  // tokens [T·H/p·W/p, p·p·channels], features (row, column, channel) → latents f32.
+  void unpatchify(const TensorView& tokens, int patch_size, const TensorView& latents);
+  // out = x / rms(x) · (1 + scale [width]), per row.
+  void norm_modulate(const TensorView& x, const TensorView& scale, float eps,
+                     const TensorView& out);
+  // out = layer_norm(x) · (1 + scale [width]) + shift [width], per row.
+  void layer_norm_modulate(const TensorView& x, const TensorView& shift, const TensorView& scale,
+                           float eps, const TensorView& out);
+  // qkv [tokens, 3·heads·head_dim] as (q|k|v, head, head_dim): q and k get RMS norm with weight,
+  // then rotation of (even, odd) pairs; written to rows [offset, offset + tokens) of
+  // q, k, v [heads, total, head_dim].
+  void qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
+                    const TensorView& q, const TensorView& k, const TensorView& v);
+  // x += r / rms(r) · tanh(gate [width]), per row.
+  void gated_residual(const TensorView& r, const TensorView& gate, float eps, const TensorView& x);
+
+  // ---- sampler (all F32) ----
+  // z += dsigma · (v_null + cfg · (v_cond − v_null)).
+  void guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,
+                    const TensorView& z);
+
+  // ---- video VAE; tensors are channels-last: [frames, rows, columns, channels] ----
+  // latents [channels, T, H, W] f32 → out [T, H, W, channels] = latents·scale + shift [channels].
+  void latents_to_channels_last(const TensorView& latents, const TensorView& scale,
+                                const TensorView& shift, const TensorView& out);
+  // The inverse layout change: out [channels, T, H, W] f32 = (x − shift)·scale, from the first
+  // `channels` of x [T, H, W, ≥ channels].
+  void channels_last_to_latents(const TensorView& x, const TensorView& scale,
+                                const TensorView& shift, const TensorView& out);
+  // out [T, H + 2·halo, W + 2·halo, C], halo 0 or 1: act(group_norm(x [T, H, W, C])), statistics
+  // per frame and group; the halo repeats the edge. out may not alias x.
+  void group_norm(const TensorView& x, const GroupNorm& params, const TensorView& out);
+  // "Valid" convolution, no padding: x [T, H, W, Ci] → out [(T−kt)/st + 1, …, …, Co].
+  void conv3d(const TensorView& x, const Conv3d& params, const TensorView& out);
+  // x [T, H, W, C·temporal·spatial²], features (C, st, sh, sw) →
+  // out [T·temporal − dropped, H·spatial, W·spatial, C].
+  void depth_to_space_time(const TensorView& x, const Upsample& upsample, const TensorView& out);
+  // x [T, H, W, C] in [−1, 1] → out [T, H, W, C·(1 + 2·n)]: x, then sin and then cos of
+  // 2π·2^f·x; per channel the n frequencies are neighbours.
+  void fourier_features(const TensorView& x, std::span<const int> frequencies,
+                        const TensorView& out);
+  // Causal attention over frames at every pixel: qkv [T, H, W, 3·C] as (q|k|v, head, head_dim),
+  // q and k L2-normalised, scale head_dim^−½, out [T, H, W, C]. The caller gives all T frames.
+  void temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out);
+  // (x + 1)/2 clamped to [0, 1], as bytes: x [T, H, W, 3] → out u8 on the host.
+  void to_rgb8(const TensorView& x, const TensorView& out);
+
+ private:
+  virtual void do_upload(const TensorView& host, const TensorView& target) = 0;
+  virtual void do_download(const TensorView& source, const TensorView& host) = 0;
+  virtual void do_copy(const TensorView& source, const TensorView& target) = 0;
+  virtual void do_add(const TensorView& a, const TensorView& b, const TensorView& out) = 0;
+  virtual void do_silu(const TensorView& x, const TensorView& out) = 0;
+  virtual void do_mean_rows(const TensorView& x, const TensorView& out) = 0;
+  virtual void do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                         const TensorView& out, const LinearOptions& options) = 0;
+  virtual void do_gated_activation(const TensorView& x, Activation activation,
+                                   const TensorView& out) = 0;
+  virtual void do_attention(const AttentionInputs& in, const TensorView& out) = 0;
+  virtual void do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
+                            const TensorView& out) = 0;
+  virtual void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
+                           const TensorView& out) = 0;
+  virtual void do_split_heads(const TensorView& x, const TensorView& out) = 0;
+  virtual void do_patchify(const TensorView& latents, int patch_size, const TensorView& out) = 0;
+  virtual void do_unpatchify(const TensorView& tokens, int patch_size,
+                             const TensorView& latents) = 0;
+  virtual void do_norm_modulate(const TensorView& x, const TensorView& scale, float eps,
+                                const TensorView& out) = 0;
+  virtual void do_layer_norm_modulate(const TensorView& x, const TensorView& shift,
+                                      const TensorView& scale, float eps,
+                                      const TensorView& out) = 0;
+  virtual void do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
+                               const TensorView& q, const TensorView& k, const TensorView& v) = 0;
+  virtual void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+                                 const TensorView& x) = 0;
+  virtual void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
+                               float dsigma, const TensorView& z) = 0;
+  virtual void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
+                                           const TensorView& shift, const TensorView& out) = 0;
+  virtual void do_channels_last_to_latents(const TensorView& x, const TensorView& scale,
+                                           const TensorView& shift, const TensorView& out) = 0;
+  virtual void do_group_norm(const TensorView& x, const GroupNorm& params,
+                             const TensorView& out) = 0;
+  virtual void do_conv3d(const TensorView& x, const Conv3d& params, const TensorView& out) = 0;
+  virtual void do_depth_to_space_time(const TensorView& x, const Upsample& upsample,
+                                      const TensorView& out) = 0;
+  virtual void do_fourier_features(const TensorView& x, std::span<const int> frequencies,
+                                   const TensorView& out) = 0;
+  virtual void do_temporal_attention(const TensorView& qkv, int head_dim,
+                                     const TensorView& out) = 0;
+  virtual void do_to_rgb8(const TensorView& x, const TensorView& out) = 0;
+};
+
+// The backend of a device. Throws Error when this build or machine has none.
+std::unique_ptr<Backend> make_backend(Device device);
+
+// First argument of all that computes.
+struct Context {
+  Backend& backend;
+  Arena& scratch;
+
+  TensorView activation(const Shape& shape) const {  // scratch of the activation dtype
+    return scratch.allocate(backend.activation_dtype(), shape);
+  }
+};
+
+}  // namespace mochi

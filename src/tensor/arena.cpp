@@ -1,0 +1,47 @@
+#include "tensor/arena.h"
+
+#include <algorithm>
+
+namespace mochi {
+
+namespace {
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kMinBlockBytes = std::size_t{16} << 20;
+}  // namespace
+
+TensorView Arena::allocate(DType dtype, const Shape& shape) {
+  const std::size_t wanted = static_cast<std::size_t>(shape.num_elements()) * dtype_bytes(dtype);
+  const std::size_t rounded = (wanted + kAlignment - 1) / kAlignment * kAlignment;
+  while (block_idx_ < blocks_.size() && offset_ + rounded > blocks_[block_idx_].size_bytes) {
+    ++block_idx_;
+    offset_ = 0;
+  }
+  if (block_idx_ == blocks_.size()) {
+    const std::size_t size_bytes = std::max(rounded, kMinBlockBytes);
+    const Shape block_shape{static_cast<std::int64_t>(size_bytes)};
+    blocks_.push_back({Tensor(DType::kU8, block_shape, allocator_), size_bytes});
+  }
+  std::byte* data = blocks_[block_idx_].memory.view().bytes() + offset_;
+  offset_ += rounded;
+  return {data, dtype, shape, allocator_.device()};
+}
+
+void Arena::release_to(std::size_t block_idx, std::size_t offset) {
+  block_idx_ = block_idx;
+  offset_ = offset;
+  // An empty arena in several blocks becomes one block, so that memory does not fragment for good.
+  if (block_idx == 0 && offset == 0 && blocks_.size() > 1) {
+    const auto total = static_cast<std::int64_t>(capacity_bytes());
+    blocks_.clear();
+    blocks_.push_back(
+        {Tensor(DType::kU8, Shape{total}, allocator_), static_cast<std::size_t>(total)});
+  }
+}
+
+std::size_t Arena::capacity_bytes() const {
+  std::size_t total = 0;
+  for (const Block& block : blocks_) total += block.size_bytes;
+  return total;
+}
+
+}  // namespace mochi

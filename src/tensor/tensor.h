@@ -1,0 +1,80 @@
+// Views and owners of dense, row-major memory. Views are cheap values that own nothing; owners are
+// move-only. Neither computes: that is the backend's work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+
+namespace mochi {
+
+enum class Device : std::uint8_t { kCpu };
+
+// A contiguous block of elements, rows in the order of `shape`. Default: empty, data == nullptr,
+// which stands for "no tensor" where a parameter is optional.
+class TensorView {
+ public:
+  TensorView() = default;
+  TensorView(void* data, DType dtype, const Shape& shape, Device device = Device::kCpu)
+      : data_(static_cast<std::byte*>(data)), shape_(shape), dtype_(dtype), device_(device) {}
+
+  explicit operator bool() const { return data_ != nullptr; }
+  std::byte* bytes() const { return data_; }
+  DType dtype() const { return dtype_; }
+  Device device() const { return device_; }
+  const Shape& shape() const { return shape_; }
+  int rank() const { return shape_.rank(); }
+  std::int64_t dim(int index) const { return shape_[index]; }
+  std::int64_t num_elements() const { return shape_.num_elements(); }
+  std::size_t size_bytes() const;
+
+  // Elements as host floats. Throws Error unless the dtype is F32.
+  std::span<float> f32() const;
+
+  // Rows [begin, end) of the first dimension.
+  TensorView rows(std::int64_t begin, std::int64_t end) const;
+  // The same elements under another shape of equal size.
+  TensorView reshape(const Shape& shape) const;
+
+ private:
+  std::byte* data_ = nullptr;
+  Shape shape_;
+  DType dtype_ = DType::kF32;
+  Device device_ = Device::kCpu;
+};
+
+// Where tensors of one device get their memory; returns 64-byte aligned blocks.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  virtual void* allocate(std::size_t num_bytes) = 0;  // throws Error when there is none
+  virtual void deallocate(void* block) noexcept = 0;
+  virtual Device device() const = 0;
+};
+
+Allocator& host_allocator();
+
+// Owner of one block. Contents start undefined.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(DType dtype, const Shape& shape, Allocator& allocator = host_allocator());
+
+  const TensorView& view() const { return view_; }
+  operator const TensorView&() const { return view_; }  // NOLINT: an owner is usable as its view
+  explicit operator bool() const { return static_cast<bool>(view_); }
+
+ private:
+  struct Deleter {
+    Allocator* allocator;
+    void operator()(void* block) const noexcept { allocator->deallocate(block); }
+  };
+  std::unique_ptr<void, Deleter> block_{nullptr, Deleter{nullptr}};
+  TensorView view_;
+};
+
+}  // namespace mochi

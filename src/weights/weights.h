@@ -1,0 +1,84 @@
+// Parameters of a network, listed once: every …Weights struct has one `visit` that names each
+// parameter, its member and its shape. Loading, random initialisation, counting and inspection all
+// walk that list.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "io/checkpoint.h"
+
+namespace mochi {
+
+// Matrices (linear, convolution, embedding) are stored as F32 or BF16; vectors (biases, norm
+// weights) and tables always as F32.
+enum class WeightRole : std::uint8_t { kMatrix, kVector };
+
+// Called for every parameter: its checkpoint key, the member to set, its shape, its role.
+using WeightVisitor = std::function<void(const std::string& name, TensorView& member,
+                                         const Shape& shape, WeightRole role)>;
+
+struct LinearWeights {
+  TensorView weight;  // [out_features, in_features] matrix
+  TensorView bias;    // [out_features], empty when the layer has none
+
+  // Keys prefix.weight and, with a bias, prefix.bias.
+  void visit(const WeightVisitor& visitor, const std::string& prefix, std::int64_t out_features,
+             std::int64_t in_features, bool has_bias);
+};
+
+// Owns the memory behind the views of …Weights structs. W needs `void visit(const WeightVisitor&)`.
+class WeightStore {
+ public:
+  WeightStore(Backend& backend, DType matrix_dtype)
+      : backend_(backend), matrix_dtype_(matrix_dtype) {}
+
+  // Reads every parameter from `source`. Throws Error naming the file and the tensor, what was
+  // wanted and what was found.
+  template <typename W>
+  void load(W& weights, TensorSource& source) {
+    weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
+                      WeightRole role) { load_one(source, name, member, shape, role); });
+  }
+
+  // Normal values of a given seed, scaled by fan-in^-1/2 (vectors: 0.1, norms around 1), equal on
+  // every machine.
+  template <typename W>
+  void init_random(W& weights, std::uint64_t seed) {
+    weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
+                      WeightRole role) { init_one(seed++, name, member, shape, role); });
+  }
+
+  std::int64_t num_parameters() const { return num_parameters_; }
+  std::size_t size_bytes() const { return size_bytes_; }
+
+ private:
+  void load_one(TensorSource& source, const std::string& name, TensorView& member,
+                const Shape& shape, WeightRole role);
+  void init_one(std::uint64_t seed, const std::string& name, TensorView& member, const Shape& shape,
+                WeightRole role);
+  // Moves host values into memory of the parameter's dtype on the backend's device.
+  void place(std::span<const float> values, TensorView& member, const Shape& shape,
+             WeightRole role);
+
+  Backend& backend_;
+  DType matrix_dtype_;
+  std::vector<Tensor> tensors_;
+  std::int64_t num_parameters_ = 0;
+  std::size_t size_bytes_ = 0;
+};
+
+// Calls visitor for every name a struct lists, with its shape: for inspection.
+template <typename W>
+std::vector<std::pair<std::string, Shape>> list_parameters(W weights) {
+  std::vector<std::pair<std::string, Shape>> parameters;
+  weights.visit([&](const std::string& name, TensorView&, const Shape& shape, WeightRole) {
+    parameters.emplace_back(name, shape);
+  });
+  return parameters;
+}
+
+}  // namespace mochi
