@@ -1,0 +1,1 @@
+"""Generators of the golden files; run through make_goldens.py."""
