@@ -198,9 +198,8 @@ def run(model, latents, texts, sigma, draw):
         tap.watch(model.time_embed, "y_embed", lambda out: out[1])
         tap.watch(model.rope, "rope_cos", lambda out: out[0].expand(num_branches, -1, -1, -1))
         tap.watch(model.rope, "rope_sin", lambda out: out[1].expand(num_branches, -1, -1, -1))
-        tap.watch(
-            model.patch_embed, "x_embed", lambda out: out.unflatten(0, (num_branches, -1)).flatten(1, 2)
-        )
+        per_branch = (num_branches, latents.shape[1])  # diffusers embeds frame by frame
+        tap.watch(model.patch_embed, "x_embed", lambda out: out.unflatten(0, per_branch).flatten(1, 2))
         tap.watch(first.attn1, "block0.attn_x", lambda out: out[0])
         tap.watch(first.attn1, "block0.attn_y", lambda out: out[1])
         tap.watch(first, "block0.x", lambda out: out[0])
@@ -224,7 +223,7 @@ def run(model, latents, texts, sigma, draw):
     return branches
 
 
-def make_case(name, config, weights, weights_name, seed, shape, text_lengths, sigma):
+def make_case(name, config, weights, seed, shape, text_lengths, sigma):
     """`shape` is (T, H, W) of the latents; one expected output per text length."""
     draw = Draw(seed)
     latents = draw.normal(config["latent_channels"], *shape)
@@ -243,16 +242,16 @@ def make_case(name, config, weights, weights_name, seed, shape, text_lengths, si
     for branch, text in enumerate(texts):
         inputs[f"text.{branch}" if is_batch else "text"] = text
 
-    def flatten(branches):
-        if not is_batch:
-            return branches[0]
-        return {f"{key}.{b}": values[key] for b, values in enumerate(branches) for key in BATCH_OUTPUTS}
-
     sections = {"model_type": "mochi", "dit": config}
-    write_case(name, inputs, flatten(outputs), flatten(bf16_outputs), sections, weights_name)
+    write_case(name, inputs, merge_branches(outputs), merge_branches(bf16_outputs), sections)
 
 
-BATCH_OUTPUTS = ("conditioning", "block0.x", "final")
+def merge_branches(branches):
+    """The outputs of a single branch as they are; of several the main ones, numbered."""
+    if len(branches) == 1:
+        return branches[0]
+    keys = ("conditioning", "block0.x", "final")
+    return {f"{key}.{b}": values[key] for b, values in enumerate(branches) for key in keys}
 
 # Name of the case, latent (T, H, W), text tokens of every branch, σ: exact in fp32, so that 1 − σ is
 # the same in any precision.
@@ -279,10 +278,8 @@ def generate():
     models = (("dit_a", config_a, CASES_A, 100), ("dit_b", config_b, CASES_B, 200))
     for prefix, config, cases, seed in models:
         weights = draw_weights(config, seed)
-        weights_name = f"{prefix}_weights"
-        write_weights(weights_name, weights, {"model_type": "mochi", "dit": config})
+        write_weights(f"{prefix}_weights", weights, {"model_type": "mochi", "dit": config})
         for case_idx, (name, shape, text_lengths, sigma) in enumerate(cases):
             case_seed = seed + 10 * (case_idx + 1)
-            make_case(
-                f"{prefix}_{name}", config, weights, weights_name, case_seed, shape, text_lengths, sigma
-            )
+            case_name = f"{prefix}_{name}"
+            make_case(case_name, config, weights, case_seed, shape, text_lengths, sigma)
