@@ -198,8 +198,8 @@ def run(model, latents, texts, sigma, draw):
         tap.watch(model.time_embed, "y_embed", lambda out: out[1])
         tap.watch(model.rope, "rope_cos", lambda out: out[0].expand(num_branches, -1, -1, -1))
         tap.watch(model.rope, "rope_sin", lambda out: out[1].expand(num_branches, -1, -1, -1))
-        per_branch = (num_branches, latents.shape[1])  # diffusers embeds frame by frame
-        tap.watch(model.patch_embed, "x_embed", lambda out: out.unflatten(0, per_branch).flatten(1, 2))
+        frames = (num_branches, latents.shape[1])  # diffusers embeds frame by frame
+        tap.watch(model.patch_embed, "x_embed", lambda out: out.unflatten(0, frames).flatten(1, 2))
         tap.watch(first.attn1, "block0.attn_x", lambda out: out[0])
         tap.watch(first.attn1, "block0.attn_y", lambda out: out[1])
         tap.watch(first, "block0.x", lambda out: out[0])
@@ -253,8 +253,8 @@ def merge_branches(branches):
     keys = ("conditioning", "block0.x", "final")
     return {f"{key}.{b}": values[key] for b, values in enumerate(branches) for key in keys}
 
-# Name of the case, latent (T, H, W), text tokens of every branch, σ: exact in fp32, so that 1 − σ is
-# the same in any precision.
+# Name of the case, latent (T, H, W), text tokens of every branch, σ. Every σ is exact in fp32, so
+# that 1 − σ is the same in any precision.
 CASES_A = [
     ("text0", (1, 4, 6), [0], 1.0),
     ("text1", (2, 6, 10), [1], 0.96875),
