@@ -1,0 +1,59 @@
+// Sizes of the video VAE. The defaults are those of Mochi 1 preview.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace mochi {
+
+class JsonReader;
+class TensorSource;
+
+struct VaeConfig {
+  std::int64_t latent_channels = 12;
+  std::int64_t norm_groups = 32;
+  // Widths of the stages from the latents to the frames, and residual blocks per stage: the widest
+  // stage, the up blocks, the last stage.
+  std::vector<std::int64_t> decoder_channels{768, 512, 256, 128};
+  std::vector<std::int64_t> decoder_res_blocks{3, 6, 4, 3, 3};
+  // From the frames to the latents: the first stage, the down blocks, the last stage.
+  std::vector<std::int64_t> encoder_channels{64, 128, 256, 384};
+  std::vector<std::int64_t> encoder_res_blocks{3, 3, 4, 6, 3};
+  std::vector<bool> encoder_attention{false, true, true, true, true};
+  std::int64_t encoder_attention_head_dim = 32;
+  // Upsampling of each up block in decoding order; the encoder goes through them backwards.
+  std::vector<std::int64_t> temporal_factors{3, 2, 1};
+  std::vector<std::int64_t> spatial_factors{2, 2, 2};
+  std::vector<std::int64_t> fourier_frequencies{6, 7};  // exponents of two
+  // Statistics of the latents, per channel: the transformer sees (z − mean) / std.
+  std::vector<double> latent_mean{
+      -0.06730895953510081, -0.038011381506090416, -0.07477820912866141,  -0.05565264470995561,
+      0.012767231469026969, -0.04703542746246419,  0.043896967884726704,  -0.09346305707025976,
+      -0.09918314763016893, -0.008729793427399178, -0.011931556316503654, -0.0321993391887285};
+  std::vector<double> latent_std{
+      0.9263795028493863, 0.9248894543193766, 0.9393059390890617, 0.959253732819592,
+      0.8244560132752793, 0.917259975397747,  0.9294154431013696, 1.3720942357788521,
+      0.881393668867029,  0.9168315692124348, 0.9185249279345552, 0.9274757570805041};
+
+  std::int64_t num_up_blocks() const {
+    return static_cast<std::int64_t>(decoder_channels.size()) - 1;
+  }
+  std::int64_t spatial_compression() const;   // 8: pixels per latent row or column
+  std::int64_t temporal_compression() const;  // 6
+  // 6·(latent_frames − 1) + 1, and back. num_latent_frames throws Error for other frame counts.
+  std::int64_t num_frames(std::int64_t num_latent_frames) const;
+  std::int64_t num_latent_frames(std::int64_t num_frames) const;
+
+  // Throws Error naming the field when sizes are not positive or do not fit together.
+  void validate() const;
+};
+
+// Reads the "vae" section of a config.json; absent keys keep their defaults, unknown ones are
+// errors. The result is valid.
+VaeConfig parse_vae_config(JsonReader& section);
+
+// For checkpoints without a config.json: the sizes that the decoder's or the encoder's tensors (or
+// both, either may be null) show; the rest keeps its defaults.
+VaeConfig infer_vae_config(TensorSource* decoder, TensorSource* encoder);
+
+}  // namespace mochi

@@ -1,0 +1,35 @@
+// Frames → latents, the whole clip at once.
+#pragma once
+
+#include "vae/vae_weights.h"
+
+namespace mochi {
+
+class VaeEncoder {
+ public:
+  // The views in `weights` must stay valid.
+  VaeEncoder(Backend& backend, VaeEncoderWeights weights);
+
+  const VaeConfig& config() const { return weights_.config; }
+
+  // [latent_channels, T', H/8, W/8] of frames [T, H, W, 3]. Throws Error when T is not 6·k + 1 or
+  // H and W are no multiples of 8.
+  Shape latent_shape(const Shape& frames) const;
+
+  // frames [T, H, W, 3] in [−1, 1] → posterior f32 [2·latent_channels, T', H/8, W/8]: the means,
+  // then the logarithms of the variances.
+  void encode_posterior(Context& ctx, const TensorView& frames, const TensorView& posterior) const;
+
+  // The means as the transformer sees them: latents f32 = (mean − latent_mean) / latent_std.
+  void encode(Context& ctx, const TensorView& frames, const TensorView& latents) const;
+
+ private:
+  // [T', H/8, W/8, 2·latent_channels] in ctx.scratch.
+  TensorView forward(Context& ctx, const TensorView& frames) const;
+
+  VaeEncoderWeights weights_;
+  Tensor latent_scale_, latent_mean_;       // [latent_channels]; scale = 1 / std
+  Tensor identity_scale_, identity_shift_;  // [2·latent_channels]
+};
+
+}  // namespace mochi
