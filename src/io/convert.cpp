@@ -1,0 +1,74 @@
+#include "io/convert.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 16;
+
+void check_sizes(DType from, std::size_t source_bytes, std::size_t num_elements) {
+  if (!is_float(from)) fail("cannot convert {} to a float format", dtype_name(from));
+  if (source_bytes != num_elements * dtype_bytes(from)) {
+    fail("conversion from {}: wanted {} bytes for {} elements, found {}", dtype_name(from),
+         num_elements * dtype_bytes(from), num_elements, source_bytes);
+  }
+}
+
+// One loop per pair of formats; memcpy because elements in a file may lie unaligned.
+template <typename Stored, typename Target, typename Decode>
+void convert_elements(std::span<const std::byte> source, std::span<Target> target,
+                      const Decode& decode) {
+  const std::byte* from = source.data();
+  Target* to = target.data();
+  parallel_for(0, static_cast<std::int64_t>(target.size()), kGrain,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   Stored stored;
+                   std::memcpy(&stored, from + static_cast<std::size_t>(i) * sizeof(Stored),
+                               sizeof(Stored));
+                   to[i] = decode(stored);
+                 }
+               });
+}
+
+// finish turns the float into a Target.
+template <typename Target, typename Finish>
+void convert_any(DType from, std::span<const std::byte> source, std::span<Target> target,
+                 const Finish& finish) {
+  check_sizes(from, source.size(), target.size());
+  switch (from) {
+    case DType::kF32:
+      return convert_elements<float>(source, target, [&](float v) { return finish(v); });
+    case DType::kF16:
+      return convert_elements<std::uint16_t>(
+          source, target, [&](std::uint16_t v) { return finish(f16_to_f32(v)); });
+    case DType::kBF16:
+      return convert_elements<std::uint16_t>(
+          source, target, [&](std::uint16_t v) { return finish(bf16_to_f32(v)); });
+    case DType::kF8E4M3:
+      return convert_elements<std::uint8_t>(
+          source, target, [&](std::uint8_t v) { return finish(f8_e4m3_to_f32(v)); });
+    case DType::kF8E5M2:
+      return convert_elements<std::uint8_t>(
+          source, target, [&](std::uint8_t v) { return finish(f8_e5m2_to_f32(v)); });
+    case DType::kI32:
+    case DType::kU8:
+      break;  // refused by check_sizes
+  }
+}
+
+}  // namespace
+
+void convert_to_f32(DType from, std::span<const std::byte> source, std::span<float> target) {
+  convert_any(from, source, target, [](float value) { return value; });
+}
+
+void convert_to_bf16(DType from, std::span<const std::byte> source, std::span<BFloat16> target) {
+  convert_any(from, source, target, [](float value) { return BFloat16{f32_to_bf16(value)}; });
+}
+
+}  // namespace mochi

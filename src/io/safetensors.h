@@ -1,0 +1,56 @@
+// The safetensors file format: u64 little-endian header length, JSON header, tensor bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/mapped_file.h"
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+
+namespace mochi {
+
+// Our dtype of a safetensors name; nothing for valid ones that the engine does not compute with.
+std::optional<DType> parse_dtype(std::string_view name);
+
+struct SafetensorsEntry {
+  std::string dtype_name;  // as in the file; may be one that parse_dtype does not know
+  std::vector<std::int64_t> sizes;
+  std::span<const std::byte> bytes;  // in the mapped file, of any alignment
+};
+
+// A memory-mapped file whose header has been checked in full: every tensor lies inside the file,
+// has the size its shape says, and no bytes are shared or left over.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  const std::map<std::string, SafetensorsEntry, std::less<>>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+
+ private:
+  MappedFile file_;
+  std::map<std::string, SafetensorsEntry, std::less<>> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+struct NamedTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
+// Writes all tensors into one file that appears only when it is complete.
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace mochi
