@@ -1,0 +1,100 @@
+// Where weights come from: named tensors, looked up by the names the model uses. A Checkpoint gives
+// the names in its files; a KeyMappedSource gives other names, and tensors put together from parts.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+#include "tensor/tensor.h"
+
+namespace mochi {
+
+struct TensorInfo {
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::string origin;  // the file (of the first part)
+};
+
+// Part of a tensor as it is stored: whole rows of dimension 0, row-major. The bytes live as long as
+// the source, have any alignment and must not be written to.
+struct StoredRows {
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
+// Const calls are safe from several threads.
+class TensorSource {
+ public:
+  TensorSource() = default;
+  virtual ~TensorSource() = default;
+  TensorSource(const TensorSource&) = delete;
+  TensorSource& operator=(const TensorSource&) = delete;
+
+  virtual std::string description() const = 0;         // "'dir/dit.safetensors'", for messages
+  virtual std::vector<std::string> names() const = 0;  // sorted
+  virtual bool contains(std::string_view name) const = 0;
+  // Error when there is no such tensor, or its type or rank is none the engine works with.
+  virtual TensorInfo info(std::string_view name) const = 0;
+  // The parts that make up the tensor, in order. Counts as reading it.
+  virtual std::vector<StoredRows> stored_rows(std::string_view name) const = 0;
+  // Stored tensors that nobody has read, by their names in the file; sorted.
+  virtual std::vector<std::string> unread() const = 0;
+
+  // info(), with an Error unless the shape is the wanted one.
+  TensorInfo require(std::string_view name, const Shape& shape) const;
+
+  // Copies the tensor into `target` (host memory), converting between float types. An Error names
+  // the tensor, the file, what was wanted and what was found.
+  void read(std::string_view name, const TensorView& target) const;
+  void read_f32(std::string_view name, std::span<float> target) const;
+
+  // The stored bytes without a copy, where the tensor lies in one piece.
+  std::optional<StoredRows> find_mapped(std::string_view name, const Shape& shape) const;
+
+ protected:
+  // "no tensor 'x' in 'file', did you mean ...".
+  [[noreturn]] void fail_missing(std::string_view name) const;
+};
+
+// Rows [begin, end) of a tensor of another source; by default all of them.
+struct RowRange {
+  static constexpr std::int64_t kToEnd = -1;
+
+  std::string source_name;
+  std::int64_t begin = 0;
+  std::int64_t end = kToEnd;
+};
+
+// Each target tensor is the concatenation, along dimension 0, of row ranges of source tensors.
+class KeyMappedSource final : public TensorSource {
+ public:
+  using KeyMap = std::map<std::string, std::vector<RowRange>, std::less<>>;
+
+  // Only source tensors whose names start with `prefix` count as unread.
+  KeyMappedSource(std::shared_ptr<const TensorSource> source, KeyMap map, std::string prefix = "");
+
+  std::string description() const override;
+  std::vector<std::string> names() const override;
+  bool contains(std::string_view name) const override;
+  TensorInfo info(std::string_view name) const override;
+  std::vector<StoredRows> stored_rows(std::string_view name) const override;
+  std::vector<std::string> unread() const override;
+
+ private:
+  const std::vector<RowRange>& parts_of(std::string_view name) const;
+
+  std::shared_ptr<const TensorSource> source_;
+  KeyMap map_;
+  std::string prefix_;
+};
+
+}  // namespace mochi
