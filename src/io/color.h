@@ -1,0 +1,13 @@
+// RGB and the Y'CbCr of built-in video files: BT.601, limited range (Y 16..235, Cb and Cr 16..240).
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace mochi {
+
+// YUV4MPEG2 cannot say which matrix it uses; its readers take BT.601.
+std::array<std::uint8_t, 3> rgb_to_ycbcr(std::array<float, 3> rgb);  // each 0..255
+std::array<std::uint8_t, 3> ycbcr_to_rgb(std::array<std::uint8_t, 3> ycbcr);
+
+}  // namespace mochi
