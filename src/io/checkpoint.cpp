@@ -57,7 +57,7 @@ void check_shard_name(const std::string& shard, const std::string& index_name) {
 
 }  // namespace
 
-std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
+std::shared_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) fail("cannot open '{}': no such file or folder", path.string());
   if (fs::is_regular_file(path) && !path.string().ends_with(kIndexEnding)) {
@@ -73,7 +73,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
   return checkpoint;
 }
 
-std::shared_ptr<const Checkpoint> Checkpoint::open_files(std::span<const fs::path> paths) {
+std::shared_ptr<Checkpoint> Checkpoint::open_files(std::span<const fs::path> paths) {
   if (paths.empty()) fail("no checkpoint files given");
   const std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->description_ = fmt::format("'{}'", paths.front().string());

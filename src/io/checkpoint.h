@@ -20,9 +20,9 @@ class Checkpoint final : public TensorSource {
   // A .safetensors file, an index of shards (*.index.json), or a folder that holds an index or
   // files. In a folder the index or file without a variant in its name ("model.safetensors", not
   // "model.fp16.safetensors") goes first.
-  static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
+  static std::shared_ptr<Checkpoint> open(const std::filesystem::path& path);
   // Files that together hold each tensor once.
-  static std::shared_ptr<const Checkpoint> open_files(std::span<const std::filesystem::path> paths);
+  static std::shared_ptr<Checkpoint> open_files(std::span<const std::filesystem::path> paths);
 
   std::string description() const override { return description_; }
   std::vector<std::string> names() const override;
