@@ -36,7 +36,11 @@ class AtomicPath {
 
 class AtomicFile {
  public:
+  // Creates the temporary file at once, so that an output that cannot be written is found early.
   explicit AtomicFile(std::filesystem::path path);
+
+  // For programs that write the file themselves.
+  const std::filesystem::path& temp_path() const { return target_.temp_path(); }
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);

@@ -98,7 +98,7 @@ class FfmpegWriter final : public VideoWriter {
   }
 
   // In this order: the child is dead before what it wrote is removed.
-  AtomicPath target_;
+  AtomicFile target_;
   Subprocess ffmpeg_;
 };
 

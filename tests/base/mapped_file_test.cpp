@@ -1,0 +1,55 @@
+#include "base/mapped_file.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+
+namespace mochi {
+namespace {
+
+std::string text_of(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+TEST(MappedFile, GivesTheContent) {
+  const TempFolder folder;
+  const MappedFile file(folder.write("a.txt", "some bytes"));
+  EXPECT_EQ(text_of(file), "some bytes");
+  EXPECT_EQ(file.path(), folder / "a.txt");
+}
+
+TEST(MappedFile, EmptyFileGivesNoBytes) {
+  const TempFolder folder;
+  EXPECT_TRUE(MappedFile(folder.write("empty", "")).bytes().empty());
+}
+
+TEST(MappedFile, MovesWithItsMapping) {
+  const TempFolder folder;
+  MappedFile first(folder.write("a", "first"));
+  MappedFile second(folder.write("b", "second"));
+  second = std::move(first);
+  EXPECT_EQ(text_of(second), "first");
+  EXPECT_TRUE(first.bytes().empty());  // NOLINT(bugprone-use-after-move): what a move leaves
+  const MappedFile third(std::move(second));
+  EXPECT_EQ(text_of(third), "first");
+}
+
+TEST(MappedFile, ErrorsNameTheFileAndTheReason) {
+  const TempFolder folder;
+  const auto missing = folder / "missing";
+  const std::string message = message_of<Error>([&] { const MappedFile file(missing); });
+  expect_contains(message, missing.string());
+  expect_contains(message, "No such file");
+  const auto open_folder = [&] { const MappedFile file(folder.path()); };
+  expect_contains(message_of<Error>(open_folder), "is a directory");
+  const auto open_device = [] { const MappedFile file("/dev/null"); };
+  expect_contains(message_of<Error>(open_device), "not a regular file");
+}
+
+}  // namespace
+}  // namespace mochi
