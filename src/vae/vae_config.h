@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace mochi {
@@ -30,10 +31,10 @@ struct VaeConfig {
       -0.06730895953510081, -0.038011381506090416, -0.07477820912866141,  -0.05565264470995561,
       0.012767231469026969, -0.04703542746246419,  0.043896967884726704,  -0.09346305707025976,
       -0.09918314763016893, -0.008729793427399178, -0.011931556316503654, -0.0321993391887285};
-  std::vector<double> latent_std{
-      0.9263795028493863, 0.9248894543193766, 0.9393059390890617, 0.959253732819592,
-      0.8244560132752793, 0.917259975397747,  0.9294154431013696, 1.3720942357788521,
-      0.881393668867029,  0.9168315692124348, 0.9185249279345552, 0.9274757570805041};
+  std::vector<double> latent_std{0.9263795028493863, 0.9248894543193766, 0.9393059390890617,
+                                 0.959253732819592,  0.8244560132752793, 0.917259975397747,
+                                 0.9294154431013696, 1.3720942357788521, 0.881393668867029,
+                                 0.9168315692124348, 0.9185249279345552, 0.9274757570805041};
 
   std::int64_t num_up_blocks() const {
     return static_cast<std::int64_t>(decoder_channels.size()) - 1;
@@ -44,8 +45,9 @@ struct VaeConfig {
   std::int64_t num_frames(std::int64_t num_latent_frames) const;
   std::int64_t num_latent_frames(std::int64_t num_frames) const;
 
-  // Throws Error naming the field when sizes are not positive or do not fit together.
-  void validate() const;
+  // Throws Error when sizes are not positive or do not fit together; the message begins with
+  // `prefix` and the field.
+  void validate(const std::string& prefix = "vae.") const;
 };
 
 // Reads the "vae" section of a config.json; absent keys keep their defaults, unknown ones are
@@ -54,6 +56,6 @@ VaeConfig parse_vae_config(JsonReader& section);
 
 // For checkpoints without a config.json: the sizes that the decoder's or the encoder's tensors (or
 // both, either may be null) show; the rest keeps its defaults.
-VaeConfig infer_vae_config(TensorSource* decoder, TensorSource* encoder);
+VaeConfig infer_vae_config(const TensorSource* decoder, const TensorSource* encoder);
 
 }  // namespace mochi

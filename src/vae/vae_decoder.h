@@ -41,23 +41,22 @@ class VaeDecoderStream {
   TensorView decode(Context& ctx, const TensorView& latents);
 
  private:
-  // Last two input frames of one convolution, with their halo.
-  struct ConvCache {
-    Tensor frames;  // [2, rows + 2, columns + 2, channels]
+  // The past of one residual block's two convolutions.
+  struct BlockCache {
+    Tensor conv1, conv2;
   };
 
-  void add_caches(Backend& backend, std::size_t num_res_blocks, const Shape& frame_shape);
-  void run_conv(Context& ctx, const ConvWeights& weights, const TensorView& input,
-                const TensorView& residual, const TensorView& out);
-  void run_res_blocks(Context& ctx, std::span<const ResBlockWeights> blocks, const TensorView& x);
-  TensorView run_up_block(Context& ctx, std::size_t block_idx, const TensorView& x);
+  void add_stage(Backend& backend, std::size_t num_res_blocks, const Shape& x);
+  void run_res_blocks(Context& ctx, std::size_t stage, std::span<const ResBlockWeights> blocks,
+                      const TensorView& x);
+  TensorView run_up_block(Context& ctx, std::size_t up_idx, const TensorView& x);
+  void upsample(Context& ctx, std::size_t up_idx, const TensorView& x, const TensorView& out);
 
   const VaeDecoder& decoder_;
   std::int64_t rows_;
   std::int64_t columns_;
-  std::vector<ConvCache> caches_;  // in the order of the convolutions
-  std::size_t cache_idx_ = 0;      // of the next convolution of this call
-  bool is_first_ = true;           // nothing has been decoded yet
+  std::vector<std::vector<BlockCache>> caches_;  // per stage: input, up blocks, output
+  bool is_start_ = true;                         // nothing has been decoded yet
 };
 
 // RGB8 [height, width, 3] of one frame. An exception thrown here ends the decoding (cancelling).

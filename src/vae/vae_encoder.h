@@ -26,6 +26,12 @@ class VaeEncoder {
  private:
   // [T', H/8, W/8, 2·latent_channels] in ctx.scratch.
   TensorView forward(Context& ctx, const TensorView& frames) const;
+  // x = what stage `stage` starts from: the frames, gone through the stages before it.
+  void fill_stage_input(Context& ctx, std::size_t stage, const TensorView& frames,
+                        const TensorView& x) const;
+  void run_input(Context& ctx, const TensorView& frames, const TensorView& x) const;
+  void run_stage(Context& ctx, const EncoderStageWeights& stage, const TensorView& x) const;
+  void run_attention(Context& ctx, const AttentionBlockWeights& weights, const TensorView& x) const;
 
   VaeEncoderWeights weights_;
   Tensor latent_scale_, latent_mean_;       // [latent_channels]; scale = 1 / std
