@@ -1,0 +1,45 @@
+#include "text/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "text/utf8.h"
+
+namespace mochi {
+
+Tokenizer::Tokenizer(const std::filesystem::path& path)
+    : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+  const MappedFile file(path);
+  const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
+                               file.bytes().size());
+  const auto status = processor_->LoadFromSerializedProto(bytes);
+  if (!status.ok()) {
+    fail("{}: not a SentencePiece model ({} bytes)", path.string(), bytes.size());
+  }
+  end_id_ = processor_->eos_id();
+  if (end_id_ < 0) fail("{}: the model has no end token '</s>'", path.string());
+}
+
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::int64_t Tokenizer::vocab_size() const { return processor_->GetPieceSize(); }
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t max_tokens,
+                                            std::string_view what) const {
+  if (const auto invalid = find_invalid_utf8(text)) {
+    fail("{}: not valid UTF-8 at byte {} (0x{:02x})", what, *invalid,
+         static_cast<unsigned char>(text[*invalid]));
+  }
+  if (text.empty()) return {};
+  std::vector<int> ids;
+  const auto status = processor_->Encode(text, &ids);
+  if (!status.ok()) fail("{}: cannot be tokenized: {}", what, status.error_message());
+  if (std::ssize(ids) > max_tokens - 1) ids.resize(static_cast<std::size_t>(max_tokens - 1));
+  ids.push_back(end_id_);
+  return {ids.begin(), ids.end()};
+}
+
+}  // namespace mochi

@@ -1,0 +1,37 @@
+// Prompt → token ids, by a SentencePiece model (spiece.model).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
+
+namespace mochi {
+
+class Tokenizer {
+ public:
+  // Throws Error when the file is missing or is no SentencePiece model.
+  explicit Tokenizer(const std::filesystem::path& path);
+  ~Tokenizer();
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+
+  // Ids with the end token behind them, at most max_tokens in all: of a longer text the first
+  // max_tokens − 1 ids and the end token. An empty text has no tokens at all. Throws Error when the
+  // text is not valid UTF-8; `what` names it there ("prompt").
+  std::vector<std::int32_t> encode(std::string_view text, std::int64_t max_tokens,
+                                   std::string_view what) const;
+
+  std::int64_t vocab_size() const;
+
+ private:
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::int32_t end_id_ = 0;
+};
+
+}  // namespace mochi
