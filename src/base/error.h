@@ -12,7 +12,9 @@ namespace mochi {
 
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
+  // Control characters, which names from files may hold, are written as \xNN: the message stays
+  // one line and cannot steer a terminal.
+  explicit Error(const std::string& message);
 };
 
 template <typename... Args>

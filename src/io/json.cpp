@@ -11,12 +11,16 @@
 namespace mochi {
 namespace {
 
-// nlohmann keeps the last of duplicate keys silently; this callback refuses them.
-class DuplicateKeys {
- public:
-  explicit DuplicateKeys(const std::string& source) : source_(source) {}
+// Printing a value recurses, so hostile nesting must end before the stack does.
+constexpr int kMaxDepth = 100;
 
-  void see(Json::parse_event_t event, const Json& parsed) {
+// What nlohmann lets pass while it parses: duplicate keys (it keeps the last) and any depth.
+class ParseChecks {
+ public:
+  explicit ParseChecks(const std::string& source) : source_(source) {}
+
+  void see(int depth, Json::parse_event_t event, const Json& parsed) {
+    if (depth > kMaxDepth) fail("{}: JSON is nested deeper than {}", source_, kMaxDepth);
     if (event == Json::parse_event_t::object_start) {
       keys_.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {
@@ -106,11 +110,11 @@ std::vector<T> convert_list(const Json& value, const std::string& where) {
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& source) {
-  DuplicateKeys keys(source);
+  ParseChecks checks(source);
   try {
     return Json::parse(text.begin(), text.end(),
-                       [&keys](int /*depth*/, Json::parse_event_t event, const Json& parsed) {
-                         keys.see(event, parsed);
+                       [&checks](int depth, Json::parse_event_t event, const Json& parsed) {
+                         checks.see(depth, event, parsed);
                          return true;
                        });
   } catch (const Json::parse_error& error) {

@@ -1,0 +1,262 @@
+#include "io/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+#include "io/convert.h"
+
+namespace mochi {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Writes files of F32 tensors whose elements count up from a start value.
+class CheckpointFiles : public testing::Test {
+ protected:
+  struct Spec {
+    std::string name;
+    Shape shape;
+    float start;
+  };
+
+  fs::path write(const std::string& file_name, const std::vector<Spec>& specs) const {
+    std::vector<std::vector<float>> values;
+    std::vector<NamedTensor> tensors;
+    for (const Spec& spec : specs) {
+      auto& elements = values.emplace_back(static_cast<std::size_t>(spec.shape.num_elements()));
+      std::iota(elements.begin(), elements.end(), spec.start);
+      tensors.push_back({spec.name, DType::kF32, spec.shape, std::as_bytes(std::span(elements))});
+    }
+    write_safetensors(folder_ / file_name, tensors);
+    return folder_ / file_name;
+  }
+
+  static std::vector<float> read(const TensorSource& source, const std::string& name) {
+    std::vector<float> values(static_cast<std::size_t>(source.info(name).shape.num_elements()));
+    source.read_f32(name, values);
+    return values;
+  }
+
+  std::string open_error(const fs::path& path) const {
+    return message_of<Error>([&] { Checkpoint::open(path); });
+  }
+
+  const TempFolder folder_;
+};
+
+TEST_F(CheckpointFiles, OneFile) {
+  const auto path = write("a.safetensors", {{"x", {2, 2}, 1}, {"y", {3}, 10}});
+  const auto checkpoint = Checkpoint::open(path);
+  EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"x", "y"}));
+  EXPECT_TRUE(checkpoint->contains("x"));
+  EXPECT_FALSE(checkpoint->contains("z"));
+  EXPECT_EQ(checkpoint->info("x").dtype, DType::kF32);
+  EXPECT_EQ(checkpoint->info("x").shape.to_string(), "[2, 2]");
+  EXPECT_EQ(checkpoint->info("x").origin, path.string());
+  EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{1, 2, 3, 4}));
+  EXPECT_EQ(checkpoint->file_of("y"), path);
+}
+
+TEST_F(CheckpointFiles, ReportsWhatNobodyRead) {
+  const auto checkpoint =
+      Checkpoint::open(write("a.safetensors", {{"x", {1}, 0}, {"y", {1}, 0}, {"z", {1}, 0}}));
+  EXPECT_EQ(checkpoint->unread().size(), 3U);
+  checkpoint->info("x");
+  read(*checkpoint, "y");
+  EXPECT_EQ(checkpoint->unread(), (std::vector<std::string>{"x", "z"}));
+}
+
+TEST_F(CheckpointFiles, ErrorsNameTensorFileWantedAndFound) {
+  const auto path = write("a.safetensors", {{"blocks.0.weight", {2, 3}, 0}});
+  const auto checkpoint = Checkpoint::open(path);
+  const std::string missing = message_of<Error>([&] { checkpoint->info("blocks.0.wieght"); });
+  expect_contains(missing, "no tensor 'blocks.0.wieght'");
+  expect_contains(missing, path.string());
+  expect_contains(missing, "did you mean 'blocks.0.weight'?");
+  const std::string shape =
+      message_of<Error>([&] { checkpoint->require("blocks.0.weight", {3, 2}); });
+  EXPECT_EQ(shape, "tensor 'blocks.0.weight' in '" + path.string() +
+                       "': wanted shape [3, 2], found [2, 3]");
+  std::vector<float> small(5);
+  expect_contains(message_of<Error>([&] { checkpoint->read_f32("blocks.0.weight", small); }),
+                  "wanted 5 elements, found [2, 3]");
+}
+
+TEST_F(CheckpointFiles, RefusesTypesAndRanksAsWeights) {
+  const std::string header =
+      R"({"long": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]},)"
+      R"("int": {"dtype": "I32", "shape": [1], "data_offsets": [8, 12]},)"
+      R"("deep": {"dtype": "U8", "shape": [1,1,1,1,1,1], "data_offsets": [12, 13]}})";
+  const std::uint64_t length = header.size();
+  const std::string content(reinterpret_cast<const char*>(&length), sizeof(length));
+  const auto path = folder_.write("a.safetensors", content + header + std::string(13, '\0'));
+  const auto checkpoint = Checkpoint::open(path);
+  expect_contains(message_of<Error>([&] { checkpoint->info("long"); }), "dtype I64");
+  expect_contains(message_of<Error>([&] { checkpoint->info("deep"); }), "at most 5 dimensions");
+  float value = 0;
+  expect_contains(message_of<Error>([&] { checkpoint->read_f32("int", {&value, 1}); }),
+                  "wanted F32, found I32");
+  EXPECT_EQ(checkpoint->entry("long").dtype_name, "I64");
+}
+
+TEST_F(CheckpointFiles, ReadConvertsBetweenFloatTypes) {
+  const auto checkpoint = Checkpoint::open(write("a.safetensors", {{"x", {3}, 1.00390625F}}));
+  std::vector<BFloat16> rounded(3);
+  checkpoint->read("x", TensorView(rounded.data(), DType::kBF16, {3}));
+  EXPECT_EQ(bf16_to_f32(rounded[0].bits), 1.0F);  // a tie, to even
+  EXPECT_EQ(bf16_to_f32(rounded[1].bits), 2.0F);
+  std::vector<float> same(3);
+  checkpoint->read("x", TensorView(same.data(), DType::kF32, {3}));
+  EXPECT_EQ(same[2], 3.00390625F);
+}
+
+TEST_F(CheckpointFiles, FindMappedGivesTheBytesInPlace) {
+  const auto checkpoint = Checkpoint::open(write("a.safetensors", {{"x", {2, 2}, 5}}));
+  const auto mapped = checkpoint->find_mapped("x", {2, 2});
+  ASSERT_TRUE(mapped.has_value());
+  EXPECT_EQ(mapped->bytes.data(), checkpoint->entry("x").bytes.data());
+  EXPECT_EQ(mapped->dtype, DType::kF32);
+  EXPECT_TRUE(checkpoint->unread().empty());
+}
+
+TEST_F(CheckpointFiles, ManyFiles) {
+  const std::vector<fs::path> paths{write("a.safetensors", {{"x", {1}, 1}}),
+                                    write("b.safetensors", {{"y", {1}, 2}})};
+  const auto checkpoint = Checkpoint::open_files(paths);
+  EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(checkpoint->files(), paths);
+  EXPECT_EQ(Checkpoint::open(folder_.path())->names(), checkpoint->names());
+
+  const std::vector<fs::path> twice{paths[0], write("c.safetensors", {{"x", {1}, 1}})};
+  const std::string message = message_of<Error>([&] { Checkpoint::open_files(twice); });
+  expect_contains(message, "tensor 'x' is in both");
+  expect_contains(message, "c.safetensors");
+}
+
+class ShardedCheckpoint : public CheckpointFiles {
+ protected:
+  ShardedCheckpoint() {
+    write("model-1.safetensors", {{"x", {2}, 1}, {"unlisted", {1}, 0}});
+    write("model-2.safetensors", {{"y", {2}, 3}});
+  }
+
+  fs::path write_index(const std::string& weight_map) const {
+    return folder_.write("model.safetensors.index.json",
+                         R"({"metadata": {"total_size": 16}, "weight_map": )" + weight_map + "}");
+  }
+};
+
+TEST_F(ShardedCheckpoint, GivesTheSameAsOneFile) {
+  const auto index = write_index(R"({"x": "model-1.safetensors", "y": "model-2.safetensors"})");
+  for (const fs::path& path : {index, folder_.path()}) {
+    const auto checkpoint = Checkpoint::open(path);
+    EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"x", "y"}));
+    EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{1, 2}));
+    EXPECT_EQ(read(*checkpoint, "y"), (std::vector<float>{3, 4}));
+    EXPECT_EQ(checkpoint->file_of("y"), folder_ / "model-2.safetensors");
+  }
+}
+
+TEST_F(ShardedCheckpoint, RefusesMissingShardsAndTensors) {
+  expect_contains(open_error(write_index(R"({"x": "model-3.safetensors"})")),
+                  "shard 'model-3.safetensors' of tensor 'x' does not exist");
+  expect_contains(open_error(write_index(R"({"x": "model-2.safetensors"})")),
+                  "shard 'model-2.safetensors' does not hold tensor 'x'");
+  expect_contains(open_error(write_index("[]")), "'weight_map'");
+  expect_contains(open_error(write_index(R"({"x": 1})")), "no string");
+  expect_contains(open_error(folder_.write("b.index.json", "[1]")), "'weight_map'");
+}
+
+TEST_F(ShardedCheckpoint, RefusesShardsOutsideOfTheFolder) {
+  for (const char* shard : {"../a.safetensors", "/a.safetensors", "sub/a.safetensors", "..", ".",
+                            "", "..\\\\a", "a\\u0000b"}) {
+    const auto index = write_index(R"({"x": ")" + std::string(shard) + "\"}");
+    expect_contains(open_error(index), "is not a plain file name");
+  }
+}
+
+TEST_F(CheckpointFiles, FolderPrefersTheFilesWithoutVariant) {
+  write("model.safetensors", {{"x", {1}, 1}});
+  write("model.fp16.safetensors", {{"x", {1}, 2}});
+  EXPECT_EQ(read(*Checkpoint::open(folder_.path()), "x"), (std::vector<float>{1}));
+  fs::remove(folder_ / "model.safetensors");
+  EXPECT_EQ(read(*Checkpoint::open(folder_.path()), "x"), (std::vector<float>{2}));
+}
+
+TEST_F(CheckpointFiles, FolderPrefersTheIndexWithoutVariant) {
+  write("m-1.safetensors", {{"x", {1}, 1}});
+  write("m.bf16-1.safetensors", {{"x", {1}, 2}});
+  folder_.write("m.safetensors.index.json", R"({"weight_map": {"x": "m-1.safetensors"}})");
+  folder_.write("m.safetensors.index.bf16.json", "not an index");
+  folder_.write("m.bf16.safetensors.index.json",
+                R"({"weight_map": {"x": "m.bf16-1.safetensors"}})");
+  EXPECT_EQ(read(*Checkpoint::open(folder_.path()), "x"), (std::vector<float>{1}));
+  folder_.write("n.safetensors.index.json", R"({"weight_map": {}})");
+  expect_contains(open_error(folder_.path()), "give the file instead");
+}
+
+TEST_F(CheckpointFiles, NothingToOpen) {
+  expect_contains(open_error(folder_.path()), "holds no *.safetensors file");
+  expect_contains(open_error(folder_ / "missing"), "no such file or folder");
+  EXPECT_THROW(Checkpoint::open_files({}), Error);
+}
+
+class KeyMapped : public CheckpointFiles {
+ protected:
+  std::shared_ptr<KeyMappedSource> map(KeyMappedSource::KeyMap key_map, std::string prefix = "") {
+    checkpoint_ = Checkpoint::open(
+        write("a.safetensors", {{"q", {2, 2}, 0}, {"k", {1, 2}, 10}, {"wide", {1, 3}, 20}}));
+    return std::make_shared<KeyMappedSource>(checkpoint_, std::move(key_map), std::move(prefix));
+  }
+
+  std::shared_ptr<Checkpoint> checkpoint_;
+};
+
+TEST_F(KeyMapped, RenamesAndConcatenatesAndPicksRows) {
+  const auto source = map(
+      {{"renamed", {{"k"}}}, {"joined", {{"q"}, {"k"}}}, {"swapped", {{"q", 1, 2}, {"q", 0, 1}}}});
+  EXPECT_EQ(source->names(), (std::vector<std::string>{"joined", "renamed", "swapped"}));
+  EXPECT_EQ(read(*source, "renamed"), (std::vector<float>{10, 11}));
+  EXPECT_EQ(source->info("joined").shape.to_string(), "[3, 2]");
+  EXPECT_EQ(read(*source, "joined"), (std::vector<float>{0, 1, 2, 3, 10, 11}));
+  EXPECT_EQ(read(*source, "swapped"), (std::vector<float>{2, 3, 0, 1}));
+  EXPECT_TRUE(source->find_mapped("renamed", {1, 2}).has_value());
+  EXPECT_FALSE(source->find_mapped("joined", {3, 2}).has_value());
+}
+
+TEST_F(KeyMapped, MapsOfMaps) {
+  const auto inner = map({{"joined", {{"q"}, {"k"}}}});
+  const KeyMappedSource outer(inner, {{"tail", {{"joined", 1, RowRange::kToEnd}}}});
+  EXPECT_EQ(read(outer, "tail"), (std::vector<float>{2, 3, 10, 11}));
+}
+
+TEST_F(KeyMapped, ErrorsNameTheStoredTensor) {
+  const auto source =
+      map({{"absent", {{"qq"}}}, {"uneven", {{"q"}, {"wide"}}}, {"beyond", {{"q", 1, 3}}}});
+  EXPECT_FALSE(source->contains("absent"));
+  EXPECT_FALSE(source->contains("q"));
+  EXPECT_TRUE(source->contains("beyond"));
+  expect_contains(message_of<Error>([&] { source->info("absent"); }), "no tensor 'qq'");
+  expect_contains(message_of<Error>([&] { source->info("uneven"); }),
+                  "wanted rows like those of 'q' [2, 2], found [1, 3]");
+  expect_contains(message_of<Error>([&] { source->info("beyond"); }), "wanted rows 1 to 3");
+  expect_contains(message_of<Error>([&] { source->info("unlisted"); }), "no tensor 'unlisted'");
+}
+
+TEST_F(KeyMapped, UnreadAreTheStoredNamesOfThePrefix) {
+  const auto source = map({{"renamed", {{"k"}}}});
+  EXPECT_EQ(source->unread(), (std::vector<std::string>{"k", "q", "wide"}));
+  read(*source, "renamed");
+  EXPECT_EQ(source->unread(), (std::vector<std::string>{"q", "wide"}));
+  EXPECT_EQ(KeyMappedSource(checkpoint_, {}, "wi").unread(), (std::vector<std::string>{"wide"}));
+}
+
+}  // namespace
+}  // namespace mochi
