@@ -1,6 +1,7 @@
 """What every generator needs: seeded weights, relative errors, and the layout of a golden file."""
 
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,4 +114,6 @@ def write_golden(name, tensors, config):
 def write_json(name, value):
     path = GOLDEN_DIR / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    text = re.sub(r",\n +(?=[-0-9])", ", ", text)  # lists of numbers on one line
+    path.write_text(text + "\n", encoding="utf-8")
