@@ -12,7 +12,7 @@ from micro.config import HEIGHT, WIDTH
 
 LIGHT = (-0.48, -0.60, 0.64)
 TUBE_CENTRE, TUBE_RADIUS = 0.75, 0.27
-MARK = 0.58  # how dark a ball's stripe and a ring's mark are
+MARK = 0.64  # how dark a ball's stripe and a ring's mark are
 PYRAMID = [(0.0, -1.08), (-1.0, 0.52), (0.18, 0.92), (1.0, 0.42)]
 STAR_OUTER, STAR_INNER = 1.14, 0.52
 CUBE_EDGE, CUBE_DEPTH = 1.3, 0.42

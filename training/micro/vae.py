@@ -52,9 +52,17 @@ def norm_silu_pad(x, weight, bias, groups):
 
 
 class Kernels:
-    """The two choices that training makes for speed; both compute the same function."""
-    norm_silu_pad = staticmethod(norm_silu_pad)
-    conv = "conv3d"
+    """The choices that training makes for speed; the function computed is always the same."""
+    compiled = None  # norm_silu_pad, compiled
+    compiled_batch = 0  # batch for which it is also used without gradients
+    conv = {}  # kind of convolution by number of channels
+
+    @classmethod
+    def norm_silu_pad(cls, x, weight, bias, groups):
+        """Every new shape costs a compilation: only shapes that occur all the time get one."""
+        often = torch.is_grad_enabled() or x.shape[0] == cls.compiled_batch
+        chosen = cls.compiled if cls.compiled and often else norm_silu_pad
+        return chosen(x, weight, bias, groups)
 
 
 def conv_padded(p, weight, bias, kind):
@@ -93,7 +101,7 @@ class ResBlock(nn.Module):
         for norm, conv in (("0", "2"), ("3", "5")):
             n, c = self.stack[norm], self.stack[conv]
             h = Kernels.norm_silu_pad(h, n.weight, n.bias, self.groups)
-            h = conv_padded(h, c.weight, c.bias, Kernels.conv)
+            h = conv_padded(h, c.weight, c.bias, Kernels.conv.get(h.shape[-1], "stack_in"))
         return x + h
 
 

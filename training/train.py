@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Trains the whole micro model: tokenizer, VAE, transformer with text encoder; then judges it.
+
+    python training/train.py --out models/micro
+
+The model directory is written after every quarter of either training, so that a run which was cut off
+goes on with --resume DIR (and --minutes-vae 0 once the VAE is good).
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from micro import data, dit_training, evaluation, export, scenes, tokenizer, vae_training
+from micro.config import CONFIG
+from micro.schedule import say
+
+
+def parse_args():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--out", type=Path, default=Path("out/micro"), help="model directory to write")
+    p.add_argument("--resume", type=Path, help="model directory to start from")
+    p.add_argument("--minutes-vae", type=float, default=11.0)
+    p.add_argument("--minutes-dit", type=float, default=11.5)
+    p.add_argument("--batch", type=int, default=48, help="clips per step of the transformer")
+    p.add_argument("--dit-rate", type=float, default=dit_training.PEAK_RATE)
+    p.add_argument("--num-scenes", type=int, default=60000)
+    p.add_argument("--num-latents", type=int, default=24576, help="capacity of the latent buffer")
+    p.add_argument("--prefill", type=int, default=9216, help="clips encoded before training starts")
+    p.add_argument("--chunk", type=int, default=16, help="clips encoded at a time")
+    p.add_argument("--cfg", type=float, nargs="+", default=[3.0, 4.5, 6.0])
+    p.add_argument("--num-prompts", type=int, default=200)
+    p.add_argument("--num-steps", type=int, default=64)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--no-compile", action="store_true")
+    p.add_argument("--tiny", action="store_true", help="small crops, to try the script on a CPU")
+    p.add_argument("--workers", type=int, default=os.cpu_count())
+    return p.parse_args()
+
+
+class Run:
+    """The state that the stages share: models, pools, where to write."""
+
+    def __init__(self, args):
+        self.args = args
+        args.out.mkdir(parents=True, exist_ok=True)
+        self.report_path = args.out.parent / f"{args.out.name}-report.json"
+        self.report = {"started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self.spiece = args.out / "tokenizer" / "spiece.model"
+        self.prepare_tokenizer()
+        start = time.time()
+        train_arrays = data.make_arrays(args.num_scenes, "train", 1, self.spiece, args.workers)
+        test_arrays = data.make_arrays(max(96, args.num_prompts), "test", 2, self.spiece, 1)
+        say(f"{args.num_scenes} scenes in {time.time() - start:.1f} s")
+        self.device = torch.device(args.device)
+        on_gpu = self.device.type == "cuda"
+        self.dtype = torch.bfloat16 if on_gpu else torch.float32
+        self.compiled = on_gpu and not args.no_compile
+        if on_gpu:
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+            torch._dynamo.config.recompile_limit = 64
+            self.report["machine"] = torch.cuda.get_device_name()
+        self.renderer = data.get_renderer(self.compiled)
+        self.train_pool = data.ScenePool(train_arrays, self.device)
+        self.test_pool = data.ScenePool(test_arrays, self.device)
+        torch.manual_seed(0)
+        if args.resume:
+            self.models, self.config = export.load_directory(args.resume, self.device)
+        else:
+            self.models, self.config = export.build_models(), CONFIG
+            for model in self.models.values():
+                model.to(self.device)
+        self.final = dict(self.models)
+        self.packed = dit_training.packed_attention_works(self.device)
+
+    def prepare_tokenizer(self):
+        if self.args.resume:
+            if self.args.resume != self.args.out:
+                export.copy_tokenizer(self.args.out, self.args.resume / "tokenizer/spiece.model")
+        else:
+            tokenizer.train(self.spiece)
+
+    def save(self, names):
+        export.write_weights(self.args.out, {n: self.final[n].state_dict() for n in names})
+        vae = self.config["vae"]
+        export.write_config(self.args.out, vae["latent_mean"], vae["latent_std"],
+                            self.config["generation"]["cfg_scale"])
+        self.report_path.write_text(json.dumps(self.report, indent=1) + "\n")
+
+
+def train_vae(run):
+    args = run.args
+
+    def on_save(encoder, decoder):
+        run.final["encoder"], run.final["decoder"] = encoder, decoder
+        run.save(["encoder", "decoder"])
+        picture = args.out.parent / "vae.png"
+        vae_training.strips(encoder, decoder, run.test_pool, run.renderer, 1 if args.tiny else 16,
+                            run.dtype, picture)
+
+    encoder, decoder = vae_training.train(
+        run.models["encoder"], run.models["decoder"], run.train_pool, run.renderer,
+        args.minutes_vae, run.dtype, run.compiled,
+        vae_training.TINY_PHASES if args.tiny else None, None if args.tiny else run.test_pool,
+        None if args.tiny else on_save)
+    on_save(encoder, decoder)
+
+
+def measure_vae(run):
+    num = 1 if run.args.tiny else 96
+    encoder, decoder = run.final["encoder"], run.final["decoder"]
+    figures = vae_training.report(encoder, decoder, run.test_pool, run.renderer, num, run.dtype)
+    run.report["vae"] = figures
+    say("vae held-out:", json.dumps(figures))
+
+
+def make_buffer(run):
+    args = run.args
+    buffer = dit_training.LatentBuffer(run.train_pool, run.final["encoder"], run.renderer, run.dtype,
+                                       args.num_latents, args.chunk, dit_training.latent_shape())
+    buffer.find_statistics(args.chunk if args.tiny else 512)
+    vae = run.config["vae"]
+    vae["latent_mean"], vae["latent_std"] = buffer.mean.tolist(), buffer.std.tolist()
+    say("latent mean", [round(x, 3) for x in vae["latent_mean"]])
+    say("latent std", [round(x, 3) for x in vae["latent_std"]])
+    run.save([])
+    start = time.time()
+    while buffer.num < min(args.prefill, buffer.capacity):
+        buffer.add_chunk()
+    if run.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.time() - start
+    say(f"{buffer.num} clips encoded, {buffer.num / seconds:.0f} clips/s")
+    return buffer, buffer.num / seconds
+
+
+def judge(run, models, cfg, num_prompts, num_steps):
+    pairs = scenes.test_prompts(num_prompts)
+    start = time.time()
+    out = evaluation.evaluate(models, run.config, run.spiece, pairs, cfg, num_steps, run.dtype,
+                              run.packed, 4 if run.args.tiny else 50, run.args.workers)
+    say(f"cfg {cfg}, {num_prompts} prompts, {time.time() - start:.0f} s:", json.dumps(out[0]["all"]))
+    return out
+
+
+def train_dit(run):
+    args = run.args
+    buffer, encode_rate = make_buffer(run)
+
+    def on_save(transformer, text_encoder):
+        run.final["dit"], run.final["text_encoder"] = transformer, text_encoder
+        run.save(["dit", "text_encoder"])
+        if args.num_prompts >= 48:
+            judge(run, run.final, 4.5, 48, 24)
+
+    if run.compiled:
+        dit_training.compile_parts(run.models["dit"], run.models["text_encoder"])
+    transformer, text_encoder = dit_training.train(
+        run.models["dit"], run.models["text_encoder"], buffer, args.minutes_dit, args.batch,
+        run.dtype, run.packed, None if args.tiny else on_save, encode_rate, args.dit_rate)
+    run.final["dit"], run.final["text_encoder"] = transformer, text_encoder
+    run.save(["dit", "text_encoder"])
+
+
+def choose_guidance(run):
+    """Judges the written model (bf16 weights) at several guidance scales and keeps the best."""
+    models, _ = export.load_directory(run.args.out, run.device)
+    best = None
+    run.report["by_cfg"] = {}
+    for cfg in run.args.cfg:
+        summary, results, videos = judge(run, models, cfg, run.args.num_prompts,
+                                         run.args.num_steps)
+        run.report["by_cfg"][str(cfg)] = summary
+        total = sum(summary["all"][k] for k in ("colour", "background", "motion", "shape"))
+        if best is None or total > best[0]:
+            best = (total, cfg, results, videos)
+    _, cfg, results, videos = best
+    run.config["generation"]["cfg_scale"] = cfg
+    run.report["cfg_scale"] = cfg
+    run.report["wrong"] = [r for r in results if min(r["score"].values()) < 1]
+    evaluation.contact_sheet(videos[:24], run.args.out.parent / "samples.png")
+    run.save([])
+
+
+def main():
+    args = parse_args()
+    run = Run(args)
+    vae_training.choose_kernels(run.config["vae"], run.device, run.dtype, run.compiled, args.chunk)
+    if args.minutes_vae > 0:
+        train_vae(run)
+    measure_vae(run)
+    if args.minutes_dit > 0:
+        train_dit(run)
+    run.save(list(run.final))
+    choose_guidance(run)
+    say("written:", args.out)
+
+
+if __name__ == "__main__":
+    main()
