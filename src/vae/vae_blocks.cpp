@@ -6,7 +6,7 @@
 namespace mochi::vae {
 namespace {
 
-constexpr std::int64_t kSliceElements = std::int64_t{1} << 25;
+constexpr std::int64_t kSliceElements = std::int64_t{1} << 23;
 
 // Frames 0 and 1 of `padded` from the cache or, at the start, from the first frame behind them;
 // the last two frames go to the cache.

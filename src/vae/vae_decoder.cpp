@@ -41,11 +41,11 @@ VaeDecoderStream::VaeDecoderStream(Backend& backend, const VaeDecoder& decoder, 
   const VaeConfig& config = decoder.config();
   std::int64_t scale = 1;
   for (std::size_t stage = 0; stage < config.decoder_res_blocks.size(); ++stage) {
-    // The last stage keeps the width and size that the last up block leaves.
-    const std::size_t width_idx = std::min(stage, config.decoder_channels.size() - 1);
+    // The input stage and the first up block's residual blocks work at the same width and size.
+    const std::size_t width_idx = std::max<std::size_t>(stage, 1) - 1;
+    if (width_idx > 0) scale *= config.spatial_factors[width_idx - 1];
     add_stage(backend, static_cast<std::size_t>(config.decoder_res_blocks[stage]),
               {1, rows * scale, columns * scale, config.decoder_channels[width_idx]});
-    if (stage < config.spatial_factors.size()) scale *= config.spatial_factors[stage];
   }
 }
 

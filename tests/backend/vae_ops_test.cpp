@@ -1,0 +1,412 @@
+// The VAE's operations against literal loops in double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/onednn.h"
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "io/convert.h"
+
+namespace mochi {
+namespace {
+
+Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.0F, float scale = 1.0F) {
+  Tensor tensor(DType::kF32, shape);
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
+  return tensor;
+}
+
+Tensor to_bf16(const TensorView& source) {
+  Tensor result(DType::kBF16, source.shape());
+  auto* bits = reinterpret_cast<std::uint16_t*>(result.view().bytes());
+  for (const float value : source.f32()) *bits++ = f32_to_bf16(value);
+  return result;
+}
+
+double relative_error(std::span<const float> got, const std::vector<double>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double difference = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    difference += (got[i] - want[i]) * (got[i] - want[i]);
+    norm += want[i] * want[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+// Element (t, h, w, c) of a rank-4 tensor.
+double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64_t w, std::int64_t c) {
+  return x.f32()[((t * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c];
+}
+
+class VaeOps : public ::testing::Test {
+ protected:
+  ~VaeOps() override { set_num_threads(0); }
+
+  // Whether `run` writes the same bits into `out` with one, two and three threads.
+  static bool is_thread_invariant(const TensorView& out, const std::function<void()>& run) {
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      run();
+      const std::vector<float> result(out.f32().begin(), out.f32().end());
+      if (first.empty()) first = result;
+      if (std::memcmp(first.data(), result.data(), first.size() * sizeof(float)) != 0) return false;
+    }
+    return true;
+  }
+
+  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+};
+
+// ---- convolution ----
+
+struct ConvCase {
+  Shape x;  // with its halo
+  std::int64_t out_channels;
+  std::array<int, 3> kernel;
+  std::array<int, 3> stride;
+  bool has_bias = true;
+  bool has_residual = false;
+};
+
+Shape conv_out_shape(const ConvCase& param) {
+  std::array<std::int64_t, 3> size{};
+  for (int axis = 0; axis < 3; ++axis) {
+    const auto i = static_cast<std::size_t>(axis);
+    size[i] = (param.x[axis] - param.kernel[i]) / param.stride[i] + 1;
+  }
+  return {size[0], size[1], size[2], param.out_channels};
+}
+
+std::vector<double> slow_conv(const TensorView& x, const Conv3d& params, const Shape& out) {
+  std::vector<double> result;
+  const Shape& kernel = params.weight.shape();
+  const std::span<const float> weight = params.weight.f32();
+  for (std::int64_t t = 0; t < out[0]; ++t) {
+    for (std::int64_t h = 0; h < out[1]; ++h) {
+      for (std::int64_t w = 0; w < out[2]; ++w) {
+        for (std::int64_t co = 0; co < out[3]; ++co) {
+          double sum = params.bias ? params.bias.f32()[co] : 0.0;
+          std::size_t i = static_cast<std::size_t>(co * (params.weight.num_elements() / kernel[0]));
+          for (std::int64_t ci = 0; ci < kernel[1]; ++ci) {
+            for (std::int64_t dt = 0; dt < kernel[2]; ++dt) {
+              for (std::int64_t dh = 0; dh < kernel[3]; ++dh) {
+                for (std::int64_t dw = 0; dw < kernel[4]; ++dw) {
+                  sum += weight[i++] * at(x, t * params.stride[0] + dt, h * params.stride[1] + dh,
+                                          w * params.stride[2] + dw, ci);
+                }
+              }
+            }
+          }
+          if (params.residual) sum += params.residual.f32()[result.size()];
+          result.push_back(sum);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+class VaeOpsConv : public VaeOps, public ::testing::WithParamInterface<ConvCase> {
+ protected:
+  void SetUp() override {
+    const ConvCase& param = GetParam();
+    x_ = random_tensor(param.x, 1);
+    weight_ = random_tensor(
+        {param.out_channels, param.x[3], param.kernel[0], param.kernel[1], param.kernel[2]}, 2);
+    bias_ = random_tensor({param.out_channels}, 3);
+    residual_ = random_tensor(conv_out_shape(param), 4);
+    out_ = random_tensor(conv_out_shape(param), 5);
+    params_.weight = weight_;
+    if (param.has_bias) params_.bias = bias_;
+    if (param.has_residual) params_.residual = residual_;
+    params_.stride = param.stride;
+  }
+
+  Tensor x_, weight_, bias_, residual_, out_;
+  Conv3d params_;
+};
+
+TEST_P(VaeOpsConv, MatchesLoops) {
+  const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
+  EXPECT_TRUE(is_thread_invariant(out_, [&] { backend_->conv3d(x_, params_, out_); }));
+  EXPECT_LE(relative_error(out_.view().f32(), want), 1e-6);
+}
+
+TEST_P(VaeOpsConv, AddsInPlace) {
+  params_.residual = residual_;
+  const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
+  backend_->conv3d(x_, params_, residual_);
+  EXPECT_LE(relative_error(residual_.view().f32(), want), 1e-6);
+}
+
+TEST_P(VaeOpsConv, TakesBf16Weights) {
+  const Tensor rounded = to_bf16(weight_);
+  for (float& value : weight_.view().f32()) value = bf16_to_f32(f32_to_bf16(value));
+  const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
+  params_.weight = rounded;
+  backend_->conv3d(x_, params_, out_);
+  // Where the processor has bf16 tiles, x is rounded as well: 2^-9 at most per factor.
+  EXPECT_LE(relative_error(out_.view().f32(), want), cpu::prefers_bf16() ? 4e-3 : 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, VaeOpsConv,
+    ::testing::Values(ConvCase{{3, 5, 6, 12}, 12, {3, 3, 3}, {1, 1, 1}},
+                      ConvCase{{4, 7, 9, 32}, 32, {3, 3, 3}, {1, 1, 1}, true, true},
+                      ConvCase{{3, 4, 11, 48}, 48, {3, 3, 3}, {1, 1, 1}, false, true},
+                      ConvCase{{3, 5, 5, 96}, 64, {3, 3, 3}, {1, 1, 1}},
+                      ConvCase{{3, 6, 6, 32}, 3, {3, 3, 3}, {1, 1, 1}},
+                      ConvCase{{3, 3, 3, 8}, 8, {3, 3, 3}, {1, 1, 1}, true, true},
+                      ConvCase{{2, 6, 10, 8}, 12, {1, 2, 2}, {1, 2, 2}},
+                      ConvCase{{4, 6, 4, 12}, 16, {2, 2, 2}, {2, 2, 2}},
+                      ConvCase{{7, 4, 6, 64}, 24, {3, 2, 2}, {3, 2, 2}, false},
+                      ConvCase{{2, 3, 3, 12}, 24, {1, 1, 1}, {1, 1, 1}}));
+
+TEST_F(VaeOps, ConvRefusesMismatches) {
+  const Tensor x(DType::kF32, {3, 5, 5, 8});
+  const Tensor out(DType::kF32, {1, 3, 3, 4});
+  const Tensor wrong_input(DType::kF32, {4, 7, 3, 3, 3});
+  const Tensor too_large(DType::kF32, {4, 8, 4, 3, 3});
+  EXPECT_THROW(backend_->conv3d(x, {wrong_input, {}, {}}, out), Error);
+  EXPECT_THROW(backend_->conv3d(x, {too_large, {}, {}}, out), Error);
+}
+
+// ---- group norm ----
+
+std::vector<double> slow_group_norm(const TensorView& x, const GroupNorm& params, bool has_silu,
+                                    std::int64_t halo) {
+  const std::int64_t width = x.dim(3) / params.num_groups;
+  const auto count = static_cast<double>(x.dim(1) * x.dim(2) * width);
+  const auto for_group = [&](std::int64_t t, std::int64_t group, auto fn) {
+    for (std::int64_t h = 0; h < x.dim(1); ++h) {
+      for (std::int64_t w = 0; w < x.dim(2); ++w) {
+        for (std::int64_t c = group * width; c < (group + 1) * width; ++c) fn(at(x, t, h, w, c));
+      }
+    }
+  };
+  std::vector<double> result;
+  for (std::int64_t t = 0; t < x.dim(0); ++t) {
+    std::vector<double> means, variances;
+    for (std::int64_t group = 0; group < params.num_groups; ++group) {
+      double mean = 0.0;
+      for_group(t, group, [&](double value) { mean += value / count; });
+      double variance = 0.0;
+      for_group(t, group,
+                [&](double value) { variance += (value - mean) * (value - mean) / count; });
+      means.push_back(mean);
+      variances.push_back(variance);
+    }
+    for (std::int64_t h = -halo; h < x.dim(1) + halo; ++h) {
+      for (std::int64_t w = -halo; w < x.dim(2) + halo; ++w) {
+        for (std::int64_t c = 0; c < x.dim(3); ++c) {
+          const double value = at(x, t, std::clamp<std::int64_t>(h, 0, x.dim(1) - 1),
+                                  std::clamp<std::int64_t>(w, 0, x.dim(2) - 1), c);
+          const double y = (value - means[c / width]) /
+                               std::sqrt(variances[c / width] + params.eps) *
+                               params.weight.f32()[c] +
+                           params.bias.f32()[c];
+          result.push_back(has_silu ? y / (1.0 + std::exp(-y)) : y);
+        }
+      }
+    }
+  }
+  return result;
+}
+
+struct NormCase {
+  Shape x;
+  int num_groups;
+  Activation activation;
+  std::int64_t halo;
+  float offset = 0.0F;
+};
+
+class VaeOpsGroupNorm : public VaeOps, public ::testing::WithParamInterface<NormCase> {};
+
+TEST_P(VaeOpsGroupNorm, MatchesLoops) {
+  const NormCase& param = GetParam();
+  const Tensor x = random_tensor(param.x, 11, param.offset);
+  const Tensor weight = random_tensor({param.x[3]}, 12, 1.0F, 0.2F);
+  const Tensor bias = random_tensor({param.x[3]}, 13);
+  const GroupNorm params{.weight = weight,
+                         .bias = bias,
+                         .num_groups = param.num_groups,
+                         .activation = param.activation};
+  const Tensor out(DType::kF32, {param.x[0], param.x[1] + 2 * param.halo,
+                                 param.x[2] + 2 * param.halo, param.x[3]});
+  EXPECT_TRUE(is_thread_invariant(out, [&] { backend_->group_norm(x, params, out); }));
+  const bool has_silu = param.activation == Activation::kSilu;
+  const auto want = slow_group_norm(x, params, has_silu, param.halo);
+  // y = x·scale + shift cancels an offset of 1000 standard deviations: three digits less.
+  EXPECT_LE(relative_error(out.view().f32(), want), param.offset > 0.0F ? 1e-4 : 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, VaeOpsGroupNorm,
+                         ::testing::Values(NormCase{{2, 5, 7, 12}, 4, Activation::kSilu, 1},
+                                           NormCase{{3, 24, 40, 32}, 4, Activation::kSilu, 1},
+                                           NormCase{{3, 6, 5, 96}, 32, Activation::kSilu, 0},
+                                           NormCase{{1, 1, 1, 8}, 1, Activation::kNone, 1},
+                                           NormCase{{2, 33, 65, 16}, 16, Activation::kNone, 0},
+                                           NormCase{
+                                               {1, 30, 50, 16}, 4, Activation::kNone, 0, 1000.0F}));
+
+// ---- the others ----
+
+TEST_F(VaeOps, LatentsChangeLayoutAndBack) {
+  const Tensor latents = random_tensor({5, 2, 3, 4}, 21);
+  const Tensor scale = random_tensor({5}, 22);
+  const Tensor shift = random_tensor({5}, 23);
+  const Tensor x(DType::kF32, {2, 3, 4, 5});
+  EXPECT_TRUE(is_thread_invariant(
+      x, [&] { backend_->latents_to_channels_last(latents, scale, shift, x); }));
+  for (std::int64_t c = 0; c < 5; ++c) {
+    for (std::int64_t i = 0; i < 24; ++i) {
+      const float z = latents.view().f32()[c * 24 + i];
+      EXPECT_FLOAT_EQ(x.view().f32()[i * 5 + c], z * scale.view().f32()[c] + shift.view().f32()[c]);
+    }
+  }
+  Tensor inverse_scale(DType::kF32, {5});
+  for (int c = 0; c < 5; ++c) inverse_scale.view().f32()[c] = 1.0F / scale.view().f32()[c];
+  const Tensor back(DType::kF32, {5, 2, 3, 4});
+  backend_->channels_last_to_latents(x, inverse_scale, shift, back);
+  for (std::int64_t i = 0; i < 120; ++i) {
+    EXPECT_NEAR(back.view().f32()[i], latents.view().f32()[i], 1e-4);
+  }
+}
+
+TEST_F(VaeOps, ChannelsLastToLatentsTakesTheFirstChannels) {
+  const Tensor x = random_tensor({2, 1, 3, 6}, 24);
+  const Tensor scale = random_tensor({4}, 25);
+  const Tensor shift = random_tensor({4}, 26);
+  const Tensor out(DType::kF32, {4, 2, 1, 3});
+  backend_->channels_last_to_latents(x, scale, shift, out);
+  for (std::int64_t c = 0; c < 4; ++c) {
+    for (std::int64_t i = 0; i < 6; ++i) {
+      EXPECT_FLOAT_EQ(out.view().f32()[c * 6 + i],
+                      (x.view().f32()[i * 6 + c] - shift.view().f32()[c]) * scale.view().f32()[c]);
+    }
+  }
+}
+
+TEST_F(VaeOps, DepthToSpaceTimePutsFeaturesInPlace) {
+  constexpr int kTemporal = 3;
+  constexpr int kSpatial = 2;
+  const Tensor x = random_tensor({2, 3, 4, 5 * kTemporal * kSpatial * kSpatial}, 31);
+  for (const int dropped : {0, 2}) {
+    const Tensor out(DType::kF32, {2 * kTemporal - dropped, 3 * kSpatial, 4 * kSpatial, 5});
+    EXPECT_TRUE(is_thread_invariant(
+        out, [&] { backend_->depth_to_space_time(x, {kTemporal, kSpatial, dropped}, out); }));
+    for (std::int64_t t = dropped; t < 2 * kTemporal; ++t) {
+      for (std::int64_t h = 0; h < 3 * kSpatial; ++h) {
+        for (std::int64_t w = 0; w < 4 * kSpatial; ++w) {
+          for (std::int64_t c = 0; c < 5; ++c) {
+            const std::int64_t feature =
+                ((c * kTemporal + t % kTemporal) * kSpatial + h % kSpatial) * kSpatial +
+                w % kSpatial;
+            ASSERT_EQ(at(out, t - dropped, h, w, c),
+                      at(x, t / kTemporal, h / kSpatial, w / kSpatial, feature));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(VaeOps, FourierFeaturesKeepTheirOrder) {
+  const Tensor x = random_tensor({2, 3, 2, 3}, 41, 0.0F, 0.3F);
+  const std::vector<int> frequencies{0, 2};
+  const Tensor out(DType::kF32, {2, 3, 2, 15});
+  backend_->fourier_features(x, frequencies, out);
+  for (std::int64_t pixel = 0; pixel < 12; ++pixel) {
+    const auto features = out.view().f32().subspan(static_cast<std::size_t>(pixel * 15), 15);
+    for (std::size_t c = 0; c < 3; ++c) {
+      const double value = x.view().f32()[pixel * 3 + c];
+      EXPECT_EQ(features[c], static_cast<float>(value));
+      for (std::size_t f = 0; f < 2; ++f) {
+        const double angle = 2.0 * M_PI * std::exp2(frequencies[f]) * value;
+        EXPECT_NEAR(features[3 + c * 2 + f], std::sin(angle), 2e-6);
+        EXPECT_NEAR(features[9 + c * 2 + f], std::cos(angle), 2e-6);
+      }
+    }
+  }
+}
+
+// One query of one head at one pixel.
+std::vector<double> slow_attend(const TensorView& qkv, std::int64_t t, std::int64_t h,
+                                std::int64_t w, std::int64_t head, std::int64_t head_dim) {
+  const std::int64_t channels = qkv.dim(3) / 3;
+  const auto vector = [&](std::int64_t frame, std::int64_t part, bool is_unit) {
+    std::vector<double> values;
+    double square = 0.0;
+    for (std::int64_t d = 0; d < head_dim; ++d) {
+      values.push_back(at(qkv, frame, h, w, part * channels + head * head_dim + d));
+      square += values.back() * values.back();
+    }
+    for (double& value : values) value /= is_unit ? std::sqrt(square) : 1.0;
+    return values;
+  };
+  std::vector<double> result(static_cast<std::size_t>(head_dim), 0.0);
+  double total = 0.0;
+  for (std::int64_t s = 0; s <= t; ++s) {
+    const auto q = vector(t, 0, true);
+    const auto k = vector(s, 1, true);
+    const auto v = vector(s, 2, false);
+    double logit = 0.0;
+    for (std::size_t d = 0; d < q.size(); ++d) logit += q[d] * k[d];
+    const double weight = std::exp(logit / std::sqrt(static_cast<double>(head_dim)));
+    total += weight;
+    for (std::size_t d = 0; d < q.size(); ++d) result[d] += weight * v[d];
+  }
+  for (double& value : result) value /= total;
+  return result;
+}
+
+TEST_F(VaeOps, TemporalAttentionIsCausalPerPixel) {
+  for (const int num_frames : {1, 2, 7, 19}) {
+    for (const int head_dim : {4, 12}) {
+      const Tensor qkv = random_tensor({num_frames, 2, 3, 3 * 24}, 51);
+      const Tensor out(DType::kF32, {num_frames, 2, 3, 24});
+      EXPECT_TRUE(
+          is_thread_invariant(out, [&] { backend_->temporal_attention(qkv, head_dim, out); }));
+      std::vector<double> want;
+      for (std::int64_t t = 0; t < num_frames; ++t) {
+        for (std::int64_t pixel = 0; pixel < 6; ++pixel) {
+          for (std::int64_t head = 0; head < 24 / head_dim; ++head) {
+            const auto part = slow_attend(qkv, t, pixel / 3, pixel % 3, head, head_dim);
+            want.insert(want.end(), part.begin(), part.end());
+          }
+        }
+      }
+      EXPECT_LE(relative_error(out.view().f32(), want), 1e-6);
+    }
+  }
+}
+
+TEST_F(VaeOps, BytesAreRoundedAndClamped) {
+  Tensor x(DType::kF32, {1, 1, 3, 3});
+  const std::vector<float> values{
+      -1.0F, 1.0F,     0.0F, -1.5F, 7.0F, -1.0F + 2.0F * 0.49F / 255, -1.0F + 2.0F * 0.51F / 255,
+      NAN,   -INFINITY};
+  std::copy(values.begin(), values.end(), x.view().f32().begin());
+  std::vector<std::uint8_t> bytes(9);
+  backend_->to_rgb8(x, TensorView(bytes.data(), DType::kU8, x.view().shape()));
+  EXPECT_EQ(bytes, (std::vector<std::uint8_t>{0, 255, 128, 0, 255, 0, 1, 0, 0}));
+}
+
+}  // namespace
+}  // namespace mochi

@@ -1,0 +1,97 @@
+#include "vae/vae_encoder.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "vae_golden.h"
+
+namespace mochi {
+namespace {
+
+class VaeEncoderGolden : public ::testing::TestWithParam<std::string> {
+ protected:
+  // The golden's clip, [T, H, W, 3].
+  Tensor frames() const {
+    const Shape shape = golden_.shape("input.video");
+    Tensor result(DType::kF32, {shape[1], shape[2], shape[3], shape[0]});
+    const auto values = golden_.values("input.video");
+    const auto channels_last = transpose(values, 3, values.size() / 3);
+    std::copy(channels_last.begin(), channels_last.end(), result.view().f32().begin());
+    return result;
+  }
+
+  void expect_posterior(DType matrix_dtype, double max_mean_error, double max_logvar_error) const {
+    VaeBench bench(matrix_dtype);
+    const VaeEncoder encoder = bench.load_encoder(weights_.config(), *weights_.weights());
+    const Shape latents = golden_.shape("output.mean");
+    const Tensor posterior(DType::kF32, {2 * latents[0], latents[1], latents[2], latents[3]});
+    encoder.encode_posterior(bench.ctx, frames(), posterior);
+    const TensorView mean = posterior.view().rows(0, latents[0]);
+    const TensorView logvar = posterior.view().rows(latents[0], 2 * latents[0]);
+    EXPECT_LE(relative_error(mean.f32(), golden_.values("output.mean")), max_mean_error);
+    EXPECT_LE(relative_error(logvar.f32(), golden_.values("output.logvar")), max_logvar_error);
+  }
+
+  Golden weights_{"vae_encoder_weights"};
+  Golden golden_{"vae_encoder_" + GetParam()};
+};
+
+TEST_P(VaeEncoderGolden, Fp32) { expect_posterior(DType::kF32, 1e-5, 1e-5); }
+
+TEST_P(VaeEncoderGolden, Bf16Weights) {
+  expect_posterior(DType::kBF16, 1.2 * golden_.bf16_error("mean"),
+                   1.2 * golden_.bf16_error("logvar"));
+}
+
+TEST_P(VaeEncoderGolden, LatentsAreNormalisedMeans) {
+  VaeBench bench;
+  const VaeConfig config = weights_.config();
+  const VaeEncoder encoder = bench.load_encoder(config, *weights_.weights());
+  const Tensor latents(DType::kF32, golden_.shape("output.mean"));
+  encoder.encode(bench.ctx, frames(), latents);
+  std::vector<float> want = golden_.values("output.mean");
+  const std::size_t channel_size = want.size() / config.latent_mean.size();
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const std::size_t c = i / channel_size;
+    want[i] = static_cast<float>((want[i] - config.latent_mean[c]) / config.latent_std[c]);
+  }
+  EXPECT_LE(relative_error(latents.view().f32(), want), 1e-5);
+}
+
+TEST_P(VaeEncoderGolden, SameBitsForAnyNumberOfThreads) {
+  VaeBench bench;
+  const VaeEncoder encoder = bench.load_encoder(weights_.config(), *weights_.weights());
+  std::vector<float> first;
+  for (const int threads : {1, 2, 3}) {
+    set_num_threads(threads);
+    const Tensor latents(DType::kF32, golden_.shape("output.mean"));
+    encoder.encode(bench.ctx, frames(), latents);
+    const std::vector<float> result(latents.view().f32().begin(), latents.view().f32().end());
+    if (first.empty()) first = result;
+    EXPECT_EQ(std::memcmp(first.data(), result.data(), first.size() * sizeof(float)), 0);
+  }
+  set_num_threads(0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, VaeEncoderGolden,
+                         ::testing::Values("frames1", "frames7", "frames13"));
+
+TEST(VaeEncoder, RefusesOtherFrames) {
+  VaeBench bench;
+  const Golden golden("vae_encoder_weights");
+  const VaeEncoder encoder = bench.load_encoder(golden.config(), *golden.weights());
+  EXPECT_EQ(encoder.latent_shape({13, 16, 24, 3}), (Shape{12, 3, 2, 3}));
+  const std::vector<Shape> shapes{{12, 16, 24, 3}, {0, 16, 24, 3},  {13, 15, 24, 3},
+                                  {13, 16, 20, 3}, {13, 16, 24, 4}, {13, 16}};
+  for (const Shape& shape : shapes) {
+    EXPECT_THROW(encoder.latent_shape(shape), Error) << shape.to_string();
+  }
+  const Tensor frames = random_tensor({1, 8, 8, 3}, 1);
+  const Tensor latents(DType::kF32, {12, 2, 1, 1});
+  EXPECT_THROW(encoder.encode(bench.ctx, frames, latents), Error);
+  EXPECT_THROW(encoder.encode_posterior(bench.ctx, frames, latents), Error);
+}
+
+}  // namespace
+}  // namespace mochi
