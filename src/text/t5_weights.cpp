@@ -46,8 +46,8 @@ void T5Weights::visit(const WeightVisitor& visitor) {
   visitor("encoder.final_layer_norm.weight", final_norm, {width}, WeightRole::kVector);
 }
 
-std::shared_ptr<const TensorSource> make_t5_source(std::shared_ptr<const TensorSource> checkpoint,
-                                                   const TextEncoderConfig& config) {
+std::shared_ptr<TensorSource> make_t5_source(std::shared_ptr<const TensorSource> checkpoint,
+                                             const TextEncoderConfig& config) {
   KeyMappedSource::KeyMap map;
   for (const auto& [name, shape] : list_parameters(T5Weights(config))) map[name] = {{name}};
   map[kEmbeddingKey] = {{t5_embedding_key(*checkpoint)}};

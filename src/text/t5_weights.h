@@ -38,7 +38,7 @@ std::string t5_embedding_key(const TensorSource& checkpoint);
 
 // The checkpoint under the names of T5Weights: wi_0 and wi_1 of each layer joined to wi, and one
 // name for the token table.
-std::shared_ptr<const TensorSource> make_t5_source(std::shared_ptr<const TensorSource> checkpoint,
-                                                   const TextEncoderConfig& config);
+std::shared_ptr<TensorSource> make_t5_source(std::shared_ptr<const TensorSource> checkpoint,
+                                             const TextEncoderConfig& config);
 
 }  // namespace mochi
