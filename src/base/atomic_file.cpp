@@ -9,7 +9,6 @@
 #include <cstring>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include "base/error.h"
 
@@ -19,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // "a/b/" names the folder b: without the slash, filename() and parent_path() mean the same thing.
-fs::path without_trailing_slash(fs::path path) {
+fs::path without_trailing_slash(const fs::path& path) {
   return path.has_filename() || path == path.root_path() ? path : path.parent_path();
 }
 
@@ -47,8 +46,8 @@ void sync_to_disk(const fs::path& path) {
 
 }  // namespace
 
-AtomicPath::AtomicPath(fs::path path)
-    : path_(without_trailing_slash(std::move(path))), temp_path_(make_temp_path(path_)) {
+AtomicPath::AtomicPath(const fs::path& path)
+    : path_(without_trailing_slash(path)), temp_path_(make_temp_path(path_)) {
   if (!path_.has_filename()) fail("cannot write '{}': not a file name", path_.string());
   const fs::path folder = folder_of(path_);
   std::error_code ignored;
@@ -86,7 +85,7 @@ void AtomicPath::commit() {
   sync_to_disk(folder_of(path_));
 }
 
-AtomicFile::AtomicFile(fs::path path) : target_(std::move(path)) {
+AtomicFile::AtomicFile(const fs::path& path) : target_(path) {
   std::error_code ignored;
   if (fs::is_directory(target_.path(), ignored)) {
     fail("cannot write '{}': is a directory", target_.path().string());

@@ -15,7 +15,7 @@ namespace mochi {
 // destruction unless committed. Throws Error when the folder is missing or cannot be written.
 class AtomicPath {
  public:
-  explicit AtomicPath(std::filesystem::path path);
+  explicit AtomicPath(const std::filesystem::path& path);
   ~AtomicPath();
 
   AtomicPath(const AtomicPath&) = delete;
@@ -37,7 +37,7 @@ class AtomicPath {
 class AtomicFile {
  public:
   // Creates the temporary file at once, so that an output that cannot be written is found early.
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(const std::filesystem::path& path);
 
   // For programs that write the file themselves.
   const std::filesystem::path& temp_path() const { return target_.temp_path(); }

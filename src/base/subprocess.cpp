@@ -91,6 +91,7 @@ int spawn(std::vector<std::string>& args, int stdin_fd, int stdout_fd, int stder
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 
   std::vector<char*> argv;
+  argv.reserve(args.size() + 1);
   for (std::string& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
   const int error = ::posix_spawnp(pid, argv[0], &actions, &attributes, argv.data(), environ);
@@ -113,7 +114,7 @@ std::optional<std::filesystem::path> find_program(std::string_view name) {
   std::string_view folders = variable == nullptr ? "" : variable;
   while (!folders.empty()) {
     const std::size_t end = std::min(folders.find(':'), folders.size());
-    const std::filesystem::path path = std::filesystem::path(folders.substr(0, end)) / name;
+    std::filesystem::path path = std::filesystem::path(folders.substr(0, end)) / name;
     if (is_program(path)) return path;
     folders.remove_prefix(std::min(end + 1, folders.size()));
   }
@@ -223,7 +224,7 @@ void Subprocess::kill() {
 
 std::string Subprocess::last_stderr_line() const {
   constexpr off_t kMaxTail = 4096;
-  struct stat status {};  // not lseek: the child writes at the same file offset
+  struct stat status{};  // not lseek: the child writes at the same file offset
   ::fstat(stderr_.get(), &status);
   const off_t begin = std::max<off_t>(0, status.st_size - kMaxTail);
   std::string tail(static_cast<std::size_t>(status.st_size - begin), '\0');

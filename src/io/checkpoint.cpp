@@ -143,6 +143,7 @@ void Checkpoint::load_index(const fs::path& path) {
 
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
+  names.reserve(entries_.size());
   for (const auto& [name, entry] : entries_) names.push_back(name);
   return names;
 }
@@ -192,6 +193,7 @@ const fs::path& Checkpoint::file_of(std::string_view name) const { return find(n
 
 std::vector<fs::path> Checkpoint::files() const {
   std::vector<fs::path> paths;
+  paths.reserve(files_.size());
   for (const auto& file : files_) paths.push_back(file->path());
   return paths;
 }

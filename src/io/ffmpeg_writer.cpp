@@ -22,9 +22,13 @@ const Args kBt709Tags{"-colorspace", "bt709", "-color_primaries", "bt709",
 
 Args encoder_args(const std::string& extension) {
   if (extension == ".gif") {
-    return {"-vf",   "split[a][b];[a]palettegen=stats_mode=diff[palette];[b][palette]paletteuse",
-            "-loop", "0",
-            "-f",    "gif"};
+    // A palette for every frame: better colours than one for all, and no frame has to be held.
+    return {"-vf",
+            "split[a][b];[a]palettegen=stats_mode=single[palette];[b][palette]paletteuse=new=1",
+            "-loop",
+            "0",
+            "-f",
+            "gif"};
   }
   Args args{"-vf", kToBt709, "-pix_fmt", "yuv420p"};
   args.insert(args.end(), kBt709Tags.begin(), kBt709Tags.end());

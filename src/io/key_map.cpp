@@ -24,6 +24,7 @@ void KeyMapBuilder::rename_layer(const std::string& target, const std::string& s
 void KeyMapBuilder::concatenate(const std::string& target,
                                 const std::vector<std::string>& source_names) {
   std::vector<RowRange> parts;
+  parts.reserve(source_names.size());
   for (const std::string& name : source_names) parts.push_back({.source_name = name});
   map_[target] = std::move(parts);
 }

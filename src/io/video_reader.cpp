@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,14 +22,18 @@ namespace fs = std::filesystem;
 
 constexpr int kMaxSide = 1 << 15;
 
+// 0 unless the text begins with a number that fits.
+int parse_number(std::string_view text) {
+  int number = 0;
+  std::from_chars(std::to_address(text.begin()), std::to_address(text.end()), number);
+  return number;
+}
+
 // The numbers of "a<separator>b", or of "a" with b = 1.
 FrameRate parse_fraction(std::string_view text, char separator, const std::string& source) {
-  FrameRate rate{0, 1};
-  const std::size_t split = std::min(text.find(separator), text.size());
-  std::from_chars(text.data(), text.data() + split, rate.numerator);
-  if (split < text.size()) {
-    std::from_chars(text.data() + split + 1, text.data() + text.size(), rate.denominator);
-  }
+  FrameRate rate{parse_number(text), 1};
+  const std::size_t split = text.find(separator);
+  if (split != std::string_view::npos) rate.denominator = parse_number(text.substr(split + 1));
   if (rate.numerator < 1 || rate.denominator < 1) fail("{}: frame rate '{}'", source, text);
   return rate;
 }
@@ -78,9 +83,8 @@ class Y4mReader final : public VideoReader {
   void parse_field(std::string_view field) {
     if (field.empty()) return;
     const std::string_view value = field.substr(1);
-    const char* const end = value.data() + value.size();
-    if (field[0] == 'W') std::from_chars(value.data(), end, format_.width);
-    if (field[0] == 'H') std::from_chars(value.data(), end, format_.height);
+    if (field[0] == 'W') format_.width = parse_number(value);
+    if (field[0] == 'H') format_.height = parse_number(value);
     if (field[0] == 'F') format_.fps = parse_fraction(value, ':', source_);
     if (field[0] != 'C') return;
     const bool is_420 =

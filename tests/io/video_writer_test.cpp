@@ -90,7 +90,7 @@ TEST_F(VideoWriterTest, WebmAndGif) {
   const Json gif = probe(folder_ / "out.gif");
   EXPECT_EQ(gif["codec_name"], "gif");
   EXPECT_EQ(gif["nb_read_frames"], "7");
-  expect_frames_close(folder_ / "out.gif", kFormat, 8.0);
+  expect_frames_close(folder_ / "out.gif", kFormat, 3.0);
 }
 
 TEST_F(VideoWriterTest, Y4mIsReadByFfmpeg) {
