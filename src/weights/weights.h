@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "io/checkpoint.h"
+#include "io/tensor_source.h"
 
 namespace mochi {
 
@@ -39,13 +39,13 @@ class WeightStore {
   // Reads every parameter from `source`. Throws Error naming the file and the tensor, what was
   // wanted and what was found.
   template <typename W>
-  void load(W& weights, TensorSource& source) {
+  void load(W& weights, const TensorSource& source) {
     weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
                       WeightRole role) { load_one(source, name, member, shape, role); });
   }
 
-  // Normal values of a given seed, scaled by fan-in^-1/2 (vectors: 0.1, norms around 1), equal on
-  // every machine.
+  // Normal values of a given seed, equal on every machine: matrices scaled by fan-in^-1/2, biases
+  // by 0.02, other vectors 1 + 0.1·normal.
   template <typename W>
   void init_random(W& weights, std::uint64_t seed) {
     weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
@@ -56,13 +56,12 @@ class WeightStore {
   std::size_t size_bytes() const { return size_bytes_; }
 
  private:
-  void load_one(TensorSource& source, const std::string& name, TensorView& member,
+  void load_one(const TensorSource& source, const std::string& name, TensorView& member,
                 const Shape& shape, WeightRole role);
   void init_one(std::uint64_t seed, const std::string& name, TensorView& member, const Shape& shape,
                 WeightRole role);
-  // Moves host values into memory of the parameter's dtype on the backend's device.
-  void place(std::span<const float> values, TensorView& member, const Shape& shape,
-             WeightRole role);
+  // Memory of the parameter's dtype on the backend's device.
+  TensorView allocate(const Shape& shape, WeightRole role);
 
   Backend& backend_;
   DType matrix_dtype_;

@@ -3,12 +3,21 @@
 // Results do not depend on the number of threads.
 #pragma once
 
+#include <memory>
+
 #include "backend/backend.h"
 
 namespace mochi {
 
+namespace cpu {
+struct OneDnn;
+}
+
 class CpuBackend final : public Backend {
  public:
+  CpuBackend();
+  ~CpuBackend() override;
+
   Device device() const override { return Device::kCpu; }
   Allocator& allocator() override { return host_allocator(); }
   DType activation_dtype() const override { return DType::kF32; }
@@ -54,6 +63,8 @@ class CpuBackend final : public Backend {
                            const TensorView& out) override;
   void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
+
+  std::unique_ptr<cpu::OneDnn> onednn_;
 };
 
 }  // namespace mochi

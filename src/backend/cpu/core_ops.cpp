@@ -1,0 +1,147 @@
+// Copies, elementwise operations and row norms that every network uses.
+#include <cmath>
+#include <cstring>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/onednn.h"
+#include "backend/cpu/simd_math.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+
+namespace {
+
+constexpr std::int64_t kElementGrain = 1 << 14;  // elements worth a thread of their own
+
+float* data(const TensorView& tensor) { return tensor.f32().data(); }
+
+}  // namespace
+
+CpuBackend::CpuBackend() : onednn_(std::make_unique<cpu::OneDnn>()) {}
+CpuBackend::~CpuBackend() = default;
+
+std::unique_ptr<Backend> make_backend(Device /*device*/) { return std::make_unique<CpuBackend>(); }
+
+void CpuBackend::do_upload(const TensorView& host, const TensorView& target) {
+  std::memcpy(target.bytes(), host.bytes(), host.size_bytes());
+}
+
+void CpuBackend::do_download(const TensorView& source, const TensorView& host) {
+  std::memcpy(host.bytes(), source.bytes(), source.size_bytes());
+}
+
+void CpuBackend::do_copy(const TensorView& source, const TensorView& target) {
+  const std::byte* from = source.bytes();
+  std::byte* to = target.bytes();
+  const auto num_bytes = static_cast<std::int64_t>(source.size_bytes());
+  parallel_for(0, num_bytes, kElementGrain * 4, [=](std::int64_t begin, std::int64_t end) {
+    std::memcpy(to + begin, from + begin, static_cast<std::size_t>(end - begin));
+  });
+}
+
+void CpuBackend::do_add(const TensorView& a, const TensorView& b, const TensorView& out) {
+  const float* left = data(a);
+  const float* right = data(b);
+  float* result = data(out);
+  parallel_for(0, a.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) result[i] = left[i] + right[i];
+  });
+}
+
+void CpuBackend::do_silu(const TensorView& x, const TensorView& out) {
+  const float* in = data(x);
+  float* result = data(out);
+  parallel_for(0, x.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) result[i] = cpu::silu(in[i]);
+  });
+}
+
+void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out) {
+  const std::int64_t num_rows = x.dim(0);
+  const std::int64_t width = x.dim(1);
+  float* mean = data(out);
+  std::fill(mean, mean + width, 0.0F);
+  for (std::int64_t row = 0; row < num_rows; ++row) {
+    const float* in = data(x) + row * width;
+    for (std::int64_t i = 0; i < width; ++i) mean[i] += in[i];
+  }
+  const float factor = num_rows > 0 ? 1.0F / static_cast<float>(num_rows) : 0.0F;
+  for (std::int64_t i = 0; i < width; ++i) mean[i] *= factor;
+}
+
+void CpuBackend::do_gated_activation(const TensorView& x, Activation activation,
+                                     const TensorView& out) {
+  const std::int64_t features = out.dim(1);
+  const float* in = data(x);
+  float* result = data(out);
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kElementGrain / std::max<std::int64_t>(1, features));
+  parallel_for(0, out.dim(0), grain, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float* a = in + row * 2 * features;
+      const float* b = a + features;
+      float* y = result + row * features;
+      switch (activation) {
+        case Activation::kNone:
+#pragma omp simd
+          for (std::int64_t i = 0; i < features; ++i) y[i] = a[i] * b[i];
+          break;
+        case Activation::kSilu:
+#pragma omp simd
+          for (std::int64_t i = 0; i < features; ++i) y[i] = cpu::silu(a[i]) * b[i];
+          break;
+        case Activation::kGeluTanh:
+#pragma omp simd
+          for (std::int64_t i = 0; i < features; ++i) y[i] = cpu::gelu_tanh(a[i]) * b[i];
+          break;
+      }
+    }
+  });
+}
+
+void CpuBackend::do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
+                              const TensorView& out) {
+  const std::int64_t width = table.dim(1);
+  for (std::size_t row = 0; row < ids.size(); ++row) {
+    const std::int64_t first = ids[row] * width;
+    float* y = data(out) + static_cast<std::int64_t>(row) * width;
+    if (table.dtype() == DType::kF32) {
+      std::memcpy(y, data(table) + first, static_cast<std::size_t>(width) * sizeof(float));
+      continue;
+    }
+    const auto* in = reinterpret_cast<const BFloat16*>(table.bytes()) + first;
+    for (std::int64_t i = 0; i < width; ++i) {
+      y[i] = std::bit_cast<float>(static_cast<std::uint32_t>(in[i].bits) << 16);
+    }
+  }
+}
+
+void CpuBackend::do_split_heads(const TensorView& x, const TensorView& out) {
+  const std::int64_t heads = out.dim(0);
+  const std::int64_t rows = out.dim(1);
+  const std::int64_t head_dim = out.dim(2);
+  for (std::int64_t head = 0; head < heads; ++head) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      std::memcpy(data(out) + (head * rows + row) * head_dim,
+                  data(x) + (row * heads + head) * head_dim,
+                  static_cast<std::size_t>(head_dim) * sizeof(float));
+    }
+  }
+}
+
+void CpuBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
+                                 float dsigma, const TensorView& z) {
+  const float* cond = data(v_cond);
+  const float* null = data(v_null);
+  float* state = data(z);
+  parallel_for(0, z.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) {
+      state[i] += dsigma * (null[i] + cfg * (cond[i] - null[i]));
+    }
+  });
+}
+
+}  // namespace mochi
