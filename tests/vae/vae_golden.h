@@ -48,8 +48,8 @@ class Golden {
 
   VaeConfig config() const {
     const Json json = parse_json(checkpoint_->metadata().at("config"), "golden");
-    JsonReader reader(json, "golden");
-    return parse_vae_config(*reader.get_object("vae"));
+    JsonReader section(json.at("vae"), "golden", "vae");
+    return parse_vae_config(section);
   }
 
  private:
@@ -96,6 +96,7 @@ struct VaeBench {
   VaeDecoder load_decoder(const VaeConfig& config, TensorSource& source) {
     VaeDecoderWeights weights(config);
     store.load(weights, source);
+    EXPECT_TRUE(source.unread().empty()) << source.unread().front();
     return {*backend, weights};
   }
   VaeDecoder random_decoder(const VaeConfig& config) {
@@ -106,6 +107,7 @@ struct VaeBench {
   VaeEncoder load_encoder(const VaeConfig& config, TensorSource& source) {
     VaeEncoderWeights weights(config);
     store.load(weights, source);
+    EXPECT_TRUE(source.unread().empty()) << source.unread().front();
     return {*backend, weights};
   }
 
