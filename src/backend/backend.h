@@ -63,6 +63,8 @@ class Backend {
   virtual Device device() const = 0;
   virtual Allocator& allocator() = 0;
   virtual DType activation_dtype() const = 0;
+  // Matrix weights of this dtype, F32 or BF16, make the fastest products here.
+  virtual DType preferred_matrix_dtype() const = 0;
 
   // Host → device and back; same dtype and size.
   void upload(const TensorView& host, const TensorView& target);

@@ -21,6 +21,7 @@ class CpuBackend final : public Backend {
   Device device() const override { return Device::kCpu; }
   Allocator& allocator() override { return host_allocator(); }
   DType activation_dtype() const override { return DType::kF32; }
+  DType preferred_matrix_dtype() const override;
 
  private:
   void do_upload(const TensorView& host, const TensorView& target) override;

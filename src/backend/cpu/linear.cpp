@@ -41,6 +41,10 @@ TensorView round_to_bf16(cpu::OneDnn& onednn, const TensorView& x) {
 
 }  // namespace
 
+DType CpuBackend::preferred_matrix_dtype() const {
+  return cpu::prefers_bf16() ? DType::kBF16 : DType::kF32;
+}
+
 void CpuBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                            const TensorView& out, const LinearOptions& options) try {
   cpu::OneDnn& onednn = *onednn_;
