@@ -1,0 +1,46 @@
+// What is in a model directory or a file of weights, without loading it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mochi {
+
+// One network: what it should hold by its sizes, and what was found.
+struct ComponentReport {
+  std::string name;                                        // "transformer"
+  std::vector<std::string> files;                          // paths
+  std::vector<std::pair<std::string, std::string>> sizes;  // "depth" → "48", ...
+  std::int64_t num_tensors = 0;                            // as stored
+  std::int64_t num_parameters = 0;
+  std::uint64_t stored_bytes = 0;
+  std::map<std::string, std::int64_t> parameters_by_dtype;  // "BF16" → number of parameters
+  std::vector<std::string> missing;                         // names
+  std::vector<std::string> unexpected;                      // names
+  std::vector<std::string> wrong;                           // what is wrong with which tensor
+
+  bool is_complete() const { return missing.empty() && wrong.empty(); }
+};
+
+struct StoredTensor {
+  std::string name;
+  std::string dtype;
+  std::vector<std::int64_t> sizes;
+};
+
+struct InspectReport {
+  bool has_config_file = false;             // else the sizes come from the tensors' shapes
+  std::vector<ComponentReport> components;  // those found
+  std::vector<std::string> not_found;       // names of networks, "tokenizer"
+  std::vector<StoredTensor> tensors;        // of a file, or of a directory's networks
+};
+
+// `path` is a model directory, a .safetensors file or an index of shards. Throws
+// std::runtime_error when it does not exist or is damaged.
+InspectReport inspect_model(const std::filesystem::path& path);
+
+}  // namespace mochi

@@ -1,0 +1,141 @@
+// The public C++ API of mochi.cpp: a prompt goes in, video frames come out. Standard types only.
+//
+//   mochi::Engine engine({.model_dir = "models/micro"});
+//   mochi::GenerateRequest request = engine.default_request();
+//   request.prompt = "a red ball";
+//   const mochi::Latents latents = engine.sample(request);
+//   engine.decode(latents, [](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) { ... });
+//
+// Everything throws std::runtime_error with one line that says what was wanted and what was found;
+// where a field of a request is at fault, the line starts with the field's name and a colon.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace mochi {
+
+// "0.1.0"
+const char* version();
+
+struct EngineOptions {
+  std::filesystem::path model_dir;
+  std::string device = "auto";  // "auto" or "cpu"
+  std::string dtype = "auto";   // of the weights in memory: "auto", "fp32" or "bf16"
+  int num_threads = 0;          // 0: as many as the machine offers; holds for the whole process
+};
+
+// One video. Engine::default_request() fills in the model's own defaults.
+struct GenerateRequest {
+  std::string prompt;           // UTF-8; empty: an unguided sample
+  std::string negative_prompt;  // UTF-8; empty: guidance leads away from no text at all
+  int width = 848;              // pixels, a multiple of 16
+  int height = 480;             // pixels, a multiple of 16
+  int num_frames = 163;         // 6·k + 1
+  std::uint64_t seed = 0;
+  int num_steps = 64;
+  double cfg_scale = 6.0;            // guidance; 1: none
+  std::vector<double> cfg_schedule;  // guidance of each step (num_steps values) instead, or empty
+  double threshold_noise = 0.025;    // noise that the linear steps take away, 0 to below 1
+  int linear_steps = 0;              // below num_steps; 0: half of them
+  // "mochi": equal on every machine; "torch-cpu", "torch-cuda": what torch.manual_seed(seed) and
+  // torch.randn give on a CPU, or on a GPU with 132 multiprocessors.
+  std::string noise_source = "mochi";
+  // Start noise instead of the seed's: [latent_channels, T, H, W] as in Latents, or empty.
+  std::vector<float> initial_noise;
+};
+
+// What the sampler works on: normalised latents.
+struct Latents {
+  std::vector<float> values;  // [channels, num_frames, height, width]
+  std::int64_t channels = 0;
+  std::int64_t num_frames = 0;  // latent frames, T
+  std::int64_t height = 0;      // H
+  std::int64_t width = 0;       // W
+};
+
+struct VideoSize {
+  int width = 0, height = 0;  // pixels
+  int num_frames = 0;
+};
+
+enum class Phase : std::uint8_t { kLoading, kText, kSampling, kDecoding };
+
+struct Progress {
+  Phase phase = Phase::kLoading;
+  std::string item;           // what is loaded; empty in the other phases
+  std::int64_t num_done = 0;  // of num_total tensors, prompts, steps, frames
+  std::int64_t num_total = 0;
+  double seconds = 0;  // since the phase (the item) began
+};
+
+// Called at the beginning of a phase, after every piece of it, and (with num_done == num_total) at
+// its end, from the thread that runs the engine. Returning false cancels: the running call throws
+// Cancelled, and the engine can go on with the next one.
+using ProgressFn = std::function<bool(const Progress&)>;
+
+class Cancelled : public std::runtime_error {
+ public:
+  Cancelled() : std::runtime_error("cancelled") {}
+};
+
+// RGB bytes [height, width, 3] of one frame, in order. They are gone when the call returns.
+using FrameSink = std::function<void(std::span<const std::uint8_t> rgb, std::int64_t frame_idx)>;
+
+// 16 hexadecimal digits of a file's size and content, to recognise it again: all of a file below
+// 1 MiB; of larger ones 256 evenly spaced blocks of 4 KiB, the first and the last included.
+std::string fingerprint_file(const std::filesystem::path& path);
+
+// A file that the results depend on.
+struct ModelFile {
+  std::string name;  // below the model directory
+  std::uint64_t size_bytes = 0;
+  std::string fingerprint;
+};
+
+// One model on one device. Weights are read when they are first needed. They stay in memory when
+// all of them fit into half of it; otherwise each network is dropped as soon as it has done its
+// part. Calls are not to be made from two threads at once.
+class Engine {
+ public:
+  // Finds the model's files and reads its sizes; no weights yet.
+  explicit Engine(const EngineOptions& options);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  // Generation defaults of the model directory, or Mochi 1's.
+  GenerateRequest default_request() const;
+  int default_fps() const;
+
+  // Throws when sample() would refuse the request; needs no weights.
+  void check(const GenerateRequest& request) const;
+
+  // Text encoding and sampling: latents of the request's size.
+  Latents sample(const GenerateRequest& request, const ProgressFn& progress = {});
+
+  // Frames of latents, each given to `sink` as soon as it is ready. What the sink throws ends the
+  // decoding and comes out of this call.
+  void decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress = {});
+
+  // Empty latents (no values) for a video of this size, and back. Throw when there are none.
+  Latents latent_size(const VideoSize& size) const;
+  VideoSize video_size(const Latents& latents) const;
+
+  std::vector<ModelFile> model_files() const;
+  std::string device() const;  // in use: "cpu"
+  std::string dtype() const;   // in use: "fp32" or "bf16"
+  int num_threads() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mochi

@@ -1,0 +1,21 @@
+// `mochi inspect`: what is in a model folder or a file of weights.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+namespace mochi::cli {
+
+struct InspectOptions {
+  std::filesystem::path path;
+  bool lists_tensors = false;
+};
+
+// Declares the flags; they write into `options`, which must outlive the parsing.
+void add_inspect_flags(CLI::App& command, InspectOptions& options);
+
+// Prints to stdout. Throws Error when the path cannot be read, and, after printing, when networks
+// are incomplete.
+void run_inspect(const InspectOptions& options);
+
+}  // namespace mochi::cli

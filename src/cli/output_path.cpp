@@ -1,0 +1,71 @@
+#include "cli/output_path.h"
+
+#include <array>
+#include <cctype>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace mochi::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Lower-case ASCII letters and digits, everything else a single dash; cut at the end of a word.
+std::string slug_of(std::string_view text) {
+  constexpr std::size_t kMaxLength = 48;
+  std::string slug;
+  for (const char letter : text) {
+    const auto byte = static_cast<unsigned char>(letter);
+    if (byte < 0x80 && std::isalnum(byte) != 0) {
+      slug.push_back(static_cast<char>(std::tolower(byte)));
+    } else if (!slug.empty() && slug.back() != '-') {
+      slug.push_back('-');
+    }
+  }
+  if (slug.size() > kMaxLength) {
+    const std::size_t dash = slug.rfind('-', kMaxLength);
+    slug.resize(dash == std::string::npos ? kMaxLength : dash);
+  }
+  while (!slug.empty() && slug.back() == '-') slug.pop_back();
+  return slug.empty() ? "video" : slug;
+}
+
+}  // namespace
+
+fs::path default_output_path(const std::string& text, std::uint64_t seed) {
+  const fs::path folder = "videos";
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail("cannot make the folder '{}': {}", folder.string(), error.message());
+  const std::string stem = fmt::format("{}-{}", slug_of(text), seed);
+  fs::path path = folder / (stem + ".mp4");
+  for (int copy = 2; fs::exists(path); ++copy) {
+    path = folder / fmt::format("{}-{}.mp4", stem, copy);
+  }
+  return path;
+}
+
+fs::path sidecar_path(const fs::path& output) {
+  // "frames/" has an empty file name: the slash goes.
+  fs::path path = output.has_filename() ? output : output.parent_path();
+  path += ".json";
+  return path;
+}
+
+fs::path find_boxed_model() {
+  constexpr std::array kPlaces{"../../models/micro", "../share/mochi/models/micro",
+                               "../models/micro"};
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path folder = program.parent_path();
+  std::string places;
+  for (const char* place : kPlaces) {
+    const fs::path path = (folder / place).lexically_normal();
+    if (fs::exists(path / "config.json", error)) return path;
+    places += fmt::format("{}'{}'", places.empty() ? "" : ", ", path.string());
+  }
+  fail("no model found in {}; give one with --model-dir", places);
+}
+
+}  // namespace mochi::cli

@@ -1,0 +1,89 @@
+#include "cli/sidecar.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+
+namespace mochi::cli {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+OrderedJson describe_file(const fs::path& path) {
+  return {{"path", fs::absolute(path).lexically_normal().string()},
+          {"size_bytes", fs::file_size(path)},
+          {"fingerprint", fingerprint_file(path)}};
+}
+
+OrderedJson describe_request(const Outcome& outcome) {
+  const GenerateRequest& request = outcome.request;
+  OrderedJson json{{"prompt", request.prompt},         {"negative_prompt", request.negative_prompt},
+                   {"width", request.width},           {"height", request.height},
+                   {"num_frames", request.num_frames}, {"num_steps", request.num_steps}};
+  if (request.cfg_schedule.empty()) {
+    json["cfg_scale"] = request.cfg_scale;
+  } else {
+    json["cfg_schedule"] = request.cfg_schedule;
+  }
+  json["threshold_noise"] = request.threshold_noise;
+  json["linear_steps"] = request.linear_steps > 0 ? request.linear_steps : request.num_steps / 2;
+  if (outcome.noise_file) {
+    json["noise"] = describe_file(*outcome.noise_file);
+  } else {
+    json["seed"] = request.seed;
+    json["noise_source"] = request.noise_source;
+  }
+  return json;
+}
+
+OrderedJson describe_model(const Outcome& outcome, const Engine& engine) {
+  OrderedJson files = OrderedJson::array();
+  for (const ModelFile& file : engine.model_files()) {
+    files.push_back(
+        {{"name", file.name}, {"size_bytes", file.size_bytes}, {"fingerprint", file.fingerprint}});
+  }
+  return {{"dir", fs::absolute(outcome.model_dir).lexically_normal().string()}, {"files", files}};
+}
+
+}  // namespace
+
+const char* phase_name(Phase phase) {
+  switch (phase) {
+    case Phase::kLoading:
+      return "loading";
+    case Phase::kText:
+      return "text";
+    case Phase::kSampling:
+      return "sampling";
+    case Phase::kDecoding:
+      return "decoding";
+  }
+  return "?";
+}
+
+void write_sidecar(const fs::path& path, const Outcome& outcome, const Engine& engine) {
+  OrderedJson json{{"made_by", "mochi.cpp"}, {"version", version()}};
+  json["video"] = {{"file", outcome.output.string()},
+                   {"width", outcome.size.width},
+                   {"height", outcome.size.height},
+                   {"num_frames", outcome.size.num_frames},
+                   {"fps", outcome.fps}};
+  if (outcome.latents_file) {
+    json["latents"] = describe_file(*outcome.latents_file);
+  } else {
+    json["request"] = describe_request(outcome);
+  }
+  json["model"] = describe_model(outcome, engine);
+  json["engine"] = {{"device", engine.device()},
+                    {"dtype", engine.dtype()},
+                    {"num_threads", engine.num_threads()}};
+  OrderedJson seconds;
+  for (const auto& [phase, value] : outcome.seconds) seconds[phase_name(phase)] = value;
+  seconds["total"] = outcome.total_seconds;
+  json["seconds"] = seconds;
+  json["peak_memory_bytes"] = outcome.peak_memory_bytes;
+  write_file_atomically(path, json.dump(2) + "\n");
+}
+
+}  // namespace mochi::cli

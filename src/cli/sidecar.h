@@ -1,0 +1,30 @@
+// The JSON beside a video: all that is needed to make it again.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+
+#include "mochi/mochi.h"
+
+namespace mochi::cli {
+
+struct Outcome {
+  std::filesystem::path output;
+  VideoSize size;
+  int fps = 0;
+  GenerateRequest request;                            // as it was run; unused with latents_file
+  std::optional<std::filesystem::path> noise_file;    // the start noise came from here
+  std::optional<std::filesystem::path> latents_file;  // the latents came from here
+  std::filesystem::path model_dir;
+  std::map<Phase, double> seconds;
+  double total_seconds = 0;
+  std::uint64_t peak_memory_bytes = 0;
+};
+
+void write_sidecar(const std::filesystem::path& path, const Outcome& outcome, const Engine& engine);
+
+// "loading", as the sidecar and the summary call it.
+const char* phase_name(Phase phase);
+
+}  // namespace mochi::cli

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "base/error.h"
+
+namespace mochi::cli {
+
+// The command line is at fault, not the machine or a file.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+}  // namespace mochi::cli

@@ -1,0 +1,234 @@
+// The engine behind include/mochi/mochi.h.
+#include <unistd.h>
+
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/noise.h"
+#include "base/parallel_for.h"
+#include "mochi/mochi.h"
+#include "pipeline/networks.h"
+#include "pipeline/progress_reporter.h"
+#include "pipeline/request.h"
+#include "pipeline/sampler.h"
+#include "sparsity/attention_policy.h"
+
+namespace mochi {
+namespace {
+
+// Latent frames decoded at a time: one keeps the memory least, and more are no faster.
+constexpr std::int64_t kDecodeChunkFrames = 1;
+
+Device parse_device(const std::string& name) {
+  if (name == "auto" || name == "cpu") return Device::kCpu;
+  fail("device: wanted 'auto' or 'cpu', found '{}'", name);
+}
+
+DType parse_matrix_dtype(const std::string& name, const Backend& backend) {
+  if (name == "fp32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "auto") return backend.preferred_matrix_dtype();
+  fail("dtype: wanted 'auto', 'fp32' or 'bf16', found '{}'", name);
+}
+
+std::uint64_t physical_memory_bytes() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page_bytes = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
+}
+
+// Bytes of the networks that generating uses, with all parameters in one dtype.
+std::uint64_t weight_bytes(const ModelDirectory& directory, DType dtype) {
+  std::uint64_t num_parameters = 0;
+  for (const Component component :
+       {Component::kTextEncoder, Component::kDit, Component::kDecoder}) {
+    if (!directory.has(component)) continue;
+    const std::shared_ptr<TensorSource> source = directory.open(component);
+    for (const std::string& name : source->names()) {
+      if (!source->contains(name)) continue;
+      num_parameters += static_cast<std::uint64_t>(source->info(name).shape.num_elements());
+    }
+  }
+  return num_parameters * dtype_bytes(dtype);
+}
+
+}  // namespace
+
+// Features of both branches; the null branch's are absent where it is never run.
+struct TextFeatures {
+  Tensor cond;
+  Tensor null;
+};
+
+struct Engine::Impl {
+  explicit Impl(const EngineOptions& options);
+
+  LoadOptions load_options(const ProgressFn& on_progress) const {
+    return {*backend, matrix_dtype, on_progress};
+  }
+  TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
+                           const ProgressFn& on_progress);
+  void fill_noise(const GenerateRequest& request, const TensorView& z) const;
+  void run_sampler(const GenerateRequest& request, const SamplingPlan& plan, TextFeatures features,
+                   const ProgressFn& on_progress, const TensorView& z);
+
+  ModelDirectory directory;
+  std::unique_ptr<Backend> backend;
+  DType matrix_dtype;
+  bool keeps_networks;
+  std::optional<TextNetwork> text;
+  std::optional<DitNetwork> dit;
+  std::optional<DecoderNetwork> decoder;
+};
+
+Engine::Impl::Impl(const EngineOptions& options)
+    : directory(options.model_dir),
+      backend(make_backend(parse_device(options.device))),
+      matrix_dtype(parse_matrix_dtype(options.dtype, *backend)),
+      keeps_networks(weight_bytes(directory, matrix_dtype) <= physical_memory_bytes() / 2) {
+  if (options.num_threads < 0) {
+    fail("num_threads: wanted 0 (all) or more, found {}", options.num_threads);
+  }
+  set_num_threads(options.num_threads);
+  directory.config().validate();
+}
+
+TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
+                                       const ProgressFn& on_progress) {
+  const DitConfig& config = directory.config().dit;
+  const bool has_null_text = needs_null && !request.negative_prompt.empty();
+  if (request.prompt.empty() && !has_null_text) {
+    const auto none = [&] {
+      return Tensor(backend->activation_dtype(), {0, config.text_width}, backend->allocator());
+    };
+    return {none(), none()};
+  }
+  if (!text) text.emplace(directory, load_options(on_progress));
+  Arena scratch(backend->allocator());
+  Context ctx{*backend, scratch};
+  ProgressReporter reporter(on_progress, Phase::kText, has_null_text ? 2 : 1);
+  TextFeatures features;
+  features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
+  reporter.advance();
+  const std::string null_text = needs_null ? request.negative_prompt : "";
+  features.null = text->encode(ctx, null_text, config.max_text_tokens, "negative_prompt");
+  if (has_null_text) reporter.advance();
+  if (!keeps_networks) text.reset();
+  return features;
+}
+
+void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& z) const {
+  const Tensor host(DType::kF32, z.shape());
+  const std::span<float> values = host.view().f32();
+  if (request.initial_noise.empty()) {
+    fill_normal(parse_noise_source(request.noise_source), request.seed, values);
+  } else {
+    std::ranges::copy(request.initial_noise, values.begin());
+  }
+  backend->upload(host, z);
+}
+
+void Engine::Impl::run_sampler(const GenerateRequest& /*request*/, const SamplingPlan& plan,
+                               TextFeatures features, const ProgressFn& on_progress,
+                               const TensorView& z) {
+  const Dit& model = dit->dit();
+  Arena scratch(backend->allocator());
+  Context ctx{*backend, scratch};
+  ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps());
+  const DitRun run = model.prepare(*backend, z.dim(1), z.dim(2), z.dim(3));
+  const TextCondition cond = model.condition(ctx, features.cond);
+  const TextCondition null = model.condition(ctx, features.null);
+  DensePolicy policy;
+  const auto denoise = [&](Branch branch, int step, double sigma, const TensorView& latents,
+                           const TensorView& velocity) {
+    model.forward(ctx, run, latents, static_cast<float>(sigma), policy, branch, step,
+                  branch == Branch::kCond ? cond : null, velocity);
+  };
+  const auto on_step = [&](int num_done) { return reporter.try_report(num_done); };
+  if (!mochi::sample(ctx, plan, denoise, on_step, z)) throw Cancelled();
+}
+
+const char* version() { return MOCHI_VERSION; }
+
+Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>(options)) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+GenerateRequest Engine::default_request() const {
+  return make_default_request(impl_->directory.config().generation);
+}
+
+int Engine::default_fps() const { return impl_->directory.config().generation.fps; }
+
+void Engine::check(const GenerateRequest& request) const {
+  check_request(impl_->directory.config(), request);
+}
+
+Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress) {
+  check(request);
+  Impl& impl = *impl_;
+  const SamplingPlan plan = make_sampling_plan(request);
+  Latents latents = latent_size({request.width, request.height, request.num_frames});
+  const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
+  TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
+  if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
+  const Tensor z(DType::kF32, shape, impl.backend->allocator());
+  impl.fill_noise(request, z);
+  impl.run_sampler(request, plan, std::move(features), progress, z);
+  if (!impl.keeps_networks) impl.dit.reset();
+  latents.values.resize(static_cast<std::size_t>(shape.num_elements()));
+  impl.backend->download(z, TensorView(latents.values.data(), DType::kF32, shape));
+  return latents;
+}
+
+void Engine::decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress) {
+  Impl& impl = *impl_;
+  const VideoSize size = video_size(latents);
+  const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
+  if (std::ssize(latents.values) != shape.num_elements()) {
+    fail("latents: wanted {} values for {}, found {}", shape.num_elements(), shape.to_string(),
+         latents.values.size());
+  }
+  if (!impl.decoder) impl.decoder.emplace(impl.directory, impl.load_options(progress));
+  const Tensor host(DType::kF32, shape);
+  std::ranges::copy(latents.values, host.view().f32().begin());
+  const Tensor z(DType::kF32, shape, impl.backend->allocator());
+  impl.backend->upload(host, z);
+
+  Arena scratch(impl.backend->allocator());
+  Context ctx{*impl.backend, scratch};
+  ProgressReporter reporter(progress, Phase::kDecoding, size.num_frames);
+  decode_video(ctx, impl.decoder->decoder(), z, kDecodeChunkFrames,
+               [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
+                 sink(rgb, frame_idx);
+                 reporter.report(frame_idx + 1);
+               });
+  if (!impl.keeps_networks) impl.decoder.reset();
+}
+
+Latents Engine::latent_size(const VideoSize& size) const {
+  return size_latents(impl_->directory.config(), size);
+}
+
+VideoSize Engine::video_size(const Latents& latents) const {
+  return size_video(impl_->directory.config(), latents);
+}
+
+std::vector<ModelFile> Engine::model_files() const {
+  std::vector<ModelFile> files;
+  for (const std::filesystem::path& path : impl_->directory.files()) {
+    files.push_back({std::filesystem::relative(path, impl_->directory.path()).string(),
+                     std::filesystem::file_size(path), fingerprint_file(path)});
+  }
+  return files;
+}
+
+std::string Engine::device() const { return "cpu"; }
+
+std::string Engine::dtype() const { return impl_->matrix_dtype == DType::kBF16 ? "bf16" : "fp32"; }
+
+int Engine::num_threads() const { return mochi::num_threads(); }
+
+}  // namespace mochi

@@ -1,0 +1,158 @@
+#include "mochi/inspect.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "dit/dit_weights.h"
+#include "pipeline/model_directory.h"
+#include "text/t5_weights.h"
+#include "vae/vae_weights.h"
+
+namespace mochi {
+namespace {
+
+using Parameters = std::vector<std::pair<std::string, Shape>>;
+using Sizes = std::vector<std::pair<std::string, std::string>>;
+
+Parameters parameters_of(const ModelConfig& config, Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return list_parameters(T5Weights(config.text_encoder));
+    case Component::kDit:
+      return list_parameters(DitWeights(config.dit));
+    case Component::kDecoder:
+      return list_parameters(VaeDecoderWeights(config.vae));
+    case Component::kEncoder:
+      return list_parameters(VaeEncoderWeights(config.vae));
+  }
+  return {};
+}
+
+Sizes sizes_of_vae(const VaeConfig& vae, Component component) {
+  const bool is_decoder = component == Component::kDecoder;
+  const auto& channels = is_decoder ? vae.decoder_channels : vae.encoder_channels;
+  const auto& res_blocks = is_decoder ? vae.decoder_res_blocks : vae.encoder_res_blocks;
+  return {{"latent channels", fmt::to_string(vae.latent_channels)},
+          {"channels", fmt::format("{}", fmt::join(channels, ", "))},
+          {"residual blocks", fmt::format("{}", fmt::join(res_blocks, ", "))}};
+}
+
+Sizes sizes_of(const ModelConfig& config, Component component) {
+  const TextEncoderConfig& text = config.text_encoder;
+  const DitConfig& dit = config.dit;
+  switch (component) {
+    case Component::kTextEncoder:
+      return {{"layers", fmt::to_string(text.num_layers)},
+              {"width", fmt::to_string(text.hidden_size)},
+              {"heads", fmt::format("{} x {}", text.num_heads, text.head_dim)},
+              {"feed-forward", fmt::to_string(text.feed_forward_size)},
+              {"vocabulary", fmt::to_string(text.vocab_size)}};
+    case Component::kDit:
+      return {{"depth", fmt::to_string(dit.depth)},
+              {"heads", fmt::format("{} x {}", dit.num_heads, dit.hidden_size_x / dit.num_heads)},
+              {"width", fmt::format("{} visual, {} text", dit.hidden_size_x, dit.hidden_size_y)},
+              {"MLP", fmt::format("{} visual, {} text", dit.mlp_hidden_x, dit.mlp_hidden_y)},
+              {"text features", fmt::format("{} x {}", dit.max_text_tokens, dit.text_width)}};
+    default:
+      return sizes_of_vae(config.vae, component);
+  }
+}
+
+// Looks for every parameter the sizes ask for.
+void compare(const Parameters& parameters, const TensorSource& source, ComponentReport& report) {
+  for (const auto& [name, shape] : parameters) {
+    if (!source.contains(name)) {
+      report.missing.push_back(name);
+      continue;
+    }
+    try {
+      source.require(name, shape);
+    } catch (const Error& error) {
+      report.wrong.emplace_back(error.what());
+    }
+    source.stored_rows(name);  // marks it as read
+  }
+  report.unexpected = source.unread();
+}
+
+// Whether a stored tensor of a file with both halves of a VAE belongs to this one.
+bool belongs(const std::string& name, Component component) {
+  if (component == Component::kDecoder) return !name.starts_with("encoder.");
+  if (component == Component::kEncoder) return !name.starts_with("decoder.");
+  return true;
+}
+
+void count(const Checkpoint& checkpoint, Component component, ComponentReport& report) {
+  for (const std::string& name : checkpoint.names()) {
+    if (!belongs(name, component)) continue;
+    const SafetensorsEntry& entry = checkpoint.entry(name);
+    std::int64_t num_parameters = 1;
+    for (const std::int64_t size : entry.sizes) num_parameters *= size;
+    ++report.num_tensors;
+    report.num_parameters += num_parameters;
+    report.stored_bytes += entry.bytes.size();
+    report.parameters_by_dtype[entry.dtype_name] += num_parameters;
+  }
+}
+
+ComponentReport report_component(const ModelConfig& config, Component component,
+                                 const std::shared_ptr<Checkpoint>& checkpoint) {
+  ComponentReport report;
+  report.name = component_name(component);
+  for (const auto& file : checkpoint->files()) report.files.push_back(file.string());
+  report.sizes = sizes_of(config, component);
+  count(*checkpoint, component, report);
+  const auto source = with_original_keys(checkpoint, component, config.text_encoder);
+  compare(parameters_of(config, component), *source, report);
+  return report;
+}
+
+void list_tensors(const Checkpoint& checkpoint, InspectReport& report) {
+  for (const std::string& name : checkpoint.names()) {
+    const SafetensorsEntry& entry = checkpoint.entry(name);
+    report.tensors.push_back({name, entry.dtype_name, entry.sizes});
+  }
+}
+
+InspectReport inspect_directory(const std::filesystem::path& path) {
+  const ModelDirectory directory(path);
+  InspectReport report;
+  report.has_config_file = directory.has_config_file();
+  const Checkpoint* listed = nullptr;
+  for (const Component component : kAllComponents) {
+    if (!directory.has(component)) {
+      report.not_found.emplace_back(component_name(component));
+      continue;
+    }
+    const std::shared_ptr<Checkpoint> checkpoint = directory.checkpoint(component);
+    report.components.push_back(report_component(directory.config(), component, checkpoint));
+    // Both halves of a VAE may be one file.
+    if (checkpoint.get() != listed) list_tensors(*checkpoint, report);
+    listed = checkpoint.get();
+  }
+  if (!directory.find_tokenizer()) report.not_found.emplace_back("tokenizer");
+  return report;
+}
+
+InspectReport inspect_file(const std::filesystem::path& path) {
+  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
+  InspectReport report;
+  for (const Component component : kAllComponents) {
+    if (!holds_component(*checkpoint, component)) continue;
+    const ModelConfig config = infer_component_config(checkpoint, component);
+    report.components.push_back(report_component(config, component, checkpoint));
+  }
+  list_tensors(*checkpoint, report);
+  return report;
+}
+
+}  // namespace
+
+InspectReport inspect_model(const std::filesystem::path& path) {
+  return std::filesystem::is_directory(path) ? inspect_directory(path) : inspect_file(path);
+}
+
+}  // namespace mochi

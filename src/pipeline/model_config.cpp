@@ -1,0 +1,75 @@
+#include "pipeline/model_config.h"
+
+#include <string>
+
+#include "base/error.h"
+#include "io/json.h"
+
+namespace mochi {
+namespace {
+
+int get_count(JsonReader& section, const std::string& key, int fallback, int least) {
+  constexpr std::int64_t kMaxCount = 1 << 20;
+  const std::int64_t value = section.get_int(key, fallback);
+  if (value < least || value > kMaxCount) {
+    fail("{}: wanted {} to {}, found {}", section.locate(key), least, kMaxCount, value);
+  }
+  return static_cast<int>(value);
+}
+
+GenerationDefaults parse_generation(JsonReader& section) {
+  GenerationDefaults generation;
+  generation.width = get_count(section, "width", generation.width, 1);
+  generation.height = get_count(section, "height", generation.height, 1);
+  generation.num_frames = get_count(section, "num_frames", generation.num_frames, 1);
+  generation.fps = get_count(section, "fps", generation.fps, 1);
+  generation.num_steps = get_count(section, "num_steps", generation.num_steps, 1);
+  generation.linear_steps = get_count(section, "linear_steps", generation.linear_steps, 0);
+  generation.cfg_scale = section.get_float("cfg_scale", generation.cfg_scale);
+  generation.threshold_noise = section.get_float("threshold_noise", generation.threshold_noise);
+  generation.negative_prompt = section.get_string("negative_prompt", generation.negative_prompt);
+  section.finish();
+  return generation;
+}
+
+}  // namespace
+
+void ModelConfig::validate() const {
+  if (dit.text_width != text_encoder.hidden_size) {
+    fail("the transformer wants text features of width {}, the text encoder gives {}",
+         dit.text_width, text_encoder.hidden_size);
+  }
+  if (dit.latent_channels != vae.latent_channels) {
+    fail("the transformer works on {} latent channels, the video decoder on {}",
+         dit.latent_channels, vae.latent_channels);
+  }
+}
+
+ModelConfig read_model_config(const std::filesystem::path& path) {
+  const Json json = read_json(path);
+  JsonReader root(json, path.string());
+  const std::string model_type = root.require_string("model_type");
+  if (model_type != "mochi") {
+    fail("{}: wanted 'mochi', found '{}'", root.locate("model_type"), model_type);
+  }
+  ModelConfig config;
+  try {
+    if (auto section = root.get_object("dit")) config.dit = parse_dit_config(*section);
+    if (auto section = root.get_object("text_encoder")) {
+      config.text_encoder = parse_text_encoder_config(*section);
+    }
+    if (auto section = root.get_object("vae")) config.vae = parse_vae_config(*section);
+    if (auto section = root.get_object("generation"))
+      config.generation = parse_generation(*section);
+    root.finish();
+    config.validate();
+  } catch (const Error& error) {
+    // Checks on sizes that fit badly know the field, not the file.
+    const std::string message = error.what();
+    if (message.starts_with(path.string())) throw;
+    throw Error(path.string() + ": " + message);
+  }
+  return config;
+}
+
+}  // namespace mochi

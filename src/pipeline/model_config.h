@@ -1,0 +1,39 @@
+// All sizes of a model, and how it is used by default.
+#pragma once
+
+#include <filesystem>
+
+#include "dit/dit_config.h"
+#include "text/text_encoder_config.h"
+#include "vae/vae_config.h"
+
+namespace mochi {
+
+// Defaults: Mochi 1 preview's.
+struct GenerationDefaults {
+  int width = 848;
+  int height = 480;
+  int num_frames = 163;
+  int fps = 30;
+  int num_steps = 64;
+  double cfg_scale = 6.0;
+  double threshold_noise = 0.025;
+  int linear_steps = 0;  // 0: half of num_steps
+  std::string negative_prompt;
+};
+
+struct ModelConfig {
+  DitConfig dit;
+  TextEncoderConfig text_encoder;
+  VaeConfig vae;
+  GenerationDefaults generation;
+
+  // Throws Error when the networks do not fit together.
+  void validate() const;
+};
+
+// Reads a config.json of ours. Sections and keys that are absent keep the defaults, unknown ones
+// are errors.
+ModelConfig read_model_config(const std::filesystem::path& path);
+
+}  // namespace mochi

@@ -1,0 +1,63 @@
+#include "pipeline/networks.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "pipeline/progress_reporter.h"
+
+namespace mochi {
+namespace {
+
+// Fills `weights` from the directory's files, with progress.
+template <typename Weights>
+Weights load_weights(const ModelDirectory& directory, Component component, Weights weights,
+                     const LoadOptions& options, WeightStore& store) {
+  const auto num_tensors = static_cast<std::int64_t>(list_parameters(weights).size());
+  ProgressReporter reporter(options.on_progress, Phase::kLoading, num_tensors,
+                            component_name(component));
+  ReportingSource source(directory.open(component), reporter);
+  store.load(weights, source);
+  return weights;
+}
+
+Tokenizer load_tokenizer(const ModelDirectory& directory) {
+  const std::filesystem::path path = directory.tokenizer();
+  Tokenizer tokenizer(path);
+  const std::int64_t vocab_size = directory.config().text_encoder.vocab_size;
+  if (tokenizer.vocab_size() > vocab_size) {
+    fail("{}: has {} pieces, the text encoder has rows for {}", path.string(),
+         tokenizer.vocab_size(), vocab_size);
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+TextNetwork::TextNetwork(const ModelDirectory& directory, const LoadOptions& options)
+    : tokenizer_(load_tokenizer(directory)),
+      store_(options.backend, options.matrix_dtype),
+      encoder_(options.backend,
+               load_weights(directory, Component::kTextEncoder,
+                            T5Weights(directory.config().text_encoder), options, store_)) {}
+
+Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t max_tokens,
+                           const char* what) const {
+  const std::vector<std::int32_t> ids = tokenizer_.encode(text, max_tokens, what);
+  Tensor features(ctx.backend.activation_dtype(), {std::ssize(ids), encoder_.config().hidden_size},
+                  ctx.backend.allocator());
+  if (!ids.empty()) encoder_.encode(ctx, ids, features);
+  return features;
+}
+
+DitNetwork::DitNetwork(const ModelDirectory& directory, const LoadOptions& options)
+    : store_(options.backend, options.matrix_dtype),
+      dit_(load_weights(directory, Component::kDit, DitWeights(directory.config().dit), options,
+                        store_)) {}
+
+DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
+    : store_(options.backend, options.matrix_dtype),
+      decoder_(options.backend,
+               load_weights(directory, Component::kDecoder,
+                            VaeDecoderWeights(directory.config().vae), options, store_)) {}
+
+}  // namespace mochi

@@ -1,0 +1,59 @@
+// The networks of a model, loaded: each owns its weights.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dit/dit.h"
+#include "mochi/mochi.h"
+#include "pipeline/model_directory.h"
+#include "text/t5_encoder.h"
+#include "text/tokenizer.h"
+#include "vae/vae_decoder.h"
+
+namespace mochi {
+
+// What loading needs to know.
+struct LoadOptions {
+  Backend& backend;
+  DType matrix_dtype;
+  const ProgressFn& on_progress;  // may be empty
+};
+
+class TextNetwork {
+ public:
+  TextNetwork(const ModelDirectory& directory, const LoadOptions& options);
+
+  // Features [tokens, width] of at most max_tokens tokens; no rows for an empty text. `what` names
+  // the text in errors.
+  Tensor encode(Context& ctx, const std::string& text, std::int64_t max_tokens,
+                const char* what) const;
+
+ private:
+  Tokenizer tokenizer_;
+  WeightStore store_;
+  T5Encoder encoder_;
+};
+
+class DitNetwork {
+ public:
+  DitNetwork(const ModelDirectory& directory, const LoadOptions& options);
+  const Dit& dit() const { return dit_; }
+
+ private:
+  WeightStore store_;
+  Dit dit_;
+};
+
+class DecoderNetwork {
+ public:
+  DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options);
+  const VaeDecoder& decoder() const { return decoder_; }
+
+ private:
+  WeightStore store_;
+  VaeDecoder decoder_;
+};
+
+}  // namespace mochi

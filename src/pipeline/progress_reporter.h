@@ -1,0 +1,53 @@
+// Turns the pieces of a phase into calls of the user's progress function.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "io/tensor_source.h"
+#include "mochi/mochi.h"
+
+namespace mochi {
+
+class ProgressReporter {
+ public:
+  // `on_progress` may be empty; it must outlive the reporter. Reports the beginning.
+  ProgressReporter(const ProgressFn& on_progress, Phase phase, std::int64_t num_total,
+                   std::string item = "");
+
+  // Throws Cancelled when the user wants no more.
+  void report(std::int64_t num_done);
+  void advance() { report(num_done_ + 1); }
+  // False where report() would throw.
+  bool try_report(std::int64_t num_done);
+
+ private:
+  const ProgressFn& on_progress_;
+  Phase phase_;
+  std::int64_t num_total_;
+  std::string item_;
+  std::int64_t num_done_ = 0;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+// Another source, with a report for every tensor that is read from it.
+class ReportingSource final : public TensorSource {
+ public:
+  ReportingSource(std::shared_ptr<const TensorSource> source, ProgressReporter& reporter)
+      : source_(std::move(source)), reporter_(reporter) {}
+
+  std::string description() const override { return source_->description(); }
+  std::vector<std::string> names() const override { return source_->names(); }
+  bool contains(std::string_view name) const override { return source_->contains(name); }
+  TensorInfo info(std::string_view name) const override { return source_->info(name); }
+  std::vector<StoredRows> stored_rows(std::string_view name) const override;
+  std::vector<std::string> unread() const override { return source_->unread(); }
+
+ private:
+  std::shared_ptr<const TensorSource> source_;
+  ProgressReporter& reporter_;
+};
+
+}  // namespace mochi

@@ -1,0 +1,316 @@
+"""The program as users run it: what it writes, what it says, and what it leaves behind.
+
+Usage: cli_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
+"""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+MOCHI, MAKE_TINY_MODEL, SPIECE_MODEL = (str(Path(arg).resolve()) for arg in sys.argv[1:4])
+PROMPT = "a small red ball moves slowly to the left"
+WIDTH, HEIGHT, NUM_FRAMES = 64, 48, 13
+TIMEOUT_S = 60
+
+
+def read_y4m(path):
+    """The header's words and the number of frames."""
+    content = path.read_bytes()
+    header, rest = content.split(b"\n", 1)
+    return header.split(), rest.count(b"FRAME\n")
+
+
+def write_latents(path, sizes, dtype="F32", name="latents", values=None):
+    count = 1
+    for size in sizes:
+        count *= size
+    item_bytes = {"F32": 4, "F16": 2}[dtype]
+    data = struct.pack(f"<{count}f", *(values or [0.5] * count))[: count * item_bytes]
+    entry = {"dtype": dtype, "shape": sizes, "data_offsets": [0, len(data)]}
+    header = json.dumps({name: entry}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def read_latents(path):
+    content = path.read_bytes()
+    (header_bytes,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + header_bytes])
+    return header["latents"], content[8 + header_bytes :]
+
+
+class CliTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = Path(tempfile.mkdtemp(prefix="mochi-e2e-"))
+        cls.model = cls.shared / "model"
+        subprocess.run([MAKE_TINY_MODEL, cls.model, SPIECE_MODEL], check=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.shared)
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(dir=self.shared))
+
+    def run_mochi(self, *args):
+        return subprocess.run(
+            [MOCHI, *map(str, args)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    def generate(self, *args, prompt=PROMPT):
+        given = [] if prompt is None else ["--prompt", prompt]
+        return self.run_mochi("generate", "--model-dir", self.model, *given, *args)
+
+    def generate_ok(self, *args, prompt=PROMPT):
+        done = self.generate(*args, prompt=prompt)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def entries(self):
+        return sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*"))
+
+    def expect_error(self, done, exit_code, *parts):
+        """One line on stderr with these parts; nothing written."""
+        self.assertEqual(done.returncode, exit_code, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertTrue(lines[0].startswith("mochi: "), lines[0])
+        for part in parts:
+            self.assertIn(part, lines[0])
+        self.assertEqual(done.stdout, "")
+
+    # ---- what it writes ----
+
+    def test_y4m_and_its_sidecar(self):
+        done = self.generate_ok("--out", "a.y4m", "--seed", 5, "--fps", 12)
+        self.assertEqual(self.entries(), ["a.y4m", "a.y4m.json"])
+        header, num_frames = read_y4m(self.folder / "a.y4m")
+        self.assertEqual(header[:4], [b"YUV4MPEG2", b"W64", b"H48", b"F12:1"])
+        self.assertEqual(num_frames, NUM_FRAMES)
+        self.assertIn("a.y4m (64x48, 13 frames, 12 fps)", done.stdout)
+        self.assertIn("peak memory", done.stdout)
+        for word in ("loading the transformer", "sampling: 4 steps", "decoding: 13 frames"):
+            self.assertIn(word, done.stderr)
+        self.assertNotIn("\r", done.stderr)
+
+        sidecar = json.loads((self.folder / "a.y4m.json").read_text())
+        self.assertEqual(
+            sidecar["video"],
+            {"file": "a.y4m", "width": 64, "height": 48, "num_frames": 13, "fps": 12},
+        )
+        self.assertEqual(
+            sidecar["request"],
+            {
+                "prompt": PROMPT,
+                "negative_prompt": "",
+                "width": 64,
+                "height": 48,
+                "num_frames": 13,
+                "num_steps": 4,
+                "cfg_scale": 4.5,
+                "threshold_noise": 0.025,
+                "linear_steps": 2,
+                "seed": 5,
+                "noise_source": "mochi",
+            },
+        )
+        self.assertEqual(len(sidecar["model"]["files"]), 6)
+        self.assertEqual(sidecar["model"]["dir"], str(self.model))
+        self.assertGreater(sidecar["peak_memory_bytes"], 1 << 20)
+        self.assertEqual(
+            sorted(sidecar["seconds"]), ["decoding", "loading", "sampling", "text", "total"]
+        )
+
+    def test_same_seed_same_video_for_any_threads(self):
+        for threads in (1, 2):
+            out = f"{threads}.y4m"
+            self.generate_ok("--out", out, "--threads", threads, "--dtype", "fp32", "--quiet")
+        first, second = ((self.folder / f"{n}.y4m").read_bytes() for n in (1, 2))
+        self.assertEqual(first, second)
+
+    def test_quiet_says_nothing(self):
+        done = self.generate_ok("--out", "a.y4m", "--quiet")
+        self.assertEqual((done.stdout, done.stderr), ("", ""))
+
+    def test_mp4_through_ffmpeg(self):
+        self.generate_ok("--out", "a.mp4")
+        self.assertEqual(self.entries(), ["a.mp4", "a.mp4.json"])
+        self.assertEqual((self.folder / "a.mp4").read_bytes()[4:8], b"ftyp")
+
+    def test_png_folder(self):
+        self.generate_ok("--out", "frames/")
+        pngs = sorted((self.folder / "frames").iterdir())
+        self.assertEqual(len(pngs), NUM_FRAMES)
+        self.assertTrue((self.folder / "frames.json").exists())
+
+    def test_default_name_never_overwrites(self):
+        for _ in range(2):
+            self.generate_ok("--seed", 3, "--num-steps", 1, prompt="A red Ball!")
+        self.assertEqual(
+            self.entries(),
+            [
+                "videos",
+                "videos/a-red-ball-3-2.mp4",
+                "videos/a-red-ball-3-2.mp4.json",
+                "videos/a-red-ball-3.mp4",
+                "videos/a-red-ball-3.mp4.json",
+            ],
+        )
+
+    # ---- latents and noise ----
+
+    def test_saved_latents_decode_to_the_same_video(self):
+        self.generate_ok("--out", "a.y4m", "--save-latents", "a.safetensors")
+        entry, _ = read_latents(self.folder / "a.safetensors")
+        self.assertEqual((entry["dtype"], entry["shape"]), ("F32", [1, 12, 3, 6, 8]))
+        self.generate_ok("--out", "b.y4m", "--from-latents", "a.safetensors", prompt=None)
+        first, second = ((self.folder / f"{n}.y4m").read_bytes() for n in "ab")
+        self.assertEqual(first, second)
+        sidecar = json.loads((self.folder / "b.y4m.json").read_text())
+        self.assertNotIn("request", sidecar)
+        self.assertTrue(sidecar["latents"]["path"].endswith("a.safetensors"))
+
+    def test_noise_from_a_file_decides_size_and_start(self):
+        write_latents(self.folder / "n.safetensors", [1, 12, 2, 4, 6])
+        self.generate_ok("--noise", "n.safetensors", "--out", "a.y4m", "--seed", 1)
+        self.generate_ok("--noise", "n.safetensors", "--out", "b.y4m", "--seed", 2)
+        header, num_frames = read_y4m(self.folder / "a.y4m")
+        self.assertEqual((header[1:3], num_frames), ([b"W48", b"H32"], 7))
+        first, second = ((self.folder / f"{n}.y4m").read_bytes() for n in "ab")
+        self.assertEqual(first, second)
+        done = self.generate("--noise", "n.safetensors", "--width", 64, "--out", "c.y4m")
+        self.expect_error(done, 2, "--noise: wanted")
+
+    def test_bad_latent_files(self):
+        cases = {
+            "dtype": ([1, 12, 1, 2, 2], {"dtype": "F16"}, "wanted F32 [1, channels, T, H, W]"),
+            "rank": ([12, 1, 2, 2], {}, "found F32 [12, 1, 2, 2]"),
+            "batch": ([2, 12, 1, 2, 2], {}, "found F32 [2, 12, 1, 2, 2]"),
+            "name": ([1, 12, 1, 2, 2], {"name": "samples"}, "wanted one tensor 'latents'"),
+            "channels": ([1, 3, 1, 2, 2], {}, "latents: wanted [12"),
+            "nan": ([1, 12, 1, 1, 1], {"values": [float("nan")] * 12}, "not finite"),
+        }
+        for name, (sizes, options, message) in cases.items():
+            with self.subTest(name):
+                write_latents(self.folder / f"{name}.safetensors", sizes, **options)
+                done = self.generate(
+                    "--from-latents", f"{name}.safetensors", "--out", "a.y4m", prompt=None
+                )
+                self.expect_error(done, 1, message)
+        self.assertFalse((self.folder / "a.y4m").exists())
+        self.expect_error(self.generate("--noise", "none.safetensors"), 1, "none.safetensors")
+
+    # ---- what it refuses ----
+
+    def test_bad_flags(self):
+        cases = [
+            (["--num-frames", 42], "--num-frames: wanted 6·k + 1, found 42"),
+            (["--width", 100], "--width: wanted a multiple of 16, found 100"),
+            (["--height", -16], "--height: wanted a multiple of 16"),
+            (["--num-steps", 0], "--num-steps: wanted 1 to"),
+            (["--threshold-noise", 2], "--threshold-noise: wanted 0 to below 1"),
+            (["--linear-steps", 9], "--linear-steps: wanted 1 to 3"),
+            (["--cfg-schedule", "1,2", "--num-steps", 4], "--cfg-schedule: wanted 4 values"),
+            (["--noise-source", "dice"], "--noise-source: wanted"),
+            (["--fps", 0], "--fps: wanted 1 to 1000"),
+            (["--seed", "many"], "--seed"),
+            (["--with", 64], "unknown flag '--with', did you mean '--width'?"),
+            (["--from-latents", "x.safetensors"], "--prompt"),
+            (["stray"], "unexpected argument 'stray'"),
+        ]
+        for args, message in cases:
+            with self.subTest(args):
+                self.expect_error(self.generate("--out", "a.y4m", *args), 2, message)
+        self.expect_error(self.generate(prompt=None), 2, "--prompt is missing")
+        self.expect_error(self.generate(prompt=b"\xff".decode(errors="surrogateescape")), 2,
+                          "--prompt: not valid UTF-8")
+        self.expect_error(self.run_mochi("generat"), 2, "did you mean 'generate'?")
+        self.expect_error(self.run_mochi(), 2, "mochi --help")
+        self.assertEqual(self.entries(), [])
+
+    def test_bad_machine_and_files(self):
+        cases = [
+            (["--dtype", "fp7"], "--dtype: wanted"),
+            (["--device", "tpu"], "--device: wanted"),
+            (["--threads", -1], "--threads: wanted"),
+            (["--out", "nowhere/a.y4m"], "nowhere"),
+            (["--out", "a.avi"], ".mp4"),
+            (["--out", "a.y4m", "--save-latents", "nowhere/l.safetensors"], "nowhere"),
+        ]
+        for args, message in cases:
+            with self.subTest(args):
+                self.expect_error(self.generate(*args), 1, message)
+        done = self.run_mochi("generate", "--prompt", "x", "--model-dir", "none", "--out", "a.y4m")
+        self.expect_error(done, 1, "model directory 'none' does not exist")
+        self.assertEqual([e for e in self.entries() if e != "videos"], [])
+
+    def test_prompts_of_all_kinds(self):
+        for name, prompt in {"empty": "", "emoji": "🔴 ball", "long": "word " * 10_000}.items():
+            with self.subTest(name):
+                self.generate_ok("--out", f"{name}.y4m", "--num-steps", 1, prompt=prompt)
+
+    def test_interrupted_leaves_nothing(self):
+        args = [MOCHI, "generate", "--model-dir", self.model, "--prompt", PROMPT]
+        args += ["--num-steps", "5000", "--out", "a.mp4"]
+        child = subprocess.Popen(
+            list(map(str, args)), cwd=self.folder, stderr=subprocess.PIPE, text=True
+        )
+        for line in child.stderr:
+            if line.startswith("sampling"):
+                break
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        _, rest = child.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(child.returncode, 130)
+        self.assertIn("mochi: interrupted", rest)
+        self.assertEqual(self.entries(), [])
+
+    # ---- the other commands ----
+
+    def test_inspect(self):
+        done = self.run_mochi("inspect", self.model)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for word in ("transformer", "depth: 2", "text encoder", "video decoder", "F32"):
+            self.assertIn(word, done.stdout)
+        self.assertNotIn("missing", done.stdout)
+        done = self.run_mochi("inspect", self.model / "dit.safetensors", "--tensors")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("x_embedder.proj.weight F32 [32, 12, 2, 2]", done.stdout)
+        self.expect_error(self.run_mochi("inspect", "none"), 1, "none")
+
+    def test_inspect_incomplete(self):
+        model = self.folder / "model"
+        shutil.copytree(self.model, model)
+        (model / "decoder.safetensors").write_bytes(
+            (self.model / "decoder.safetensors").read_bytes().replace(b'"blocks.3.0', b'"blocks.9.0')
+        )
+        done = self.run_mochi("inspect", model)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("missing tensors:", done.stdout)
+        self.assertIn("blocks.9.0", done.stdout)
+        self.assertIn("the video decoder is incomplete", done.stderr)
+
+    def test_version_and_help(self):
+        self.assertRegex(self.run_mochi("version").stdout, r"^mochi \d+\.\d+\.\d+\n$")
+        for args in (["--help"], ["generate", "--help"], ["inspect", "--help"]):
+            done = self.run_mochi(*args)
+            self.assertEqual(done.returncode, 0)
+            self.assertLessEqual(len(done.stdout.splitlines()), 40)
+
+
+if __name__ == "__main__":
+    os.environ.pop("LC_ALL", None)
+    unittest.main(argv=sys.argv[:1])

@@ -1,0 +1,252 @@
+// Whole runs of a tiny random model through the public interface.
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "base/temp_folder.h"
+#include "mochi/mochi.h"
+#include "pipeline/tiny_model.h"
+
+namespace mochi {
+namespace {
+
+const std::filesystem::path kTokenizer =
+    std::filesystem::path(MOCHI_GOLDEN_DIR) / "tokenizer" / "spiece.model";
+
+struct Video {
+  std::vector<std::vector<std::uint8_t>> frames;
+  bool operator==(const Video&) const = default;
+};
+
+Video decode(Engine& engine, const Latents& latents, const ProgressFn& progress = {}) {
+  Video video;
+  engine.decode(
+      latents,
+      [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
+        EXPECT_EQ(frame_idx, std::ssize(video.frames));
+        video.frames.emplace_back(rgb.begin(), rgb.end());
+      },
+      progress);
+  return video;
+}
+
+class EngineRuns : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TempFolder>();
+    write_tiny_model(*folder_ / "model", kTokenizer);
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+
+  static Engine open(int num_threads = 1) {
+    EngineOptions options;
+    options.model_dir = *folder_ / "model";
+    options.dtype = "fp32";
+    options.num_threads = num_threads;
+    return Engine(options);
+  }
+  static GenerateRequest request(const Engine& engine) {
+    GenerateRequest request = engine.default_request();
+    request.prompt = "a small red ball moves slowly to the left";
+    request.seed = 7;
+    return request;
+  }
+  static std::string check_error(const GenerateRequest& request) {
+    return message_of<Error>([&] { open().check(request); });
+  }
+
+  static inline std::unique_ptr<TempFolder> folder_;
+};
+
+TEST_F(EngineRuns, GivesAVideoOfTheRequestedSize) {
+  Engine engine = open();
+  EXPECT_EQ(engine.default_fps(), 24);
+  const Latents latents = engine.sample(request(engine));
+  EXPECT_EQ(latents.channels, 12);
+  EXPECT_EQ(latents.num_frames, 3);
+  EXPECT_EQ(latents.height, 6);
+  EXPECT_EQ(latents.width, 8);
+  for (const float value : latents.values) ASSERT_TRUE(std::isfinite(value));
+  const Video video = decode(engine, latents);
+  ASSERT_EQ(video.frames.size(), 13U);
+  EXPECT_EQ(video.frames[0].size(), 64U * 48 * 3);
+  EXPECT_NE(video.frames[0], video.frames[12]);
+}
+
+TEST_F(EngineRuns, SameSeedSameVideoForOneAndTwoThreads) {
+  Engine one = open(1);
+  EXPECT_EQ(one.num_threads(), 1);
+  const Latents latents_one = one.sample(request(one));
+  const Video video_one = decode(one, latents_one);
+  Engine two = open(2);
+  EXPECT_EQ(two.num_threads(), 2);
+  const Latents latents_two = two.sample(request(two));
+  EXPECT_EQ(latents_one.values, latents_two.values);
+  EXPECT_EQ(video_one, decode(two, latents_two));
+  set_num_threads(0);
+}
+
+TEST_F(EngineRuns, RepeatsItselfAndFollowsSeedPromptAndGuidance) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  const std::vector<float> first = engine.sample(base).values;
+  EXPECT_EQ(engine.sample(base).values, first);
+  GenerateRequest other = base;
+  other.seed = 8;
+  EXPECT_NE(engine.sample(other).values, first);
+  other = base;
+  other.prompt = "a large blue cube";
+  EXPECT_NE(engine.sample(other).values, first);
+  other = base;
+  other.negative_prompt = "a large blue cube";
+  EXPECT_NE(engine.sample(other).values, first);
+  other = base;
+  other.cfg_schedule = {4.5, 4.5, 4.5, 4.5};
+  EXPECT_EQ(engine.sample(other).values, first);
+  other.cfg_schedule = {4.5, 4.5, 4.5, 1.0};
+  EXPECT_NE(engine.sample(other).values, first);
+}
+
+TEST_F(EngineRuns, GivenNoiseReplacesTheSeed) {
+  Engine engine = open();
+  GenerateRequest base = request(engine);
+  const std::vector<float> first = engine.sample(base).values;
+  base.initial_noise.resize(first.size());
+  fill_normal(NoiseSource::kMochi, base.seed, base.initial_noise);
+  base.seed = 99;
+  EXPECT_EQ(engine.sample(base).values, first);
+}
+
+TEST_F(EngineRuns, AnEmptyPromptNeedsNoTextEncoder) {
+  const TempFolder bare;
+  std::filesystem::copy(*folder_ / "model", bare / "model",
+                        std::filesystem::copy_options::recursive);
+  std::filesystem::remove_all(bare / "model/text_encoder");
+  std::filesystem::remove_all(bare / "model/tokenizer");
+  Engine engine({.model_dir = bare / "model", .dtype = "fp32", .num_threads = 1});
+  GenerateRequest unconditional = engine.default_request();
+  EXPECT_FALSE(engine.sample(unconditional).values.empty());
+  unconditional.prompt = "a ball";
+  expect_contains(message_of<Error>([&] { engine.sample(unconditional); }), "no tokenizer found");
+}
+
+TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
+  write_tiny_model(*folder_ / "sharded", kTokenizer, true);
+  Engine sharded({.model_dir = *folder_ / "sharded", .dtype = "fp32", .num_threads = 1});
+  Engine whole = open();
+  EXPECT_EQ(sharded.sample(request(sharded)).values, whole.sample(request(whole)).values);
+  EXPECT_EQ(sharded.model_files().size(), whole.model_files().size() + 4);
+}
+
+TEST_F(EngineRuns, Bf16WeightsStayNear) {
+  Engine exact = open();
+  Engine rounded({.model_dir = *folder_ / "model", .dtype = "bf16", .num_threads = 1});
+  EXPECT_EQ(rounded.dtype(), "bf16");
+  const std::vector<float> want = exact.sample(request(exact)).values;
+  const std::vector<float> got = rounded.sample(request(rounded)).values;
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
+    norm += std::pow(static_cast<double>(want[i]), 2);
+  }
+  EXPECT_GT(difference, 0);
+  EXPECT_LT(std::sqrt(difference / norm), 0.05);
+}
+
+TEST_F(EngineRuns, ReportsEveryPhaseToItsEnd) {
+  Engine engine = open();
+  std::map<Phase, Progress> last;
+  const ProgressFn record = [&](const Progress& progress) {
+    last[progress.phase] = progress;
+    return true;
+  };
+  decode(engine, engine.sample(request(engine), record), record);
+  ASSERT_EQ(last.size(), 4U);
+  for (const auto& [phase, progress] : last) EXPECT_EQ(progress.num_done, progress.num_total);
+  EXPECT_EQ(last[Phase::kSampling].num_total, 4);
+  EXPECT_EQ(last[Phase::kDecoding].num_total, 13);
+}
+
+TEST_F(EngineRuns, CanBeCancelledInEveryPhaseAndGoesOn) {
+  Engine engine = open();
+  const Latents latents = open().sample(request(engine));
+  for (const Phase phase : {Phase::kLoading, Phase::kText, Phase::kSampling, Phase::kDecoding}) {
+    const ProgressFn cancel = [phase](const Progress& progress) {
+      return !(progress.phase == phase && progress.num_done == 1);
+    };
+    EXPECT_THROW(decode(engine, engine.sample(request(engine), cancel), cancel), Cancelled);
+  }
+  EXPECT_EQ(engine.sample(request(engine)).values, latents.values);
+}
+
+TEST_F(EngineRuns, RefusedRequestsNameTheFieldAndTheNearestValues) {
+  const GenerateRequest base = request(open());
+  const auto error_with = [&](const auto& change) {
+    GenerateRequest changed = base;
+    change(changed);
+    return check_error(changed);
+  };
+  EXPECT_EQ(error_with([](auto& r) { r.width = 100; }),
+            "width: wanted a multiple of 16, found 100; the nearest are 96 and 112");
+  EXPECT_EQ(error_with([](auto& r) { r.height = 7; }),
+            "height: wanted a multiple of 16 from 16 to 16384, found 7");
+  EXPECT_EQ(error_with([](auto& r) { r.num_frames = 42; }),
+            "num_frames: wanted 6·k + 1, found 42; the nearest are 37 and 43");
+  expect_contains(error_with([](auto& r) { r.num_frames = -5; }),
+                  "num_frames: wanted 6·k + 1 from 1");
+  expect_contains(error_with([](auto& r) { r.num_steps = 0; }), "num_steps: wanted 1 to");
+  expect_contains(error_with([](auto& r) { r.cfg_scale = NAN; }), "cfg_scale: wanted a finite");
+  expect_contains(error_with([](auto& r) { r.cfg_schedule = {1, 2}; }),
+                  "cfg_schedule: wanted 4 values");
+  expect_contains(error_with([](auto& r) { r.prompt = "\xff"; }), "prompt: not valid UTF-8");
+  expect_contains(error_with([](auto& r) { r.noise_source = "dice"; }), "noise source: wanted");
+  expect_contains(error_with([](auto& r) { r.initial_noise = {1.0F}; }),
+                  "initial_noise: wanted 1728 values");
+}
+
+TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
+  const auto open_error = [](const char* device, const char* dtype) {
+    return message_of<Error>(
+        [&] { Engine({.model_dir = *folder_ / "model", .device = device, .dtype = dtype}); });
+  };
+  expect_contains(open_error("tpu", "auto"), "device: wanted");
+  expect_contains(open_error("cpu", "fp7"), "dtype: wanted");
+  Engine engine = open();
+  const auto decode_error = [&](const Latents& latents) {
+    return message_of<Error>([&] { decode(engine, latents); });
+  };
+  expect_contains(
+      decode_error({.values = {}, .channels = 3, .num_frames = 1, .height = 2, .width = 2}),
+      "latents: wanted [12");
+  expect_contains(
+      decode_error({.values = {1, 2}, .channels = 12, .num_frames = 1, .height = 2, .width = 2}),
+      "latents: wanted 48 values");
+}
+
+TEST_F(EngineRuns, FingerprintsTellFilesApart) {
+  const std::vector<ModelFile> files = open().model_files();
+  EXPECT_EQ(files.size(), 6U);
+  for (const ModelFile& file : files) EXPECT_EQ(file.fingerprint.size(), 16U) << file.name;
+  const std::string content(2'000'000, 'x');
+  const TempFolder folder;
+  const std::string whole = fingerprint_file(folder.write("a", content));
+  EXPECT_EQ(fingerprint_file(folder.write("b", content)), whole);
+  EXPECT_NE(fingerprint_file(folder.write("b", content + "x")), whole);
+  std::string changed = content;
+  changed.back() = 'y';
+  EXPECT_NE(fingerprint_file(folder.write("b", changed)), whole);
+}
+
+TEST(SamplingDefaults, HalfTheStepsFollowsTheNumberOfSteps) {
+  const TempFolder folder;
+  write_tiny_model(folder / "model", kTokenizer);
+  const Engine engine({.model_dir = folder / "model"});
+  GenerateRequest request = engine.default_request();
+  EXPECT_EQ(request.num_steps, 4);
+  request.num_steps = 2;  // fewer than the model's linear steps would allow
+  engine.check(request);
+}
+
+}  // namespace
+}  // namespace mochi

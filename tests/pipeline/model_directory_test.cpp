@@ -1,0 +1,206 @@
+#include "pipeline/model_directory.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+#include "mochi/inspect.h"
+#include "pipeline/tiny_model.h"
+
+namespace mochi {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kGoldens(MOCHI_GOLDEN_DIR);
+const fs::path kFormats = kGoldens / "formats";
+const fs::path kTokenizer = kGoldens / "tokenizer" / "spiece.model";
+
+class ModelFolder : public testing::Test {
+ protected:
+  // Puts a golden file or folder into the model folder under a name.
+  void put(const std::string& golden, const std::string& name) const {
+    fs::create_directories((folder_ / name).parent_path());
+    fs::copy(kFormats / golden, folder_ / name, fs::copy_options::recursive);
+  }
+  ModelDirectory open() const { return ModelDirectory(folder_.path()); }
+  std::string open_error() const {
+    return message_of<Error>([&] { ModelDirectory{folder_.path()}; });
+  }
+  fs::path file_of(Component component) const {
+    return fs::relative(open().checkpoint(component)->files().front(), folder_.path());
+  }
+
+  const TempFolder folder_;
+};
+
+TEST_F(ModelFolder, OriginalNamesWithConfig) {
+  write_tiny_model(folder_.path(), kTokenizer);
+  const ModelDirectory directory = open();
+  EXPECT_TRUE(directory.has_config_file());
+  EXPECT_EQ(directory.config().dit.depth, 2);
+  EXPECT_EQ(directory.config().generation.fps, 24);
+  for (const Component component : kAllComponents) EXPECT_TRUE(directory.has(component));
+  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  EXPECT_EQ(file_of(Component::kTextEncoder), "text_encoder/model.safetensors");
+  EXPECT_EQ(directory.tokenizer(), folder_ / "tokenizer/spiece.model");
+  EXPECT_EQ(directory.files().size(), 6U);
+}
+
+TEST_F(ModelFolder, OriginalNamesWithoutConfig) {
+  put("dit_bf16.safetensors", "dit.safetensors");
+  put("decoder.safetensors", "decoder.safetensors");
+  put("encoder.safetensors", "encoder.safetensors");
+  put("t5_sharded", "text_encoder");
+  const ModelDirectory directory = open();
+  EXPECT_FALSE(directory.has_config_file());
+  EXPECT_EQ(directory.config().dit.depth, 2);
+  EXPECT_EQ(directory.config().dit.text_width, 8);
+  EXPECT_EQ(directory.config().text_encoder.hidden_size, 12);
+  EXPECT_EQ(directory.config().vae.decoder_channels, (std::vector<std::int64_t>{12, 12, 8, 4}));
+  EXPECT_EQ(directory.config().generation.num_steps, 64);
+  EXPECT_EQ(directory.files().size(), 5U);
+}
+
+TEST_F(ModelFolder, DiffusersFolders) {
+  put("diffusers/transformer", "transformer");
+  put("diffusers/vae", "vae");
+  const ModelDirectory directory = open();
+  EXPECT_EQ(directory.config().dit.depth, 2);
+  EXPECT_EQ(directory.config().vae.encoder_channels, (std::vector<std::int64_t>{4, 8, 12, 16}));
+  EXPECT_EQ(file_of(Component::kDecoder), file_of(Component::kEncoder));
+  EXPECT_TRUE(directory.open(Component::kDit)->contains("blocks.0.attn.qkv_x.weight"));
+  EXPECT_TRUE(directory.open(Component::kDecoder)->contains("blocks.0.0.weight"));
+  EXPECT_TRUE(directory.open(Component::kEncoder)->contains("layers.0.weight"));
+}
+
+TEST_F(ModelFolder, OneFileTextEncoderBesideAShardedTransformer) {
+  put("t5_one_file_f8_e4m3.safetensors", "t5xxl_fp8_e4m3fn.safetensors");
+  for (const auto& entry : fs::directory_iterator(kFormats / "dit_sharded")) {
+    put("dit_sharded/" + entry.path().filename().string(), entry.path().filename().string());
+  }
+  const ModelDirectory directory = open();
+  EXPECT_EQ(file_of(Component::kTextEncoder), "t5xxl_fp8_e4m3fn.safetensors");
+  EXPECT_EQ(directory.checkpoint(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(directory.config().text_encoder.hidden_size, 12);
+}
+
+TEST_F(ModelFolder, ShardsWithoutTheirIndex) {
+  for (const char* number : {"1", "2", "3"}) {
+    const std::string name = std::string("model-0000") + number + "-of-00003.safetensors";
+    put("dit_sharded/" + name, name);
+  }
+  EXPECT_EQ(open().checkpoint(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(open().config().dit.depth, 2);
+}
+
+TEST_F(ModelFolder, TheUsualNameWinsOverOthers) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  put("dit_f8_e4m3.safetensors", "dit_fp8.safetensors");
+  put("dit_bf16.safetensors", "dit.bf16.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  fs::remove(folder_ / "dit.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "dit_fp8.safetensors");
+}
+
+TEST_F(ModelFolder, TwoFilesOfEqualRightAreRefused) {
+  put("dit_f32.safetensors", "one.safetensors");
+  put("dit_f32.safetensors", "two.safetensors");
+  const std::string message = open_error();
+  expect_contains(message, "two files of the transformer");
+  expect_contains(message, "one.safetensors");
+  expect_contains(message, "two.safetensors");
+}
+
+TEST_F(ModelFolder, SaysWhatIsMissing) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  const ModelDirectory directory = open();
+  expect_contains(message_of<Error>([&] { directory.checkpoint(Component::kTextEncoder); }),
+                  "no text encoder found");
+  expect_contains(message_of<Error>([&] { directory.checkpoint(Component::kDecoder); }),
+                  "looked for a *.safetensors file that holds one in '" + folder_.path().string());
+  expect_contains(message_of<Error>([&] { directory.tokenizer(); }), "tokenizer/spiece.model");
+  const InspectReport report = inspect_model(folder_.path());
+  EXPECT_EQ(report.not_found, (std::vector<std::string>{"text encoder", "video decoder",
+                                                        "video encoder", "tokenizer"}));
+}
+
+TEST_F(ModelFolder, NoFolderAtAll) {
+  const auto error_of = [](const fs::path& path) {
+    return message_of<Error>([&] { ModelDirectory{path}; });
+  };
+  expect_contains(error_of(folder_ / "nowhere"), "nowhere' does not exist");
+  expect_contains(error_of(folder_.write("file", "")), "file' is not a folder");
+}
+
+TEST_F(ModelFolder, DamagedFilesAreNamed) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  fs::resize_file(folder_ / "dit.safetensors", 20'000);
+  expect_contains(open_error(), "dit.safetensors");
+}
+
+TEST_F(ModelFolder, WrongConfigsAreNamed) {
+  folder_.write("config.json", R"({"model_type": "t5"})");
+  expect_contains(open_error(), "model_type: wanted 'mochi', found 't5'");
+  folder_.write("config.json", R"({"model_type": "mochi", "dit": {"dephth": 8}})");
+  expect_contains(open_error(), "did you mean 'depth'?");
+  folder_.write("config.json", R"({"model_type": "mochi", "generation": {"fps": 0}})");
+  expect_contains(open_error(), "generation.fps: wanted 1 to");
+  folder_.write("config.json", R"({"model_type": "mochi", "dit": {"text_width": 8}})");
+  expect_contains(open_error(), "config.json: the transformer wants text features of width 8");
+}
+
+TEST_F(ModelFolder, InspectCountsAndCompares) {
+  write_tiny_model(folder_.path(), kTokenizer);
+  const InspectReport report = inspect_model(folder_.path());
+  ASSERT_EQ(report.components.size(), 4U);
+  EXPECT_TRUE(report.not_found.empty());
+  for (const ComponentReport& component : report.components) {
+    EXPECT_TRUE(component.is_complete()) << component.name;
+    EXPECT_TRUE(component.unexpected.empty()) << component.name;
+    EXPECT_EQ(component.parameters_by_dtype.at("F32"), component.num_parameters);
+    EXPECT_EQ(component.stored_bytes, 4 * static_cast<std::uint64_t>(component.num_parameters));
+  }
+}
+
+TEST_F(ModelFolder, InspectFindsMissingUnexpectedAndWrongTensors) {
+  write_tiny_model(folder_.path(), kTokenizer);
+  auto tensors = random_tensors(DitWeights(open().config().dit), 1);
+  std::erase_if(tensors, [](const TinyTensor& tensor) { return tensor.name == "t5_yproj.bias"; });
+  for (TinyTensor& tensor : tensors) {
+    if (tensor.name == "final_layer.linear.bias") tensor.name = "stranger";
+    if (tensor.name == "x_embedder.proj.bias") tensor.shape = {tensor.shape[0] / 2, 2};
+  }
+  write_tensors(folder_ / "dit.safetensors", tensors);
+  for (const fs::path& path : {folder_.path(), folder_ / "dit.safetensors"}) {
+    const InspectReport report = inspect_model(path);
+    const auto dit = std::ranges::find(report.components, "transformer", &ComponentReport::name);
+    ASSERT_NE(dit, report.components.end());
+    EXPECT_FALSE(dit->is_complete());
+    EXPECT_EQ(dit->missing, (std::vector<std::string>{"t5_yproj.bias", "final_layer.linear.bias"}));
+    EXPECT_EQ(dit->unexpected, (std::vector<std::string>{"stranger"}));
+    ASSERT_EQ(dit->wrong.size(), 1U);
+    expect_contains(dit->wrong.front(), "tensor 'x_embedder.proj.bias'");
+  }
+}
+
+TEST(Inspect, DiffusersVaeHasBothHalvesAndNothingElse) {
+  const InspectReport report =
+      inspect_model(kFormats / "diffusers/vae/diffusion_pytorch_model.safetensors");
+  ASSERT_EQ(report.components.size(), 2U);
+  EXPECT_EQ(report.components[0].name, "video decoder");
+  EXPECT_EQ(report.components[1].name, "video encoder");
+  for (const ComponentReport& half : report.components) {
+    EXPECT_TRUE(half.is_complete());
+    EXPECT_EQ(half.unexpected, std::vector<std::string>{});
+  }
+}
+
+TEST(Inspect, ListsTheTensorsOfOtherFiles) {
+  const InspectReport report = inspect_model(kFormats / "dtypes.safetensors");
+  EXPECT_TRUE(report.components.empty());
+  EXPECT_GT(report.tensors.size(), 4U);
+}
+
+}  // namespace
+}  // namespace mochi
