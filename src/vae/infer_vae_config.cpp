@@ -25,7 +25,7 @@ Shape shape_of(const TensorSource& source, const std::string& name, int rank) {
 std::int64_t count_tensors(const TensorSource& source, const std::string& prefix,
                            std::int64_t first, const std::string& suffix) {
   std::int64_t count = 0;
-  while (source.contains(prefix + std::to_string(first + count) + suffix)) ++count;
+  while (source.contains(fmt::format("{}{}{}", prefix, first + count, suffix))) ++count;
   return count;
 }
 

@@ -13,8 +13,8 @@ namespace {
 constexpr std::int64_t kRgb = 3;
 
 std::vector<double> inverse(const std::vector<double>& values) {
-  std::vector<double> result;
-  for (const double value : values) result.push_back(1.0 / value);
+  std::vector<double> result(values);
+  for (double& value : result) value = 1.0 / value;
   return result;
 }
 

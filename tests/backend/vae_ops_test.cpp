@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -64,7 +63,7 @@ class VaeOps : public ::testing::Test {
       run();
       const std::vector<float> result(out.f32().begin(), out.f32().end());
       if (first.empty()) first = result;
-      if (std::memcmp(first.data(), result.data(), first.size() * sizeof(float)) != 0) return false;
+      if (result != first) return false;
     }
     return true;
   }
@@ -280,7 +279,7 @@ TEST_F(VaeOps, LatentsChangeLayoutAndBack) {
       EXPECT_FLOAT_EQ(x.view().f32()[i * 5 + c], z * scale.view().f32()[c] + shift.view().f32()[c]);
     }
   }
-  Tensor inverse_scale(DType::kF32, {5});
+  const Tensor inverse_scale(DType::kF32, {5});
   for (int c = 0; c < 5; ++c) inverse_scale.view().f32()[c] = 1.0F / scale.view().f32()[c];
   const Tensor back(DType::kF32, {5, 2, 3, 4});
   backend_->channels_last_to_latents(x, inverse_scale, shift, back);
@@ -398,7 +397,7 @@ TEST_F(VaeOps, TemporalAttentionIsCausalPerPixel) {
 }
 
 TEST_F(VaeOps, BytesAreRoundedAndClamped) {
-  Tensor x(DType::kF32, {1, 1, 3, 3});
+  const Tensor x(DType::kF32, {1, 1, 3, 3});
   const std::vector<float> values{
       -1.0F, 1.0F,     0.0F, -1.5F, 7.0F, -1.0F + 2.0F * 0.49F / 255, -1.0F + 2.0F * 0.51F / 255,
       NAN,   -INFINITY};

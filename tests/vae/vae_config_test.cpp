@@ -36,7 +36,7 @@ TEST(VaeConfig, DefaultsAreMochi1) {
 }
 
 TEST(VaeConfig, DefaultsHaveTheSizesOfTheCheckpoint) {
-  VaeDecoderWeights decoder{VaeConfig{}};
+  const VaeDecoderWeights decoder{VaeConfig{}};
   std::int64_t num_parameters = 0;
   for (const auto& [name, shape] : list_parameters(decoder)) num_parameters += shape.num_elements();
   EXPECT_NEAR(static_cast<double>(num_parameters), 362e6, 1e6);  // as published
@@ -112,6 +112,7 @@ class ShapeSource final : public TensorSource {
   std::string description() const override { return "'shapes'"; }
   std::vector<std::string> names() const override {
     std::vector<std::string> result;
+    result.reserve(shapes_.size());
     for (const auto& [name, shape] : shapes_) result.push_back(name);
     return result;
   }

@@ -1,7 +1,6 @@
 #include "vae/vae_decoder.h"
 
 #include <cstring>
-#include <numeric>
 #include <stdexcept>
 
 #include "base/error.h"
@@ -95,12 +94,12 @@ TEST(VaeDecoder, StreamedIsWhole) {
 TEST(VaeDecoder, LaterFramesDoNotReachBack) {
   VaeBench bench;
   const VaeDecoder decoder = bench.random_decoder(small_config());
-  Tensor latents = random_tensor({12, 3, 2, 2}, 8);
+  const Tensor latents = random_tensor({12, 3, 2, 2}, 8);
   const auto before = decode_in_pieces(bench, decoder, latents, {3});
   for (std::size_t c = 0; c < 12; ++c) latents.view().f32()[c * 12 + 8] += 1.0F;
   const auto after = decode_in_pieces(bench, decoder, latents, {3});
   const std::size_t num_same = 7U * 16 * 16 * 3;  // the frames of two latent frames
-  EXPECT_EQ(std::memcmp(before.data(), after.data(), num_same * sizeof(float)), 0);
+  EXPECT_TRUE(std::equal(before.begin(), before.begin() + num_same, after.begin()));
   EXPECT_NE(before[num_same], after[num_same]);
 }
 
@@ -113,7 +112,7 @@ TEST(VaeDecoder, SameBitsForAnyNumberOfThreads) {
     set_num_threads(threads);
     const auto frames = decode_in_pieces(bench, decoder, latents, {2});
     if (first.empty()) first = frames;
-    EXPECT_EQ(std::memcmp(first.data(), frames.data(), frames.size() * sizeof(float)), 0);
+    EXPECT_TRUE(frames == first);
   }
   set_num_threads(0);
 }
@@ -134,7 +133,7 @@ TEST(VaeDecoder, SlicesOfLargeFramesFitTogether) {
   const VaeDecoder decoder = bench.random_decoder(config);
   const auto decode_constant = [&](std::int64_t size) {
     const Tensor values = random_tensor({12, 3}, 10);
-    Tensor latents(DType::kF32, {12, 3, size, size});
+    const Tensor latents(DType::kF32, {12, 3, size, size});
     for (std::int64_t i = 0; i < latents.view().num_elements(); ++i) {
       latents.view().f32()[i] = values.view().f32()[i / (size * size)];
     }

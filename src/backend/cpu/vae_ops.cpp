@@ -334,7 +334,8 @@ void CpuBackend::do_to_rgb8(const TensorView& x, const TensorView& out) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       const float clamped = std::min(std::max(0.0F, (in[i] + 1.0F) * 0.5F), 1.0F);
-      result[i] = static_cast<std::uint8_t>(static_cast<int>(clamped * 255.0F + 0.5F));
+      const float shifted = clamped * 255.0F + 0.5F;  // cutting off then rounds to nearest
+      result[i] = static_cast<std::uint8_t>(static_cast<int>(shifted));
     }
   });
 }
