@@ -41,15 +41,23 @@ std::vector<CLI::Option*> add_sampling_flags(CLI::App& command, GenerateOptions&
 }  // namespace
 
 void add_generate_flags(CLI::App& command, GenerateOptions& options) {
-  const std::vector<CLI::Option*> sampling = add_sampling_flags(command, options);
+  std::vector<CLI::Option*> useless = add_sampling_flags(command, options);
   command.add_option("--out", options.output,
                      ".mp4, .webm, .gif, .y4m, or a folder of PNGs (default: in videos/)");
   command.add_option("--fps", options.fps, "frames per second");
-  command.add_option("--save-latents", options.save_latents, "write the sampled latents, too");
+  useless.push_back(
+      command.add_option("--save-latents", options.save_latents, "write the sampled latents, too"));
   CLI::Option* from_latents = command.add_option("--from-latents", options.latents_file,
                                                  "decode saved latents; nothing is sampled");
-  for (CLI::Option* flag : sampling) from_latents->excludes(flag);
-  from_latents->excludes("--save-latents");
+  // CLI11's own excludes() would fill the help with lists of flags.
+  command.callback([from_latents, useless = std::move(useless)] {
+    if (from_latents->count() == 0) return;
+    for (const CLI::Option* flag : useless) {
+      if (flag->count() > 0) {
+        throw CLI::ValidationError(flag->get_name(), "has no effect with --from-latents");
+      }
+    }
+  });
   add_model_flags(command, options);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
 }

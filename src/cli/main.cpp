@@ -52,6 +52,7 @@ std::string describe_extras(const CLI::App& app) {
 int run(int argc, char** argv) {
   CLI::App app("Text to video with Mochi models.", "mochi");
   app.require_subcommand(1);
+  app.get_formatter()->column_width(26);
   GenerateOptions generate_options;
   CLI::App* generate = app.add_subcommand("generate", "make a video from a prompt");
   add_generate_flags(*generate, generate_options);

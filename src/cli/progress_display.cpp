@@ -121,7 +121,9 @@ void ProgressDisplay::show_line(const Progress& progress) {
     fmt::print(stderr, "{}\n", describe_end(progress));
   } else if (progress.num_done == 0) {
     const PhaseWords words = words_of(progress.phase);
-    fmt::print(stderr, "{}: {} {}\n", title_of(progress), progress.num_total, words.unit);
+    const std::string count =
+        words.shows_rate ? fmt::format(": {} {}", progress.num_total, words.unit) : " ...";
+    fmt::print(stderr, "{}{}\n", title_of(progress), count);
   } else if (progress.seconds - shown_at_seconds_ >= kMinIntervalSeconds &&
              fraction - shown_fraction_ >= kMinFraction) {
     shown_at_seconds_ = progress.seconds;

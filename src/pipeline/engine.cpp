@@ -70,7 +70,7 @@ struct Engine::Impl {
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const GenerateRequest& request, const SamplingPlan& plan, TextFeatures features,
+  void run_sampler(const SamplingPlan& plan, const TextFeatures& features,
                    const ProgressFn& on_progress, const TensorView& z);
 
   ModelDirectory directory;
@@ -129,9 +129,8 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const GenerateRequest& /*request*/, const SamplingPlan& plan,
-                               TextFeatures features, const ProgressFn& on_progress,
-                               const TensorView& z) {
+void Engine::Impl::run_sampler(const SamplingPlan& plan, const TextFeatures& features,
+                               const ProgressFn& on_progress, const TensorView& z) {
   const Dit& model = dit->dit();
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
@@ -142,8 +141,8 @@ void Engine::Impl::run_sampler(const GenerateRequest& /*request*/, const Samplin
   DensePolicy policy;
   const auto denoise = [&](Branch branch, int step, double sigma, const TensorView& latents,
                            const TensorView& velocity) {
-    model.forward(ctx, run, latents, static_cast<float>(sigma), policy, branch, step,
-                  branch == Branch::kCond ? cond : null, velocity);
+    model.forward(ctx, run, {branch, step, static_cast<float>(sigma)},
+                  branch == Branch::kCond ? cond : null, policy, latents, velocity);
   };
   const auto on_step = [&](int num_done) { return reporter.try_report(num_done); };
   if (!mochi::sample(ctx, plan, denoise, on_step, z)) throw Cancelled();
@@ -172,11 +171,11 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   const SamplingPlan plan = make_sampling_plan(request);
   Latents latents = latent_size({request.width, request.height, request.num_frames});
   const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
-  TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
+  const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
   if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
   impl.fill_noise(request, z);
-  impl.run_sampler(request, plan, std::move(features), progress, z);
+  impl.run_sampler(plan, features, progress, z);
   if (!impl.keeps_networks) impl.dit.reset();
   latents.values.resize(static_cast<std::size_t>(shape.num_elements()));
   impl.backend->download(z, TensorView(latents.values.data(), DType::kF32, shape));

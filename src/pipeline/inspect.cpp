@@ -52,7 +52,7 @@ Sizes sizes_of(const ModelConfig& config, Component component) {
               {"vocabulary", fmt::to_string(text.vocab_size)}};
     case Component::kDit:
       return {{"depth", fmt::to_string(dit.depth)},
-              {"heads", fmt::format("{} x {}", dit.num_heads, dit.hidden_size_x / dit.num_heads)},
+              {"heads", fmt::format("{} x {}", dit.num_heads, dit.head_dim())},
               {"width", fmt::format("{} visual, {} text", dit.hidden_size_x, dit.hidden_size_y)},
               {"MLP", fmt::format("{} visual, {} text", dit.mlp_hidden_x, dit.mlp_hidden_y)},
               {"text features", fmt::format("{} x {}", dit.max_text_tokens, dit.text_width)}};
@@ -137,13 +137,25 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
   return report;
 }
 
+// The config.json of the model directory that a file lies in, directly or in a folder of it.
+std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  for (const std::filesystem::path& place : {folder, folder.parent_path()}) {
+    const std::filesystem::path path = place / "config.json";
+    if (std::filesystem::exists(path) && is_model_config(path)) return read_model_config(path);
+  }
+  return std::nullopt;
+}
+
 InspectReport inspect_file(const std::filesystem::path& path) {
   const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
   InspectReport report;
+  const std::optional<ModelConfig> config = find_config(path);
+  report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {
     if (!holds_component(*checkpoint, component)) continue;
-    const ModelConfig config = infer_component_config(checkpoint, component);
-    report.components.push_back(report_component(config, component, checkpoint));
+    report.components.push_back(report_component(
+        config ? *config : infer_component_config(checkpoint, component), component, checkpoint));
   }
   list_tensors(*checkpoint, report);
   return report;

@@ -32,6 +32,8 @@ GenerationDefaults parse_generation(JsonReader& section) {
   return generation;
 }
 
+constexpr const char* kModelType = "mochi";
+
 }  // namespace
 
 void ModelConfig::validate() const {
@@ -45,12 +47,17 @@ void ModelConfig::validate() const {
   }
 }
 
+bool is_model_config(const std::filesystem::path& path) {
+  const Json json = read_json(path);
+  return json.is_object() && json.value("model_type", Json()) == Json(kModelType);
+}
+
 ModelConfig read_model_config(const std::filesystem::path& path) {
   const Json json = read_json(path);
   JsonReader root(json, path.string());
   const std::string model_type = root.require_string("model_type");
-  if (model_type != "mochi") {
-    fail("{}: wanted 'mochi', found '{}'", root.locate("model_type"), model_type);
+  if (model_type != kModelType) {
+    fail("{}: wanted '{}', found '{}'", root.locate("model_type"), kModelType, model_type);
   }
   ModelConfig config;
   try {

@@ -32,6 +32,9 @@ struct ModelConfig {
   void validate() const;
 };
 
+// Whether a JSON file is a config.json of ours; transformers and diffusers use the name, too.
+bool is_model_config(const std::filesystem::path& path);
+
 // Reads a config.json of ours. Sections and keys that are absent keep the defaults, unknown ones
 // are errors.
 ModelConfig read_model_config(const std::filesystem::path& path);

@@ -17,7 +17,6 @@ bool sample(Context& ctx, const SamplingPlan& plan, const DenoiseFn& denoise, co
   }
   const Tensor cond(DType::kF32, z.shape(), ctx.backend.allocator());
   const Tensor null(DType::kF32, z.shape(), ctx.backend.allocator());
-  if (!on_step(0)) return false;
   for (int step = 0; step < plan.num_steps(); ++step) {
     const auto at = static_cast<std::size_t>(step);
     const double sigma = plan.sigmas[at];

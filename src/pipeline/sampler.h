@@ -22,7 +22,7 @@ struct SamplingPlan {
 using DenoiseFn = std::function<void(Branch branch, int step, double sigma, const TensorView& z,
                                      const TensorView& velocity)>;
 
-// Called before the first step and after each one; false ends the sampling.
+// Called after each step; false ends the sampling.
 using StepFn = std::function<bool(int num_done)>;
 
 // Moves z from noise (at sigmas.front()) to latents (at sigmas.back()). Returns whether all steps

@@ -295,12 +295,12 @@ class CliTest(unittest.TestCase):
         model = self.folder / "model"
         shutil.copytree(self.model, model)
         (model / "decoder.safetensors").write_bytes(
-            (self.model / "decoder.safetensors").read_bytes().replace(b'"blocks.3.0', b'"blocks.9.0')
+            (self.model / "decoder.safetensors").read_bytes().replace(b'"output_proj.bias"', b'"output_proj.bogs"')
         )
         done = self.run_mochi("inspect", model)
         self.assertEqual(done.returncode, 1)
         self.assertIn("missing tensors:", done.stdout)
-        self.assertIn("blocks.9.0", done.stdout)
+        self.assertIn("output_proj.bogs", done.stdout)
         self.assertIn("the video decoder is incomplete", done.stderr)
 
     def test_version_and_help(self):

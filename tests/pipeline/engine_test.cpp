@@ -135,7 +135,7 @@ TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
   Engine sharded({.model_dir = *folder_ / "sharded", .dtype = "fp32", .num_threads = 1});
   Engine whole = open();
   EXPECT_EQ(sharded.sample(request(sharded)).values, whole.sample(request(whole)).values);
-  EXPECT_EQ(sharded.model_files().size(), whole.model_files().size() + 4);
+  EXPECT_EQ(sharded.model_files().size(), whole.model_files().size() + 2);
 }
 
 TEST_F(EngineRuns, Bf16WeightsStayNear) {
