@@ -1,0 +1,64 @@
+// What the tests of the VAE's operations share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+
+inline Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.0F,
+                            float scale = 1.0F) {
+  Tensor tensor(DType::kF32, shape);
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
+  return tensor;
+}
+
+inline double relative_error(std::span<const float> got, const std::vector<double>& want) {
+  EXPECT_EQ(got.size(), want.size());
+  double difference = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    difference += (got[i] - want[i]) * (got[i] - want[i]);
+    norm += want[i] * want[i];
+  }
+  return std::sqrt(difference / norm);
+}
+
+// Element (t, h, w, c) of a rank-4 tensor.
+inline double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64_t w,
+                 std::int64_t c) {
+  return x.f32()[((t * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c];
+}
+
+class VaeOps : public ::testing::Test {
+ protected:
+  ~VaeOps() override { set_num_threads(0); }
+
+  // Whether `run` writes the same bits into `out` with one, two and three threads.
+  static bool is_thread_invariant(const TensorView& out, const std::function<void()>& run) {
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      run();
+      const std::vector<float> result(out.f32().begin(), out.f32().end());
+      if (first.empty()) first = result;
+      if (result != first) return false;
+    }
+    return true;
+  }
+
+  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+};
+
+}  // namespace mochi
