@@ -1,0 +1,227 @@
+#include "dit/dit.h"
+
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+
+namespace mochi {
+namespace {
+
+constexpr float kNormEps = 1e-6F;    // of the modulated norms and of the residuals
+constexpr float kQkNormEps = 1e-5F;  // of the norm of queries and keys
+
+TensorView linear(Context& ctx, const TensorView& x, const LinearWeights& weights,
+                  Activation activation = Activation::kNone) {
+  const TensorView out = ctx.activation({x.dim(0), weights.weight.dim(0)});
+  ctx.backend.linear(x, weights.weight, weights.bias, out, {.activation = activation});
+  return out;
+}
+
+// Sinusoid of 1000·(1 − sigma): cosines, then sines, of num_features/2 frequencies from 1 down to
+// almost 1/10000. In double: the angles go up to 1000, where fp32 loses the last digits.
+std::vector<float> timestep_features(float sigma, std::int64_t num_features) {
+  const std::int64_t half = num_features / 2;
+  const double timestep = 1000.0 * (1.0 - static_cast<double>(sigma));
+  std::vector<float> features(static_cast<std::size_t>(num_features));
+  for (std::int64_t k = 0; k < half; ++k) {
+    const double frequency =
+        std::exp(-std::log(10000.0) * static_cast<double>(k) / static_cast<double>(half));
+    features[static_cast<std::size_t>(k)] = static_cast<float>(std::cos(timestep * frequency));
+    features[static_cast<std::size_t>(half + k)] =
+        static_cast<float>(std::sin(timestep * frequency));
+  }
+  return features;
+}
+
+// Rows of a [width·n] vector as its idx-th part of `width`.
+TensorView part(const TensorView& modulation, std::int64_t width, std::int64_t idx) {
+  return modulation.reshape({modulation.num_elements()}).rows(idx * width, (idx + 1) * width);
+}
+
+}  // namespace
+
+// One stream inside a block.
+struct Dit::Stream {
+  Stream(const TensorView& stream_tokens, std::int64_t first_token)
+      : tokens(stream_tokens), offset(first_token) {}
+
+  TensorView tokens;    // [tokens, width], the residual stream
+  std::int64_t offset;  // of its tokens in the joint sequence
+  TensorView cos, sin;  // rotary table, or empty
+  const StreamWeights* weights = nullptr;
+  TensorView modulation;  // [1, 4·width], or [1, width] in the last block's text stream
+
+  std::int64_t num_tokens() const { return tokens.dim(0); }
+  std::int64_t width() const { return tokens.dim(1); }
+  bool has_output() const { return static_cast<bool>(weights->proj.weight); }
+  TensorView scale_attention() const { return part(modulation, width(), 0); }
+  TensorView gate_attention() const { return part(modulation, width(), 1); }
+  TensorView scale_mlp() const { return part(modulation, width(), 2); }
+  TensorView gate_mlp() const { return part(modulation, width(), 3); }
+
+  TensorView normed(Context& ctx, const TensorView& scale) const {
+    const TensorView out = ctx.activation(tokens.shape());
+    ctx.backend.norm_modulate(tokens, scale, kNormEps, out);
+    return out;
+  }
+
+  // tokens += norm(proj(attended))·tanh(gate), attended [tokens, hidden_size_x].
+  void add_attention(Context& ctx, const TensorView& attended) const {
+    const Arena::Scope scope(ctx.scratch);
+    ctx.backend.gated_residual(linear(ctx, attended, weights->proj), gate_attention(), kNormEps,
+                               tokens);
+  }
+
+  void run_mlp(Context& ctx) const {
+    const Arena::Scope scope(ctx.scratch);
+    const TensorView gates_and_values = linear(ctx, normed(ctx, scale_mlp()), weights->mlp_w1);
+    const TensorView hidden = ctx.activation({num_tokens(), gates_and_values.dim(1) / 2});
+    ctx.backend.gated_activation(gates_and_values, Activation::kSilu, hidden);
+    ctx.backend.gated_residual(linear(ctx, hidden, weights->mlp_w2), gate_mlp(), kNormEps, tokens);
+  }
+};
+
+TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
+  const DitConfig& config = weights_.config;
+  Backend& backend = ctx.backend;
+  const std::int64_t width = config.text_width;
+  const std::int64_t num_tokens = features.dim(0);
+  const DType dtype = backend.activation_dtype();
+  TextCondition result{Tensor(dtype, {1, config.hidden_size_x}, backend.allocator()),
+                       Tensor(dtype, {num_tokens, config.hidden_size_y}, backend.allocator())};
+  backend.linear(features, weights_.text_proj.weight, weights_.text_proj.bias, result.tokens);
+
+  // The mean token asks; it and all tokens answer.
+  const Arena::Scope scope(ctx.scratch);
+  const TensorView tokens = ctx.activation({num_tokens + 1, width});
+  backend.mean_rows(features, tokens.rows(0, 1));
+  backend.copy(features, tokens.rows(1, num_tokens + 1));
+  const auto heads_of = [&](const TensorView& rows, const LinearWeights& weights) {
+    const TensorView projected = linear(ctx, rows, weights);
+    const TensorView heads =
+        ctx.activation({config.pooler_heads, rows.dim(0), width / config.pooler_heads});
+    backend.split_heads(projected, heads);
+    return heads;
+  };
+  const LinearWeights& kv = weights_.pooler_kv;
+  AttentionInputs in;
+  in.q = heads_of(tokens.rows(0, 1), weights_.pooler_q);
+  in.k = heads_of(tokens, {kv.weight.rows(0, width), kv.bias.rows(0, width)});
+  in.v = heads_of(tokens, {kv.weight.rows(width, 2 * width), kv.bias.rows(width, 2 * width)});
+  in.scale = 1.0F / std::sqrt(static_cast<float>(width / config.pooler_heads));
+  const TensorView attended = ctx.activation({1, width});
+  backend.attention(in, attended);
+  backend.linear(attended, weights_.pooler_out.weight, weights_.pooler_out.bias, result.pooled);
+  return result;
+}
+
+DitRun Dit::prepare(Backend& backend, std::int64_t frames, std::int64_t rows,
+                    std::int64_t columns) const {
+  const std::int64_t patch = weights_.config.patch_size;
+  if (frames < 1 || rows < patch || columns < patch || rows % patch != 0 || columns % patch != 0) {
+    fail("latents of {} frames, {} rows and {} columns do not divide into patches of {}", frames,
+         rows, columns, patch);
+  }
+  const TokenGrid grid{frames, rows / patch, columns / patch};
+  return {grid, make_rotary_table(backend, weights_.pos_frequencies, grid)};
+}
+
+TensorView Dit::conditioning(Context& ctx, float sigma, const TensorView& pooled) const {
+  Backend& backend = ctx.backend;
+  const std::int64_t num_features = weights_.config.timestep_features;
+  std::vector<float> host = timestep_features(sigma, num_features);
+  const Shape shape{1, num_features};
+  const TensorView f32_features = ctx.scratch.allocate(DType::kF32, shape);
+  backend.upload(TensorView(host.data(), DType::kF32, shape), f32_features);
+  const TensorView features = ctx.activation(shape);
+  backend.copy(f32_features, features);
+
+  const TensorView hidden = linear(ctx, features, weights_.timestep_in, Activation::kSilu);
+  const TensorView c = linear(ctx, hidden, weights_.timestep_out);
+  backend.add(c, pooled, c);
+  backend.silu(c, c);
+  return c;
+}
+
+void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,
+                 const Stream& x, const Stream& y) const {
+  const Arena::Scope scope(ctx.scratch);
+  const DitConfig& config = weights_.config;
+  const std::int64_t num_tokens = x.num_tokens() + y.num_tokens();
+  const Shape joint{config.num_heads, num_tokens, config.head_dim()};
+  AttentionInputs in;
+  in.q = ctx.activation(joint);
+  in.k = ctx.activation(joint);
+  in.v = ctx.activation(joint);
+  in.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
+  for (const Stream* stream : {&x, &y}) {
+    const Arena::Scope stream_scope(ctx.scratch);
+    const TensorView normed = stream->normed(ctx, stream->scale_attention());
+    const StreamWeights& weights = *stream->weights;
+    ctx.backend.qk_norm_rope(linear(ctx, normed, weights.qkv),
+                             {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
+                             stream->offset, in.q, in.k, in.v);
+  }
+  const TensorView attended = ctx.activation({num_tokens, config.hidden_size_x});
+  policy.attend(ctx, {call.branch, static_cast<int>(layer)}, call.step, in, attended);
+  for (const Stream* stream : {&x, &y}) {
+    if (!stream->has_output()) continue;
+    stream->add_attention(ctx,
+                          attended.rows(stream->offset, stream->offset + stream->num_tokens()));
+  }
+}
+
+void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const TensorView& c,
+                    AttentionPolicy& policy, Stream& x, Stream& y) const {
+  const Arena::Scope scope(ctx.scratch);
+  x.weights = &weights_.blocks[layer].x;
+  y.weights = &weights_.blocks[layer].y;
+  for (Stream* stream : {&x, &y}) stream->modulation = linear(ctx, c, stream->weights->mod);
+  attend(ctx, layer, call, policy, x, y);
+  for (const Stream* stream : {&x, &y}) {
+    if (stream->has_output()) stream->run_mlp(ctx);
+  }
+}
+
+void Dit::finish(Context& ctx, const TensorView& tokens, const TensorView& c,
+                 const TensorView& velocity) const {
+  const std::int64_t width = weights_.config.hidden_size_x;
+  const TensorView modulation = linear(ctx, c, weights_.final_mod);
+  const TensorView normed = ctx.activation(tokens.shape());
+  ctx.backend.layer_norm_modulate(tokens, part(modulation, width, 0), part(modulation, width, 1),
+                                  kNormEps, normed);
+  ctx.backend.unpatchify(linear(ctx, normed, weights_.final_linear),
+                         static_cast<int>(weights_.config.patch_size), velocity);
+}
+
+void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
+                  AttentionPolicy& policy, const TensorView& latents,
+                  const TensorView& velocity) const {
+  const Arena::Scope scope(ctx.scratch);
+  const DitConfig& config = weights_.config;
+  Backend& backend = ctx.backend;
+  const std::int64_t num_visual = run.grid.num_tokens();
+  const std::int64_t patch_features =
+      config.latent_channels * config.patch_size * config.patch_size;
+  const TensorView c = conditioning(ctx, call.sigma, text.pooled);
+
+  Stream x(ctx.activation({num_visual, config.hidden_size_x}), 0);
+  x.cos = run.rotary.cos;
+  x.sin = run.rotary.sin;
+  Stream y(ctx.activation(text.tokens.view().shape()), num_visual);
+  {
+    const Arena::Scope patch_scope(ctx.scratch);
+    const TensorView patches = ctx.activation({num_visual, patch_features});
+    backend.patchify(latents, static_cast<int>(config.patch_size), patches);
+    backend.linear(patches, weights_.patch_weight.reshape({config.hidden_size_x, patch_features}),
+                   weights_.patch_bias, x.tokens);
+  }
+  backend.copy(text.tokens, y.tokens);
+  for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
+    run_block(ctx, layer, call, c, policy, x, y);
+  }
+  finish(ctx, x.tokens, c, velocity);
+}
+
+}  // namespace mochi

@@ -1,0 +1,299 @@
+// Operations of the transformer and the text encoder against slow, literal loops in double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+class Ops : public testing::Test {
+ protected:
+  Tensor random(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::normal_distribution<float> normal;
+    for (float& value : tensor.view().f32()) value = normal(generator_);
+    return tensor;
+  }
+  // Of NaNs, so that an element nobody writes shows.
+  static Tensor poisoned(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::ranges::fill(tensor.view().f32(), std::nanf(""));
+    return tensor;
+  }
+  static void expect_near(const TensorView& got, const std::vector<double>& want, double limit) {
+    ASSERT_EQ(static_cast<std::size_t>(got.num_elements()), want.size());
+    double difference = 0.0;
+    double norm = 0.0;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      difference += std::pow(got.f32()[i] - want[i], 2);
+      norm += want[i] * want[i];
+    }
+    EXPECT_LE(std::sqrt(difference / norm), limit);
+  }
+
+  std::mt19937 generator_{7};
+  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+};
+
+double activate(double x, Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kSilu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return 0.0;
+}
+
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kSilu, Activation::kGeluTanh};
+
+TEST_F(Ops, Linear) {
+  for (const Activation activation : kActivations) {
+    for (const bool has_bias : {false, true}) {
+      const Tensor x = random({19, 33});
+      const Tensor weight = random({21, 33});
+      const Tensor bias = has_bias ? random({21}) : Tensor();
+      const Tensor out = poisoned({19, 21});
+      backend_->linear(x, weight, bias, out, {.activation = activation});
+      std::vector<double> want;
+      for (int row = 0; row < 19; ++row) {
+        for (int n = 0; n < 21; ++n) {
+          double sum = has_bias ? bias.view().f32()[n] : 0.0;
+          for (int k = 0; k < 33; ++k) {
+            sum +=
+                static_cast<double>(x.view().f32()[row * 33 + k]) * weight.view().f32()[n * 33 + k];
+          }
+          want.push_back(activate(sum, activation));
+        }
+      }
+      expect_near(out, want, 1e-6);
+    }
+  }
+}
+
+TEST_F(Ops, LinearAccumulates) {
+  const Tensor x = random({5, 8});
+  const Tensor weight = random({4, 8});
+  const Tensor once = poisoned({5, 4});
+  const Tensor twice = poisoned({5, 4});
+  backend_->linear(x, weight, {}, once);
+  backend_->copy(once, twice);
+  backend_->linear(x, weight, {}, twice, {.accumulate = true});
+  std::vector<double> want;
+  for (const float value : once.view().f32()) want.push_back(2.0 * value);
+  expect_near(twice, want, 1e-6);
+}
+
+struct AttentionCase {
+  std::int64_t heads, queries, keys, head_dim;
+  bool has_bias;
+};
+
+class AttentionOp : public Ops, public testing::WithParamInterface<AttentionCase> {};
+
+TEST_P(AttentionOp, MatchesDenseSoftmax) {
+  const auto [heads, queries, keys, head_dim, has_bias] = GetParam();
+  AttentionInputs in;
+  const Tensor q = random({heads, queries, head_dim});
+  const Tensor k = random({heads, keys, head_dim});
+  const Tensor v = random({heads, keys, head_dim});
+  const Tensor bias = has_bias ? random({heads, queries, keys}) : Tensor();
+  in = {q, k, v, bias, 0.7F};
+  const Tensor out = poisoned({queries, heads * head_dim});
+  backend_->attention(in, out);
+  std::vector<double> want(static_cast<std::size_t>(queries * heads * head_dim));
+  for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t i = 0; i < queries; ++i) {
+      std::vector<double> weights;
+      double sum = 0.0;
+      for (std::int64_t j = 0; j < keys; ++j) {
+        double logit = 0.0;
+        for (std::int64_t d = 0; d < head_dim; ++d) {
+          logit += static_cast<double>(q.view().f32()[(h * queries + i) * head_dim + d]) *
+                   k.view().f32()[(h * keys + j) * head_dim + d];
+        }
+        logit *= 0.7;
+        if (has_bias) logit += bias.view().f32()[(h * queries + i) * keys + j];
+        weights.push_back(std::exp(logit));
+        sum += weights.back();
+      }
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        double value = 0.0;
+        for (std::int64_t j = 0; j < keys; ++j) {
+          value += weights[j] / sum * v.view().f32()[(h * keys + j) * head_dim + d];
+        }
+        want[(i * heads + h) * head_dim + d] = value;
+      }
+    }
+  }
+  expect_near(out, want, 2e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, AttentionOp,
+                         testing::Values(AttentionCase{1, 1, 1, 2, false},
+                                         AttentionCase{3, 130, 513, 16, false},
+                                         AttentionCase{2, 128, 256, 128, false},
+                                         AttentionCase{2, 300, 7, 24, true},
+                                         AttentionCase{4, 77, 77, 8, true}));
+
+TEST_F(Ops, SoftmaxOfLargeLogitsStaysFinite) {
+  const Tensor q = random({1, 40, 16});
+  for (float& value : q.view().f32()) value *= 60.0F;
+  const Tensor k = random({1, 600, 16});
+  const Tensor v = random({1, 600, 16});
+  const Tensor out = poisoned({40, 16});
+  backend_->attention({q, k, v, {}, 1.0F}, out);
+  for (const float value : out.view().f32()) EXPECT_TRUE(std::isfinite(value));
+}
+
+TEST_F(Ops, ResultsDoNotDependOnTheNumberOfThreads) {
+  const Tensor x = random({1920, 256});
+  const Tensor weight = random({768, 256});
+  const Tensor q = random({2, 1930, 128});
+  const Tensor k = random({2, 1930, 128});
+  const Tensor v = random({2, 1930, 128});
+  const auto run = [&](int threads, std::int64_t rows) {
+    set_num_threads(threads);
+    const Tensor product = poisoned({rows, 768});
+    backend_->linear(x.view().rows(0, rows), weight, {}, product);
+    const Tensor attended = poisoned({1930, 256});
+    backend_->attention({q, k, v, {}, 0.1F}, attended);
+    std::vector<float> result(product.view().f32().begin(), product.view().f32().end());
+    result.insert(result.end(), attended.view().f32().begin(), attended.view().f32().end());
+    return result;
+  };
+  for (const std::int64_t rows : {1, 77, 1920}) {
+    const std::vector<float> one = run(1, rows);
+    EXPECT_EQ(one, run(2, rows)) << rows;
+    EXPECT_EQ(one, run(3, rows)) << rows;
+  }
+  set_num_threads(0);
+}
+
+TEST_F(Ops, GatedActivation) {
+  for (const Activation activation : kActivations) {
+    const Tensor x = random({5, 2 * 37});
+    const Tensor out = poisoned({5, 37});
+    backend_->gated_activation(x, activation, out);
+    std::vector<double> want;
+    for (int row = 0; row < 5; ++row) {
+      for (int i = 0; i < 37; ++i) {
+        const float* in = x.view().f32().data() + row * 74;
+        want.push_back(activate(in[i], activation) * in[37 + i]);
+      }
+    }
+    expect_near(out, want, 1e-6);
+  }
+}
+
+TEST_F(Ops, Norms) {
+  constexpr int kRows = 9;
+  constexpr int kWidth = 50;
+  constexpr float kEps = 1e-3F;
+  const Tensor x = random({kRows, kWidth});
+  const Tensor r = random({kRows, kWidth});
+  const Tensor scale = random({kWidth});
+  const Tensor shift = random({kWidth});
+  const Tensor rms = poisoned({kRows, kWidth});
+  const Tensor modulated = poisoned({kRows, kWidth});
+  const Tensor layer = poisoned({kRows, kWidth});
+  const Tensor residual = poisoned({kRows, kWidth});
+  backend_->rms_norm(x, scale, kEps, rms);
+  backend_->norm_modulate(x, scale, kEps, modulated);
+  backend_->layer_norm_modulate(x, shift, scale, kEps, layer);
+  backend_->copy(x, residual);
+  backend_->gated_residual(r, scale, kEps, residual);
+  std::vector<double> want_rms;
+  std::vector<double> want_modulated;
+  std::vector<double> want_layer;
+  std::vector<double> want_residual;
+  for (int row = 0; row < kRows; ++row) {
+    const float* in = x.view().f32().data() + row * kWidth;
+    const float* add = r.view().f32().data() + row * kWidth;
+    double squares = 0.0;
+    double r_squares = 0.0;
+    double mean = 0.0;
+    for (int i = 0; i < kWidth; ++i) {
+      squares += static_cast<double>(in[i]) * in[i] / kWidth;
+      r_squares += static_cast<double>(add[i]) * add[i] / kWidth;
+      mean += static_cast<double>(in[i]) / kWidth;
+    }
+    const double variance = squares - mean * mean;
+    for (int i = 0; i < kWidth; ++i) {
+      const double s = scale.view().f32()[i];
+      want_rms.push_back(in[i] / std::sqrt(squares + kEps) * s);
+      want_modulated.push_back(in[i] / std::sqrt(squares + kEps) * (1.0 + s));
+      want_layer.push_back((in[i] - mean) / std::sqrt(variance + kEps) * (1.0 + s) +
+                           shift.view().f32()[i]);
+      want_residual.push_back(in[i] + add[i] / std::sqrt(r_squares + kEps) * std::tanh(s));
+    }
+  }
+  expect_near(rms, want_rms, 1e-6);
+  expect_near(modulated, want_modulated, 1e-6);
+  expect_near(layer, want_layer, 1e-6);
+  expect_near(residual, want_residual, 1e-6);
+}
+
+TEST_F(Ops, PatchesComeBackInTheOtherOrder) {
+  constexpr int kChannels = 3;
+  const Tensor latents = random({kChannels, 2, 4, 6});
+  const Tensor tokens = poisoned({2 * 2 * 3, kChannels * 4});
+  backend_->patchify(latents, 2, tokens);
+  // Features (channel, row, column) become (row, column, channel), as the last layer gives them.
+  const Tensor turned = poisoned({2 * 2 * 3, kChannels * 4});
+  for (int token = 0; token < 12; ++token) {
+    for (int c = 0; c < kChannels; ++c) {
+      for (int pixel = 0; pixel < 4; ++pixel) {
+        turned.view().f32()[token * 12 + pixel * kChannels + c] =
+            tokens.view().f32()[token * 12 + c * 4 + pixel];
+      }
+    }
+  }
+  const Tensor back = poisoned({kChannels, 2, 4, 6});
+  backend_->unpatchify(turned, 2, back);
+  EXPECT_TRUE(std::ranges::equal(back.view().f32(), latents.view().f32()));
+  // Token 4 is frame 0, patch row 1, patch column 1.
+  EXPECT_EQ(tokens.view().f32()[4 * 12 + 4 + 1], latents.view().f32()[1 * 48 + 2 * 6 + 3]);
+}
+
+TEST_F(Ops, GuidedEuler) {
+  const Tensor cond = random({1, 2, 3, 4});
+  const Tensor null = random({1, 2, 3, 4});
+  const Tensor z = random({1, 2, 3, 4});
+  std::vector<double> want;
+  for (int i = 0; i < 24; ++i) {
+    const double guided =
+        null.view().f32()[i] + 4.5 * (cond.view().f32()[i] - null.view().f32()[i]);
+    want.push_back(z.view().f32()[i] + 0.125 * guided);
+  }
+  backend_->guided_euler(cond, null, 4.5F, 0.125F, z);
+  expect_near(z, want, 1e-6);
+}
+
+TEST_F(Ops, ContractsNameTheOperationAndTheShapes) {
+  const Tensor x = random({2, 3});
+  const Tensor weight = random({4, 5});
+  const Tensor out = random({2, 4});
+  try {
+    backend_->linear(x, weight, {}, out);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "linear: weight is [4, 5], wanted [4, 3]");
+  }
+  EXPECT_THROW(backend_->attention({random({1, 2, 4}), random({1, 0, 4}), random({1, 0, 4}), {}},
+                                   random({2, 4})),
+               Error);
+  EXPECT_THROW(backend_->embedding(std::vector<std::int32_t>{4}, random({4, 2}), random({1, 2})),
+               Error);
+}
+
+}  // namespace
+}  // namespace mochi

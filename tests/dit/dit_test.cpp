@@ -1,0 +1,134 @@
+#include "dit/dit.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "io/json.h"
+#include "support/golden.h"
+
+namespace mochi {
+namespace {
+
+// A transformer with the weights of one golden file.
+struct Bench {
+  explicit Bench(const std::string& weights_name, DType matrix_dtype = DType::kF32)
+      : golden(weights_name), store(*backend, matrix_dtype), dit(load()) {}
+
+  Dit load() {
+    const Json config = golden.config();
+    JsonReader section(config.at("dit"), "golden", "dit");
+    DitWeights weights(parse_dit_config(section));
+    const std::shared_ptr<TensorSource> source = golden.weights();
+    store.load(weights, *source);
+    EXPECT_TRUE(source->unread().empty()) << source->unread().front();
+    return Dit(std::move(weights));
+  }
+
+  std::vector<float> velocity(const Golden& test_case, const std::string& text_name) {
+    const Tensor latents = test_case.tensor("input.latents");
+    const Tensor text = test_case.tensor(text_name);
+    const Shape& shape = latents.view().shape();
+    const DitRun run = dit.prepare(*backend, shape[1], shape[2], shape[3]);
+    const TextCondition condition = dit.condition(ctx, text);
+    DensePolicy policy;
+    const Tensor out(DType::kF32, shape);
+    const DitCall call{.sigma = test_case.values("input.sigma")[0]};
+    dit.forward(ctx, run, call, condition, policy, latents, out);
+    const std::span<float> values = out.view().f32();
+    return {values.begin(), values.end()};
+  }
+
+  Golden golden;
+  std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  Arena arena{backend->allocator()};
+  Context ctx{*backend, arena};
+  WeightStore store;
+  Dit dit;
+};
+
+constexpr const char* kCasesOfA[] = {"text0", "text1", "text7", "text77", "text256"};
+constexpr const char* kCasesOfB[] = {"text0", "text77"};
+
+void expect_goldens(const std::string& model, std::span<const char* const> cases, DType dtype) {
+  Bench bench("dit_" + model + "_weights", dtype);
+  for (const char* name : cases) {
+    const Golden golden("dit_" + model + "_" + name);
+    const double error =
+        relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
+    const double limit = dtype == DType::kF32 ? 1e-5 : 1.2 * golden.bf16_error("final");
+    EXPECT_LE(error, limit) << model << " " << name;
+    testing::Test::RecordProperty(model + "_" + name, std::to_string(error));
+  }
+}
+
+TEST(DitGolden, VelocityInF32) {
+  expect_goldens("a", kCasesOfA, DType::kF32);
+  expect_goldens("b", kCasesOfB, DType::kF32);
+}
+
+TEST(DitGolden, VelocityWithBf16Weights) {
+  expect_goldens("a", kCasesOfA, DType::kBF16);
+  expect_goldens("b", kCasesOfB, DType::kBF16);
+}
+
+TEST(DitGolden, BranchesOfDifferentTextLength) {
+  for (const std::string model : {"a", "b"}) {
+    Bench bench("dit_" + model + "_weights");
+    const Golden golden("dit_" + model + "_batch");
+    int branch = 0;
+    for (; golden.contains("input.text." + std::to_string(branch)); ++branch) {
+      const std::string suffix = "." + std::to_string(branch);
+      const std::vector<float> velocity = bench.velocity(golden, "input.text" + suffix);
+      EXPECT_LE(relative_error(velocity, golden.values("output.final" + suffix)), 1e-5)
+          << model << suffix;
+    }
+    EXPECT_GE(branch, 2);
+  }
+}
+
+TEST(DitGolden, TextConditionAndRotaryTable) {
+  Bench bench("dit_a_weights");
+  const Golden golden("dit_a_text7");
+  const TextCondition condition = bench.dit.condition(bench.ctx, golden.tensor("input.text"));
+  EXPECT_LE(relative_error(condition.pooled.view().f32(), golden.values("output.pooled")), 1e-5);
+  EXPECT_LE(relative_error(condition.tokens.view().f32(), golden.values("output.y_embed")), 1e-5);
+  const Shape shape = golden.shape("input.latents");
+  const DitRun run = bench.dit.prepare(*bench.backend, shape[1], shape[2], shape[3]);
+  EXPECT_LE(relative_error(run.rotary.cos.view().f32(), golden.values("output.rope_cos")), 1e-5);
+  EXPECT_LE(relative_error(run.rotary.sin.view().f32(), golden.values("output.rope_sin")), 1e-5);
+}
+
+TEST(DitConfig, IsInferredFromShapes) {
+  const Golden golden("dit_a_weights");
+  const Json json = golden.config();
+  JsonReader section(json.at("dit"), "golden", "dit");
+  const DitConfig stated = parse_dit_config(section);
+  const DitConfig inferred = infer_dit_config(*golden.weights());
+  EXPECT_EQ(inferred.depth, stated.depth);
+  EXPECT_EQ(inferred.num_heads, stated.num_heads);
+  EXPECT_EQ(inferred.hidden_size_x, stated.hidden_size_x);
+  EXPECT_EQ(inferred.hidden_size_y, stated.hidden_size_y);
+  EXPECT_EQ(inferred.mlp_hidden_x, stated.mlp_hidden_x);
+  EXPECT_EQ(inferred.mlp_hidden_y, stated.mlp_hidden_y);
+  EXPECT_EQ(inferred.text_width, stated.text_width);
+  EXPECT_EQ(inferred.timestep_features, stated.timestep_features);
+}
+
+TEST(DitConfig, RefusesSizesThatDoNotFit) {
+  const auto parse = [](const char* text) {
+    const Json json = parse_json(text, "config.json");
+    JsonReader section(json, "config.json", "dit");
+    return parse_dit_config(section);
+  };
+  EXPECT_THROW(parse(R"({"depth": 0})"), Error);
+  EXPECT_THROW(parse(R"({"num_heads": 7})"), Error);
+  EXPECT_THROW(parse(R"({"hiden_size_x": 3072})"), Error);
+}
+
+TEST(Dit, RefusesLatentsThatDoNotDivideIntoPatches) {
+  Bench bench("dit_b_weights");
+  EXPECT_THROW(bench.dit.prepare(*bench.backend, 1, 3, 4), Error);
+}
+
+}  // namespace
+}  // namespace mochi

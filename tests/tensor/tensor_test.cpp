@@ -1,0 +1,68 @@
+#include "tensor/tensor.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+
+#include "base/error.h"
+#include "tensor/arena.h"
+
+namespace mochi {
+namespace {
+
+TEST(Shape, CountsAndPrints) {
+  const Shape shape{2, 3, 4};
+  EXPECT_EQ(shape.num_elements(), 24);
+  EXPECT_EQ(shape.to_string(), "[2, 3, 4]");
+  EXPECT_EQ(Shape{}.num_elements(), 1);
+  EXPECT_FALSE(shape == (Shape{2, 3}));
+}
+
+TEST(Shape, RefusesWhatCannotBe) {
+  EXPECT_THROW((Shape{1, 2, 3, 4, 5, 6}), Error);
+  EXPECT_THROW((Shape{2, -1}), Error);
+  EXPECT_THROW((Shape{std::int64_t{1} << 40, std::int64_t{1} << 40}), Error);
+}
+
+TEST(TensorView, RowsAndReshapesShareMemory) {
+  const Tensor tensor(DType::kF32, {4, 3});
+  const TensorView rows = tensor.view().rows(1, 3);
+  EXPECT_EQ(rows.shape(), (Shape{2, 3}));
+  EXPECT_EQ(rows.bytes(), tensor.view().bytes() + 3 * sizeof(float));
+  EXPECT_EQ(tensor.view().reshape({2, 6}).bytes(), tensor.view().bytes());
+  EXPECT_THROW(tensor.view().rows(2, 5), Error);
+  EXPECT_THROW(tensor.view().reshape({5, 3}), Error);
+  EXPECT_THROW(Tensor(DType::kBF16, {2}).view().f32(), Error);
+}
+
+TEST(Arena, GivesBackAtTheEndOfAScope) {
+  Arena arena;
+  const Arena::Scope outer(arena);
+  std::byte* first = nullptr;
+  {
+    const Arena::Scope scope(arena);
+    first = arena.allocate(DType::kF32, {100}).bytes();
+    EXPECT_NE(arena.allocate(DType::kF32, {100}).bytes(), first);
+  }
+  EXPECT_EQ(arena.allocate(DType::kF32, {7}).bytes(), first);
+}
+
+TEST(Arena, StopsAllocatingAfterTheFirstRound) {
+  Arena arena;
+  const auto round = [&arena] {
+    const Arena::Scope scope(arena);
+    const TensorView large = arena.allocate(DType::kF32, {6 << 20});
+    const TensorView larger = arena.allocate(DType::kF32, {9 << 20});
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.bytes()) % 64, 0U);
+    large.f32()[0] = 1.0F;
+    larger.f32()[0] = 2.0F;
+    EXPECT_EQ(large.f32()[0], 1.0F);
+  };
+  round();
+  const std::size_t capacity = arena.capacity_bytes();
+  for (int i = 0; i < 3; ++i) round();
+  EXPECT_EQ(arena.capacity_bytes(), capacity);
+}
+
+}  // namespace
+}  // namespace mochi
