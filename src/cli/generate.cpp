@@ -125,6 +125,7 @@ void run_generate(GenerateOptions options) {
     if (options.noise_file) noise = read_latents(*options.noise_file);
     outcome.request = make_checked_request(options, engine, options.noise_file ? &noise : nullptr);
     const GenerateRequest& request = outcome.request;
+    engine.check_files(request);
     latents = engine.latent_size({request.width, request.height, request.num_frames});
   }
   outcome.size = engine.video_size(latents);

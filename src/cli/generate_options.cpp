@@ -1,6 +1,8 @@
 #include "cli/generate_options.h"
 
-#include "base/error.h"
+#include <fmt/core.h>
+
+#include <utility>
 
 namespace mochi::cli {
 namespace {
@@ -15,6 +17,11 @@ void add_model_flags(CLI::App& command, GenerateOptions& options) {
       ->capture_default_str();
 }
 
+// CLI11 would read "-1" as the largest unsigned number.
+std::string refuse_sign(const std::string& text) {
+  return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
+}
+
 // Everything that --from-latents makes meaningless.
 std::vector<CLI::Option*> add_sampling_flags(CLI::App& command, GenerateOptions& options) {
   return {
@@ -23,11 +30,13 @@ std::vector<CLI::Option*> add_sampling_flags(CLI::App& command, GenerateOptions&
       command.add_option("--width", options.width, "pixels, a multiple of 16"),
       command.add_option("--height", options.height, "pixels, a multiple of 16"),
       command.add_option("--num-frames", options.num_frames, "6k + 1"),
-      command.add_option("--seed", options.seed, "of the start noise (default: 0)"),
+      command.add_option("--seed", options.seed, "of the start noise (default: 0)")
+          ->check(refuse_sign),
       command.add_option("--num-steps", options.num_steps, "sampling steps"),
       command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none"),
       command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
-          ->delimiter(','),
+          ->delimiter(',')
+          ->allow_extra_args(false),
       command.add_option("--threshold-noise", options.threshold_noise,
                          "noise that the linear steps take away"),
       command.add_option("--linear-steps", options.linear_steps,

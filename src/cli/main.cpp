@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
   CLI::App app("Text to video with Mochi models.", "mochi");
   app.require_subcommand(1);
   app.get_formatter()->column_width(26);
+  app.set_version_flag("--version", fmt::format("mochi {}", version()));
   GenerateOptions generate_options;
   CLI::App* generate = app.add_subcommand("generate", "make a video from a prompt");
   add_generate_flags(*generate, generate_options);

@@ -165,6 +165,16 @@ void Engine::check(const GenerateRequest& request) const {
   check_request(impl_->directory.config(), request);
 }
 
+void Engine::check_files(const GenerateRequest& request) const {
+  const ModelDirectory& directory = impl_->directory;
+  if (!request.prompt.empty() || !request.negative_prompt.empty()) {
+    directory.tokenizer();
+    directory.checkpoint(Component::kTextEncoder);
+  }
+  directory.checkpoint(Component::kDit);
+  directory.checkpoint(Component::kDecoder);
+}
+
 Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress) {
   check(request);
   Impl& impl = *impl_;

@@ -98,16 +98,37 @@ void count(const Checkpoint& checkpoint, Component component, ComponentReport& r
   }
 }
 
-ComponentReport report_component(const ModelConfig& config, Component component,
-                                 const std::shared_ptr<Checkpoint>& checkpoint) {
+// What can be said without knowing the sizes.
+ComponentReport describe_component(Component component, const Checkpoint& checkpoint) {
   ComponentReport report;
   report.name = component_name(component);
-  for (const auto& file : checkpoint->files()) report.files.push_back(file.string());
+  for (const auto& file : checkpoint.files()) report.files.push_back(file.string());
+  count(checkpoint, component, report);
+  return report;
+}
+
+ComponentReport report_component(const ModelConfig& config, Component component,
+                                 const std::shared_ptr<Checkpoint>& checkpoint) {
+  ComponentReport report = describe_component(component, *checkpoint);
   report.sizes = sizes_of(config, component);
-  count(*checkpoint, component, report);
   const auto source = with_original_keys(checkpoint, component, config.text_encoder);
   compare(parameters_of(config, component), *source, report);
   return report;
+}
+
+// Without a config.json some small models do not show all of their sizes.
+ComponentReport report_inferred(Component component,
+                                const std::shared_ptr<Checkpoint>& checkpoint) {
+  ModelConfig config;
+  try {
+    config = infer_component_config(checkpoint, component);
+  } catch (const Error& error) {
+    ComponentReport report = describe_component(component, *checkpoint);
+    report.wrong.push_back(
+        fmt::format("its sizes cannot be told without a config.json: {}", error.what()));
+    return report;
+  }
+  return report_component(config, component, checkpoint);
 }
 
 void list_tensors(const Checkpoint& checkpoint, InspectReport& report) {
@@ -139,12 +160,11 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
 
 // The config.json of the model directory that a file lies in, directly or in a folder of it.
 std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  for (const std::filesystem::path& place : {folder, folder.parent_path()}) {
-    const std::filesystem::path path = place / "config.json";
-    if (std::filesystem::exists(path) && is_model_config(path)) return read_model_config(path);
-  }
-  return std::nullopt;
+  std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  if (is_model_subfolder(folder.filename().string())) folder = folder.parent_path();
+  const std::filesystem::path path = folder / "config.json";
+  if (!std::filesystem::exists(path) || !is_model_config(path)) return std::nullopt;
+  return read_model_config(path);
 }
 
 InspectReport inspect_file(const std::filesystem::path& path) {
@@ -154,8 +174,8 @@ InspectReport inspect_file(const std::filesystem::path& path) {
   report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {
     if (!holds_component(*checkpoint, component)) continue;
-    report.components.push_back(report_component(
-        config ? *config : infer_component_config(checkpoint, component), component, checkpoint));
+    report.components.push_back(config ? report_component(*config, component, checkpoint)
+                                       : report_inferred(component, checkpoint));
   }
   list_tensors(*checkpoint, report);
   return report;

@@ -22,7 +22,7 @@ constexpr std::string_view kFileEnding = ".safetensors";
 constexpr std::string_view kIndexEnding = ".index.json";
 
 // Folders inside a model directory that hold networks; "" is the directory itself.
-constexpr std::array kSubfolders{"", "text_encoder", "transformer", "vae"};
+constexpr std::array<std::string_view, 4> kSubfolders{"", "text_encoder", "transformer", "vae"};
 constexpr std::array kTokenizerPlaces{"tokenizer/spiece.model", "spiece.model",
                                       "text_encoder/spiece.model"};
 
@@ -123,6 +123,10 @@ const char* component_name(Component component) {
   return "?";
 }
 
+bool is_model_subfolder(const std::string& name) {
+  return !name.empty() && std::ranges::find(kSubfolders, name) != kSubfolders.end();
+}
+
 bool holds_component(const TensorSource& source, Component component) {
   switch (component) {
     case Component::kTextEncoder:
@@ -180,7 +184,7 @@ ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
 void ModelDirectory::find_checkpoints() {
   std::map<Component, int> ranks;
   std::map<Component, fs::path> chosen;
-  for (const char* subfolder : kSubfolders) {
+  for (const std::string_view subfolder : kSubfolders) {
     const fs::path folder = path_ / subfolder;
     if (!fs::is_directory(folder)) continue;
     for (const Candidate& candidate : list_candidates(folder)) {
@@ -212,13 +216,19 @@ void ModelDirectory::read_config() {
     config_ = read_model_config(config_path);
     return;
   }
-  const auto infer = [this](Component component) {
-    return infer_component_config(checkpoint(component), component);
-  };
-  if (has(Component::kTextEncoder)) {
-    config_.text_encoder = infer(Component::kTextEncoder).text_encoder;
+  try {
+    infer_config();
+  } catch (const Error& error) {
+    fail("model directory '{}' has no config.json, and its tensors do not show its sizes: {}",
+         path_.string(), error.what());
   }
-  if (has(Component::kDit)) config_.dit = infer(Component::kDit).dit;
+}
+
+void ModelDirectory::infer_config() {
+  if (has(Component::kTextEncoder)) {
+    config_.text_encoder = infer_text_encoder_config(*checkpoint(Component::kTextEncoder));
+  }
+  if (has(Component::kDit)) config_.dit = infer_dit_config(*open(Component::kDit));
   const auto decoder = has(Component::kDecoder) ? open(Component::kDecoder) : nullptr;
   const auto encoder = has(Component::kEncoder) ? open(Component::kEncoder) : nullptr;
   if (decoder || encoder) config_.vae = infer_vae_config(decoder.get(), encoder.get());

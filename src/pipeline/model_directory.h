@@ -23,6 +23,9 @@ inline constexpr std::array kAllComponents{Component::kTextEncoder, Component::k
 // "transformer", as messages call it.
 const char* component_name(Component component);
 
+// Whether networks of a model directory may lie in a folder of this name inside it.
+bool is_model_subfolder(const std::string& name);
+
 // Whether these tensors are such a network, under the original names or diffusers'.
 bool holds_component(const TensorSource& source, Component component);
 
@@ -62,6 +65,7 @@ class ModelDirectory {
  private:
   void find_checkpoints();
   void read_config();
+  void infer_config();
 
   std::filesystem::path path_;
   ModelConfig config_;

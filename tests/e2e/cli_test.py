@@ -227,6 +227,7 @@ class CliTest(unittest.TestCase):
             (["--noise-source", "dice"], "--noise-source: wanted"),
             (["--fps", 0], "--fps: wanted 1 to 1000"),
             (["--seed", "many"], "--seed"),
+            (["--seed=-1"], "--seed: wanted 0 or more, found -1"),
             (["--with", 64], "unknown flag '--with', did you mean '--width'?"),
             (["--from-latents", "x.safetensors"], "--prompt"),
             (["stray"], "unexpected argument 'stray'"),
@@ -256,6 +257,17 @@ class CliTest(unittest.TestCase):
         done = self.run_mochi("generate", "--prompt", "x", "--model-dir", "none", "--out", "a.y4m")
         self.expect_error(done, 1, "model directory 'none' does not exist")
         self.assertEqual([e for e in self.entries() if e != "videos"], [])
+
+    def test_missing_files_are_found_before_the_work(self):
+        for name in ("dit.safetensors", "decoder.safetensors", "tokenizer", "text_encoder"):
+            with self.subTest(name):
+                model = self.folder / "model"
+                shutil.copytree(self.model, model, ignore=shutil.ignore_patterns(name))
+                args = ["--model-dir", model, "--prompt", PROMPT, "--out", "a.y4m"]
+                done = self.run_mochi("generate", *args)
+                self.expect_error(done, 1, "found: looked for", str(model))
+                shutil.rmtree(model)
+        self.assertEqual(self.entries(), [])
 
     def test_prompts_of_all_kinds(self):
         for name, prompt in {"empty": "", "emoji": "🔴 ball", "long": "word " * 10_000}.items():
@@ -304,7 +316,8 @@ class CliTest(unittest.TestCase):
         self.assertIn("the video decoder is incomplete", done.stderr)
 
     def test_version_and_help(self):
-        self.assertRegex(self.run_mochi("version").stdout, r"^mochi \d+\.\d+\.\d+\n$")
+        for word in ("version", "--version"):
+            self.assertRegex(self.run_mochi(word).stdout, r"^mochi \d+\.\d+\.\d+\n$")
         for args in (["--help"], ["generate", "--help"], ["inspect", "--help"]):
             done = self.run_mochi(*args)
             self.assertEqual(done.returncode, 0)

@@ -140,6 +140,16 @@ TEST_F(ModelFolder, NoFolderAtAll) {
   expect_contains(error_of(folder_.write("file", "")), "file' is not a folder");
 }
 
+TEST_F(ModelFolder, SizesThatNoTensorShowsNeedAConfig) {
+  put("decoder.safetensors", "decoder.safetensors");
+  expect_contains(open_error(), "has no config.json, and its tensors do not show its sizes: vae.");
+  const InspectReport report = inspect_model(folder_ / "decoder.safetensors");
+  ASSERT_EQ(report.components.size(), 1U);
+  EXPECT_GT(report.components[0].num_parameters, 1000);
+  ASSERT_EQ(report.components[0].wrong.size(), 1U);
+  expect_contains(report.components[0].wrong[0], "cannot be told without a config.json");
+}
+
 TEST_F(ModelFolder, DamagedFilesAreNamed) {
   put("dit_f32.safetensors", "dit.safetensors");
   fs::resize_file(folder_ / "dit.safetensors", 20'000);
