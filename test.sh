@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Everything that is checked: format, layers, lint, the Python side, unit tests under AddressSanitizer
+# and UBSan, and all tests of the optimised build. Works from a clean clone without a GPU.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage() { printf '\n== %s\n' "$*"; }
+
+stage "packages"
+tools/install_packages.sh build test
+
+stage "format and layers"
+tools/check_format.sh
+python3 tools/check_layers.py
+
+stage "clang-tidy"
+tools/run_tidy.sh
+
+stage "Python tests of the training code"
+if [[ ! -f .venv/requirements.txt ]] || ! cmp -s training/requirements.txt .venv/requirements.txt; then
+  echo "installing training/requirements.txt into .venv"
+  python3 -m venv .venv
+  .venv/bin/pip install -q --disable-pip-version-check -r training/requirements.txt
+  cp training/requirements.txt .venv/requirements.txt
+fi
+.venv/bin/python -m pytest -q training/tests
+
+stage "unit tests with AddressSanitizer and UBSan"
+cmake --preset asan >/dev/null
+cmake --build --preset asan
+# oneDNN and OpenMP keep memory until the process ends.
+ASAN_OPTIONS=detect_leaks=0 ctest --preset asan --label-exclude slow -j2 | tail -n 5
+
+stage "all tests of the optimised build"
+cmake --preset cpu -DMOCHI_TESTS=ON >/dev/null
+cmake --build --preset cpu
+ctest --preset cpu

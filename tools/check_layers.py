@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Checks who includes whom: the edges that docs/architecture.md draws."""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Folder of src/ → what its files may include: folders, or single headers.
+ALLOWED = {
+    "base": [],
+    "tensor": ["base"],
+    "backend": ["base", "tensor"],
+    "io": ["base", "tensor"],
+    "weights": ["base", "tensor", "backend/backend.h", "io"],
+    "sparsity": ["base", "tensor", "backend/backend.h"],
+    "text": ["base", "tensor", "backend/backend.h", "io", "weights"],
+    "dit": ["base", "tensor", "backend/backend.h", "io", "weights", "sparsity/attention_policy.h"],
+    "vae": ["base", "tensor", "backend/backend.h", "io", "weights"],
+    "pipeline": ["base", "tensor", "backend/backend.h", "io", "weights", "sparsity", "text", "dit",
+                 "vae", "mochi"],
+    "cli": ["base", "io", "mochi"],
+}
+PUBLIC = ROOT / "include" / "mochi"
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+CPU_OWNER = ROOT / "src" / "backend" / "cpu"
+
+
+def is_allowed(folder: str, include: str) -> bool:
+    if include.startswith(folder + "/"):
+        return True
+    return any(include == edge or include.startswith(edge + "/") for edge in ALLOWED[folder])
+
+
+def violations() -> list[str]:
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.[hc]*")):
+        folder = path.relative_to(ROOT / "src").parts[0]
+        text = path.read_text()
+        name = path.relative_to(ROOT)
+        if folder not in ALLOWED:
+            found.append(f"{name}: folder '{folder}' is not in the plan")
+            continue
+        for include in INCLUDE.findall(text):
+            if not is_allowed(folder, include):
+                found.append(f'{name}: may not include "{include}"')
+            if include.startswith("backend/cpu/") and CPU_OWNER not in path.parents:
+                found.append(f'{name}: "{include}" is private to backend/cpu')
+        if "getenv" in text and folder != "cli" and name.name != "subprocess.cpp":
+            found.append(f"{name}: the environment is read in the mains (and PATH in subprocess.cpp)")
+    for path in sorted(PUBLIC.rglob("*.h")):
+        for include in INCLUDE.findall(path.read_text()):
+            if not include.startswith("mochi/"):
+                found.append(f'{path.relative_to(ROOT)}: may not include "{include}"')
+    return found
+
+
+if __name__ == "__main__":
+    problems = violations()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"layers: {len(problems)} violation(s)")
+    sys.exit(1 if problems else 0)

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing: tools/install_packages.sh build [test]
+set -euo pipefail
+
+build_packages=(build-essential cmake ninja-build pkg-config ccache ffmpeg libcli11-dev libdnnl-dev
+  libfmt-dev libsentencepiece-dev libspdlog-dev libstb-dev nlohmann-json3-dev)
+test_packages=(libgtest-dev python3 python3-venv clang-19 clang-format-19 clang-tidy-19 libomp-19-dev)
+
+wanted=()
+for group in "$@"; do
+  case "$group" in
+    build) wanted+=("${build_packages[@]}") ;;
+    test) wanted+=("${test_packages[@]}") ;;
+    *) echo "install_packages.sh: unknown group '$group', wanted build or test" >&2; exit 2 ;;
+  esac
+done
+
+missing=()
+for package in "${wanted[@]}"; do
+  [[ "$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null)" == "install ok installed" ]] ||
+    missing+=("$package")
+done
+(( ${#missing[@]} == 0 )) && exit 0
+
+echo "installing Debian packages: ${missing[*]}"
+as_root=()
+if (( EUID != 0 )); then
+  command -v sudo >/dev/null || { echo "run as root, or install them yourself: apt-get install ${missing[*]}" >&2; exit 1; }
+  as_root=(sudo)
+fi
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+  "${missing[@]}" >/dev/null
