@@ -86,6 +86,7 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   const DitConfig& config = weights_.config;
   Backend& backend = ctx.backend;
   const std::int64_t width = config.text_width;
+  const std::int64_t head_dim = width / config.pooler_heads;
   const std::int64_t num_tokens = features.dim(0);
   const DType dtype = backend.activation_dtype();
   TextCondition result{Tensor(dtype, {1, config.hidden_size_x}, backend.allocator()),
@@ -99,8 +100,7 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   backend.copy(features, tokens.rows(1, num_tokens + 1));
   const auto heads_of = [&](const TensorView& rows, const LinearWeights& weights) {
     const TensorView projected = linear(ctx, rows, weights);
-    const TensorView heads =
-        ctx.activation({config.pooler_heads, rows.dim(0), width / config.pooler_heads});
+    const TensorView heads = ctx.activation({config.pooler_heads, rows.dim(0), head_dim});
     backend.split_heads(projected, heads);
     return heads;
   };
@@ -109,7 +109,7 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   in.q = heads_of(tokens.rows(0, 1), weights_.pooler_q);
   in.k = heads_of(tokens, {kv.weight.rows(0, width), kv.bias.rows(0, width)});
   in.v = heads_of(tokens, {kv.weight.rows(width, 2 * width), kv.bias.rows(width, 2 * width)});
-  in.scale = 1.0F / std::sqrt(static_cast<float>(width / config.pooler_heads));
+  in.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
   const TensorView attended = ctx.activation({1, width});
   backend.attention(in, attended);
   backend.linear(attended, weights_.pooler_out.weight, weights_.pooler_out.bias, result.pooled);

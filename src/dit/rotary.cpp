@@ -29,11 +29,12 @@ RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
   const double scale = std::sqrt(kReferenceArea / (num_rows * num_columns));
   parallel_for(0, grid.num_tokens(), kTokenGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const auto t = static_cast<double>(token / (grid.rows * grid.columns));
-      const auto row = static_cast<double>(token / grid.columns % grid.rows);
-      const auto column = static_cast<double>(token % grid.columns);
-      const double y = (row + 0.5 - num_rows / 2) * scale;
-      const double x = (column + 0.5 - num_columns / 2) * scale;
+      const std::int64_t column_idx = token % grid.columns;
+      const std::int64_t row_idx = token / grid.columns % grid.rows;
+      const std::int64_t frame_idx = token / (grid.columns * grid.rows);
+      const auto t = static_cast<double>(frame_idx);
+      const double y = (static_cast<double>(row_idx) + 0.5 - num_rows / 2) * scale;
+      const double x = (static_cast<double>(column_idx) + 0.5 - num_columns / 2) * scale;
       for (std::int64_t i = 0; i < row_size; ++i) {
         const double angle =
             t * frequency[i] + y * frequency[row_size + i] + x * frequency[2 * row_size + i];

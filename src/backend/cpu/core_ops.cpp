@@ -15,6 +15,22 @@ constexpr std::int64_t kElementGrain = 1 << 14;  // elements worth a thread of t
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
+// out = activate(a)·b with rows (a | b) of x.
+template <typename Activate>
+void gate_rows(const TensorView& x, const TensorView& out, Activate activate) {
+  const std::int64_t features = out.dim(1);
+  const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / (features + 1));
+  parallel_for(0, out.dim(0), grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float* a = data(x) + row * 2 * features;
+      const float* b = a + features;
+      float* y = data(out) + row * features;
+#pragma omp simd
+      for (std::int64_t i = 0; i < features; ++i) y[i] = activate(a[i]) * b[i];
+    }
+  });
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend() : onednn_(std::make_unique<cpu::OneDnn>()) {}
@@ -73,32 +89,14 @@ void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out) {
 
 void CpuBackend::do_gated_activation(const TensorView& x, Activation activation,
                                      const TensorView& out) {
-  const std::int64_t features = out.dim(1);
-  const float* in = data(x);
-  float* result = data(out);
-  const std::int64_t grain =
-      std::max<std::int64_t>(1, kElementGrain / std::max<std::int64_t>(1, features));
-  parallel_for(0, out.dim(0), grain, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const float* a = in + row * 2 * features;
-      const float* b = a + features;
-      float* y = result + row * features;
-      switch (activation) {
-        case Activation::kNone:
-#pragma omp simd
-          for (std::int64_t i = 0; i < features; ++i) y[i] = a[i] * b[i];
-          break;
-        case Activation::kSilu:
-#pragma omp simd
-          for (std::int64_t i = 0; i < features; ++i) y[i] = cpu::silu(a[i]) * b[i];
-          break;
-        case Activation::kGeluTanh:
-#pragma omp simd
-          for (std::int64_t i = 0; i < features; ++i) y[i] = cpu::gelu_tanh(a[i]) * b[i];
-          break;
-      }
-    }
-  });
+  switch (activation) {
+    case Activation::kNone:
+      return gate_rows(x, out, [](float a) { return a; });
+    case Activation::kSilu:
+      return gate_rows(x, out, [](float a) { return cpu::silu(a); });
+    case Activation::kGeluTanh:
+      return gate_rows(x, out, [](float a) { return cpu::gelu_tanh(a); });
+  }
 }
 
 void CpuBackend::do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
