@@ -25,6 +25,8 @@ def parse_args():
     p.add_argument("--out", type=Path, default=Path("out/micro"), help="model directory to write")
     p.add_argument("--resume", type=Path, help="model directory to start from")
     p.add_argument("--minutes-vae", type=float, default=11.0)
+    p.add_argument("--vae-rate", type=float, default=vae_training.PEAK_RATE)
+    p.add_argument("--whole-frames", action="store_true", help="no crops, to go on with a good VAE")
     p.add_argument("--minutes-dit", type=float, default=11.5)
     p.add_argument("--batch", type=int, default=48, help="clips per step of the transformer")
     p.add_argument("--dit-rate", type=float, default=dit_training.PEAK_RATE)
@@ -70,7 +72,7 @@ class Run:
         self.test_pool = data.ScenePool(test_arrays, self.device)
         torch.manual_seed(0)
         if args.resume:
-            self.models, self.config = export.load_directory(args.resume, self.device)
+            self.models, self.config = export.load_directory(args.resume, self.device, partial=True)
         else:
             self.models, self.config = export.build_models(), CONFIG
             for model in self.models.values():
@@ -103,11 +105,14 @@ def train_vae(run):
         vae_training.strips(encoder, decoder, run.test_pool, run.renderer, 1 if args.tiny else 16,
                             run.dtype, picture)
 
+    phases = vae_training.TINY_PHASES if args.tiny else vae_training.PHASES
+    if args.whole_frames:
+        phases = [(1.0, *phases[1][1:])]
     encoder, decoder = vae_training.train(
         run.models["encoder"], run.models["decoder"], run.train_pool, run.renderer,
         args.minutes_vae, run.dtype, run.compiled,
-        vae_training.TINY_PHASES if args.tiny else None, None if args.tiny else run.test_pool,
-        None if args.tiny else on_save)
+        phases, None if args.tiny else run.test_pool,
+        None if args.tiny else on_save, args.vae_rate)
     on_save(encoder, decoder)
 
 
@@ -123,9 +128,13 @@ def make_buffer(run):
     args = run.args
     buffer = dit_training.LatentBuffer(run.train_pool, run.final["encoder"], run.renderer, run.dtype,
                                        args.num_latents, args.chunk, dit_training.latent_shape())
-    buffer.find_statistics(args.chunk if args.tiny else 512)
     vae = run.config["vae"]
-    vae["latent_mean"], vae["latent_std"] = buffer.mean.tolist(), buffer.std.tolist()
+    if args.resume and args.minutes_vae == 0:  # the transformer goes on in the same units
+        buffer.mean, buffer.std = (torch.tensor(vae[k], device=run.device)
+                                   for k in ("latent_mean", "latent_std"))
+    else:
+        buffer.find_statistics(args.chunk if args.tiny else 512)
+        vae["latent_mean"], vae["latent_std"] = buffer.mean.tolist(), buffer.std.tolist()
     say("latent mean", [round(x, 3) for x in vae["latent_mean"]])
     say("latent std", [round(x, 3) for x in vae["latent_std"]])
     run.save([])

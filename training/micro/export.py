@@ -59,13 +59,14 @@ def copy_tokenizer(directory, spiece):
     shutil.copyfile(spiece, target)
 
 
-def load_directory(directory, device="cpu"):
-    """(models in fp32, config) of a model directory."""
+def load_directory(directory, device="cpu", partial=False):
+    """(models in fp32, config) of a model directory; `partial`: missing files stay untrained."""
     directory = Path(directory)
     config = json.loads((directory / "config.json").read_text())
     models = build_models(config)
     for name, model in models.items():
-        state = load_file(directory / FILES[name])
-        model.load_state_dict({k: v.float() for k, v in state.items()})
+        if not partial or (directory / FILES[name]).exists():
+            state = load_file(directory / FILES[name])
+            model.load_state_dict({k: v.float() for k, v in state.items()})
         model.to(device).eval()
     return models, config

@@ -14,6 +14,7 @@ from micro.schedule import Average, Clock, rate, say
 PHASES = [(0.5, 13, 128, 128, 16), (0.32, 13, 192, 320, 5), (0.18, 25, 192, 320, 3)]
 TINY_PHASES = [(0.5, 7, 64, 64, 2), (0.3, 7, 64, 96, 1), (0.2, 13, 64, 64, 1)]
 PEAK_RATE = 2e-3
+NUM_SAVES = 4
 KL_WEIGHT = 2e-5
 OBJECT_WEIGHT = 7.0
 
@@ -39,13 +40,12 @@ def kl_loss(mean, logvar):
     return 0.5 * (mean * mean + logvar.exp() - 1 - logvar).mean()
 
 
-def train(encoder, decoder, pool, renderer, minutes, dtype, compiled, phases=None, test_pool=None,
-          on_save=None):
+def train(encoder, decoder, pool, renderer, minutes, dtype, compiled, phases, test_pool=None,
+          on_save=None, peak_rate=PEAK_RATE):
     """Trains in place for `minutes`; returns the averaged (encoder, decoder)."""
-    phases = phases or PHASES
     params = list(encoder.parameters()) + list(decoder.parameters())
     fused = params[0].is_cuda
-    opt = torch.optim.AdamW(params, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, fused=fused)
+    opt = torch.optim.AdamW(params, lr=peak_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=fused)
     average = Average([encoder, decoder], 0.998)
     loss_fn = torch.compile(reconstruction_loss, dynamic=False) if compiled else reconstruction_loss
     clock = Clock(minutes)
@@ -58,7 +58,7 @@ def train(encoder, decoder, pool, renderer, minutes, dtype, compiled, phases=Non
             say(f"vae phase {phase}: {phases[phase]}")
         _, frames, height, width, batch = phases[phase]
         for group in opt.param_groups:
-            group["lr"] = rate(PEAK_RATE, progress, step, 300)
+            group["lr"] = rate(peak_rate, progress, step, 300)
         idx = torch.randint(0, pool.size, (batch,), device=pool.device)
         with torch.no_grad():
             video, _, wide = pool.windows(renderer, idx, frames, height, width)
@@ -81,7 +81,7 @@ def train(encoder, decoder, pool, renderer, minutes, dtype, compiled, phases=Non
             if not math.isfinite(value):
                 raise RuntimeError("the VAE's loss is not finite")
             shown, shown_step = time.time(), step
-        if on_save and progress > 0.25 * (saves + 1):
+        if on_save and progress > (saves + 1) / NUM_SAVES:
             saves += 1
             on_save(*average.modules)
             if test_pool is not None:
