@@ -26,15 +26,6 @@ void visit_sizes(Config& config, const Visit& visit) {
   visit("pooler_heads", config.pooler_heads);
 }
 
-Shape shape_of(const TensorSource& source, const std::string& name, int rank) {
-  const TensorInfo info = source.info(name);
-  if (info.shape.rank() != rank) {
-    fail("tensor '{}' in '{}': wanted {} dimensions, found {}", name, info.origin, rank,
-         info.shape.to_string());
-  }
-  return info.shape;
-}
-
 }  // namespace
 
 void DitConfig::validate() const {
@@ -69,24 +60,24 @@ DitConfig parse_dit_config(JsonReader& section) {
 
 DitConfig infer_dit_config(const TensorSource& source) {
   DitConfig config;
-  const Shape patch = shape_of(source, "x_embedder.proj.weight", 4);
-  const Shape frequencies = shape_of(source, "pos_frequencies", 3);
-  const Shape text = shape_of(source, "t5_yproj.weight", 2);
+  const Shape patch = source.require_rank("x_embedder.proj.weight", 4);
+  const Shape frequencies = source.require_rank("pos_frequencies", 3);
+  const Shape text = source.require_rank("t5_yproj.weight", 2);
   config.hidden_size_x = patch[0];
   config.latent_channels = patch[1];
   config.patch_size = patch[2];
   config.num_heads = frequencies[1];
   config.hidden_size_y = text[0];
   config.text_width = text[1];
-  config.timestep_features = shape_of(source, "t_embedder.mlp.0.weight", 2)[1];
-  config.mlp_hidden_x = shape_of(source, "blocks.0.mlp_x.w2.weight", 2)[1];
+  config.timestep_features = source.require_rank("t_embedder.mlp.0.weight", 2)[1];
+  config.mlp_hidden_x = source.require_rank("blocks.0.mlp_x.w2.weight", 2)[1];
   config.depth = 1;
   while (source.contains("blocks." + std::to_string(config.depth) + ".mod_x.weight")) {
     ++config.depth;
   }
   // A single block is the last one, which has no text MLP.
   if (config.depth > 1) {
-    config.mlp_hidden_y = shape_of(source, "blocks.0.mlp_y.w2.weight", 2)[1];
+    config.mlp_hidden_y = source.require_rank("blocks.0.mlp_y.w2.weight", 2)[1];
   }
   config.validate();
   return config;

@@ -85,6 +85,15 @@ TensorInfo TensorSource::require(std::string_view name, const Shape& shape) cons
   return found;
 }
 
+Shape TensorSource::require_rank(std::string_view name, int rank) const {
+  const TensorInfo found = info(name);
+  if (found.shape.rank() != rank) {
+    fail("tensor '{}' in '{}': wanted {} dimensions, found {}", name, found.origin, rank,
+         found.shape.to_string());
+  }
+  return found.shape;
+}
+
 void TensorSource::read(std::string_view name, const TensorView& target) const {
   const TensorInfo found = require(name, target.shape());
   const DType wanted = target.dtype();

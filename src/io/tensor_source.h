@@ -51,6 +51,8 @@ class TensorSource {
 
   // info(), with an Error unless the shape is the wanted one.
   TensorInfo require(std::string_view name, const Shape& shape) const;
+  // The shape, with an Error unless it has this many dimensions.
+  Shape require_rank(std::string_view name, int rank) const;
 
   // Copies the tensor into `target` (host memory), converting between float types. An Error names
   // the tensor, the file, what was wanted and what was found.

@@ -23,15 +23,6 @@ void visit_sizes(Config& config, const Visit& visit) {
   visit("vocab_size", config.vocab_size);
 }
 
-Shape matrix_shape(const TensorSource& source, const std::string& name) {
-  const TensorInfo info = source.info(name);
-  if (info.shape.rank() != 2) {
-    fail("tensor '{}' in '{}': wanted 2 dimensions, found {}", name, info.origin,
-         info.shape.to_string());
-  }
-  return info.shape;
-}
-
 }  // namespace
 
 void TextEncoderConfig::validate() const {
@@ -64,10 +55,11 @@ TextEncoderConfig parse_text_encoder_config(JsonReader& section) {
 TextEncoderConfig infer_text_encoder_config(const TensorSource& source) {
   TextEncoderConfig config;
   const std::string first = t5_layer_prefix(0);
-  const Shape table = matrix_shape(source, t5_embedding_key(source));
-  const Shape bias = matrix_shape(source, first + "0.SelfAttention.relative_attention_bias.weight");
-  const Shape query = matrix_shape(source, first + "0.SelfAttention.q.weight");
-  const Shape gate = matrix_shape(source, first + "1.DenseReluDense.wi_0.weight");
+  const Shape table = source.require_rank(t5_embedding_key(source), 2);
+  const Shape bias =
+      source.require_rank(first + "0.SelfAttention.relative_attention_bias.weight", 2);
+  const Shape query = source.require_rank(first + "0.SelfAttention.q.weight", 2);
+  const Shape gate = source.require_rank(first + "1.DenseReluDense.wi_0.weight", 2);
   config.vocab_size = table[0];
   config.hidden_size = table[1];
   config.num_buckets = bias[0];

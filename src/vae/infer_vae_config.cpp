@@ -11,16 +11,6 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
-// The shape of a tensor that must have `rank` dimensions.
-Shape shape_of(const TensorSource& source, const std::string& name, int rank) {
-  const Shape shape = source.info(name).shape;
-  if (shape.rank() != rank) {
-    fail("{}: tensor '{}' has shape {}, want {} dimensions", source.description(), name,
-         shape.to_string(), rank);
-  }
-  return shape;
-}
-
 // How many of prefix{first}suffix, prefix{first + 1}suffix, ... there are.
 std::int64_t count_tensors(const TensorSource& source, const std::string& prefix,
                            std::int64_t first, const std::string& suffix) {
@@ -46,7 +36,7 @@ void append_factors(const TensorSource& source, const std::string& name, std::in
 }
 
 void infer_decoder(const TensorSource& source, VaeConfig& config) {
-  const Shape input = shape_of(source, "blocks.0.0.weight", 5);
+  const Shape input = source.require_rank("blocks.0.0.weight", 5);
   config.latent_channels = input[1];
   config.decoder_channels = {input[0]};
   config.decoder_res_blocks = {count_tensors(source, "blocks.0.", 1, ".stack.0.weight")};
@@ -57,12 +47,12 @@ void infer_decoder(const TensorSource& source, VaeConfig& config) {
     const std::string block = "blocks." + std::to_string(up);
     const std::string next = "blocks." + std::to_string(up + 1);
     const std::string first_norm = up < num_up ? ".blocks.0.stack.0.weight" : ".0.stack.0.weight";
-    const std::int64_t out_channels = shape_of(source, next + first_norm, 1)[0];
+    const std::int64_t out_channels = source.require_rank(next + first_norm, 1)[0];
     config.decoder_res_blocks.push_back(
         count_tensors(source, block + ".blocks.", 0, ".stack.0.weight"));
     config.decoder_channels.push_back(out_channels);
-    append_factors(source, block + ".proj.weight", shape_of(source, block + ".proj.weight", 2)[0],
-                   out_channels, config);
+    append_factors(source, block + ".proj.weight",
+                   source.require_rank(block + ".proj.weight", 2)[0], out_channels, config);
   }
   const std::string last = "blocks." + std::to_string(num_up + 1) + ".";
   config.decoder_res_blocks.push_back(count_tensors(source, last, 0, ".stack.0.weight"));
@@ -73,7 +63,7 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   const auto has_attention = [&](const std::string& name) {
     return source.contains(name + ".attn_block.attn.qkv.weight");
   };
-  const Shape input = shape_of(source, "layers.0.weight", 2);
+  const Shape input = source.require_rank("layers.0.weight", 2);
   const auto num_frequencies = static_cast<std::int64_t>(config.fourier_frequencies.size());
   if (input[1] != 3 * (1 + 2 * num_frequencies)) {
     fail(
@@ -81,7 +71,7 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
         "config.json",
         source.description(), input.to_string(), 3 * (1 + 2 * num_frequencies));
   }
-  config.latent_channels = shape_of(source, "output_proj.weight", 2)[0] / 2;
+  config.latent_channels = source.require_rank("output_proj.weight", 2)[0] / 2;
   config.encoder_channels = {input[0]};
   config.encoder_res_blocks = {count_tensors(source, "layers.", 1, ".stack.0.weight")};
   config.encoder_attention = {has_attention(layer(1))};
@@ -90,7 +80,7 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   const std::int64_t first_down = config.encoder_res_blocks[0] + 1;
   const std::int64_t num_down = count_tensors(source, "layers.", first_down, ".layers.0.weight");
   for (std::int64_t down = first_down; down < first_down + num_down; ++down) {
-    const Shape conv = shape_of(source, layer(down) + ".layers.0.weight", 5);
+    const Shape conv = source.require_rank(layer(down) + ".layers.0.weight", 5);
     config.encoder_channels.push_back(conv[0]);
     // The encoder goes through the factors backwards.
     config.temporal_factors.insert(config.temporal_factors.begin(), conv[2]);

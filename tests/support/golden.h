@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -29,6 +30,12 @@ class Golden {
     return result;
   }
   Shape shape(const std::string& name) const { return checkpoint_->info(name).shape; }
+  std::vector<std::int32_t> ints(const std::string& name) const {
+    const std::span<const std::byte> bytes = checkpoint_->stored_rows(name).front().bytes;
+    std::vector<std::int32_t> result(bytes.size() / sizeof(std::int32_t));
+    std::memcpy(result.data(), bytes.data(), bytes.size());
+    return result;
+  }
   bool contains(const std::string& name) const { return checkpoint_->contains(name); }
 
   Tensor tensor(const std::string& name) const {

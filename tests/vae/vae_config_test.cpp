@@ -94,7 +94,7 @@ TEST(VaeConfig, RefusesBadValues) {
 
 TEST(VaeConfig, InferenceNeedsTheUsualNormGroups) {
   // The number of groups does not show in shapes, and 32 does not divide the goldens' widths.
-  const Golden decoder("vae_decoder_weights");
+  const VaeGolden decoder("vae_decoder_weights");
   const std::string message =
       message_of([&] { infer_vae_config(decoder.weights().get(), nullptr); });
   EXPECT_NE(message.find("norm_groups = 32"), std::string::npos) << message;

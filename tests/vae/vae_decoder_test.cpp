@@ -62,8 +62,8 @@ class VaeDecoderGolden : public ::testing::TestWithParam<std::string> {
     return relative_error(frames, transpose(golden_.values("output.raw"), 3, frames.size() / 3));
   }
 
-  Golden weights_{"vae_decoder_weights"};
-  Golden golden_{"vae_decoder_" + GetParam()};
+  VaeGolden weights_{"vae_decoder_weights"};
+  VaeGolden golden_{"vae_decoder_" + GetParam()};
 };
 
 TEST_P(VaeDecoderGolden, Fp32) {

@@ -33,8 +33,8 @@ class VaeEncoderGolden : public ::testing::TestWithParam<std::string> {
     EXPECT_LE(relative_error(logvar.f32(), golden_.values("output.logvar")), max_logvar_error);
   }
 
-  Golden weights_{"vae_encoder_weights"};
-  Golden golden_{"vae_encoder_" + GetParam()};
+  VaeGolden weights_{"vae_encoder_weights"};
+  VaeGolden golden_{"vae_encoder_" + GetParam()};
 };
 
 TEST_P(VaeEncoderGolden, Fp32) { expect_posterior(DType::kF32, 1e-5, 1e-5); }
@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, VaeEncoderGolden,
 
 TEST(VaeEncoder, RefusesOtherFrames) {
   VaeBench bench;
-  const Golden golden("vae_encoder_weights");
+  const VaeGolden golden("vae_encoder_weights");
   const VaeEncoder encoder = bench.load_encoder(golden.config(), *golden.weights());
   EXPECT_EQ(encoder.latent_shape({13, 16, 24, 3}), (Shape{12, 3, 2, 3}));
   const std::vector<Shape> shapes{{12, 16, 24, 3}, {0, 16, 24, 3},  {13, 15, 24, 3},

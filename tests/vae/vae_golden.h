@@ -3,72 +3,27 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <filesystem>
 #include <memory>
 #include <random>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "io/checkpoint.h"
-#include "io/json.h"
-#include "io/tensor_source.h"
+#include "support/golden.h"
 #include "vae/vae_decoder.h"
 #include "vae/vae_encoder.h"
 
 namespace mochi {
 
-class Golden {
+class VaeGolden : public Golden {
  public:
-  explicit Golden(const std::string& name)
-      : checkpoint_(
-            Checkpoint::open(std::filesystem::path(MOCHI_GOLDEN_DIR) / (name + ".safetensors"))) {}
-
-  std::vector<float> values(const std::string& name) const {
-    std::vector<float> result(
-        static_cast<std::size_t>(checkpoint_->info(name).shape.num_elements()));
-    checkpoint_->read_f32(name, result);
-    return result;
-  }
-  Shape shape(const std::string& name) const { return checkpoint_->info(name).shape; }
-
-  // How far PyTorch's own bf16 run is from fp32.
-  float bf16_error(const std::string& output) const { return values("bf16_error." + output)[0]; }
-
-  // The network's parameters under their own names.
-  std::shared_ptr<TensorSource> weights() const {
-    const std::string prefix = "weights.";
-    KeyMappedSource::KeyMap map;
-    for (const std::string& name : checkpoint_->names()) {
-      if (name.starts_with(prefix)) map[name.substr(prefix.size())] = {{.source_name = name}};
-    }
-    return std::make_shared<KeyMappedSource>(checkpoint_, std::move(map), prefix);
-  }
+  using Golden::Golden;
 
   VaeConfig config() const {
-    const Json json = parse_json(checkpoint_->metadata().at("config"), "golden");
+    const Json json = Golden::config();
     JsonReader section(json.at("vae"), "golden", "vae");
     return parse_vae_config(section);
   }
-
- private:
-  std::shared_ptr<const Checkpoint> checkpoint_;
 };
-
-// ‖got − want‖ / ‖want‖.
-inline double relative_error(std::span<const float> got, std::span<const float> want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
-    const double delta = static_cast<double>(got[i]) - want[i];
-    difference += delta * delta;
-    norm += static_cast<double>(want[i]) * want[i];
-  }
-  return std::sqrt(difference / norm);
-}
 
 // [channels, pixels…] to [pixels…, channels] and, with the sizes exchanged, back.
 inline std::vector<float> transpose(std::span<const float> values, std::size_t num_rows,
