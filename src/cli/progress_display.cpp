@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace mochi::cli {
@@ -66,7 +67,7 @@ std::string describe_end(const Progress& progress) {
 }  // namespace
 
 std::string format_clock(double seconds) {
-  const auto total = static_cast<long>(std::max(0.0, seconds) + 0.5);
+  const auto total = std::lround(std::max(0.0, seconds));
   const long hours = total / 3600;
   const long minutes = total / 60 % 60;
   if (hours > 0) return fmt::format("{}:{:02}:{:02}", hours, minutes, total % 60);

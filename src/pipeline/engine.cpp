@@ -70,7 +70,7 @@ struct Engine::Impl {
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const SamplingPlan& plan, const TextFeatures& features,
+  void run_sampler(const Dit& model, const SamplingPlan& plan, const TextFeatures& features,
                    const ProgressFn& on_progress, const TensorView& z);
 
   ModelDirectory directory;
@@ -129,9 +129,9 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const SamplingPlan& plan, const TextFeatures& features,
-                               const ProgressFn& on_progress, const TensorView& z) {
-  const Dit& model = dit->dit();
+void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
+                               const TextFeatures& features, const ProgressFn& on_progress,
+                               const TensorView& z) {
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps());
@@ -185,7 +185,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
   impl.fill_noise(request, z);
-  impl.run_sampler(plan, features, progress, z);
+  impl.run_sampler(impl.dit->dit(), plan, features, progress, z);
   if (!impl.keeps_networks) impl.dit.reset();
   latents.values.resize(static_cast<std::size_t>(shape.num_elements()));
   impl.backend->download(z, TensorView(latents.values.data(), DType::kF32, shape));

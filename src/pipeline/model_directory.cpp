@@ -249,7 +249,7 @@ std::shared_ptr<TensorSource> ModelDirectory::open(Component component) const {
 
 std::optional<fs::path> ModelDirectory::find_tokenizer() const {
   for (const char* place : kTokenizerPlaces) {
-    const fs::path path = path_ / place;
+    fs::path path = path_ / place;
     if (fs::exists(path)) return path;
   }
   return std::nullopt;

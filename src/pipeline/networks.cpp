@@ -15,7 +15,7 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
   const auto num_tensors = static_cast<std::int64_t>(list_parameters(weights).size());
   ProgressReporter reporter(options.on_progress, Phase::kLoading, num_tensors,
                             component_name(component));
-  ReportingSource source(directory.open(component), reporter);
+  const ReportingSource source(directory.open(component), reporter);
   store.load(weights, source);
   return weights;
 }
