@@ -2,7 +2,7 @@
 """Judges videos by their frames alone, whoever made them.
 
     evaluate.py --write-prompts prompts.json            the held-out prompts and what they ask for
-    evaluate.py --videos DIR --prompts prompts.json     DIR/000.mp4, 001.mp4, ... (or PNG folders 000/)
+    evaluate.py --videos DIR --prompts prompts.json     DIR/000.mp4, 001.mp4 ... (or PNG folders)
     evaluate.py --model models/micro                    samples with PyTorch, then judges
     evaluate.py --truth                                 the renderer's own clips: checks the judge
     evaluate.py --reconstructions models/micro          those clips through the VAE

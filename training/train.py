@@ -3,8 +3,8 @@
 
     python training/train.py --out models/micro
 
-The model directory is written after every quarter of either training, so that a run which was cut off
-goes on with --resume DIR (and --minutes-vae 0 once the VAE is good).
+The model directory is written after every quarter of either training, so that a run which was
+cut off goes on with --resume DIR (and --minutes-vae 0 once the VAE is good).
 """
 
 import argparse
@@ -126,8 +126,9 @@ def measure_vae(run):
 
 def make_buffer(run):
     args = run.args
-    buffer = dit_training.LatentBuffer(run.train_pool, run.final["encoder"], run.renderer, run.dtype,
-                                       args.num_latents, args.chunk, dit_training.latent_shape())
+    buffer = dit_training.LatentBuffer(
+        run.train_pool, run.final["encoder"], run.renderer, run.dtype, args.num_latents, args.chunk,
+        dit_training.latent_shape())
     vae = run.config["vae"]
     if args.resume and args.minutes_vae == 0:  # the transformer goes on in the same units
         buffer.mean, buffer.std = (torch.tensor(vae[k], device=run.device)
@@ -153,7 +154,8 @@ def judge(run, models, cfg, num_prompts, num_steps):
     start = time.time()
     out = evaluation.evaluate(models, run.config, run.spiece, pairs, cfg, num_steps, run.dtype,
                               run.packed, 4 if run.args.tiny else 50, run.args.workers)
-    say(f"cfg {cfg}, {num_prompts} prompts, {time.time() - start:.0f} s:", json.dumps(out[0]["all"]))
+    say(f"cfg {cfg}, {num_prompts} prompts, {time.time() - start:.0f} s:",
+        json.dumps(out[0]["all"]))
     return out
 
 

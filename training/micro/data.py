@@ -1,4 +1,4 @@
-"""Pools of scenes, made by several processes before training starts, and batches drawn from them."""
+"""Pools of scenes, made by several processes before training, and batches drawn from them."""
 
 import multiprocessing
 import random

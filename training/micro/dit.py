@@ -38,8 +38,8 @@ def rotate(x, cos, sin):
 class AttentionPlan:
     """How to keep padded text out of the joint attention.
 
-    With `segments` every sample is two packed sequences, [visual, valid text] and [padding], so that
-    the variable-length flash kernel needs no mask and shapes stay static. With `mask` the general
+    With `segments` every sample is two packed sequences, [visual, valid text] and [padding], so
+    that the variable-length flash kernel needs no mask and shapes stay static. With `mask` the general
     kernel is used. With neither, all text tokens are valid.
     """
 

@@ -1,7 +1,7 @@
 """Judges a video by its frames alone: colours, background, motion and shape of what moves in it.
 
-The background is read off the left and right borders, row by row; what is neither the background nor a
-shadow on it is an object. Connected regions are followed over time by colour.
+The background is read off the left and right borders, row by row; what is neither the background nor
+a shadow on it is an object. Connected regions are followed over time by colour.
 """
 
 import functools
@@ -195,7 +195,7 @@ def describe(frames, track):
 
 
 def analyse(video, wanted):
-    """What is seen of the wanted objects in uint8 frames [T, H, W, 3]; wanted is a scene's record."""
+    """What is seen of the wanted objects (a scene's record) in uint8 frames [T, H, W, 3]."""
     frames = video[::FRAME_STEP]
     rows = background_rows(frames)
     found = [regions(f, object_mask(f, rows)) for f in frames]

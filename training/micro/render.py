@@ -1,7 +1,7 @@
 """The renderer: signed distances and a little shading, vectorised over clips, frames and pixels.
 
-One call draws every clip of a batch over the same window size and number of frames. All arithmetic is
-per pixel, so torch.compile turns it into one kernel.
+One call draws every clip of a batch over the same window size and number of frames. All arithmetic
+is per pixel, so torch.compile turns it into one kernel.
 """
 
 import math

@@ -53,8 +53,10 @@ MOTION_WORDS = {
        ("descends", "descending", "descend", "")] * 2,
     "circle": _going("in a circle", "in circles", "along a circle")
     + [("circles", "circling", "circle", "around"), ("circles", "circling", "circle", "")] * 4,
-    "bounce": [("bounces", "bouncing", "bounce", ""), ("bounces", "bouncing", "bounce", "up and down"),
-               ("jumps", "jumping", "jump", "up and down"), ("hops", "hopping", "hop", "up and down")],
+    "bounce": [("bounces", "bouncing", "bounce", ""),
+               ("bounces", "bouncing", "bounce", "up and down"),
+               ("jumps", "jumping", "jump", "up and down"),
+               ("hops", "hopping", "hop", "up and down")],
     "grow": [("grows", "growing", "grow", ""), ("grows", "growing", "grow", "larger"),
              ("gets", "getting", "get", "bigger"), ("becomes", "becoming", "become", "larger"),
              ("expands", "expanding", "expand", "")],
@@ -204,7 +206,7 @@ def _caption_of_two(rng, scene, bg, sentence, full):
         form = rng.choice([0, 0, 1])
         vp1, vp2 = (_verb_phrase(rng, o, form, full) for o in scene.objects)
         join = rng.choice(["and", "and", "while"])
-        if scene.sides[0] == "right" or rng.random() < 0.3:  # sides are told unless in reading order
+        if scene.sides[0] == "right" or rng.random() < 0.3:  # reading order goes without saying
             s1, s2 = scene.sides
             text = rng.choice([f"{np1} on the {s1} {vp1} {join} {np2} on the {s2} {vp2}",
                                f"on the {s1} {np1} {vp1}, on the {s2} {np2} {vp2}"])
