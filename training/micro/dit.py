@@ -39,8 +39,8 @@ class AttentionPlan:
     """How to keep padded text out of the joint attention.
 
     With `segments` every sample is two packed sequences, [visual, valid text] and [padding], so
-    that the variable-length flash kernel needs no mask and shapes stay static. With `mask` the general
-    kernel is used. With neither, all text tokens are valid.
+    that the variable-length flash kernel needs no mask and shapes stay static. With `mask` the
+    general kernel is used. With neither, all text tokens are valid.
     """
 
     def __init__(self, segments=None, mask=None):

@@ -1,7 +1,7 @@
 """Judges a video by its frames alone: colours, background, motion and shape of what moves in it.
 
-The background is read off the left and right borders, row by row; what is neither the background nor
-a shadow on it is an object. Connected regions are followed over time by colour.
+The background is read off the left and right borders, row by row; what is neither the background
+nor a shadow on it is an object. Connected regions are followed over time by colour.
 """
 
 import functools
