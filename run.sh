@@ -8,7 +8,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   cd "$root"
   tools/install_packages.sh build
   [[ -f build/build.ninja ]] || { echo "configuring build/"; cmake --preset cpu -DMOCHI_TESTS=OFF >/dev/null; }
-  ninja -C build -n mochi | grep -q "no work to do" || { echo "building build/bin/mochi"; ninja -C build mochi; }
+  plan="$(ninja -C build -n mochi)"
+  [[ "$plan" == *"no work to do"* ]] || { echo "building build/bin/mochi"; ninja -C build mochi; }
 )
 
 arguments=("$@")
