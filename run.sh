@@ -8,8 +8,12 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   cd "$root"
   tools/install_packages.sh build
   [[ -f build/build.ninja ]] || { echo "configuring build/"; cmake --preset cpu -DMOCHI_TESTS=OFF >/dev/null; }
-  plan="$(ninja -C build -n mochi)"
-  [[ "$plan" == *"no work to do"* ]] || { echo "building build/bin/mochi"; ninja -C build mochi; }
+  if [[ -x build/bin/mochi ]]; then
+    ninja -C build --quiet mochi
+  else
+    echo "building build/bin/mochi"
+    ninja -C build mochi
+  fi
 )
 
 arguments=("$@")
