@@ -1,65 +1,9 @@
-// The checked front of the op table.
+// The checked front of the op table: everything but the video VAE.
 #include "backend/backend.h"
 
-#include <string>
-
-#include "base/error.h"
+#include "backend/contract.h"
 
 namespace mochi {
-
-namespace {
-
-// Checks the tensors of one call of one operation; every message starts with its name.
-class Contract {
- public:
-  Contract(const char* op, const Backend& backend) : op_(op), backend_(backend) {}
-
-  void require(bool holds, const std::string& wanted) const {
-    if (!holds) throw Error(std::string(op_) + ": " + wanted);
-  }
-  void shape(const char* name, const TensorView& tensor, const Shape& wanted) const {
-    if (tensor.shape() == wanted) return;
-    throw Error(std::string(op_) + ": " + name + " is " + tensor.shape().to_string() + ", wanted " +
-                wanted.to_string());
-  }
-  void rank(const char* name, const TensorView& tensor, int wanted) const {
-    if (tensor.rank() == wanted) return;
-    throw Error(std::string(op_) + ": " + name + " is " + tensor.shape().to_string() +
-                ", wanted rank " + std::to_string(wanted));
-  }
-  void activation(const char* name, const TensorView& tensor) const {
-    dtype(name, tensor, backend_.activation_dtype());
-  }
-  void f32(const char* name, const TensorView& tensor) const { dtype(name, tensor, DType::kF32); }
-  void dtype(const char* name, const TensorView& tensor, DType wanted) const {
-    on_device(name, tensor);
-    if (tensor.dtype() == wanted) return;
-    throw Error(std::string(op_) + ": " + name + " is " + dtype_name(tensor.dtype()) + ", wanted " +
-                dtype_name(wanted));
-  }
-  void matrix(const char* name, const TensorView& tensor) const {
-    on_device(name, tensor);
-    require(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kBF16,
-            std::string(name) + " is " + dtype_name(tensor.dtype()) + ", wanted F32 or BF16");
-  }
-  void vector(const char* name, const TensorView& tensor, std::int64_t size) const {
-    f32(name, tensor);
-    shape(name, tensor, {size});
-  }
-  void optional_vector(const char* name, const TensorView& tensor, std::int64_t size) const {
-    if (tensor) vector(name, tensor, size);
-  }
-
- private:
-  void on_device(const char* name, const TensorView& tensor) const {
-    require(static_cast<bool>(tensor), std::string(name) + " is missing");
-    require(tensor.device() == backend_.device(), std::string(name) + " is on another device");
-  }
-  const char* op_;
-  const Backend& backend_;
-};
-
-}  // namespace
 
 void Backend::upload(const TensorView& host, const TensorView& target) {
   const Contract c("upload", *this);
@@ -196,23 +140,10 @@ void Backend::split_heads(const TensorView& x, const TensorView& out) {
   do_split_heads(x, out);
 }
 
-void Backend::patchify(const TensorView& latents, int patch_size, const TensorView& out) {
-  const Contract c("patchify", *this);
-  c.rank("latents", latents, 4);
-  c.f32("latents", latents);
-  c.activation("out", out);
-  const std::int64_t p = patch_size;
-  const std::int64_t rows = latents.dim(2);
-  const std::int64_t columns = latents.dim(3);
-  c.require(p > 0 && rows % p == 0 && columns % p == 0, "latents " + latents.shape().to_string() +
-                                                            " do not divide into patches of " +
-                                                            std::to_string(p));
-  c.shape("out", out, {latents.dim(1) * (rows / p) * (columns / p), latents.dim(0) * p * p});
-  do_patchify(latents, patch_size, out);
-}
+namespace {
 
-void Backend::unpatchify(const TensorView& tokens, int patch_size, const TensorView& latents) {
-  const Contract c("unpatchify", *this);
+void check_patches(const Contract& c, const TensorView& latents, int patch_size,
+                   const TensorView& tokens) {
   c.rank("latents", latents, 4);
   c.f32("latents", latents);
   c.activation("tokens", tokens);
@@ -222,7 +153,18 @@ void Backend::unpatchify(const TensorView& tokens, int patch_size, const TensorV
   c.require(p > 0 && rows % p == 0 && columns % p == 0, "latents " + latents.shape().to_string() +
                                                             " do not divide into patches of " +
                                                             std::to_string(p));
-  c.shape("tokens", tokens, {latents.dim(1) * (rows / p) * (columns / p), p * p * latents.dim(0)});
+  c.shape("tokens", tokens, {latents.dim(1) * (rows / p) * (columns / p), latents.dim(0) * p * p});
+}
+
+}  // namespace
+
+void Backend::patchify(const TensorView& latents, int patch_size, const TensorView& out) {
+  check_patches(Contract("patchify", *this), latents, patch_size, out);
+  do_patchify(latents, patch_size, out);
+}
+
+void Backend::unpatchify(const TensorView& tokens, int patch_size, const TensorView& latents) {
+  check_patches(Contract("unpatchify", *this), latents, patch_size, tokens);
   do_unpatchify(tokens, patch_size, latents);
 }
 
@@ -300,123 +242,6 @@ void Backend::guided_euler(const TensorView& v_cond, const TensorView& v_null, f
     c.shape("tensor", tensor, z.shape());
   }
   do_guided_euler(v_cond, v_null, cfg, dsigma, z);
-}
-
-void Backend::latents_to_channels_last(const TensorView& latents, const TensorView& scale,
-                                       const TensorView& shift, const TensorView& out) {
-  const Contract c("latents_to_channels_last", *this);
-  c.rank("latents", latents, 4);
-  c.f32("latents", latents);
-  c.activation("out", out);
-  c.vector("scale", scale, latents.dim(0));
-  c.vector("shift", shift, latents.dim(0));
-  c.shape("out", out, {latents.dim(1), latents.dim(2), latents.dim(3), latents.dim(0)});
-  do_latents_to_channels_last(latents, scale, shift, out);
-}
-
-void Backend::channels_last_to_latents(const TensorView& x, const TensorView& scale,
-                                       const TensorView& shift, const TensorView& out) {
-  const Contract c("channels_last_to_latents", *this);
-  c.rank("x", x, 4);
-  c.rank("out", out, 4);
-  c.activation("x", x);
-  c.f32("out", out);
-  c.vector("scale", scale, out.dim(0));
-  c.vector("shift", shift, out.dim(0));
-  c.require(x.dim(3) >= out.dim(0), "x has fewer channels than out");
-  c.shape("out", out, {out.dim(0), x.dim(0), x.dim(1), x.dim(2)});
-  do_channels_last_to_latents(x, scale, shift, out);
-}
-
-void Backend::group_norm(const TensorView& x, const GroupNorm& params, const TensorView& out) {
-  const Contract c("group_norm", *this);
-  c.rank("x", x, 4);
-  c.rank("out", out, 4);
-  c.activation("x", x);
-  c.activation("out", out);
-  c.vector("weight", params.weight, x.dim(3));
-  c.vector("bias", params.bias, x.dim(3));
-  c.require(params.num_groups > 0 && x.dim(3) % params.num_groups == 0,
-            std::to_string(x.dim(3)) + " channels do not divide into " +
-                std::to_string(params.num_groups) + " groups");
-  const std::int64_t halo = (out.dim(1) - x.dim(1)) / 2;
-  c.require(halo == 0 || halo == 1, "the halo is neither 0 nor 1");
-  c.shape("out", out, {x.dim(0), x.dim(1) + 2 * halo, x.dim(2) + 2 * halo, x.dim(3)});
-  do_group_norm(x, params, out);
-}
-
-void Backend::conv3d(const TensorView& x, const Conv3d& params, const TensorView& out) {
-  const Contract c("conv3d", *this);
-  c.rank("x", x, 4);
-  c.rank("weight", params.weight, 5);
-  c.activation("x", x);
-  c.activation("out", out);
-  c.matrix("weight", params.weight);
-  const Shape& weight = params.weight.shape();
-  c.shape("weight", params.weight, {weight[0], x.dim(3), weight[2], weight[3], weight[4]});
-  c.optional_vector("bias", params.bias, weight[0]);
-  std::array<std::int64_t, 3> size{};
-  for (int axis = 0; axis < 3; ++axis) {
-    const int stride = params.stride[static_cast<std::size_t>(axis)];
-    c.require(stride >= 1 && x.dim(axis) >= weight[2 + axis],
-              "x " + x.shape().to_string() + " is smaller than the kernel " + weight.to_string());
-    size[static_cast<std::size_t>(axis)] = (x.dim(axis) - weight[2 + axis]) / stride + 1;
-  }
-  c.shape("out", out, {size[0], size[1], size[2], weight[0]});
-  if (params.residual) {
-    c.activation("residual", params.residual);
-    c.shape("residual", params.residual, out.shape());
-  }
-  do_conv3d(x, params, out);
-}
-
-void Backend::depth_to_space_time(const TensorView& x, const Upsample& upsample,
-                                  const TensorView& out) {
-  const Contract c("depth_to_space_time", *this);
-  c.rank("x", x, 4);
-  c.rank("out", out, 4);
-  c.activation("x", x);
-  c.activation("out", out);
-  const std::int64_t st = upsample.temporal;
-  const std::int64_t ss = upsample.spatial;
-  c.require(upsample.num_dropped_frames >= 0 && upsample.num_dropped_frames <= x.dim(0) * st,
-            "more frames dropped than there are");
-  c.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), out.dim(3) * st * ss * ss});
-  c.shape("out", out,
-          {x.dim(0) * st - upsample.num_dropped_frames, x.dim(1) * ss, x.dim(2) * ss, out.dim(3)});
-  do_depth_to_space_time(x, upsample, out);
-}
-
-void Backend::fourier_features(const TensorView& x, std::span<const int> frequencies,
-                               const TensorView& out) {
-  const Contract c("fourier_features", *this);
-  c.rank("x", x, 4);
-  c.activation("x", x);
-  c.activation("out", out);
-  const auto num_frequencies = static_cast<std::int64_t>(frequencies.size());
-  c.shape("out", out, {x.dim(0), x.dim(1), x.dim(2), x.dim(3) * (1 + 2 * num_frequencies)});
-  do_fourier_features(x, frequencies, out);
-}
-
-void Backend::temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) {
-  const Contract c("temporal_attention", *this);
-  c.rank("out", out, 4);
-  c.activation("qkv", qkv);
-  c.activation("out", out);
-  c.require(head_dim > 0 && out.dim(3) % head_dim == 0,
-            std::to_string(out.dim(3)) + " channels do not divide into heads of " +
-                std::to_string(head_dim));
-  c.shape("qkv", qkv, {out.dim(0), out.dim(1), out.dim(2), 3 * out.dim(3)});
-  do_temporal_attention(qkv, head_dim, out);
-}
-
-void Backend::to_rgb8(const TensorView& x, const TensorView& out) {
-  const Contract c("to_rgb8", *this);
-  c.activation("x", x);
-  c.require(out.dtype() == DType::kU8 && out.device() == Device::kCpu,
-            "out is not bytes on the host");
-  c.shape("out", out, x.shape());
-  do_to_rgb8(x, out);
 }
 
 }  // namespace mochi

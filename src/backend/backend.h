@@ -1,6 +1,6 @@
 // The op table: everything the model computes, as coarse operations that mean something to it.
 // Each operation's contract stands here once and is checked once, in the non-virtual front
-// (backend.cpp); a backend implements the private virtual half and may assume the contract.
+// (backend.cpp, backend_vae.cpp); a backend implements the private virtual half and may assume it.
 //
 // Unless an operation says otherwise: tensors are contiguous and on this backend's device;
 // activations have dtype activation_dtype(); "matrix" weights are F32 or BF16, "vector" weights
