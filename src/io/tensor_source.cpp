@@ -120,14 +120,6 @@ void TensorSource::read_f32(std::string_view name, std::span<float> target) cons
   read(name, TensorView(target.data(), DType::kF32, found.shape));
 }
 
-std::optional<StoredRows> TensorSource::find_mapped(std::string_view name,
-                                                    const Shape& shape) const {
-  require(name, shape);
-  std::vector<StoredRows> parts = stored_rows(name);
-  if (parts.size() != 1) return std::nullopt;
-  return parts.front();
-}
-
 KeyMappedSource::KeyMappedSource(std::shared_ptr<const TensorSource> source, KeyMap map,
                                  std::string prefix)
     : source_(std::move(source)), map_(std::move(map)), prefix_(std::move(prefix)) {

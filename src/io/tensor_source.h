@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -58,9 +57,6 @@ class TensorSource {
   // the tensor, the file, what was wanted and what was found.
   void read(std::string_view name, const TensorView& target) const;
   void read_f32(std::string_view name, std::span<float> target) const;
-
-  // The stored bytes without a copy, where the tensor lies in one piece.
-  std::optional<StoredRows> find_mapped(std::string_view name, const Shape& shape) const;
 
  protected:
   // "no tensor 'x' in 'file', did you mean ...".

@@ -117,15 +117,6 @@ TEST_F(CheckpointFiles, ReadConvertsBetweenFloatTypes) {
   EXPECT_EQ(same[2], 3.00390625F);
 }
 
-TEST_F(CheckpointFiles, FindMappedGivesTheBytesInPlace) {
-  const auto checkpoint = Checkpoint::open(write("a.safetensors", {{"x", {2, 2}, 5}}));
-  const auto mapped = checkpoint->find_mapped("x", {2, 2});
-  ASSERT_TRUE(mapped.has_value());
-  EXPECT_EQ(mapped->bytes.data(), checkpoint->entry("x").bytes.data());
-  EXPECT_EQ(mapped->dtype, DType::kF32);
-  EXPECT_TRUE(checkpoint->unread().empty());
-}
-
 TEST_F(CheckpointFiles, ManyFiles) {
   const std::vector<fs::path> paths{write("a.safetensors", {{"x", {1}, 1}}),
                                     write("b.safetensors", {{"y", {1}, 2}})};
@@ -227,8 +218,6 @@ TEST_F(KeyMapped, RenamesAndConcatenatesAndPicksRows) {
   EXPECT_EQ(source->info("joined").shape.to_string(), "[3, 2]");
   EXPECT_EQ(read(*source, "joined"), (std::vector<float>{0, 1, 2, 3, 10, 11}));
   EXPECT_EQ(read(*source, "swapped"), (std::vector<float>{2, 3, 0, 1}));
-  EXPECT_TRUE(source->find_mapped("renamed", {1, 2}).has_value());
-  EXPECT_FALSE(source->find_mapped("joined", {3, 2}).has_value());
 }
 
 TEST_F(KeyMapped, MapsOfMaps) {

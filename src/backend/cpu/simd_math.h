@@ -8,7 +8,7 @@
 
 namespace mochi::cpu {
 
-// e^x, relative error below 2e-7 for finite results; x < -87.3 gives 0, x > 88 saturates.
+// e^x, relative error below 3e-7 for finite results; x < -87.3 gives 0, x > 88 saturates.
 // Range reduction by ln 2 in two parts, then the degree-6 Taylor polynomial on [-ln2/2, ln2/2].
 inline float fast_exp(float x) {
   constexpr float kLog2e = 1.44269504F;
