@@ -34,7 +34,7 @@ def parse_args():
     p.add_argument("--num-latents", type=int, default=24576, help="capacity of the latent buffer")
     p.add_argument("--prefill", type=int, default=9216, help="clips encoded before training starts")
     p.add_argument("--chunk", type=int, default=16, help="clips encoded at a time")
-    p.add_argument("--cfg", type=float, nargs="+", default=[3.0, 4.5, 6.0])
+    p.add_argument("--cfg", type=float, nargs="+", default=[1.5, 2.0, 3.0, 4.5])
     p.add_argument("--num-prompts", type=int, default=200)
     p.add_argument("--num-steps", type=int, default=64)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -167,7 +167,7 @@ def train_dit(run):
         run.final["dit"], run.final["text_encoder"] = transformer, text_encoder
         run.save(["dit", "text_encoder"])
         if args.num_prompts >= 48:
-            judge(run, run.final, 4.5, 48, 24)
+            judge(run, run.final, 3.0, 48, 24)
 
     if run.compiled:
         dit_training.compile_parts(run.models["dit"], run.models["text_encoder"])

@@ -10,15 +10,18 @@ from micro import render, scenes, tokenizer
 from micro.config import HEIGHT, NUM_FRAMES, WIDTH
 
 
+CAPTIONS = 4  # per scene: the same clip is told in different words
+
+
 def _make_part(job):
     seed, num, split, spiece = job
     rng = random.Random(seed)
     processor = tokenizer.load(spiece)
     picked = [scenes.sample_scene(rng, split) for _ in range(num)]
     arrays = [np.stack(a) for a in zip(*[scenes.scene_arrays(s) for s in picked])]
-    # Two captions per scene: the same clip is told in different words.
-    ids, counts = tokenizer.encode(processor, [scenes.caption(rng, s) for s in picked * 2])
-    return arrays + [ids.reshape(2, num, -1).astype(np.int16), counts.reshape(2, num)]
+    ids, counts = tokenizer.encode(processor, [scenes.caption(rng, s) for s in picked * CAPTIONS])
+    return arrays + [ids.reshape(CAPTIONS, num, -1).astype(np.int16),
+                     counts.reshape(CAPTIONS, num)]
 
 
 def make_arrays(num, split, seed, spiece, num_workers):

@@ -116,7 +116,7 @@ def _triple(obj):
 def sample_scene(rng, split="train", two=None):
     """split: "train" (no held-out triple), "test" (every scene has at least one)."""
     if two is None:
-        two = rng.random() < 0.3
+        two = rng.random() < 0.4
     while True:
         objects = [_object(rng) for _ in range(2 if two else 1)]
         if two and rng.random() < 0.2:
