@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Trains the whole micro model: tokenizer, VAE, transformer with text encoder; then judges it.
+"""Trains the whole micro model: tokenizer, VAE, text encoder, transformer; then judges it.
 
     python training/train.py --out models/micro
+    torchrun --nproc-per-node 2 training/train.py --out models/micro       (on two GPUs)
 
 The model directory is written after every quarter of either training, so that a run which was
 cut off goes on with --resume DIR (and --minutes-vae 0 once the VAE is good).
@@ -13,9 +14,11 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from micro import data, dit_training, evaluation, export, scenes, tokenizer, vae_training
+from micro import (data, dit_training, evaluation, export, peers, scenes, text_training, tokenizer,
+                   vae_training)
 from micro.config import CONFIG
 from micro.schedule import say
 
@@ -27,8 +30,9 @@ def parse_args():
     p.add_argument("--minutes-vae", type=float, default=11.0)
     p.add_argument("--vae-rate", type=float, default=vae_training.PEAK_RATE)
     p.add_argument("--whole-frames", action="store_true", help="no crops, to go on with a good VAE")
-    p.add_argument("--minutes-dit", type=float, default=11.5)
-    p.add_argument("--batch", type=int, default=48, help="clips per step of the transformer")
+    p.add_argument("--minutes-text", type=float, default=1.0, help="text encoder by itself")
+    p.add_argument("--minutes-dit", type=float, default=35.0)
+    p.add_argument("--batch", type=int, default=48, help="clips per step and GPU")
     p.add_argument("--dit-rate", type=float, default=dit_training.PEAK_RATE)
     p.add_argument("--num-scenes", type=int, default=60000)
     p.add_argument("--num-latents", type=int, default=24576, help="capacity of the latent buffer")
@@ -40,7 +44,7 @@ def parse_args():
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--no-compile", action="store_true")
     p.add_argument("--tiny", action="store_true", help="small crops, to try the script on a CPU")
-    p.add_argument("--workers", type=int, default=os.cpu_count())
+    p.add_argument("--workers", type=int, default=max(1, os.cpu_count() // peers.SIZE))
     return p.parse_args()
 
 
@@ -49,14 +53,16 @@ class Run:
 
     def __init__(self, args):
         self.args = args
+        peers.join(torch.device(args.device).type)
         args.out.mkdir(parents=True, exist_ok=True)
         self.report_path = args.out.parent / f"{args.out.name}-report.json"
         self.report = {"started": time.strftime("%Y-%m-%d %H:%M:%S")}
         self.spiece = args.out / "tokenizer" / "spiece.model"
         self.prepare_tokenizer()
         start = time.time()
-        train_arrays = data.make_arrays(args.num_scenes, "train", 1, self.spiece, args.workers)
         test_arrays = data.make_arrays(max(96, args.num_prompts), "test", 2, self.spiece, 1)
+        train_arrays = data.make_arrays(args.num_scenes, "train", 1 + 2 * peers.RANK, self.spiece,
+                                        args.workers)
         say(f"{args.num_scenes} scenes in {time.time() - start:.1f} s")
         self.device = torch.device(args.device)
         on_gpu = self.device.type == "cuda"
@@ -66,7 +72,7 @@ class Run:
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
             torch._dynamo.config.recompile_limit = 64
-            self.report["machine"] = torch.cuda.get_device_name()
+            self.report["machine"] = f"{peers.SIZE} x {torch.cuda.get_device_name()}"
         self.renderer = data.get_renderer(self.compiled)
         self.train_pool = data.ScenePool(train_arrays, self.device)
         self.test_pool = data.ScenePool(test_arrays, self.device)
@@ -78,16 +84,24 @@ class Run:
             for model in self.models.values():
                 model.to(self.device)
         self.final = dict(self.models)
+        dit = self.config["dit"]
+        self.probe = text_training.CaptionProbe(dit["text_width"], dit["hidden_size_x"])
+        self.probe.to(self.device)
+        if self.compiled:
+            dit_training.compile_parts(self.models["dit"], self.models["text_encoder"])
+        torch.manual_seed(peers.RANK)  # from here on every process draws its own
         self.packed = dit_training.packed_attention_works(self.device)
 
     def prepare_tokenizer(self):
-        if self.args.resume:
-            if self.args.resume != self.args.out:
-                export.copy_tokenizer(self.args.out, self.args.resume / "tokenizer/spiece.model")
-        else:
+        if peers.RANK == 0 and not self.args.resume:
             tokenizer.train(self.spiece)
+        elif peers.RANK == 0 and self.args.resume != self.args.out:
+            export.copy_tokenizer(self.args.out, self.args.resume / "tokenizer/spiece.model")
+        peers.agree(0)  # the others wait for it
 
     def save(self, names):
+        if peers.RANK > 0:
+            return
         export.write_weights(self.args.out, {n: self.final[n].state_dict() for n in names})
         vae = self.config["vae"]
         export.write_config(self.args.out, vae["latent_mean"], vae["latent_std"],
@@ -100,6 +114,8 @@ def train_vae(run):
 
     def on_save(encoder, decoder):
         run.final["encoder"], run.final["decoder"] = encoder, decoder
+        if peers.RANK > 0:
+            return
         run.save(["encoder", "decoder"])
         picture = args.out.parent / "vae.png"
         vae_training.strips(encoder, decoder, run.test_pool, run.renderer, 1 if args.tiny else 16,
@@ -117,6 +133,8 @@ def train_vae(run):
 
 
 def measure_vae(run):
+    if peers.RANK > 0:
+        return
     num = 1 if run.args.tiny else 96
     encoder, decoder = run.final["encoder"], run.final["decoder"]
     figures = vae_training.report(encoder, decoder, run.test_pool, run.renderer, num, run.dtype)
@@ -159,6 +177,18 @@ def judge(run, models, cfg, num_prompts, num_steps):
     return out
 
 
+def train_text(run):
+    text_encoder, pooler = run.models["text_encoder"], run.models["dit"].t5_y_embedder
+    text_training.train(text_encoder, pooler, run.probe, run.train_pool, run.args.minutes_text,
+                        run.dtype, 16 if run.args.tiny else text_training.BATCH)
+    pairs = scenes.test_prompts(max(32, run.args.num_prompts))
+    ids, counts = tokenizer.encode(tokenizer.load(run.spiece), [prompt for _, prompt in pairs])
+    labels = np.stack([scenes.labels(scene) for scene, _ in pairs])
+    arrays = [torch.from_numpy(a).to(run.device) for a in (ids, counts, labels)]
+    read = text_training.accuracy(text_encoder, pooler, run.probe, *arrays)
+    say("read off held-out captions:", json.dumps(read))
+
+
 def train_dit(run):
     args = run.args
     buffer, encode_rate = make_buffer(run)
@@ -166,14 +196,13 @@ def train_dit(run):
     def on_save(transformer, text_encoder):
         run.final["dit"], run.final["text_encoder"] = transformer, text_encoder
         run.save(["dit", "text_encoder"])
-        if args.num_prompts >= 48:
+        if args.num_prompts >= 48 and peers.RANK == 0:
             judge(run, run.final, 3.0, 48, 24)
 
-    if run.compiled:
-        dit_training.compile_parts(run.models["dit"], run.models["text_encoder"])
     transformer, text_encoder = dit_training.train(
-        run.models["dit"], run.models["text_encoder"], buffer, args.minutes_dit, args.batch,
-        run.dtype, run.packed, None if args.tiny else on_save, encode_rate, args.dit_rate)
+        run.models["dit"], run.models["text_encoder"], run.probe, buffer, args.minutes_dit,
+        args.batch, run.dtype, run.packed, None if args.tiny else on_save, encode_rate,
+        args.dit_rate)
     run.final["dit"], run.final["text_encoder"] = transformer, text_encoder
     run.save(["dit", "text_encoder"])
 
@@ -204,12 +233,17 @@ def main():
     vae_training.choose_kernels(run.config["vae"], run.device, run.dtype, run.compiled, args.chunk)
     if args.minutes_vae > 0:
         train_vae(run)
-    measure_vae(run)
+    if args.minutes_vae > 0 or args.minutes_dit > 0:
+        measure_vae(run)
+    if args.minutes_text > 0:
+        train_text(run)
     if args.minutes_dit > 0:
         train_dit(run)
     run.save(list(run.final))
-    choose_guidance(run)
+    if args.num_prompts > 0 and peers.RANK == 0:
+        choose_guidance(run)
     say("written:", args.out)
+    peers.leave()
 
 
 if __name__ == "__main__":

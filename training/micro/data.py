@@ -18,14 +18,15 @@ def _make_part(job):
     rng = random.Random(seed)
     processor = tokenizer.load(spiece)
     picked = [scenes.sample_scene(rng, split) for _ in range(num)]
-    arrays = [np.stack(a) for a in zip(*[scenes.scene_arrays(s) for s in picked])]
+    arrays = [np.stack(a) for a in zip(*[(*scenes.scene_arrays(s), scenes.labels(s))
+                                         for s in picked])]
     ids, counts = tokenizer.encode(processor, [scenes.caption(rng, s) for s in picked * CAPTIONS])
     return arrays + [ids.reshape(CAPTIONS, num, -1).astype(np.int16),
                      counts.reshape(CAPTIONS, num)]
 
 
 def make_arrays(num, split, seed, spiece, num_workers):
-    """The pool as numpy arrays: paths, kinds, colours, background, token ids, token counts."""
+    """The pool as numpy arrays: paths, kinds, colours, background, labels, token ids and counts."""
     parts = max(1, num // 1000)
     sizes = [num // parts + (i < num % parts) for i in range(parts)]
     jobs = [(seed * 100003 + i, size, split, spiece) for i, size in enumerate(sizes)]
@@ -35,14 +36,15 @@ def make_arrays(num, split, seed, spiece, num_workers):
     else:
         made = [_make_part(job) for job in jobs]
     columns = list(zip(*made))
-    return ([np.concatenate(c) for c in columns[:4]]
-            + [np.concatenate(c, 1) for c in columns[4:]])
+    return ([np.concatenate(c) for c in columns[:5]]
+            + [np.concatenate(c, 1) for c in columns[5:]])
 
 
 class ScenePool:
     def __init__(self, arrays, device):
         tensors = [torch.from_numpy(a).to(device) for a in arrays]
-        self.paths, self.kinds, self.colours, self.background, self.ids, self.counts = tensors
+        (self.paths, self.kinds, self.colours, self.background, self.labels, self.ids,
+         self.counts) = tensors
         self.size = self.paths.shape[0]
         self.device = device
 
@@ -62,6 +64,12 @@ class ScenePool:
             corner.append((focus[:, axis] - size / 2 + jitter).round().clamp(0, full - size))
         return renderer(paths, self.kinds[idx], self.colours[idx], self.background[idx],
                         corner[0], corner[1], height, width)
+
+    def captions(self, num):
+        """Token ids [num, L], token counts [num] and labels of captions drawn at random."""
+        scene = torch.randint(0, self.size, (num,), device=self.device)
+        words = torch.randint(0, self.ids.shape[0], (num,), device=self.device)
+        return self.ids[words, scene].long(), self.counts[words, scene], self.labels[scene]
 
     def clips(self, renderer, idx):
         zero = torch.zeros(idx.shape[0], device=self.device)

@@ -5,12 +5,13 @@ import time
 
 import torch
 
-from micro import dit
+from micro import dit, peers, text_training
 from micro.config import CONFIG
 from micro.schedule import Average, Clock, rate, say
 
 PEAK_RATE = 1e-3
 DROP_CAPTION = 0.1
+CAPTION_WEIGHT, CAPTION_BATCH = 0.02, 256
 ENCODE_SHARE = 0.12  # of the time goes to fresh clips once training runs
 
 
@@ -51,8 +52,8 @@ class LatentBuffer:
             parts.append(self.encode_chunk()[1])
             self.next_scene += self.chunk
         z = torch.cat(parts).double()
-        self.mean = z.mean((0, 2, 3, 4)).float()
-        self.std = z.std((0, 2, 3, 4)).float()
+        self.mean = peers.average(z.mean((0, 2, 3, 4))).float()
+        self.std = peers.average(z.std((0, 2, 3, 4))).float()
         self.next_scene = 0
 
     def batch(self, size):
@@ -123,10 +124,11 @@ def flow_loss(transformer, text_encoder, z0, ids, counts, packed):
     return (loss * loss_weight(sigma)).mean()
 
 
-def train(transformer, text_encoder, buffer, minutes, batch, dtype, packed, on_save=None,
+def train(transformer, text_encoder, probe, buffer, minutes, batch, dtype, packed, on_save=None,
           encode_rate=None, peak_rate=PEAK_RATE):
     """Trains in place for `minutes`; returns the averaged (transformer, text encoder)."""
     groups = parameter_groups(transformer, text_encoder)
+    groups.append({"params": list(probe.parameters()), "weight_decay": 0.01, "factor": 1.0})
     params = [p for g in groups for p in g["params"]]
     opt = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.98), fused=params[0].is_cuda)
     average = Average([transformer, text_encoder], 0.999)
@@ -142,7 +144,10 @@ def train(transformer, text_encoder, buffer, minutes, batch, dtype, packed, on_s
         z0, ids, counts = buffer.batch(batch)
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = flow_loss(transformer, text_encoder, z0, ids, counts, packed)
-        loss.backward()
+            captions = text_training.caption_loss(text_encoder, transformer.t5_y_embedder, probe,
+                                                  *buffer.pool.captions(CAPTION_BATCH))
+        (loss + CAPTION_WEIGHT * captions).backward()
+        peers.average_gradients(params)
         norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
@@ -153,7 +158,8 @@ def train(transformer, text_encoder, buffer, minutes, batch, dtype, packed, on_s
             value = float(running)
             seconds = (time.time() - shown) / (step - shown_step)
             say(f"dit step {step} ({progress:.0%}) loss {value:.4f} norm {float(norm):.2f} "
-                f"{1 / seconds:.1f} steps/s, {buffer.num} latents")
+                f"captions {float(captions.detach()):.3f} {1 / seconds:.1f} steps/s, "
+                f"{buffer.num} latents")
             if not math.isfinite(value):
                 raise RuntimeError("the transformer's loss is not finite")
             if encode_rate and shown_step:

@@ -28,6 +28,14 @@ RADIUS = {"small": 23.0, "large": 38.0}
 RADIUS_OF_TWO = {"small": 22.0, "large": 33.0}
 HELD_OUT_SHARE = 8  # one triple in eight
 
+# What a caption can tell, as label names with their values; a scene with one object has no second.
+_SLOTS = {"shape": SHAPES, "colour": list(COLOURS), "motion": MOTIONS, "size": list(RADIUS),
+          "speed": ["slow", "fast"]}
+ATTRIBUTES = {"background": list(BACKGROUNDS), "gradient": [False, True], "objects": [1, 2],
+              **{f"{slot} {key}": values for slot in ("left", "right")
+                 for key, values in _SLOTS.items()}}
+NO_LABEL = -100
+
 SHAPE_WORDS = {"ball": ["ball", "ball", "sphere"], "cube": ["cube", "cube", "box"],
                "pyramid": ["pyramid"], "ring": ["ring", "ring", "hoop"], "star": ["star"]}
 COLOUR_WORDS = {"purple": ["purple", "purple", "violet"], "cyan": ["cyan", "cyan", "turquoise"]}
@@ -291,6 +299,19 @@ def scene_arrays(scene):
         low, high = 0.72, 1.04
     background = np.clip(np.stack([base * low, base * high]), 0, 1).astype(np.float32)
     return paths, kinds, colours, background
+
+
+def labels(scene):
+    """The index of every attribute of ATTRIBUTES; a single object counts as the left one."""
+    out = [list(BACKGROUNDS).index(scene.background), int(scene.gradient), len(scene.objects) - 1]
+    sides = scene.sides or ["left"]
+    for slot in ("left", "right"):
+        if slot in sides:
+            obj = vars(scene.objects[sides.index(slot)])
+            out += [values.index(obj[key]) for key, values in _SLOTS.items()]
+        else:
+            out += [NO_LABEL] * len(_SLOTS)
+    return np.array(out, np.int64)
 
 
 def test_prompts(num, seed=7):

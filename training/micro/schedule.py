@@ -6,11 +6,17 @@ import time
 
 import torch
 
+from micro import peers
+
 
 class Clock:
-    """Progress of a training that has a time budget and not a number of steps."""
+    """Progress of a training that has a time budget and not a number of steps.
+
+    Processes that train together must ask for it equally often.
+    """
 
     def __init__(self, minutes):
+        peers.agree(0)  # whoever is early waits
         self.start = time.time()
         self.budget = minutes * 60
 
@@ -18,7 +24,7 @@ class Clock:
         return time.time() - self.start
 
     def progress(self):
-        return min(1.0, self.seconds() / self.budget)
+        return min(1.0, peers.agree(self.seconds() / self.budget))
 
 
 def rate(peak, progress, step, warm_up):
@@ -46,4 +52,5 @@ class Average:
 
 
 def say(*words):
-    print(time.strftime("%H:%M:%S"), *words, flush=True)
+    if peers.RANK == 0:
+        print(time.strftime("%H:%M:%S"), *words, flush=True)

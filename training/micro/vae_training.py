@@ -6,7 +6,7 @@ import time
 import torch
 from PIL import Image
 
-from micro import scenes, vae
+from micro import peers, scenes, vae
 from micro.schedule import Average, Clock, rate, say
 
 # (share of the time, frames, height, width, batch): crops around objects, then whole frames, whose
@@ -67,6 +67,7 @@ def train(encoder, decoder, pool, renderer, minutes, dtype, compiled, phases, te
         z = posterior_sample(mean, logvar)
         loss = loss_fn(decoder(z.to(dtype)), video, wide)
         (loss + KL_WEIGHT * kl_loss(mean, logvar)).backward()
+        peers.average_gradients(params)
         norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
         opt.zero_grad(set_to_none=True)
