@@ -230,10 +230,11 @@ def choose_guidance(run):
 def main():
     args = parse_args()
     run = Run(args)
-    vae_training.choose_kernels(run.config["vae"], run.device, run.dtype, run.compiled, args.chunk)
+    if args.minutes_vae > 0 or args.minutes_dit > 0:
+        vae_training.choose_kernels(run.config["vae"], run.device, run.dtype, run.compiled,
+                                    args.chunk)
     if args.minutes_vae > 0:
         train_vae(run)
-    if args.minutes_vae > 0 or args.minutes_dit > 0:
         measure_vae(run)
     if args.minutes_text > 0:
         train_text(run)

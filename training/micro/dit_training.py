@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from micro import dit, peers, text_training
+from micro import dit, peers, recording, text_training
 from micro.config import CONFIG
 from micro.schedule import Average, Clock, rate, say
 
@@ -132,8 +132,21 @@ def train(transformer, text_encoder, probe, buffer, minutes, batch, dtype, packe
     params = [p for g in groups for p in g["params"]]
     opt = torch.optim.AdamW(groups, lr=peak_rate, betas=(0.9, 0.98), fused=params[0].is_cuda)
     average = Average([transformer, text_encoder], 0.999)
-    clock = Clock(minutes)
     device_type = params[0].device.type
+
+    def forward_backward(z0, ids, counts, *captions):
+        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = flow_loss(transformer, text_encoder, z0, ids, counts, packed)
+            of_captions = text_training.caption_loss(text_encoder, transformer.t5_y_embedder, probe,
+                                                     *captions)
+        (loss + CAPTION_WEIGHT * of_captions).backward()
+        return loss.detach(), of_captions.detach()
+
+    def draw():
+        return *buffer.batch(batch), *buffer.pool.captions(CAPTION_BATCH)
+
+    run_step = recording.record(forward_backward, draw(), opt)
+    clock = Clock(minutes)
     step, shown, shown_step, running, saves = 0, time.time(), 0, None, 0
     interval = 8
     while (progress := clock.progress()) < 1.0:
@@ -141,24 +154,18 @@ def train(transformer, text_encoder, probe, buffer, minutes, batch, dtype, packe
             group["lr"] = rate(peak_rate, progress, step, 400) * group["factor"]
         if step % interval == 0 and progress < 0.92:
             buffer.add_chunk()
-        z0, ids, counts = buffer.batch(batch)
-        with torch.autocast(device_type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = flow_loss(transformer, text_encoder, z0, ids, counts, packed)
-            captions = text_training.caption_loss(text_encoder, transformer.t5_y_embedder, probe,
-                                                  *buffer.pool.captions(CAPTION_BATCH))
-        (loss + CAPTION_WEIGHT * captions).backward()
+        loss, of_captions = run_step(*draw())
         peers.average_gradients(params)
         norm = torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
-        opt.zero_grad(set_to_none=True)
         average.update()
-        running = loss.detach() if running is None else running.lerp_(loss.detach(), 0.01)
+        running = loss.clone() if running is None else running.lerp_(loss, 0.01)
         step += 1
         if step % 25 == 0 and time.time() - shown > 15:
             value = float(running)
             seconds = (time.time() - shown) / (step - shown_step)
             say(f"dit step {step} ({progress:.0%}) loss {value:.4f} norm {float(norm):.2f} "
-                f"captions {float(captions.detach()):.3f} {1 / seconds:.1f} steps/s, "
+                f"captions {float(of_captions):.3f} {1 / seconds:.1f} steps/s, "
                 f"{buffer.num} latents")
             if not math.isfinite(value):
                 raise RuntimeError("the transformer's loss is not finite")

@@ -68,3 +68,12 @@ def test_gradients_of_two_processes_are_averaged(tmp_path):
                           str(Path(__file__).resolve().parents[1])],
                          capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
+
+
+def test_heads_start_with_neighbours_and_order():
+    bias = text_encoder.initial_bias(32, 4)
+    buckets = text_encoder.relative_buckets(20, 32, 128)
+    for head, wanted in enumerate([lambda q, k: k == q - 1, lambda q, k: k == q + 1,
+                                   lambda q, k: k <= q, lambda q, k: k > q]):
+        favoured = bias[buckets, head] > 0
+        assert all(bool(favoured[q, k]) == wanted(q, k) for q in range(20) for k in range(20))
