@@ -34,6 +34,9 @@ int num_threads() {
   return wanted > 0 ? wanted : omp_get_num_procs();
 }
 
+SerialScope::SerialScope() : num_threads_before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SerialScope::~SerialScope() { omp_set_num_threads(num_threads_before_); }
+
 void detail::run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,
                         RangeFn run) {
   if (begin >= end) return;

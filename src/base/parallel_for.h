@@ -12,6 +12,19 @@ namespace mochi {
 void set_num_threads(int num_threads);
 int num_threads();
 
+// While one lives, OpenMP regions that the calling thread opens (oneDNN's) run in that thread
+// alone.
+class SerialScope {
+ public:
+  SerialScope();
+  ~SerialScope();
+  SerialScope(const SerialScope&) = delete;
+  SerialScope& operator=(const SerialScope&) = delete;
+
+ private:
+  int num_threads_before_;
+};
+
 namespace detail {
 using RangeFn = void (*)(void* context, std::int64_t begin, std::int64_t end);
 void run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,

@@ -1,9 +1,12 @@
 // Matrix products, by oneDNN.
-#include <array>
+#include <algorithm>
+#include <unordered_map>
+#include <vector>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/onednn.h"
 #include "base/error.h"
+#include "base/parallel_for.h"
 
 namespace mochi {
 
@@ -12,6 +15,29 @@ namespace {
 using dnnl::memory;
 using DataType = memory::data_type;
 using Tag = memory::format_tag;
+
+// What one thread multiplies at a time. oneDNN's own split over threads changes the order of sums
+// on some processors; this one depends on the sizes alone, and so do the results.
+struct Tile {
+  std::int64_t num_rows;
+  std::int64_t num_cols;
+};
+
+std::int64_t split_evenly(std::int64_t size, std::int64_t num_parts) {
+  constexpr std::int64_t kUnit = 16;  // whole vector registers
+  const std::int64_t part = (size + num_parts - 1) / num_parts;
+  return (part + kUnit - 1) / kUnit * kUnit;
+}
+
+Tile choose_tile(std::int64_t num_rows, std::int64_t num_cols) {
+  constexpr std::int64_t kMaxRows = 256;
+  constexpr std::int64_t kMinTiles = 8;  // few rows: columns are split, too, but not below
+  constexpr std::int64_t kMinCols = 128;
+  const std::int64_t num_row_tiles = (num_rows + kMaxRows - 1) / kMaxRows;
+  const std::int64_t num_col_tiles =
+      std::clamp<std::int64_t>(num_cols / kMinCols, 1, (kMinTiles - 1) / num_row_tiles + 1);
+  return {split_evenly(num_rows, num_row_tiles), split_evenly(num_cols, num_col_tiles)};
+}
 
 dnnl::primitive_attr linear_attributes(const LinearOptions& options) {
   dnnl::post_ops post_ops;
@@ -23,20 +49,93 @@ dnnl::primitive_attr linear_attributes(const LinearOptions& options) {
   }
   dnnl::primitive_attr attributes;
   attributes.set_post_ops(post_ops);
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // threads share the primitives
   return attributes;
 }
 
-// x rounded to bf16 in memory that `onednn` keeps.
-TensorView round_to_bf16(cpu::OneDnn& onednn, const TensorView& x) {
-  if (!onednn.bf16_input || onednn.bf16_input.view().num_elements() < x.num_elements()) {
-    onednn.bf16_input = Tensor(DType::kBF16, {x.num_elements()});
+// x in another float type, in memory that `buffer` keeps.
+TensorView convert(cpu::OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buffer) {
+  if (!buffer || buffer.view().num_elements() < x.num_elements()) {
+    buffer = Tensor(dtype, {x.num_elements()});
   }
+  const auto type_of = [](DType type) {
+    return type == DType::kBF16 ? DataType::bf16 : DataType::f32;
+  };
   const memory::dims dims{x.num_elements()};
-  memory source({dims, DataType::f32, Tag::a}, onednn.engine, x.bytes());
-  const TensorView rounded(onednn.bf16_input.view().bytes(), DType::kBF16, x.shape());
-  memory target({dims, DataType::bf16, Tag::a}, onednn.engine, rounded.bytes());
+  memory source({dims, type_of(x.dtype()), Tag::a}, onednn.engine, x.bytes());
+  const TensorView converted(buffer.view().bytes(), dtype, x.shape());
+  memory target({dims, type_of(dtype), Tag::a}, onednn.engine, converted.bytes());
   dnnl::reorder(source, target).execute(onednn.stream, source, target);
-  return rounded;
+  onednn.stream.wait();
+  return converted;
+}
+
+struct LinearOperands {
+  TensorView x, weight, bias, out;
+};
+
+struct TileDescs {
+  memory::desc x, weight, bias, out;
+};
+
+TileDescs describe_tile(const LinearOperands& operands, const Tile& tile) {
+  const memory::dim in_features = operands.x.dim(1);
+  const memory::dim out_features = operands.out.dim(1);
+  const DataType type = operands.weight.dtype() == DType::kBF16 ? DataType::bf16 : DataType::f32;
+  return {.x = memory::desc({tile.num_rows, in_features}, type, Tag::ab),
+          .weight = memory::desc({in_features, tile.num_cols}, type, Tag::ba),
+          .bias = memory::desc({1, tile.num_cols}, DataType::f32, Tag::ab),
+          .out = memory::desc({tile.num_rows, tile.num_cols}, DataType::f32,
+                              memory::dims{out_features, 1})};
+}
+
+const cpu::OneDnn::Linear& get_linear(cpu::OneDnn& onednn, const LinearOperands& operands,
+                                      const Tile& tile, const LinearOptions& options) {
+  const bool has_bias = static_cast<bool>(operands.bias);
+  const cpu::OneDnn::LinearKey key{tile.num_rows,
+                                   tile.num_cols,
+                                   operands.x.dim(1),
+                                   operands.out.dim(1),
+                                   operands.weight.dtype() == DType::kBF16,
+                                   has_bias,
+                                   options.activation,
+                                   options.accumulate};
+  auto found = onednn.linears.find(key);
+  if (found == onednn.linears.end()) {
+    const SerialScope serial;  // the plan is for one thread
+    const TileDescs descs = describe_tile(operands, tile);
+    const auto desc = has_bias ? dnnl::matmul::desc(descs.x, descs.weight, descs.bias, descs.out)
+                               : dnnl::matmul::desc(descs.x, descs.weight, descs.out);
+    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(options),
+                                                      onednn.engine);
+    const cpu::OneDnn::Linear linear{dnnl::matmul(primitive_desc),
+                                     primitive_desc.scratchpad_desc()};
+    found = onednn.linears.emplace(key, linear).first;
+  }
+  return found->second;
+}
+
+void multiply_tile(const cpu::OneDnn& onednn, const cpu::OneDnn::Linear& linear,
+                   const LinearOperands& operands, const Tile& tile, std::int64_t row,
+                   std::int64_t col) {
+  const auto at = [&](const memory::desc& desc, const TensorView& view, std::int64_t offset) {
+    return memory(desc, onednn.engine,
+                  view.bytes() + static_cast<std::size_t>(offset) * dtype_bytes(view.dtype()));
+  };
+  const std::int64_t in_features = operands.x.dim(1);
+  const std::int64_t out_features = operands.out.dim(1);
+  const TileDescs descs = describe_tile(operands, tile);
+  thread_local std::vector<std::byte> scratch;
+  scratch.resize(std::max(scratch.size(), linear.scratchpad.get_size()));
+  std::unordered_map<int, memory> arguments{
+      {DNNL_ARG_SRC, at(descs.x, operands.x, row * in_features)},
+      {DNNL_ARG_WEIGHTS, at(descs.weight, operands.weight, col * in_features)},
+      {DNNL_ARG_DST, at(descs.out, operands.out, row * out_features + col)},
+      {DNNL_ARG_SCRATCHPAD, memory(linear.scratchpad, onednn.engine, scratch.data())}};
+  if (operands.bias) arguments.emplace(DNNL_ARG_BIAS, at(descs.bias, operands.bias, col));
+  dnnl::stream stream(onednn.engine);
+  linear.primitive.execute(stream, arguments);
+  stream.wait();
 }
 
 }  // namespace
@@ -48,40 +147,35 @@ DType CpuBackend::preferred_matrix_dtype() const {
 void CpuBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                            const TensorView& out, const LinearOptions& options) try {
   cpu::OneDnn& onednn = *onednn_;
-  const bool is_bf16 = weight.dtype() == DType::kBF16;
-  const memory::dim rows = x.dim(0);
-  const memory::dim in_features = x.dim(1);
-  const memory::dim out_features = weight.dim(0);
-  const DataType operand = is_bf16 ? DataType::bf16 : DataType::f32;
-  const memory::desc x_desc({rows, in_features}, operand, Tag::ab);
-  const memory::desc weight_desc({in_features, out_features}, operand, Tag::ba);
-  const memory::desc bias_desc({1, out_features}, DataType::f32, Tag::ab);
-  const memory::desc out_desc({rows, out_features}, DataType::f32, Tag::ab);
-
-  const cpu::OneDnn::LinearKey key{rows,
-                                   out_features,
-                                   in_features,
-                                   is_bf16,
-                                   static_cast<bool>(bias),
-                                   options.activation,
-                                   options.accumulate};
-  auto found = onednn.linears.find(key);
-  if (found == onednn.linears.end()) {
-    const auto desc = bias ? dnnl::matmul::desc(x_desc, weight_desc, bias_desc, out_desc)
-                           : dnnl::matmul::desc(x_desc, weight_desc, out_desc);
-    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(options),
-                                                      onednn.engine);
-    found = onednn.linears.emplace(key, dnnl::matmul(primitive_desc)).first;
+  LinearOperands operands{x, weight, bias, out};
+  if (weight.dtype() == DType::kBF16 && cpu::has_bf16()) {
+    operands.x = convert(onednn, x, DType::kBF16, onednn.bf16_input);
+  } else if (weight.dtype() == DType::kBF16) {
+    operands.weight = convert(onednn, weight, DType::kF32, onednn.f32_weight);
   }
-
-  const TensorView input = is_bf16 ? round_to_bf16(onednn, x) : x;
-  std::unordered_map<int, memory> arguments{
-      {DNNL_ARG_SRC, memory(x_desc, onednn.engine, input.bytes())},
-      {DNNL_ARG_WEIGHTS, memory(weight_desc, onednn.engine, weight.bytes())},
-      {DNNL_ARG_DST, memory(out_desc, onednn.engine, out.bytes())}};
-  if (bias) arguments.emplace(DNNL_ARG_BIAS, memory(bias_desc, onednn.engine, bias.bytes()));
-  found->second.execute(onednn.stream, arguments);
-  onednn.stream.wait();
+  const std::int64_t num_rows = out.dim(0);
+  const std::int64_t num_cols = out.dim(1);
+  const Tile tile = choose_tile(num_rows, num_cols);
+  const std::int64_t num_col_tiles = (num_cols + tile.num_cols - 1) / tile.num_cols;
+  const std::int64_t num_tiles = (num_rows + tile.num_rows - 1) / tile.num_rows * num_col_tiles;
+  // The last row and the last column of tiles may be smaller.
+  const auto tile_at = [&](std::int64_t row, std::int64_t col) {
+    return Tile{std::min(tile.num_rows, num_rows - row), std::min(tile.num_cols, num_cols - col)};
+  };
+  std::vector<const cpu::OneDnn::Linear*> primitives;
+  for (std::int64_t i = 0; i < num_tiles; ++i) {
+    const Tile size = tile_at(i / num_col_tiles * tile.num_rows, i % num_col_tiles * tile.num_cols);
+    primitives.push_back(&get_linear(onednn, operands, size, options));
+  }
+  parallel_for(0, num_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
+    const SerialScope serial;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t row = i / num_col_tiles * tile.num_rows;
+      const std::int64_t col = i % num_col_tiles * tile.num_cols;
+      multiply_tile(onednn, *primitives[static_cast<std::size_t>(i)], operands, tile_at(row, col),
+                    row, col);
+    }
+  });
 } catch (const dnnl::error& error) {
   fail("linear: {} times {} failed in oneDNN: {}", x.shape().to_string(),
        weight.shape().to_string(), error.what());
