@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a video: installs what is missing, builds build/bin/mochi, and runs `mochi generate` with the
-# arguments given; without --prompt it takes the one below.
+# arguments given.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -16,12 +16,4 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   fi
 )
 
-arguments=("$@")
-has_prompt=false
-for argument in "$@"; do
-  case "$argument" in
-    --prompt|--prompt=*|--from-latents|--from-latents=*|-h|--help) has_prompt=true ;;
-  esac
-done
-$has_prompt || arguments+=(--prompt "a large green ring moves to the left on a dark background")
-exec "$root/build/bin/mochi" generate "${arguments[@]}"
+exec "$root/build/bin/mochi" generate "$@"

@@ -29,6 +29,7 @@ struct EngineOptions {
   std::string device = "auto";  // "auto" or "cpu"
   std::string dtype = "auto";   // of the weights in memory: "auto", "fp32" or "bf16"
   int num_threads = 0;          // 0: as many as the machine offers; holds for the whole process
+  bool cpu_offload = false;     // drop every network as soon as it has done its part
 };
 
 // One video. Engine::default_request() fills in the model's own defaults.
@@ -65,24 +66,39 @@ struct VideoSize {
   int num_frames = 0;
 };
 
-enum class Phase : std::uint8_t { kLoading, kText, kSampling, kDecoding };
+enum class Phase : std::uint8_t { kLoading, kText, kSampling, kDecoding, kEncoding };
 
 struct Progress {
   Phase phase = Phase::kLoading;
   std::string item;           // what is loaded; empty in the other phases
   std::int64_t num_done = 0;  // of num_total tensors, prompts, steps, frames
   std::int64_t num_total = 0;
-  double seconds = 0;  // since the phase (the item) began
+  double seconds = 0;           // since the phase (the item) began
+  std::int64_t num_before = 0;  // of num_done: done before, by a run that this one goes on with
 };
 
-// Called at the beginning of a phase, after every piece of it, and (with num_done == num_total) at
-// its end, from the thread that runs the engine. Returning false cancels: the running call throws
-// Cancelled, and the engine can go on with the next one.
+// Called at the beginning of a phase (num_done == num_before), after every piece of it, and (with
+// num_done == num_total) at its end, from the thread that runs the engine. Returning false cancels:
+// the running call throws Cancelled, and the engine can go on with the next one.
 using ProgressFn = std::function<bool(const Progress&)>;
 
 class Cancelled : public std::runtime_error {
  public:
   Cancelled() : std::runtime_error("cancelled") {}
+};
+
+// Where a sampling stands: with the same request it can go on from here to the same latents.
+struct SamplerState {
+  int num_steps_done = 0;  // 1 to below num_steps
+  Latents latents;
+};
+
+struct SampleControl {
+  // Steps between two calls of on_checkpoint; 0: none. It is also called when the sampling is
+  // cancelled. What it throws ends the sampling.
+  int checkpoint_every = 0;
+  std::function<void(const SamplerState&)> on_checkpoint;
+  const SamplerState* start = nullptr;  // go on from here instead of from noise
 };
 
 // RGB bytes [height, width, 3] of one frame, in order. They are gone when the call returns.
@@ -100,8 +116,8 @@ struct ModelFile {
 };
 
 // One model on one device. Weights are read when they are first needed. They stay in memory when
-// all of them fit into half of it; otherwise each network is dropped as soon as it has done its
-// part. Calls are not to be made from two threads at once.
+// all of them fit into half of it; otherwise, and with cpu_offload, each network is dropped as soon
+// as it has done its part. Calls are not to be made from two threads at once.
 class Engine {
  public:
   // Finds the model's files and reads its sizes; no weights yet.
@@ -120,11 +136,17 @@ class Engine {
   void check_files(const GenerateRequest& request) const;
 
   // Text encoding and sampling: latents of the request's size.
-  Latents sample(const GenerateRequest& request, const ProgressFn& progress = {});
+  Latents sample(const GenerateRequest& request, const ProgressFn& progress = {},
+                 const SampleControl& control = {});
 
   // Frames of latents, each given to `sink` as soon as it is ready. What the sink throws ends the
   // decoding and comes out of this call.
   void decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress = {});
+
+  // The latents (means of the posterior, normalised) of a video: RGB bytes [num_frames, height,
+  // width, 3]. The whole clip is worked on at once.
+  Latents encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
+                 const ProgressFn& progress = {});
 
   // Empty latents (no values) for a video of this size, and back. Throw when there are none.
   Latents latent_size(const VideoSize& size) const;

@@ -1,61 +1,93 @@
 #include "cli/generate.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <map>
 #include <utility>
 
 #include "base/atomic_file.h"
+#include "base/error.h"
 #include "base/memory_usage.h"
-#include "cli/interrupt.h"
-#include "cli/latents_file.h"
+#include "cli/flag_names.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
-#include "cli/sidecar.h"
+#include "cli/recipe.h"
+#include "cli/sweep.h"
 #include "cli/usage_error.h"
-#include "io/video_writer.h"
+#include "cli/video_job.h"
 
 namespace mochi::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+namespace fs = std::filesystem;
 
-ProgressDisplay::Style display_style(const GenerateOptions& options) {
-  if (options.is_quiet) return ProgressDisplay::Style::kNone;
-  const bool is_terminal = ::isatty(STDERR_FILENO) == 1;
-  return is_terminal ? ProgressDisplay::Style::kBar : ProgressDisplay::Style::kLines;
-}
-
-// "num_frames: wanted ..." → "--num-frames: wanted ...".
-std::string name_flag(std::string message) {
-  static const std::map<std::string, std::string> other_names{{"num_threads", "--threads"},
-                                                              {"initial_noise", "--noise"},
-                                                              {"latents", "--noise"},
-                                                              {"noise source", "--noise-source"}};
-  const std::size_t end = message.find(':');
-  if (end == std::string::npos) return message;
-  const std::string field = message.substr(0, end);
-  const auto other = other_names.find(field);
-  if (other != other_names.end()) return other->second + message.substr(end);
-  if (field.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") != std::string::npos) return message;
-  std::replace(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
-  return "--" + message;
-}
-
-// The request that the flags stand for, checked.
-GenerateRequest make_checked_request(const GenerateOptions& options, const Engine& engine,
-                                     const Latents* noise) {
-  try {
-    GenerateRequest request = make_request(options, engine, noise);
-    engine.check(request);
-    return request;
-  } catch (const Error& error) {
-    throw UsageError(name_flag(error.what()));
+void check_flags(const GenerateOptions& options) {
+  if (options.fps && (*options.fps < 1 || *options.fps > kMaxFps)) {
+    throw UsageError(fmt::format("--fps: wanted 1 to {}, found {}", kMaxFps, *options.fps));
   }
+  if (options.run.checkpoint_every < 0) {
+    throw UsageError(fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}",
+                                 options.run.checkpoint_every));
+  }
+}
+
+// The checkpoint named on the command line, or the one beside the output.
+fs::path find_checkpoint(const GenerateOptions& options) {
+  if (options.run.checkpoint) return *options.run.checkpoint;
+  if (options.output) return checkpoint_path(*options.output);
+  if (!options.prompt) {
+    throw UsageError("--resume: give the checkpoint's file, or --out or --prompt of its video");
+  }
+  const fs::path folder = options.run.out_dir.value_or("videos");
+  for (int number = 1;; ++number) {
+    const fs::path output =
+        numbered_output_path(folder, *options.prompt, options.seed.value_or(0), number);
+    if (fs::exists(checkpoint_path(output))) return checkpoint_path(output);
+    if (!fs::exists(output)) {
+      fail("--resume: no checkpoint '{}'", checkpoint_path(output).string());
+    }
+  }
+}
+
+// The command line's options with the recipe's below them.
+GenerateOptions put_over(const Recipe& recipe, const GenerateOptions& given) {
+  GenerateOptions options = overlay(recipe.options, given);
+  options.run = given.run;
+  options.engine.num_threads = given.engine.num_threads;
+  options.engine.cpu_offload = given.engine.cpu_offload;
+  return options;
+}
+
+struct Run {
+  std::vector<VideoJob> jobs;
+  std::optional<Recipe> recipe;  // that the only job follows
+};
+
+Run make_run(const GenerateOptions& given) {
+  Run run;
+  if (given.run.sweep_file) {
+    for (SweepVideo& video : read_sweep_file(*given.run.sweep_file, given)) {
+      run.jobs.push_back({.options = std::move(video.options),
+                          .source = std::move(video.source),
+                          .checkpoint = {},
+                          .latents = {},
+                          .outcome = {}});
+    }
+    return run;
+  }
+  VideoJob job;
+  job.options = given;
+  if (given.run.resumes) {
+    const fs::path path = find_checkpoint(given);
+    job.checkpoint = read_checkpoint(path);
+    run.recipe = parse_recipe(job.checkpoint->recipe, path.string());
+  } else if (given.run.recipe) {
+    run.recipe = parse_recipe(read_json(*given.run.recipe), given.run.recipe->string());
+  }
+  if (run.recipe) job.options = put_over(*run.recipe, given);
+  if (given.run.resumes && !given.output) job.options.output = run.recipe->output;
+  run.jobs.push_back(std::move(job));
+  return run;
 }
 
 Engine make_engine(const EngineOptions& options) {
@@ -64,26 +96,6 @@ Engine make_engine(const EngineOptions& options) {
   } catch (const Error& error) {
     throw Error(name_flag(error.what()));
   }
-}
-
-// Decodes into a video that appears whole or not at all.
-void decode_to_file(Engine& engine, const Latents& latents, const Outcome& outcome,
-                    const ProgressFn& progress) {
-  const VideoFormat format{outcome.size.width, outcome.size.height, {outcome.fps, 1}};
-  const std::unique_ptr<VideoWriter> writer = make_video_writer(outcome.output, format);
-  engine.decode(
-      latents,
-      [&](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
-        writer->write_frame(rgb);
-      },
-      progress);
-  writer->finish();
-}
-
-// Better now than after the sampling: what cannot be written to says so when it is opened.
-void check_outputs(const Outcome& outcome, const GenerateOptions& options) {
-  if (options.save_latents) const AtomicPath probe(*options.save_latents);
-  make_video_writer(outcome.output, {outcome.size.width, outcome.size.height, {outcome.fps, 1}});
 }
 
 void print_summary(const Outcome& outcome) {
@@ -98,59 +110,49 @@ void print_summary(const Outcome& outcome) {
              static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
 }
 
+// Says which video of many this is, and which prompt it shows where nobody has given one.
+void announce(const VideoJob& job, std::size_t job_idx, std::size_t num_jobs) {
+  const GenerateOptions& options = job.options;
+  if (options.run.is_quiet) return;
+  if (num_jobs > 1) {
+    fmt::print(stderr, "video {} of {}: {}\n", job_idx + 1, num_jobs, job.outcome.request.prompt);
+  } else if (!options.prompt && !options.latents_file) {
+    fmt::print(stderr, "no --prompt given, showing: {}\n", job.outcome.request.prompt);
+  }
+}
+
+void finish(VideoJob& job, const Engine& engine) {
+  job.outcome.peak_memory_bytes = peak_memory_bytes();
+  const nlohmann::ordered_json json = describe_outcome(job.outcome, engine);
+  write_file_atomically(sidecar_path(job.outcome.output), json.dump(2) + "\n");
+  if (job.options.run.prints_json) {
+    fmt::print("{}\n", json.dump());
+  } else if (!job.options.run.is_quiet) {
+    print_summary(job.outcome);
+  }
+  std::fflush(stdout);
+}
+
 }  // namespace
 
 void run_generate(GenerateOptions options) {
-  const Clock::time_point begin = Clock::now();
-  if (!options.prompt && !options.latents_file) {
-    throw UsageError("--prompt is missing: say what the video shows, or give --from-latents");
+  check_flags(options);
+  Run run = make_run(options);
+  EngineOptions engine_options = run.jobs.front().options.engine;
+  if (engine_options.model_dir.empty()) engine_options.model_dir = find_boxed_model();
+  Engine engine = make_engine(engine_options);
+  if (run.recipe && options.engine.model_dir.empty()) check_model_files(*run.recipe, engine);
+  std::set<fs::path> taken;
+  for (VideoJob& job : run.jobs) {
+    job.options.engine.model_dir = engine_options.model_dir;
+    prepare(job, engine, taken);
   }
-  if (options.fps && (*options.fps < 1 || *options.fps > 1000)) {
-    throw UsageError(fmt::format("--fps: wanted 1 to 1000, found {}", *options.fps));
+  for (std::size_t i = 0; i < run.jobs.size(); ++i) {
+    announce(run.jobs[i], i, run.jobs.size());
+    mochi::cli::run(run.jobs[i], engine);
+    finish(run.jobs[i], engine);
+    run.jobs[i].latents = {};
   }
-  if (options.engine.model_dir.empty()) options.engine.model_dir = find_boxed_model();
-
-  Engine engine = make_engine(options.engine);
-  Outcome outcome;
-  outcome.model_dir = options.engine.model_dir;
-  outcome.noise_file = options.noise_file;
-  outcome.latents_file = options.latents_file;
-  outcome.fps = options.fps.value_or(engine.default_fps());
-
-  Latents latents;
-  if (options.latents_file) {
-    latents = read_latents(*options.latents_file);
-  } else {
-    Latents noise;
-    if (options.noise_file) noise = read_latents(*options.noise_file);
-    outcome.request = make_checked_request(options, engine, options.noise_file ? &noise : nullptr);
-    const GenerateRequest& request = outcome.request;
-    engine.check_files(request);
-    latents = engine.latent_size({request.width, request.height, request.num_frames});
-  }
-  outcome.size = engine.video_size(latents);
-  const std::string text =
-      options.latents_file ? options.latents_file->stem().string() : outcome.request.prompt;
-  outcome.output =
-      options.output ? *options.output : default_output_path(text, outcome.request.seed);
-  check_outputs(outcome, options);
-
-  ProgressDisplay display(display_style(options));
-  const ProgressFn on_progress = [&display](const Progress& progress) {
-    display.show(progress);
-    return interrupt_signal() == 0;
-  };
-  if (!options.latents_file) {
-    latents = engine.sample(outcome.request, on_progress);
-    if (options.save_latents) write_latents(*options.save_latents, latents);
-  }
-  decode_to_file(engine, latents, outcome, on_progress);
-
-  outcome.seconds = display.seconds();
-  outcome.total_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  outcome.peak_memory_bytes = peak_memory_bytes();
-  write_sidecar(sidecar_path(outcome.output), outcome, engine);
-  if (!options.is_quiet) print_summary(outcome);
 }
 
 }  // namespace mochi::cli

@@ -4,71 +4,183 @@
 
 #include <utility>
 
+#include "cli/usage_error.h"
+
 namespace mochi::cli {
 namespace {
 
-void add_model_flags(CLI::App& command, GenerateOptions& options) {
-  command.add_option("--model-dir", options.engine.model_dir,
-                     "folder of the model (default: the small one in the box)");
-  command.add_option("--device", options.engine.device, "auto or cpu")->capture_default_str();
-  command.add_option("--dtype", options.engine.dtype, "weights in memory: auto, fp32 or bf16")
-      ->capture_default_str();
-  command.add_option("--threads", options.engine.num_threads, "0: all cores")
-      ->capture_default_str();
-}
+using Flags = std::vector<const CLI::Option*>;
 
 // CLI11 would read "-1" as the largest unsigned number.
 std::string refuse_sign(const std::string& text) {
   return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
 }
 
-// Everything that --from-latents makes meaningless.
-std::vector<CLI::Option*> add_sampling_flags(CLI::App& command, GenerateOptions& options) {
+Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
+  constexpr const char* kGroup = "What it shows, and how it is sampled";
   return {
-      command.add_option("--prompt", options.prompt, "what the video shows"),
-      command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show"),
-      command.add_option("--width", options.width, "pixels, a multiple of 16"),
-      command.add_option("--height", options.height, "pixels, a multiple of 16"),
-      command.add_option("--num-frames", options.num_frames, "6k + 1"),
+      command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
+          ->group(kGroup),
+      command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show")
+          ->group(kGroup),
+      command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kGroup),
+      command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kGroup),
+      command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kGroup),
       command.add_option("--seed", options.seed, "of the start noise (default: 0)")
-          ->check(refuse_sign),
-      command.add_option("--num-steps", options.num_steps, "sampling steps"),
-      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none"),
+          ->check(refuse_sign, "")
+          ->group(kGroup),
+      command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kGroup),
+      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kGroup),
       command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
           ->delimiter(',')
-          ->allow_extra_args(false),
-      command.add_option("--threshold-noise", options.threshold_noise,
-                         "noise that the linear steps take away"),
-      command.add_option("--linear-steps", options.linear_steps,
-                         "linear part of the steps (0: half of them)"),
-      command.add_option("--noise-source", options.noise_source, "mochi, torch-cpu or torch-cuda"),
-      command.add_option("--noise", options.noise_file,
-                         "start noise from a .safetensors file, instead of the seed's"),
+          ->allow_extra_args(false)
+          ->type_name("FLOAT,...")
+          ->group(kGroup),
+      command
+          .add_option("--threshold-noise", options.threshold_noise,
+                      "noise the linear steps take away")
+          ->group(kGroup),
+      command
+          .add_option("--linear-steps", options.linear_steps,
+                      "linear part of the steps (0: half of them)")
+          ->group(kGroup),
+      command.add_option("--noise-source", options.noise_source, "mochi, torch-cpu or torch-cuda")
+          ->group(kGroup),
+      command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
+          ->type_name("FILE")
+          ->group(kGroup),
   };
+}
+
+void add_output_flags(CLI::App& command, GenerateOptions& options) {
+  constexpr const char* kGroup = "Where it goes";
+  command.add_option("--out", options.output, ".mp4, .webm, .gif, .y4m, or a folder of PNGs")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command.add_option("--out-dir", options.run.out_dir, "folder of videos without --out (videos/)")
+      ->type_name("DIR")
+      ->group(kGroup);
+  command.add_option("--fps", options.fps, "frames per second")->group(kGroup);
+}
+
+Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
+  constexpr const char* kGroup = "From and to files";
+  CLI::Option* every = command.add_option("--checkpoint-every", options.run.checkpoint_every,
+                                          "steps between two checkpoints (0: none)");
+  CLI::Option* resume =
+      command
+          .add_option("--resume", options.run.checkpoint, "go on from a checkpoint (the output's)")
+          ->expected(0, 1);
+  return {
+      command.add_option("--save-latents", options.save_latents, "write the sampled latents, too")
+          ->type_name("FILE")
+          ->group(kGroup),
+      command
+          .add_option("--from-json", options.run.recipe,
+                      "make a video again from the JSON beside it")
+          ->type_name("FILE")
+          ->group(kGroup),
+      command
+          .add_option("--sweep-file", options.run.sweep_file, "many videos: a JSON object a line")
+          ->type_name("FILE")
+          ->group(kGroup),
+      every->group(kGroup),
+      resume->type_name("[FILE]")->group(kGroup),
+  };
+}
+
+// Of these flags, the first that was given; null for none.
+const CLI::Option* first_given(const Flags& flags) {
+  for (const CLI::Option* flag : flags) {
+    if (flag->count() > 0) return flag;
+  }
+  return nullptr;
+}
+
+void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
+  if (flag->count() == 0 || other == nullptr || other->count() == 0) return;
+  throw UsageError(fmt::format("{} has no effect with {}", other->get_name(), flag->get_name()));
 }
 
 }  // namespace
 
+void add_engine_flags(CLI::App& command, EngineOptions& options) {
+  constexpr const char* kGroup = "Model and machine";
+  command
+      .add_option("--model-dir", options.model_dir,
+                  "folder of the model (default: the small one in the box)")
+      ->type_name("DIR")
+      ->group(kGroup);
+  command.add_option("--device", options.device, "auto or cpu")
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_option("--dtype", options.dtype, "weights in memory: auto, fp32 or bf16")
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_option("--threads", options.num_threads, "0: all cores")
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
 void add_generate_flags(CLI::App& command, GenerateOptions& options) {
-  std::vector<CLI::Option*> useless = add_sampling_flags(command, options);
-  command.add_option("--out", options.output,
-                     ".mp4, .webm, .gif, .y4m, or a folder of PNGs (default: in videos/)");
-  command.add_option("--fps", options.fps, "frames per second");
-  useless.push_back(
-      command.add_option("--save-latents", options.save_latents, "write the sampled latents, too"));
-  CLI::Option* from_latents = command.add_option("--from-latents", options.latents_file,
-                                                 "decode saved latents; nothing is sampled");
+  Flags of_sampling = add_request_flags(command, options);
+  add_output_flags(command, options);
+  const Flags files = add_sampling_file_flags(command, options);
+  of_sampling.insert(of_sampling.end(), files.begin(), files.end());
+  const CLI::Option* from_latents =
+      command.add_option("--from-latents", options.latents_file, "only decode; nothing is sampled")
+          ->type_name("FILE")
+          ->group("From and to files");
+  add_engine_flags(command, options.engine);
+  command
+      .add_flag("--cpu-offload", options.engine.cpu_offload,
+                "keep a network in memory only while it works")
+      ->group("Model and machine");
+  command.add_flag("--quiet", options.run.is_quiet, "print errors only");
+  command.add_flag("--json", options.run.prints_json,
+                   "print the video's JSON instead of a summary");
   // CLI11's own excludes() would fill the help with lists of flags.
-  command.callback([from_latents, useless = std::move(useless)] {
-    if (from_latents->count() == 0) return;
-    for (const CLI::Option* flag : useless) {
-      if (flag->count() > 0) {
-        throw CLI::ValidationError(flag->get_name(), "has no effect with --from-latents");
-      }
-    }
+  command.callback([&command, &options, from_latents, of_sampling] {
+    const auto get = [&command](const char* name) { return command.get_option(name); };
+    options.run.resumes = get("--resume")->count() > 0;
+    refuse_together(from_latents, first_given(of_sampling));
+    const Flags of_one_video{get("--out"), get("--save-latents"), get("--from-json"),
+                             get("--resume")};
+    refuse_together(get("--sweep-file"), first_given(of_one_video));
+    refuse_together(get("--out"), get("--out-dir"));
+    refuse_together(get("--resume"), get("--from-json"));
   });
-  add_model_flags(command, options);
-  command.add_flag("--quiet", options.is_quiet, "print errors only");
+}
+
+GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
+  const auto put = [](auto& under, const auto& over) {
+    if (over) under = over;
+  };
+  // What belongs to other values of the fields that are put over it.
+  if (upper.cfg_scale) lower.cfg_schedule.clear();
+  if (!upper.cfg_schedule.empty()) lower.cfg_schedule = upper.cfg_schedule;
+  if (upper.num_steps || !upper.cfg_schedule.empty()) lower.linear_steps.reset();
+  if (upper.seed || upper.noise_source) lower.noise_file.reset();
+  put(lower.prompt, upper.prompt);
+  put(lower.negative_prompt, upper.negative_prompt);
+  put(lower.width, upper.width);
+  put(lower.height, upper.height);
+  put(lower.num_frames, upper.num_frames);
+  put(lower.fps, upper.fps);
+  put(lower.seed, upper.seed);
+  put(lower.num_steps, upper.num_steps);
+  put(lower.linear_steps, upper.linear_steps);
+  put(lower.cfg_scale, upper.cfg_scale);
+  put(lower.threshold_noise, upper.threshold_noise);
+  put(lower.noise_source, upper.noise_source);
+  put(lower.noise_file, upper.noise_file);
+  put(lower.latents_file, upper.latents_file);
+  put(lower.save_latents, upper.save_latents);
+  put(lower.output, upper.output);
+  if (!upper.engine.model_dir.empty()) lower.engine.model_dir = upper.engine.model_dir;
+  if (upper.engine.device != "auto") lower.engine.device = upper.engine.device;
+  if (upper.engine.dtype != "auto") lower.engine.dtype = upper.engine.dtype;
+  return lower;
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const Engine& engine,

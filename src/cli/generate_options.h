@@ -11,6 +11,20 @@
 
 namespace mochi::cli {
 
+inline constexpr int kMaxFps = 1000;
+
+// How `mochi generate` goes about it: of the whole run, not of one video.
+struct RunOptions {
+  std::optional<std::filesystem::path> out_dir;     // of outputs without a name of their own
+  std::optional<std::filesystem::path> sweep_file;  // many videos
+  std::optional<std::filesystem::path> recipe;      // --from-json: an earlier video's JSON
+  int checkpoint_every = 0;
+  bool resumes = false;
+  std::optional<std::filesystem::path> checkpoint;  // --resume FILE; else the output's own
+  bool is_quiet = false;
+  bool prints_json = false;
+};
+
 // What was given; everything else keeps the model directory's default.
 struct GenerateOptions {
   std::optional<std::string> prompt;
@@ -26,11 +40,17 @@ struct GenerateOptions {
   std::optional<std::filesystem::path> save_latents;
   std::optional<std::filesystem::path> output;
   EngineOptions engine;  // an empty model_dir stands for the model in the box
-  bool is_quiet = false;
+  RunOptions run;
 };
 
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);
+
+// --model-dir, --device, --dtype, --threads: of every command that runs a network.
+void add_engine_flags(CLI::App& command, EngineOptions& options);
+
+// `upper` where it says something, else `lower`; `run` is that of `lower`.
+GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper);
 
 // The defaults of the engine's model with what was given put over them. `noise` is the start noise
 // read from a file, or null: it also decides the size where no flag does. Throws Error naming the

@@ -45,11 +45,12 @@ Latents read_latents(const std::filesystem::path& path) {
   return latents;
 }
 
-void write_latents(const std::filesystem::path& path, const Latents& latents) {
+void write_latents(const std::filesystem::path& path, const Latents& latents,
+                   const std::map<std::string, std::string>& metadata) {
   const Shape shape{1, latents.channels, latents.num_frames, latents.height, latents.width};
   const std::array tensors{
       NamedTensor{kTensorName, DType::kF32, shape, std::as_bytes(std::span(latents.values))}};
-  write_safetensors(path, tensors);
+  write_safetensors(path, tensors, metadata);
 }
 
 }  // namespace mochi::cli

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <string>
 
 #include "mochi/mochi.h"
 
@@ -11,6 +13,7 @@ namespace mochi::cli {
 // Throws Error naming the file, what was wanted and what was found.
 Latents read_latents(const std::filesystem::path& path);
 
-void write_latents(const std::filesystem::path& path, const Latents& latents);
+void write_latents(const std::filesystem::path& path, const Latents& latents,
+                   const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace mochi::cli

@@ -31,26 +31,36 @@ std::string slug_of(std::string_view text) {
   return slug.empty() ? "video" : slug;
 }
 
-}  // namespace
-
-fs::path default_output_path(const std::string& text, std::uint64_t seed) {
-  const fs::path folder = "videos";
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) fail("cannot make the folder '{}': {}", folder.string(), error.message());
-  const std::string stem = fmt::format("{}-{}", slug_of(text), seed);
-  fs::path path = folder / (stem + ".mp4");
-  for (int copy = 2; fs::exists(path); ++copy) {
-    path = folder / fmt::format("{}-{}.mp4", stem, copy);
-  }
+// "frames/" has an empty file name: the slash goes.
+fs::path beside(const fs::path& output, const char* ending) {
+  fs::path path = output.has_filename() ? output : output.parent_path();
+  path += ending;
   return path;
 }
 
-fs::path sidecar_path(const fs::path& output) {
-  // "frames/" has an empty file name: the slash goes.
-  fs::path path = output.has_filename() ? output : output.parent_path();
-  path += ".json";
-  return path;
+}  // namespace
+
+fs::path numbered_output_path(const fs::path& folder, const std::string& text, std::uint64_t seed,
+                              int number) {
+  const std::string suffix = number > 1 ? fmt::format("-{}", number) : "";
+  return folder / fmt::format("{}-{}{}.mp4", slug_of(text), seed, suffix);
+}
+
+fs::path default_output_path(const fs::path& folder, const std::string& text, std::uint64_t seed,
+                             const std::set<fs::path>& taken) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail("cannot make the folder '{}': {}", folder.string(), error.message());
+  for (int number = 1;; ++number) {
+    fs::path path = numbered_output_path(folder, text, seed, number);
+    if (!fs::exists(path) && !taken.contains(path)) return path;
+  }
+}
+
+fs::path sidecar_path(const fs::path& output) { return beside(output, ".json"); }
+
+fs::path checkpoint_path(const fs::path& output) {
+  return beside(output, ".checkpoint.safetensors");
 }
 
 fs::path find_boxed_model() {

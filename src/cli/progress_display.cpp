@@ -25,6 +25,8 @@ PhaseWords words_of(Phase phase) {
       return {"sampling", "steps", true};
     case Phase::kDecoding:
       return {"decoding", "frames", true};
+    case Phase::kEncoding:
+      return {"encoding", "frames", true};
   }
   return {"working", "pieces", false};
 }
@@ -44,8 +46,9 @@ double fraction_of(const Progress& progress) {
 // ", 0.98 s/step, 0:53 left"
 std::string describe_rate(const Progress& progress) {
   const PhaseWords words = words_of(progress.phase);
-  if (!words.shows_rate || progress.num_done == 0) return "";
-  const double per_unit = progress.seconds / static_cast<double>(progress.num_done);
+  const std::int64_t num_done = progress.num_done - progress.num_before;
+  if (!words.shows_rate || num_done == 0) return "";
+  const double per_unit = progress.seconds / static_cast<double>(num_done);
   std::string unit = words.unit;
   unit.pop_back();
   std::string text = fmt::format(", {}/{}", format_seconds(per_unit), unit);
@@ -59,7 +62,9 @@ std::string describe_rate(const Progress& progress) {
 std::string describe_end(const Progress& progress) {
   const PhaseWords words = words_of(progress.phase);
   const std::string count =
-      words.shows_rate ? fmt::format("{} {} in ", progress.num_total, words.unit) : "";
+      words.shows_rate
+          ? fmt::format("{} {} in ", progress.num_total - progress.num_before, words.unit)
+          : "";
   return fmt::format("{}: {}{}{}", title_of(progress), count, format_seconds(progress.seconds),
                      describe_rate(progress));
 }
@@ -83,7 +88,7 @@ std::string format_seconds(double seconds) {
 ProgressDisplay::~ProgressDisplay() { end_bar(); }
 
 void ProgressDisplay::show(const Progress& progress) {
-  if (progress.num_done == 0) {
+  if (progress.num_done == progress.num_before) {
     phase_begin_seconds_ = seconds_[progress.phase];
     shown_at_seconds_ = 0;
     shown_fraction_ = 0;
@@ -96,7 +101,7 @@ void ProgressDisplay::show(const Progress& progress) {
 void ProgressDisplay::show_bar(const Progress& progress) {
   constexpr double kMinIntervalSeconds = 0.05;
   constexpr std::size_t kBarWidth = 24;
-  const bool is_edge = progress.num_done == 0 || is_end(progress);
+  const bool is_edge = progress.num_done == progress.num_before || is_end(progress);
   if (!is_edge && progress.seconds - shown_at_seconds_ < kMinIntervalSeconds) return;
   shown_at_seconds_ = progress.seconds;
   if (is_end(progress)) {
@@ -120,10 +125,12 @@ void ProgressDisplay::show_line(const Progress& progress) {
   const double fraction = fraction_of(progress);
   if (is_end(progress)) {
     fmt::print(stderr, "{}\n", describe_end(progress));
-  } else if (progress.num_done == 0) {
+  } else if (progress.num_done == progress.num_before) {
     const PhaseWords words = words_of(progress.phase);
+    const std::string from =
+        progress.num_before > 0 ? fmt::format(", {} done before", progress.num_before) : "";
     const std::string count =
-        words.shows_rate ? fmt::format(": {} {}", progress.num_total, words.unit) : " ...";
+        words.shows_rate ? fmt::format(": {} {}{}", progress.num_total, words.unit, from) : " ...";
     fmt::print(stderr, "{}{}\n", title_of(progress), count);
   } else if (progress.seconds - shown_at_seconds_ >= kMinIntervalSeconds &&
              fraction - shown_fraction_ >= kMinFraction) {

@@ -1,9 +1,5 @@
 #include "cli/sidecar.h"
 
-#include <nlohmann/json.hpp>
-
-#include "base/atomic_file.h"
-
 namespace mochi::cli {
 namespace {
 
@@ -58,11 +54,13 @@ const char* phase_name(Phase phase) {
       return "sampling";
     case Phase::kDecoding:
       return "decoding";
+    case Phase::kEncoding:
+      return "encoding";
   }
   return "?";
 }
 
-void write_sidecar(const fs::path& path, const Outcome& outcome, const Engine& engine) {
+OrderedJson describe_recipe(const Outcome& outcome, const Engine& engine) {
   OrderedJson json{{"made_by", "mochi.cpp"}, {"version", version()}};
   json["video"] = {{"file", outcome.output.string()},
                    {"width", outcome.size.width},
@@ -78,12 +76,17 @@ void write_sidecar(const fs::path& path, const Outcome& outcome, const Engine& e
   json["engine"] = {{"device", engine.device()},
                     {"dtype", engine.dtype()},
                     {"num_threads", engine.num_threads()}};
+  return json;
+}
+
+OrderedJson describe_outcome(const Outcome& outcome, const Engine& engine) {
+  OrderedJson json = describe_recipe(outcome, engine);
   OrderedJson seconds;
   for (const auto& [phase, value] : outcome.seconds) seconds[phase_name(phase)] = value;
   seconds["total"] = outcome.total_seconds;
   json["seconds"] = seconds;
   json["peak_memory_bytes"] = outcome.peak_memory_bytes;
-  write_file_atomically(path, json.dump(2) + "\n");
+  return json;
 }
 
 }  // namespace mochi::cli

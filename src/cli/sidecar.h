@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "mochi/mochi.h"
@@ -22,9 +23,13 @@ struct Outcome {
   std::uint64_t peak_memory_bytes = 0;
 };
 
-void write_sidecar(const std::filesystem::path& path, const Outcome& outcome, const Engine& engine);
+// The video, what was asked for, and what made it: what decides the frames.
+nlohmann::ordered_json describe_recipe(const Outcome& outcome, const Engine& engine);
 
-// "loading", as the sidecar and the summary call it.
+// The recipe with seconds and memory.
+nlohmann::ordered_json describe_outcome(const Outcome& outcome, const Engine& engine);
+
+// "loading", as the JSON and the summary call it.
 const char* phase_name(Phase phase);
 
 }  // namespace mochi::cli

@@ -1,6 +1,7 @@
 // The engine behind include/mochi/mochi.h.
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -38,6 +39,21 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
+// Throws Error unless a sampling of this size and number of steps can go on from here.
+void check_start(const SamplerState& start, const Latents& wanted, int num_steps) {
+  const Latents& found = start.latents;
+  const auto sizes = [](const Latents& latents) {
+    return Shape{latents.channels, latents.num_frames, latents.height, latents.width};
+  };
+  if (sizes(found) != sizes(wanted) || std::ssize(found.values) != sizes(wanted).num_elements()) {
+    fail("start: wanted latents {}, found {} values for {}", sizes(wanted).to_string(),
+         found.values.size(), sizes(found).to_string());
+  }
+  if (start.num_steps_done < 1 || start.num_steps_done >= num_steps) {
+    fail("start: wanted 1 to {} steps done, found {}", num_steps - 1, start.num_steps_done);
+  }
+}
+
 // Bytes of the networks that generating uses, with all parameters in one dtype.
 std::uint64_t weight_bytes(const ModelDirectory& directory, DType dtype) {
   std::uint64_t num_parameters = 0;
@@ -71,7 +87,10 @@ struct Engine::Impl {
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
   void run_sampler(const Dit& model, const SamplingPlan& plan, const TextFeatures& features,
-                   const ProgressFn& on_progress, const TensorView& z);
+                   const ProgressFn& on_progress, const SampleControl& control,
+                   const TensorView& z);
+  void upload_latents(const Latents& latents, const TensorView& z) const;
+  Latents download_latents(const TensorView& z) const;
 
   ModelDirectory directory;
   std::unique_ptr<Backend> backend;
@@ -80,13 +99,15 @@ struct Engine::Impl {
   std::optional<TextNetwork> text;
   std::optional<DitNetwork> dit;
   std::optional<DecoderNetwork> decoder;
+  std::optional<EncoderNetwork> encoder;
 };
 
 Engine::Impl::Impl(const EngineOptions& options)
     : directory(options.model_dir),
       backend(make_backend(parse_device(options.device))),
       matrix_dtype(parse_matrix_dtype(options.dtype, *backend)),
-      keeps_networks(weight_bytes(directory, matrix_dtype) <= physical_memory_bytes() / 2) {
+      keeps_networks(!options.cpu_offload &&
+                     weight_bytes(directory, matrix_dtype) <= physical_memory_bytes() / 2) {
   if (options.num_threads < 0) {
     fail("num_threads: wanted 0 (all) or more, found {}", options.num_threads);
   }
@@ -131,10 +152,11 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
 
 void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
                                const TextFeatures& features, const ProgressFn& on_progress,
-                               const TensorView& z) {
+                               const SampleControl& control, const TensorView& z) {
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
-  ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps());
+  const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
+  ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps(), "", first_step);
   const DitRun run = model.prepare(*backend, z.dim(1), z.dim(2), z.dim(3));
   const TextCondition cond = model.condition(ctx, features.cond);
   const TextCondition null = model.condition(ctx, features.null);
@@ -144,8 +166,30 @@ void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
     model.forward(ctx, run, {branch, step, static_cast<float>(sigma)},
                   branch == Branch::kCond ? cond : null, policy, latents, velocity);
   };
-  const auto on_step = [&](int num_done) { return reporter.try_report(num_done); };
-  if (!mochi::sample(ctx, plan, denoise, on_step, z)) throw Cancelled();
+  const auto on_step = [&](int num_done) {
+    const bool goes_on = reporter.try_report(num_done);
+    const bool is_due = control.checkpoint_every > 0 && num_done < plan.num_steps() &&
+                        (!goes_on || num_done % control.checkpoint_every == 0);
+    if (is_due) control.on_checkpoint({num_done, download_latents(z)});
+    return goes_on;
+  };
+  if (!mochi::sample(ctx, plan, denoise, on_step, z, first_step)) throw Cancelled();
+}
+
+void Engine::Impl::upload_latents(const Latents& latents, const TensorView& z) const {
+  const Tensor host(DType::kF32, z.shape());
+  std::ranges::copy(latents.values, host.view().f32().begin());
+  backend->upload(host, z);
+}
+
+Latents Engine::Impl::download_latents(const TensorView& z) const {
+  Latents latents{.values = std::vector<float>(static_cast<std::size_t>(z.shape().num_elements())),
+                  .channels = z.dim(0),
+                  .num_frames = z.dim(1),
+                  .height = z.dim(2),
+                  .width = z.dim(3)};
+  backend->download(z, TensorView(latents.values.data(), DType::kF32, z.shape()));
+  return latents;
 }
 
 const char* version() { return MOCHI_VERSION; }
@@ -175,21 +219,25 @@ void Engine::check_files(const GenerateRequest& request) const {
   directory.checkpoint(Component::kDecoder);
 }
 
-Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress) {
+Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress,
+                       const SampleControl& control) {
   check(request);
   Impl& impl = *impl_;
   const SamplingPlan plan = make_sampling_plan(request);
-  Latents latents = latent_size({request.width, request.height, request.num_frames});
+  const Latents latents = latent_size({request.width, request.height, request.num_frames});
+  if (control.start != nullptr) check_start(*control.start, latents, plan.num_steps());
   const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
   const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
   if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
-  impl.fill_noise(request, z);
-  impl.run_sampler(impl.dit->dit(), plan, features, progress, z);
+  if (control.start != nullptr) {
+    impl.upload_latents(control.start->latents, z);
+  } else {
+    impl.fill_noise(request, z);
+  }
+  impl.run_sampler(impl.dit->dit(), plan, features, progress, control, z);
   if (!impl.keeps_networks) impl.dit.reset();
-  latents.values.resize(static_cast<std::size_t>(shape.num_elements()));
-  impl.backend->download(z, TensorView(latents.values.data(), DType::kF32, shape));
-  return latents;
+  return impl.download_latents(z);
 }
 
 void Engine::decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress) {
@@ -201,10 +249,8 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
          latents.values.size());
   }
   if (!impl.decoder) impl.decoder.emplace(impl.directory, impl.load_options(progress));
-  const Tensor host(DType::kF32, shape);
-  std::ranges::copy(latents.values, host.view().f32().begin());
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
-  impl.backend->upload(host, z);
+  impl.upload_latents(latents, z);
 
   Arena scratch(impl.backend->allocator());
   Context ctx{*impl.backend, scratch};
@@ -215,6 +261,32 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
                  reporter.report(frame_idx + 1);
                });
   if (!impl.keeps_networks) impl.decoder.reset();
+}
+
+Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
+                       const ProgressFn& progress) {
+  Impl& impl = *impl_;
+  Latents latents = latent_size(size);
+  const Shape frames_shape{size.num_frames, size.height, size.width, 3};
+  if (std::ssize(rgb) != frames_shape.num_elements()) {
+    fail("rgb: wanted {} bytes for {}, found {}", frames_shape.num_elements(),
+         frames_shape.to_string(), rgb.size());
+  }
+  if (!impl.encoder) impl.encoder.emplace(impl.directory, impl.load_options(progress));
+  Arena scratch(impl.backend->allocator());
+  Context ctx{*impl.backend, scratch};
+  ProgressReporter reporter(progress, Phase::kEncoding, size.num_frames);
+  const Tensor host(DType::kF32, frames_shape);
+  std::transform(rgb.begin(), rgb.end(), host.view().f32().begin(),
+                 [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0F * 2.0F - 1.0F; });
+  const Tensor frames(impl.backend->activation_dtype(), frames_shape, impl.backend->allocator());
+  impl.backend->upload(host, frames);
+  const Tensor z(DType::kF32, {latents.channels, latents.num_frames, latents.height, latents.width},
+                 impl.backend->allocator());
+  impl.encoder->encoder().encode(ctx, frames, z);
+  reporter.report(size.num_frames);
+  if (!impl.keeps_networks) impl.encoder.reset();
+  return impl.download_latents(z);
 }
 
 Latents Engine::latent_size(const VideoSize& size) const {

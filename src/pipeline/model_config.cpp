@@ -28,6 +28,7 @@ GenerationDefaults parse_generation(JsonReader& section) {
   generation.cfg_scale = section.get_float("cfg_scale", generation.cfg_scale);
   generation.threshold_noise = section.get_float("threshold_noise", generation.threshold_noise);
   generation.negative_prompt = section.get_string("negative_prompt", generation.negative_prompt);
+  generation.prompt = section.get_string("prompt", generation.prompt);
   section.finish();
   return generation;
 }

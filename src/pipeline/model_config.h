@@ -20,6 +20,9 @@ struct GenerationDefaults {
   double threshold_noise = 0.025;
   int linear_steps = 0;  // 0: half of num_steps
   std::string negative_prompt;
+  // For a first try without a prompt.
+  std::string prompt =
+      "a paper boat drifts down a narrow stream between mossy stones, morning light on the water";
 };
 
 struct ModelConfig {

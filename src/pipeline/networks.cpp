@@ -60,4 +60,10 @@ DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOption
                load_weights(directory, Component::kDecoder,
                             VaeDecoderWeights(directory.config().vae), options, store_)) {}
 
+EncoderNetwork::EncoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
+    : store_(options.backend, options.matrix_dtype),
+      encoder_(options.backend,
+               load_weights(directory, Component::kEncoder,
+                            VaeEncoderWeights(directory.config().vae), options, store_)) {}
+
 }  // namespace mochi

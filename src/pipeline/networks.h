@@ -11,6 +11,7 @@
 #include "text/t5_encoder.h"
 #include "text/tokenizer.h"
 #include "vae/vae_decoder.h"
+#include "vae/vae_encoder.h"
 
 namespace mochi {
 
@@ -54,6 +55,16 @@ class DecoderNetwork {
  private:
   WeightStore store_;
   VaeDecoder decoder_;
+};
+
+class EncoderNetwork {
+ public:
+  EncoderNetwork(const ModelDirectory& directory, const LoadOptions& options);
+  const VaeEncoder& encoder() const { return encoder_; }
+
+ private:
+  WeightStore store_;
+  VaeEncoder encoder_;
 };
 
 }  // namespace mochi

@@ -13,9 +13,10 @@ namespace mochi {
 
 class ProgressReporter {
  public:
-  // `on_progress` may be empty; it must outlive the reporter. Reports the beginning.
+  // `on_progress` may be empty; it must outlive the reporter. Reports the beginning. The first
+  // `num_before` pieces were done by an earlier run.
   ProgressReporter(const ProgressFn& on_progress, Phase phase, std::int64_t num_total,
-                   std::string item = "");
+                   std::string item = "", std::int64_t num_before = 0);
 
   // Throws Cancelled when the user wants no more.
   void report(std::int64_t num_done);
@@ -28,7 +29,8 @@ class ProgressReporter {
   Phase phase_;
   std::int64_t num_total_;
   std::string item_;
-  std::int64_t num_done_ = 0;
+  std::int64_t num_before_;
+  std::int64_t num_done_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 

@@ -45,6 +45,7 @@ void check_guidance(const char* field, double cfg) {
 
 GenerateRequest make_default_request(const GenerationDefaults& defaults) {
   GenerateRequest request;
+  request.prompt = defaults.prompt;
   request.negative_prompt = defaults.negative_prompt;
   request.width = defaults.width;
   request.height = defaults.height;

@@ -11,13 +11,13 @@ bool SamplingPlan::needs_null_branch() const {
 }
 
 bool sample(Context& ctx, const SamplingPlan& plan, const DenoiseFn& denoise, const StepFn& on_step,
-            const TensorView& z) {
+            const TensorView& z, int first_step) {
   if (plan.sigmas.size() != plan.cfgs.size() + 1) {
     fail("a plan of {} noise levels and {} guidance values", plan.sigmas.size(), plan.cfgs.size());
   }
   const Tensor cond(DType::kF32, z.shape(), ctx.backend.allocator());
   const Tensor null(DType::kF32, z.shape(), ctx.backend.allocator());
-  for (int step = 0; step < plan.num_steps(); ++step) {
+  for (int step = first_step; step < plan.num_steps(); ++step) {
     const auto at = static_cast<std::size_t>(step);
     const double sigma = plan.sigmas[at];
     const bool is_guided = plan.cfgs[at] != 1.0;

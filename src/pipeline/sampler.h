@@ -25,9 +25,9 @@ using DenoiseFn = std::function<void(Branch branch, int step, double sigma, cons
 // Called after each step; false ends the sampling.
 using StepFn = std::function<bool(int num_done)>;
 
-// Moves z from noise (at sigmas.front()) to latents (at sigmas.back()). Returns whether all steps
-// were done.
+// Moves z from noise (at sigmas.front()) to latents (at sigmas.back()); from first_step on, when a
+// former run has come that far. Returns whether all steps were done.
 bool sample(Context& ctx, const SamplingPlan& plan, const DenoiseFn& denoise, const StepFn& on_step,
-            const TensorView& z);
+            const TensorView& z, int first_step = 0);
 
 }  // namespace mochi

@@ -32,5 +32,6 @@ CONFIG = {
         "width": WIDTH, "height": HEIGHT, "num_frames": NUM_FRAMES, "fps": FPS,
         "num_steps": 64, "cfg_scale": 4.5, "threshold_noise": 0.025, "linear_steps": 32,
         "negative_prompt": "",
+        "prompt": "a large green ring moves to the left on a dark background",
     },
 }

@@ -1,0 +1,94 @@
+#include "cli/recipe.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+#include "cli/request_json.h"
+
+namespace mochi::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A file that the video was made from: {path, size_bytes, fingerprint}.
+std::optional<fs::path> read_file_record(JsonReader& parent, const char* key) {
+  std::optional<JsonReader> record = parent.get_object(key);
+  if (!record) return std::nullopt;
+  const fs::path path = record->require_string("path");
+  record->get_int("size_bytes", 0);
+  const std::string wanted = record->require_string("fingerprint");
+  const std::string found = fingerprint_file(path);
+  if (found != wanted) {
+    fail("'{}' has changed since: wanted fingerprint {}, found {}", path.string(), wanted, found);
+  }
+  record->finish();
+  return path;
+}
+
+JsonReader require_object(JsonReader& reader, const std::string& key) {
+  std::optional<JsonReader> object = reader.get_object(key);
+  if (!object) fail("{}: key is missing", reader.locate(key));
+  return *object;
+}
+
+std::vector<ModelFile> read_model_files(const Json& json, JsonReader& model) {
+  std::vector<ModelFile> files;
+  const Json& list = json.at("model").value("files", Json::array());
+  if (!list.is_array()) fail("{}: wanted a list", model.locate("files"));
+  for (const Json& item : list) {
+    JsonReader file(item, model.locate("files"));
+    files.push_back({file.require_string("name"),
+                     static_cast<std::uint64_t>(file.require_int("size_bytes")),
+                     file.require_string("fingerprint")});
+  }
+  return files;
+}
+
+void read_request(JsonReader request, GenerateOptions& options) {
+  read_request_fields(request, options);
+  options.noise_file = read_file_record(request, "noise");
+  request.finish();
+}
+
+}  // namespace
+
+Recipe parse_recipe(const Json& json, const std::string& source) {
+  JsonReader root(json, source);
+  Recipe recipe;
+  recipe.source = source;
+  JsonReader video = require_object(root, "video");
+  recipe.output = video.require_string("file");
+  const std::int64_t fps = video.require_int("fps");
+  if (fps < 1 || fps > kMaxFps) {
+    fail("{}: wanted 1 to {}, found {}", video.locate("fps"), kMaxFps, fps);
+  }
+  GenerateOptions& options = recipe.options;
+  options.fps = static_cast<int>(fps);
+  options.latents_file = read_file_record(root, "latents");
+  if (!options.latents_file) read_request(require_object(root, "request"), options);
+  JsonReader model = require_object(root, "model");
+  options.engine.model_dir = model.require_string("dir");
+  recipe.model_files = read_model_files(json, model);
+  JsonReader engine = require_object(root, "engine");
+  options.engine.device = engine.require_string("device");
+  options.engine.dtype = engine.require_string("dtype");
+  return recipe;
+}
+
+void check_model_files(const Recipe& recipe, const Engine& engine) {
+  const std::vector<ModelFile> found = engine.model_files();
+  for (const ModelFile& wanted : recipe.model_files) {
+    const auto at = std::ranges::find(found, wanted.name, &ModelFile::name);
+    if (at == found.end()) {
+      fail("{}: the video was made with the model file '{}', which is gone", recipe.source,
+           wanted.name);
+    }
+    if (at->fingerprint != wanted.fingerprint) {
+      fail("{}: the model file '{}' has changed since: wanted fingerprint {}, found {}",
+           recipe.source, wanted.name, wanted.fingerprint, at->fingerprint);
+    }
+  }
+}
+
+}  // namespace mochi::cli

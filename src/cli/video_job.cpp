@@ -1,0 +1,179 @@
+#include "cli/video_job.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <utility>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "cli/flag_names.h"
+#include "cli/interrupt.h"
+#include "cli/latents_file.h"
+#include "cli/output_path.h"
+#include "cli/progress_display.h"
+#include "cli/usage_error.h"
+#include "io/video_writer.h"
+
+namespace mochi::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+// Runs a check whose error names a field: of a line of a sweep file, or of the command line.
+template <typename Check>
+void locate_errors(const VideoJob& job, const Check& check) {
+  try {
+    check();
+  } catch (const Error& error) {
+    if (!job.source.empty()) throw Error(job.source + ": " + error.what());
+    throw UsageError(name_flag(error.what()));
+  }
+}
+
+void prepare_sampling(VideoJob& job, const Engine& engine) {
+  const GenerateOptions& options = job.options;
+  Latents noise;
+  if (options.noise_file) noise = read_latents(*options.noise_file);
+  locate_errors(job, [&] {
+    job.outcome.request = make_request(options, engine, options.noise_file ? &noise : nullptr);
+    engine.check(job.outcome.request);
+  });
+  const GenerateRequest& request = job.outcome.request;
+  engine.check_files(request);
+  job.latents = engine.latent_size({request.width, request.height, request.num_frames});
+}
+
+// A checkpoint goes on with what it was made for, and with nothing else.
+void check_checkpoint(const VideoJob& job, const Engine& engine) {
+  const nlohmann::ordered_json wanted = describe_recipe(job.outcome, engine);
+  const Json& found = job.checkpoint->recipe;
+  const auto compare = [](const auto& of_job, const Json& of_checkpoint) {
+    for (const auto& [key, value] : of_job.items()) {
+      const Json saved = of_checkpoint.value(key, Json());
+      if (Json(value) == saved) continue;
+      fail("--resume: the checkpoint's video has {} {}, wanted is {}", key, saved.dump(),
+           value.dump());
+    }
+  };
+  compare(wanted["request"], found.value("request", Json::object()));
+  compare(nlohmann::ordered_json{{"dtype", wanted["engine"]["dtype"]}},
+          found.value("engine", Json::object()));
+}
+
+void choose_output(VideoJob& job, std::set<fs::path>& taken) {
+  const GenerateOptions& options = job.options;
+  Outcome& outcome = job.outcome;
+  if (options.output) {
+    outcome.output = *options.output;
+    if (taken.contains(outcome.output)) {
+      fail("{}: out: '{}' is taken by an earlier line", job.source, outcome.output.string());
+    }
+  } else {
+    const std::string text =
+        options.latents_file ? options.latents_file->stem().string() : outcome.request.prompt;
+    outcome.output = default_output_path(options.run.out_dir.value_or("videos"), text,
+                                         outcome.request.seed, taken);
+  }
+  taken.insert(outcome.output);
+}
+
+VideoFormat format_of(const Outcome& outcome) {
+  return {outcome.size.width, outcome.size.height, {outcome.fps, 1}};
+}
+
+// Better now than after the sampling: what cannot be written to says so when it is opened.
+void check_outputs(const VideoJob& job) {
+  if (job.options.save_latents) const AtomicPath probe(*job.options.save_latents);
+  make_video_writer(job.outcome.output, format_of(job.outcome));
+}
+
+ProgressDisplay::Style display_style(bool is_quiet) {
+  if (is_quiet) return ProgressDisplay::Style::kNone;
+  const bool is_terminal = ::isatty(STDERR_FILENO) == 1;
+  return is_terminal ? ProgressDisplay::Style::kBar : ProgressDisplay::Style::kLines;
+}
+
+// With checkpoints, if wanted. The last one stays until the video is complete.
+Latents sample(const VideoJob& job, Engine& engine, const ProgressFn& on_progress) {
+  const fs::path path = checkpoint_path(job.outcome.output);
+  SampleControl control;
+  if (job.checkpoint) control.start = &job.checkpoint->state;
+  control.checkpoint_every = job.options.run.checkpoint_every;
+  bool is_written = false;
+  if (control.checkpoint_every > 0) {
+    control.on_checkpoint =
+        [&, recipe = describe_recipe(job.outcome, engine)](const SamplerState& state) {
+          write_checkpoint(path, state, recipe);
+          is_written = true;
+        };
+  }
+  try {
+    return engine.sample(job.outcome.request, on_progress, control);
+  } catch (const Cancelled&) {
+    if (is_written && !job.options.run.is_quiet) {
+      fmt::print(stderr, "\nto go on: mochi generate --resume {}\n", path.string());
+    }
+    throw;
+  }
+}
+
+// Decodes into a video that appears whole or not at all.
+void decode_to_file(Engine& engine, const Latents& latents, const Outcome& outcome,
+                    const ProgressFn& progress) {
+  const std::unique_ptr<VideoWriter> writer = make_video_writer(outcome.output, format_of(outcome));
+  engine.decode(
+      latents,
+      [&](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
+        writer->write_frame(rgb);
+      },
+      progress);
+  writer->finish();
+}
+
+}  // namespace
+
+void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
+  const GenerateOptions& options = job.options;
+  Outcome& outcome = job.outcome;
+  outcome.model_dir = options.engine.model_dir;
+  outcome.noise_file = options.noise_file;
+  outcome.latents_file = options.latents_file;
+  outcome.fps = options.fps.value_or(engine.default_fps());
+  if (options.latents_file) {
+    job.latents = read_latents(*options.latents_file);
+  } else {
+    prepare_sampling(job, engine);
+  }
+  outcome.size = engine.video_size(job.latents);
+  choose_output(job, taken);
+  if (job.checkpoint) check_checkpoint(job, engine);
+  check_outputs(job);
+}
+
+void run(VideoJob& job, Engine& engine) {
+  const Clock::time_point begin = Clock::now();
+  const GenerateOptions& options = job.options;
+  ProgressDisplay display(display_style(options.run.is_quiet));
+  const ProgressFn on_progress = [&display](const Progress& progress) {
+    display.show(progress);
+    return interrupt_signal() == 0;
+  };
+  if (!options.latents_file) {
+    job.latents = sample(job, engine, on_progress);
+    if (options.save_latents) write_latents(*options.save_latents, job.latents);
+  }
+  decode_to_file(engine, job.latents, job.outcome, on_progress);
+  if (job.checkpoint || options.run.checkpoint_every > 0) {
+    std::error_code ignored;  // there may be none
+    fs::remove(checkpoint_path(job.outcome.output), ignored);
+  }
+  job.outcome.seconds = display.seconds();
+  job.outcome.total_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace mochi::cli
