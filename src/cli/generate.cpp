@@ -82,8 +82,18 @@ void decode_to_file(Engine& engine, const Latents& latents, const Outcome& outco
 
 // Better now than after the sampling: what cannot be written to says so when it is opened.
 void check_outputs(const Outcome& outcome, const GenerateOptions& options) {
-  if (options.save_latents) const AtomicPath probe(*options.save_latents);
+  if (options.save_latents) const AtomicFile probe(*options.save_latents);
   make_video_writer(outcome.output, {outcome.size.width, outcome.size.height, {outcome.fps, 1}});
+  const AtomicFile sidecar(sidecar_path(outcome.output));
+}
+
+// The video is there by now, whatever becomes of the words about it.
+void describe_outcome(const Outcome& outcome, const Engine& engine) {
+  try {
+    write_sidecar(sidecar_path(outcome.output), outcome, engine);
+  } catch (const Error& error) {
+    fail("{}; the video itself, '{}', is complete", error.what(), outcome.output.string());
+  }
 }
 
 void print_summary(const Outcome& outcome) {
@@ -149,7 +159,7 @@ void run_generate(GenerateOptions options) {
   outcome.seconds = display.seconds();
   outcome.total_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   outcome.peak_memory_bytes = peak_memory_bytes();
-  write_sidecar(sidecar_path(outcome.output), outcome, engine);
+  describe_outcome(outcome, engine);
   if (!options.is_quiet) print_summary(outcome);
 }
 

@@ -2,8 +2,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <vector>
@@ -22,6 +26,26 @@ constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitSignalBase = 128;
 
+std::vector<std::string> flags_of(const CLI::App& command) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  }
+  return flags;
+}
+
+std::string describe_unknown_flag(const CLI::App& app, const CLI::App& command,
+                                  const std::string& flag) {
+  for (const CLI::App* other : app.get_subcommands(nullptr)) {
+    const std::vector<std::string> flags = flags_of(*other);
+    if (std::ranges::find(flags, flag) != flags.end()) {
+      return fmt::format("flag '{}' belongs to the command '{}' and stands behind it", flag,
+                         other->get_name());
+    }
+  }
+  return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, flags_of(command)));
+}
+
 // What is said about arguments that nothing has asked for.
 std::string describe_extras(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
@@ -31,12 +55,7 @@ std::string describe_extras(const CLI::App& app) {
   if (extras.empty()) return "too many arguments";
   for (const std::string& extra : extras) {
     if (!extra.starts_with("-")) continue;
-    std::vector<std::string> known;
-    for (const CLI::Option* option : command.get_options()) {
-      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-    }
-    const std::string flag = extra.substr(0, extra.find('='));
-    return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, known));
+    return describe_unknown_flag(app, command, extra.substr(0, extra.find('=')));
   }
   if (chosen.empty()) {
     std::vector<std::string> known;
@@ -79,15 +98,29 @@ int run(int argc, char** argv) {
   return 0;
 }
 
+// A full disk is found when the buffer goes out, which at exit nobody would hear of.
+void flush_stdout() {
+  if (std::fflush(stdout) != 0) fail("cannot write the output: {}", std::strerror(errno));
+}
+
 // Error lines begin with the program's name, as those of other programs in a pipeline do.
 int report(const char* message, int exit_code) {
   fmt::print(stderr, "mochi: {}\n", message);
   return exit_code;
 }
 
+// Without the library's own words, and with control characters of the name made harmless.
+Error describe(const std::filesystem::filesystem_error& error) {
+  return Error(fmt::format("'{}': {}", error.path1().string(), error.code().message()));
+}
+
 int run_reporting(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    const int exit_code = run(argc, argv);
+    flush_stdout();
+    return exit_code;
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(describe(error).what(), kExitError);
   } catch (const std::exception& error) {
     // Whatever else went wrong then (ffmpeg hears Ctrl-C, too) came of it.
     if (const int signal = interrupt_signal())
