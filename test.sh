@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that is checked: format, layers, lint, the Python side, unit tests under AddressSanitizer
-# and UBSan, and all tests of the optimised build. Works from a clean clone without a GPU.
+# and UBSan, the fuzz targets, and all tests of the optimised build. Works from a clean clone without a GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -30,6 +30,9 @@ cmake --preset asan >/dev/null
 cmake --build --preset asan
 # oneDNN and OpenMP keep memory until the process ends.
 ASAN_OPTIONS=detect_leaks=0 ctest --preset asan --label-exclude slow -j2 | tail -n 5
+
+stage "fuzz targets, 60 s each"
+tools/run_fuzz.sh 60
 
 stage "all tests of the optimised build"
 cmake --preset cpu -DMOCHI_TESTS=ON >/dev/null

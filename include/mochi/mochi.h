@@ -132,7 +132,8 @@ class Engine {
 
   // Throws when sample() would refuse the request; needs no weights.
   void check(const GenerateRequest& request) const;
-  // Throws when a file is missing that sample() of this request or decode() of its latents needs.
+  // Throws when a file is missing that sample() of this request or decode() of its latents needs,
+  // or a tensor in it is missing or wrong.
   void check_files(const GenerateRequest& request) const;
 
   // Text encoding and sampling: latents of the request's size.

@@ -163,7 +163,7 @@ void Subprocess::write_all(std::span<const std::byte> bytes) {
       bytes = bytes.subspan(static_cast<std::size_t>(num_written));
     } else if (errno == EPIPE) {
       const int exit_code = wait();
-      fail("'{}' ended early (exit code {}): {}", program_, exit_code, last_stderr_line());
+      fail("'{}' ended early (exit code {}): {}", program_, exit_code, first_stderr_line());
     } else if (errno != EINTR) {
       fail("cannot write to '{}': {}", program_, std::strerror(errno));
     }
@@ -222,19 +222,15 @@ void Subprocess::kill() {
   exit_code_ = kSignalExitBase + SIGKILL;
 }
 
-std::string Subprocess::last_stderr_line() const {
-  constexpr off_t kMaxTail = 4096;
-  struct stat status{};  // not lseek: the child writes at the same file offset
-  ::fstat(stderr_.get(), &status);
-  const off_t begin = std::max<off_t>(0, status.st_size - kMaxTail);
-  std::string tail(static_cast<std::size_t>(status.st_size - begin), '\0');
-  const ssize_t num_read = ::pread(stderr_.get(), tail.data(), tail.size(), begin);
-  tail.resize(static_cast<std::size_t>(std::max<ssize_t>(0, num_read)));
-  const std::size_t end = tail.find_last_not_of(" \t\r\n");
-  if (end == std::string::npos) return "";
-  tail.resize(end + 1);
-  const std::size_t line_break = tail.find_last_of("\r\n");
-  return line_break == std::string::npos ? tail : tail.substr(line_break + 1);
+std::string Subprocess::first_stderr_line() const {
+  constexpr std::size_t kMaxHead = 4096;
+  std::string head(kMaxHead, '\0');  // not read(): the child writes at the same file offset
+  const ssize_t num_read = ::pread(stderr_.get(), head.data(), head.size(), 0);
+  head.resize(static_cast<std::size_t>(std::max<ssize_t>(0, num_read)));
+  const std::size_t begin = head.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos) return "";
+  const std::string line = head.substr(begin, head.find_first_of("\r\n", begin) - begin);
+  return line.substr(0, line.find_last_not_of(" \t") + 1);
 }
 
 std::string run_program(std::vector<std::string> args) {
@@ -243,7 +239,7 @@ std::string run_program(std::vector<std::string> args) {
   std::string output = child.read_all();
   const int exit_code = child.wait();
   if (exit_code != 0) {
-    fail("'{}' failed (exit code {}): {}", program, exit_code, child.last_stderr_line());
+    fail("'{}' failed (exit code {}): {}", program, exit_code, child.first_stderr_line());
   }
   return output;
 }

@@ -47,8 +47,9 @@ class Subprocess {
   int wait();
   void kill();
 
-  // The last line that is not blank, empty if there is none.
-  std::string last_stderr_line() const;
+  // The first line that is not blank, empty if there is none: later ones complain of what followed
+  // from the first.
+  std::string first_stderr_line() const;
 
  private:
   std::string program_;

@@ -124,7 +124,12 @@ void announce(const VideoJob& job, std::size_t job_idx, std::size_t num_jobs) {
 void finish(VideoJob& job, const Engine& engine) {
   job.outcome.peak_memory_bytes = peak_memory_bytes();
   const nlohmann::ordered_json json = describe_outcome(job.outcome, engine);
-  write_file_atomically(sidecar_path(job.outcome.output), json.dump(2) + "\n");
+  try {
+    write_file_atomically(sidecar_path(job.outcome.output), json.dump(2) + "\n");
+  } catch (const Error& error) {
+    // The video is there by now, whatever becomes of the words about it.
+    fail("{}; the video itself, '{}', is complete", error.what(), job.outcome.output.string());
+  }
   if (job.options.run.prints_json) {
     fmt::print("{}\n", json.dump());
   } else if (!job.options.run.is_quiet) {

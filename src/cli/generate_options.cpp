@@ -44,23 +44,13 @@ Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
           .add_option("--linear-steps", options.linear_steps,
                       "linear part of the steps (0: half of them)")
           ->group(kGroup),
-      command.add_option("--noise-source", options.noise_source, "mochi, torch-cpu or torch-cuda")
+      command.add_option("--noise-source", options.noise_source, "whose random numbers")
+          ->type_name("mochi|torch-cpu|torch-cuda")
           ->group(kGroup),
       command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
           ->type_name("FILE")
           ->group(kGroup),
   };
-}
-
-void add_output_flags(CLI::App& command, GenerateOptions& options) {
-  constexpr const char* kGroup = "Where it goes";
-  command.add_option("--out", options.output, ".mp4, .webm, .gif, .y4m, or a folder of PNGs")
-      ->type_name("FILE")
-      ->group(kGroup);
-  command.add_option("--out-dir", options.run.out_dir, "folder of videos without --out (videos/)")
-      ->type_name("DIR")
-      ->group(kGroup);
-  command.add_option("--fps", options.fps, "frames per second")->group(kGroup);
 }
 
 Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
@@ -104,6 +94,22 @@ void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
 
 }  // namespace
 
+void add_output_flags(CLI::App& command, GenerateOptions& options) {
+  constexpr const char* kGroup = "Where it goes";
+  command.add_option("--out", options.output, ".mp4, .webm, .gif, .y4m, or a folder of PNGs")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command.add_option("--out-dir", options.run.out_dir, "folder of videos without --out (videos/)")
+      ->type_name("DIR")
+      ->group(kGroup);
+  command.add_option("--fps", options.fps, "frames per second")->group(kGroup);
+}
+
+void add_report_flags(CLI::App& command, GenerateOptions& options) {
+  command.add_flag("--quiet", options.run.is_quiet, "print errors only");
+  command.add_flag("--json", options.run.prints_json, "print the video's JSON, not a summary");
+}
+
 void add_engine_flags(CLI::App& command, EngineOptions& options) {
   constexpr const char* kGroup = "Model and machine";
   command
@@ -111,10 +117,12 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
                   "folder of the model (default: the small one in the box)")
       ->type_name("DIR")
       ->group(kGroup);
-  command.add_option("--device", options.device, "auto or cpu")
+  command.add_option("--device", options.device, "where the networks run")
+      ->type_name("auto|cpu")
       ->capture_default_str()
       ->group(kGroup);
-  command.add_option("--dtype", options.dtype, "weights in memory: auto, fp32 or bf16")
+  command.add_option("--dtype", options.dtype, "of the weights in memory")
+      ->type_name("auto|fp32|bf16")
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--threads", options.num_threads, "0: all cores")
@@ -136,9 +144,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
       .add_flag("--cpu-offload", options.engine.cpu_offload,
                 "keep a network in memory only while it works")
       ->group("Model and machine");
-  command.add_flag("--quiet", options.run.is_quiet, "print errors only");
-  command.add_flag("--json", options.run.prints_json,
-                   "print the video's JSON instead of a summary");
+  add_report_flags(command, options);
   // CLI11's own excludes() would fill the help with lists of flags.
   command.callback([&command, &options, from_latents, of_sampling] {
     const auto get = [&command](const char* name) { return command.get_option(name); };

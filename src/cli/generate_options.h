@@ -46,6 +46,12 @@ struct GenerateOptions {
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);
 
+// --out, --out-dir, --fps, and that the first two exclude each other.
+void add_output_flags(CLI::App& command, GenerateOptions& options);
+
+// --quiet, --json.
+void add_report_flags(CLI::App& command, GenerateOptions& options);
+
 // --model-dir, --device, --dtype, --threads: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);
 

@@ -52,6 +52,7 @@ void print_component(const ComponentReport& component) {
 
 void add_inspect_flags(CLI::App& command, InspectOptions& options) {
   command.add_option("path", options.path, "a model folder, .safetensors file or index of shards")
+      ->type_name("PATH")
       ->required();
   command.add_flag("--tensors", options.lists_tensors, "list every tensor");
 }

@@ -2,16 +2,23 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "base/nearest.h"
+#include "cli/app.h"
+#include "cli/completion.h"
+#include "cli/flag_table.h"
 #include "cli/generate.h"
-#include "cli/inspect.h"
 #include "cli/interrupt.h"
+#include "cli/manual.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 
@@ -22,6 +29,26 @@ constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitSignalBase = 128;
 
+std::vector<std::string> flags_of(const CLI::App& command) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  }
+  return flags;
+}
+
+std::string describe_unknown_flag(const CLI::App& app, const CLI::App& command,
+                                  const std::string& flag) {
+  for (const CLI::App* other : app.get_subcommands(nullptr)) {
+    const std::vector<std::string> flags = flags_of(*other);
+    if (std::ranges::find(flags, flag) != flags.end()) {
+      return fmt::format("flag '{}' belongs to the command '{}' and stands behind it", flag,
+                         other->get_name());
+    }
+  }
+  return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, flags_of(command)));
+}
+
 // What is said about arguments that nothing has asked for.
 std::string describe_extras(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
@@ -31,12 +58,7 @@ std::string describe_extras(const CLI::App& app) {
   if (extras.empty()) return "too many arguments";
   for (const std::string& extra : extras) {
     if (!extra.starts_with("-")) continue;
-    std::vector<std::string> known;
-    for (const CLI::Option* option : command.get_options()) {
-      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-    }
-    const std::string flag = extra.substr(0, extra.find('='));
-    return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, known));
+    return describe_unknown_flag(app, command, extra.substr(0, extra.find('=')));
   }
   if (chosen.empty()) {
     std::vector<std::string> known;
@@ -49,34 +71,73 @@ std::string describe_extras(const CLI::App& app) {
   return fmt::format("unexpected argument '{}'", extras.front());
 }
 
+// "--num_frames=13" → "--num-frames=13"; what stands behind "--" is no flag.
+std::vector<std::string> normalise_flags(int argc, char** argv) {
+  std::vector<std::string> args(argv + 1, argv + argc);
+  for (std::string& arg : args) {
+    if (arg == "--") break;
+    if (!arg.starts_with("--")) continue;
+    const std::size_t end = std::min(arg.find('='), arg.size());
+    std::replace(arg.begin(), arg.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
+  }
+  return args;
+}
+
+void run_command(const CLI::App& app, Commands& commands) {
+  const std::string name = app.get_subcommands().front()->get_name();
+  if (name == "generate") run_generate(std::move(commands.generate));
+  if (name == "decode") run_generate(std::move(commands.decode));
+  if (name == "encode") run_encode(std::move(commands.encode));
+  if (name == "inspect") run_inspect(commands.inspect);
+  if (name == "version") fmt::print("mochi {}\n", version());
+  if (name == "completion") {
+    const bool is_bash = commands.shell == "bash";
+    fmt::print("{}", is_bash ? make_bash_completion(list_commands(app))
+                             : make_zsh_completion(list_commands(app)));
+  }
+  if (name == "manual") {
+    const bool is_man = commands.manual_form == "man";
+    fmt::print("{}",
+               is_man ? make_man_page(list_commands(app)) : make_markdown(list_commands(app)));
+  }
+}
+
+// Without CLI11's empty lines between groups, so that it fits on a screen.
+void print_help(const CLI::App& app) {
+  std::string help = app.help();
+  for (std::size_t at = help.find("\n\n"); at != std::string::npos; at = help.find("\n\n", at)) {
+    help.erase(at, 1);
+  }
+  fmt::print("{}", help);
+}
+
 int run(int argc, char** argv) {
-  CLI::App app("Text to video with Mochi models.", "mochi");
-  app.require_subcommand(1);
-  app.get_formatter()->column_width(26);
-  app.set_version_flag("--version", fmt::format("mochi {}", version()));
-  GenerateOptions generate_options;
-  CLI::App* generate = app.add_subcommand("generate", "make a video from a prompt");
-  add_generate_flags(*generate, generate_options);
-  InspectOptions inspect_options;
-  CLI::App* inspect = app.add_subcommand("inspect", "say what is in a model folder or file");
-  add_inspect_flags(*inspect, inspect_options);
-  CLI::App* print_version = app.add_subcommand("version", "print the version");
+  Commands commands;
+  const std::unique_ptr<CLI::App> app = make_app(commands);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> args = normalise_flags(argc, argv);
+    std::ranges::reverse(args);  // as CLI11 wants them
+    app->parse(args);
+  } catch (const CLI::CallForHelp&) {
+    print_help(*app);
+    return 0;
   } catch (const CLI::ExtrasError&) {
-    throw UsageError(describe_extras(app));
+    throw UsageError(describe_extras(*app));
   } catch (const CLI::RequiredError&) {
-    if (!app.get_subcommands().empty()) throw;
+    if (!app->get_subcommands().empty()) throw;
     // Which would hide that the word given is no command at all.
-    throw UsageError(argc > 1 ? describe_extras(app) : "no command given; see 'mochi --help'");
+    throw UsageError(argc > 1 ? describe_extras(*app) : "no command given; see 'mochi --help'");
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    if (error.get_exit_code() == 0) return app->exit(error);  // --version
     throw UsageError(error.what());
   }
-  if (generate->parsed()) run_generate(std::move(generate_options));
-  if (inspect->parsed()) run_inspect(inspect_options);
-  if (print_version->parsed()) fmt::print("mochi {}\n", version());
+  run_command(*app, commands);
   return 0;
+}
+
+// A full disk is found when the buffer goes out, which at exit nobody would hear of.
+void flush_stdout() {
+  if (std::fflush(stdout) != 0) fail("cannot write the output: {}", std::strerror(errno));
 }
 
 // Error lines begin with the program's name, as those of other programs in a pipeline do.
@@ -85,9 +146,18 @@ int report(const char* message, int exit_code) {
   return exit_code;
 }
 
+// Without the library's own words, and with control characters of the name made harmless.
+Error describe(const std::filesystem::filesystem_error& error) {
+  return Error(fmt::format("'{}': {}", error.path1().string(), error.code().message()));
+}
+
 int run_reporting(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    const int exit_code = run(argc, argv);
+    flush_stdout();
+    return exit_code;
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(describe(error).what(), kExitError);
   } catch (const std::exception& error) {
     // Whatever else went wrong then (ffmpeg hears Ctrl-C, too) came of it.
     if (const int signal = interrupt_signal())

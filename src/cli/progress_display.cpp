@@ -1,6 +1,7 @@
 #include "cli/progress_display.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -83,6 +84,12 @@ std::string format_seconds(double seconds) {
   if (seconds < 10) return fmt::format("{:.2f} s", seconds);
   if (seconds < 100) return fmt::format("{:.1f} s", seconds);
   return fmt::format("{:.0f} s", seconds);
+}
+
+ProgressDisplay::Style display_style(bool is_quiet) {
+  if (is_quiet) return ProgressDisplay::Style::kNone;
+  const bool is_terminal = ::isatty(STDERR_FILENO) == 1;
+  return is_terminal ? ProgressDisplay::Style::kBar : ProgressDisplay::Style::kLines;
 }
 
 ProgressDisplay::~ProgressDisplay() { end_bar(); }

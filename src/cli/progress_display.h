@@ -41,4 +41,7 @@ class ProgressDisplay {
   bool has_open_bar_ = false;
 };
 
+// A bar where stderr is a terminal.
+ProgressDisplay::Style display_style(bool is_quiet);
+
 }  // namespace mochi::cli

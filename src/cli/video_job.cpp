@@ -1,7 +1,6 @@
 #include "cli/video_job.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -88,14 +87,9 @@ VideoFormat format_of(const Outcome& outcome) {
 
 // Better now than after the sampling: what cannot be written to says so when it is opened.
 void check_outputs(const VideoJob& job) {
-  if (job.options.save_latents) const AtomicPath probe(*job.options.save_latents);
+  if (job.options.save_latents) const AtomicFile probe(*job.options.save_latents);
   make_video_writer(job.outcome.output, format_of(job.outcome));
-}
-
-ProgressDisplay::Style display_style(bool is_quiet) {
-  if (is_quiet) return ProgressDisplay::Style::kNone;
-  const bool is_terminal = ::isatty(STDERR_FILENO) == 1;
-  return is_terminal ? ProgressDisplay::Style::kBar : ProgressDisplay::Style::kLines;
+  const AtomicFile sidecar(sidecar_path(job.outcome.output));
 }
 
 // With checkpoints, if wanted. The last one stays until the video is complete.

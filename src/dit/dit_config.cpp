@@ -30,10 +30,14 @@ void visit_sizes(Config& config, const Visit& visit) {
 
 void DitConfig::validate() const {
   constexpr std::int64_t kMaxSize = 1 << 24;
-  visit_sizes(*this, [&](const char* name, std::int64_t size) {
-    if (size < 1 || size > kMaxSize) {
-      fail("dit.{}: wanted 1 to {}, found {}", name, kMaxSize, size);
-    }
+  // Each block costs memory before a weight is read, and a patch is counted in pixels by ints.
+  constexpr std::int64_t kMaxDepth = 1024;
+  constexpr std::int64_t kMaxPatch = 64;
+  visit_sizes(*this, [&](const char* name, const std::int64_t& size) {
+    const std::int64_t max = &size == &depth        ? kMaxDepth
+                             : &size == &patch_size ? kMaxPatch
+                                                    : kMaxSize;
+    if (size < 1 || size > max) fail("dit.{}: wanted 1 to {}, found {}", name, max, size);
   });
   if (hidden_size_x % (2 * num_heads) != 0) {
     fail("dit.hidden_size_x: wanted num_heads ({}) heads of an even size, found {}", num_heads,

@@ -43,21 +43,11 @@ Args encoder_args(const std::string& extension) {
 
 Args ffmpeg_args(const std::string& extension, const VideoFormat& format,
                  const std::filesystem::path& output) {
-  Args args{"ffmpeg",
-            "-hide_banner",
-            "-loglevel",
-            "error",
-            "-y",
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            fmt::format("{}x{}", format.width, format.height),
-            "-framerate",
-            fmt::format("{}/{}", format.fps.numerator, format.fps.denominator),
-            "-i",
-            "pipe:0",
+  Args args{"ffmpeg", "-hide_banner", "-loglevel", "error",
+            // Else a video that a full disk cut short counts as a success.
+            "-xerror", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s",
+            fmt::format("{}x{}", format.width, format.height), "-framerate",
+            fmt::format("{}/{}", format.fps.numerator, format.fps.denominator), "-i", "pipe:0",
             "-an"};
   const Args encoder = encoder_args(extension);
   args.insert(args.end(), encoder.begin(), encoder.end());
@@ -89,14 +79,18 @@ class FfmpegWriter final : public VideoWriter {
 
  private:
   void encode_frame(std::span<const std::uint8_t> rgb) override {
-    ffmpeg_.write_all(std::as_bytes(rgb));
+    try {
+      ffmpeg_.write_all(std::as_bytes(rgb));
+    } catch (const Error& error) {
+      fail("cannot write '{}': {}", path().string(), error.what());
+    }
   }
 
   void finish_file() override {
     const int exit_code = ffmpeg_.wait();
     if (exit_code != 0) {
       fail("cannot write '{}': ffmpeg failed (exit code {}): {}", path().string(), exit_code,
-           ffmpeg_.last_stderr_line());
+           ffmpeg_.first_stderr_line());
     }
     target_.commit();
   }

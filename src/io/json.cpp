@@ -65,6 +65,12 @@ struct JsonType<std::int64_t> {
 };
 
 template <>
+struct JsonType<std::uint64_t> {
+  static constexpr const char* kName = "an integer, 0 or more";
+  static bool matches(const Json& value) { return value.is_number_unsigned(); }
+};
+
+template <>
 struct JsonType<double> {
   static constexpr const char* kName = "a number";
   static bool matches(const Json& value) { return value.is_number(); }
@@ -158,6 +164,11 @@ void JsonReader::fail_missing(const std::string& key) const {
 std::int64_t JsonReader::get_int(const std::string& key, std::int64_t fallback) {
   const Json* value = find(key);
   return value == nullptr ? fallback : convert<std::int64_t>(*value, locate(key));
+}
+
+std::uint64_t JsonReader::get_uint(const std::string& key, std::uint64_t fallback) {
+  const Json* value = find(key);
+  return value == nullptr ? fallback : convert<std::uint64_t>(*value, locate(key));
 }
 
 double JsonReader::get_float(const std::string& key, double fallback) {

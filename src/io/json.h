@@ -33,6 +33,7 @@ class JsonReader {
 
   // The value, or `fallback` when the key is absent. A value of another type is an Error.
   std::int64_t get_int(const std::string& key, std::int64_t fallback);
+  std::uint64_t get_uint(const std::string& key, std::uint64_t fallback);
   double get_float(const std::string& key, double fallback);
   bool get_bool(const std::string& key, bool fallback);
   std::string get_string(const std::string& key, const std::string& fallback);

@@ -1,6 +1,8 @@
 // A folder of frame_00000.png, frame_00001.png, ...
 #include <fmt/core.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <system_error>
@@ -44,15 +46,19 @@ class PngFolderWriter final : public VideoWriter {
     check_replaceable(target_.path());
     std::error_code error;
     fs::create_directory(target_.temp_path(), error);
-    if (error) fail("cannot make folder '{}': {}", target_.temp_path().string(), error.message());
+    if (error) fail("cannot make folder '{}': {}", target_.path().string(), error.message());
   }
 
  private:
   void encode_frame(std::span<const std::uint8_t> rgb) override {
-    const fs::path file = target_.temp_path() / fmt::format("frame_{:05}.png", num_frames());
-    std::ofstream out(file, std::ios::binary);  // synced to disk with the folder
-    out << encode_png(format().width, format().height, rgb) << std::flush;
-    if (!out) fail("cannot write '{}'", file.string());
+    const std::string name = fmt::format("frame_{:05}.png", num_frames());
+    const std::string png = encode_png(format().width, format().height, rgb);
+    errno = 0;
+    std::ofstream out(target_.temp_path() / name, std::ios::binary);  // synced with the folder
+    out << png << std::flush;
+    if (!out) {
+      fail("cannot write '{}': {}", (target_.path() / name).string(), std::strerror(errno));
+    }
   }
 
   void finish_file() override {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/checked_math.h"
 #include "base/error.h"
 #include "base/nearest.h"
 #include "io/convert.h"
@@ -161,7 +162,7 @@ TensorInfo KeyMappedSource::info(std::string_view name) const {
       fail("tensor '{}' in '{}': wanted rows like those of '{}' {}, found {}", range.source_name,
            part.origin, parts.front().source_name, whole.shape.to_string(), part.shape.to_string());
     }
-    num_rows += rows.end - rows.begin;
+    num_rows = checked_add(num_rows, rows.end - rows.begin, "number of rows");
   }
   whole.shape = with_rows(whole.shape, num_rows);
   return whole;

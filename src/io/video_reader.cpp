@@ -186,7 +186,7 @@ class FfmpegReader final : public VideoReader {
     const int exit_code = ffmpeg_.wait();
     if (num_read != 0 || exit_code != 0) {
       fail("cannot read '{}': ffmpeg ended early (exit code {}): {}", source_, exit_code,
-           ffmpeg_.last_stderr_line());
+           ffmpeg_.first_stderr_line());
     }
     return false;
   }

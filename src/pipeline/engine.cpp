@@ -213,10 +213,10 @@ void Engine::check_files(const GenerateRequest& request) const {
   const ModelDirectory& directory = impl_->directory;
   if (!request.prompt.empty() || !request.negative_prompt.empty()) {
     directory.tokenizer();
-    directory.checkpoint(Component::kTextEncoder);
+    check_weights(directory, Component::kTextEncoder);
   }
-  directory.checkpoint(Component::kDit);
-  directory.checkpoint(Component::kDecoder);
+  check_weights(directory, Component::kDit);
+  check_weights(directory, Component::kDecoder);
 }
 
 Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress,

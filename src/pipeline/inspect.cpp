@@ -6,30 +6,13 @@
 #include <utility>
 
 #include "base/error.h"
-#include "dit/dit_weights.h"
 #include "pipeline/model_directory.h"
-#include "text/t5_weights.h"
-#include "vae/vae_weights.h"
+#include "pipeline/networks.h"
 
 namespace mochi {
 namespace {
 
-using Parameters = std::vector<std::pair<std::string, Shape>>;
 using Sizes = std::vector<std::pair<std::string, std::string>>;
-
-Parameters parameters_of(const ModelConfig& config, Component component) {
-  switch (component) {
-    case Component::kTextEncoder:
-      return list_parameters(T5Weights(config.text_encoder));
-    case Component::kDit:
-      return list_parameters(DitWeights(config.dit));
-    case Component::kDecoder:
-      return list_parameters(VaeDecoderWeights(config.vae));
-    case Component::kEncoder:
-      return list_parameters(VaeEncoderWeights(config.vae));
-  }
-  return {};
-}
 
 Sizes sizes_of_vae(const VaeConfig& vae, Component component) {
   const bool is_decoder = component == Component::kDecoder;
@@ -69,7 +52,7 @@ void compare(const Parameters& parameters, const TensorSource& source, Component
       continue;
     }
     try {
-      source.require(name, shape);
+      require_weight(source, name, shape);
     } catch (const Error& error) {
       report.wrong.emplace_back(error.what());
     }

@@ -3,7 +3,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "dit/dit_weights.h"
 #include "pipeline/progress_reporter.h"
+#include "text/t5_weights.h"
+#include "vae/vae_weights.h"
 
 namespace mochi {
 namespace {
@@ -32,6 +35,27 @@ Tokenizer load_tokenizer(const ModelDirectory& directory) {
 }
 
 }  // namespace
+
+Parameters parameters_of(const ModelConfig& config, Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return list_parameters(T5Weights(config.text_encoder));
+    case Component::kDit:
+      return list_parameters(DitWeights(config.dit));
+    case Component::kDecoder:
+      return list_parameters(VaeDecoderWeights(config.vae));
+    case Component::kEncoder:
+      return list_parameters(VaeEncoderWeights(config.vae));
+  }
+  return {};
+}
+
+void check_weights(const ModelDirectory& directory, Component component) {
+  const std::shared_ptr<TensorSource> source = directory.open(component);
+  for (const auto& [name, shape] : parameters_of(directory.config(), component)) {
+    require_weight(*source, name, shape);
+  }
+}
 
 TextNetwork::TextNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : tokenizer_(load_tokenizer(directory)),

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dit/dit.h"
@@ -14,6 +15,14 @@
 #include "vae/vae_encoder.h"
 
 namespace mochi {
+
+using Parameters = std::vector<std::pair<std::string, Shape>>;
+
+// Name and shape of every parameter that a network of these sizes has.
+Parameters parameters_of(const ModelConfig& config, Component component);
+
+// Throws Error unless the directory's files hold all of them, in types that weights are read from.
+void check_weights(const ModelDirectory& directory, Component component);
 
 // What loading needs to know.
 struct LoadOptions {

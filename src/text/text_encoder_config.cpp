@@ -27,10 +27,10 @@ void visit_sizes(Config& config, const Visit& visit) {
 
 void TextEncoderConfig::validate() const {
   constexpr std::int64_t kMaxSize = 1 << 24;
-  visit_sizes(*this, [&](const char* name, std::int64_t size) {
-    if (size < 1 || size > kMaxSize) {
-      fail("text_encoder.{}: wanted 1 to {}, found {}", name, kMaxSize, size);
-    }
+  constexpr std::int64_t kMaxLayers = 1024;  // each costs memory before a weight is read
+  visit_sizes(*this, [&](const char* name, const std::int64_t& size) {
+    const std::int64_t max = &size == &num_layers ? kMaxLayers : kMaxSize;
+    if (size < 1 || size > max) fail("text_encoder.{}: wanted 1 to {}, found {}", name, max, size);
   });
   // Half of the buckets for each direction, half of those for exact distances.
   if (num_buckets % 4 != 0) {

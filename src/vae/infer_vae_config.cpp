@@ -112,8 +112,9 @@ VaeConfig infer_vae_config(const TensorSource* decoder, const TensorSource* enco
   }
   // The default statistics belong to Mochi 1's channels only.
   if (config.latent_channels != VaeConfig().latent_channels) {
-    const auto num_channels =
-        static_cast<std::size_t>(std::max<std::int64_t>(config.latent_channels, 0));
+    // A shape with a 0 in it can claim any other size; validate() refuses it.
+    const auto num_channels = static_cast<std::size_t>(
+        std::clamp<std::int64_t>(config.latent_channels, 0, VaeConfig::kMaxSize));
     config.latent_mean.assign(num_channels, 0.0);
     config.latent_std.assign(num_channels, 1.0);
   }

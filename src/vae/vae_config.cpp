@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <string>
 
 #include "base/error.h"
@@ -11,8 +10,7 @@
 namespace mochi {
 namespace {
 
-// Far above any sensible size, and small enough that products of a few sizes do not overflow.
-constexpr std::int64_t kMaxSize = 1 << 16;
+constexpr std::size_t kMaxUpBlocks = 8;  // the product of their factors does not overflow
 constexpr std::int64_t kMaxResBlocks = 256;
 constexpr std::int64_t kMaxFactor = 16;
 constexpr std::int64_t kMaxFrequency = 64;
@@ -92,6 +90,9 @@ void VaeConfig::validate(const std::string& prefix) const {
   check.size("encoder_attention_head_dim", encoder_attention_head_dim, kMaxSize);
   // The number of up blocks, which everything else follows, is that of the factors.
   const std::size_t num_up = temporal_factors.size();
+  if (num_up < 1 || num_up > kMaxUpBlocks) {
+    fail("{}temporal_factors: want 1 to {} values, found {}", prefix, kMaxUpBlocks, num_up);
+  }
   check.sizes("temporal_factors", temporal_factors, num_up, kMaxFactor);
   check.sizes("spatial_factors", spatial_factors, num_up, kMaxFactor);
   check.sizes("decoder_channels", decoder_channels, num_up + 1, kMaxSize);
@@ -113,7 +114,7 @@ void VaeConfig::validate(const std::string& prefix) const {
     }
   }
   for (const std::int64_t frequency : fourier_frequencies) {
-    if (std::abs(frequency) > kMaxFrequency) {
+    if (frequency < -kMaxFrequency || frequency > kMaxFrequency) {
       fail("{}fourier_frequencies: want exponents from {} to {}, found {}", prefix, -kMaxFrequency,
            kMaxFrequency, frequency);
     }

@@ -11,6 +11,9 @@ class JsonReader;
 class TensorSource;
 
 struct VaeConfig {
+  // Far above any sensible size, and small enough that products of a few sizes do not overflow.
+  static constexpr std::int64_t kMaxSize = 1 << 16;
+
   std::int64_t latent_channels = 12;
   std::int64_t norm_groups = 32;
   // Widths of the stages from the latents to the frames, and residual blocks per stage: the widest

@@ -8,6 +8,13 @@
 
 namespace mochi {
 
+void require_weight(const TensorSource& source, const std::string& name, const Shape& shape) {
+  const TensorInfo found = source.require(name, shape);
+  if (is_float(found.dtype)) return;
+  fail("tensor '{}' in '{}': wanted weights, found {}", name, found.origin,
+       dtype_name(found.dtype));
+}
+
 void LinearWeights::visit(const WeightVisitor& visitor, const std::string& prefix,
                           std::int64_t out_features, std::int64_t in_features, bool has_bias) {
   visitor(prefix + ".weight", weight, {out_features, in_features}, WeightRole::kMatrix);
@@ -24,7 +31,7 @@ TensorView WeightStore::allocate(const Shape& shape, WeightRole role) {
 
 void WeightStore::load_one(const TensorSource& source, const std::string& name, TensorView& member,
                            const Shape& shape, WeightRole role) {
-  source.require(name, shape);
+  require_weight(source, name, shape);
   member = allocate(shape, role);
   source.read(name, member);
 }

@@ -46,23 +46,22 @@ TEST(Subprocess, WaitAgainGivesTheSameCode) {
   EXPECT_EQ(child.wait(), 3);
 }
 
-TEST(Subprocess, KeepsTheLastLineOfStderr) {
-  Subprocess child(shell("echo first >&2; echo 'last words' >&2; echo >&2"), {});
+TEST(Subprocess, KeepsTheFirstLineOfStderr) {
+  Subprocess child(shell("echo >&2; echo ' first words ' >&2; echo last >&2"), {});
   child.wait();
-  EXPECT_EQ(child.last_stderr_line(), "last words");
+  EXPECT_EQ(child.first_stderr_line(), "first words");
   Subprocess silent(shell("true"), {});
   silent.wait();
-  EXPECT_EQ(silent.last_stderr_line(), "");
+  EXPECT_EQ(silent.first_stderr_line(), "");
 }
 
 TEST(Subprocess, ChattyStderrDoesNotBlock) {
-  Subprocess child(shell("head -c 500000 /dev/zero | tr '\\0' 'e' >&2; echo >&2; echo end >&2"),
-                   {});
+  Subprocess child(shell("echo begin >&2; head -c 500000 /dev/zero | tr '\\0' 'e' >&2"), {});
   EXPECT_EQ(child.wait(), 0);
-  EXPECT_EQ(child.last_stderr_line(), "end");
+  EXPECT_EQ(child.first_stderr_line(), "begin");
 }
 
-TEST(Subprocess, WritingToADeadChildIsAnErrorWithItsLastWords) {
+TEST(Subprocess, WritingToADeadChildIsAnErrorWithItsWords) {
   Subprocess child(shell("echo 'no space left' >&2; exit 9"), {.to_stdin = true});
   const std::string block(1 << 20, 'x');
   const std::string message = message_of<Error>([&] { child.write_all(bytes_of(block)); });

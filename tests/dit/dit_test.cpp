@@ -121,6 +121,8 @@ TEST(DitConfig, RefusesSizesThatDoNotFit) {
     return parse_dit_config(section);
   };
   EXPECT_THROW(parse(R"({"depth": 0})"), Error);
+  EXPECT_THROW(parse(R"({"depth": 1025})"), Error);
+  EXPECT_THROW(parse(R"({"patch_size": 65})"), Error);
   EXPECT_THROW(parse(R"({"num_heads": 7})"), Error);
   EXPECT_THROW(parse(R"({"hiden_size_x": 3072})"), Error);
 }

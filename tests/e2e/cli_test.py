@@ -7,91 +7,23 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
-import sys
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
-MOCHI, MAKE_TINY_MODEL, SPIECE_MODEL = (str(Path(arg).resolve()) for arg in sys.argv[1:4])
-PROMPT = "a small red ball moves slowly to the left"
-WIDTH, HEIGHT, NUM_FRAMES = 64, 48, 13
-TIMEOUT_S = 60
-
-
-def read_y4m(path):
-    """The header's words and the number of frames."""
-    content = path.read_bytes()
-    header, rest = content.split(b"\n", 1)
-    return header.split(), rest.count(b"FRAME\n")
+from support import (
+    MOCHI,
+    NUM_FRAMES,
+    PROMPT,
+    TIMEOUT_S,
+    ProgramTest,
+    read_latents,
+    read_y4m,
+    write_latents,
+)
 
 
-def write_latents(path, sizes, dtype="F32", name="latents", values=None):
-    count = 1
-    for size in sizes:
-        count *= size
-    item_bytes = {"F32": 4, "F16": 2}[dtype]
-    data = struct.pack(f"<{count}f", *(values or [0.5] * count))[: count * item_bytes]
-    entry = {"dtype": dtype, "shape": sizes, "data_offsets": [0, len(data)]}
-    header = json.dumps({name: entry}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
-
-
-def read_latents(path):
-    content = path.read_bytes()
-    (header_bytes,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + header_bytes])
-    return header["latents"], content[8 + header_bytes :]
-
-
-class CliTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.shared = Path(tempfile.mkdtemp(prefix="mochi-e2e-"))
-        cls.model = cls.shared / "model"
-        subprocess.run([MAKE_TINY_MODEL, cls.model, SPIECE_MODEL], check=True)
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.shared)
-
-    def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(dir=self.shared))
-
-    def run_mochi(self, *args):
-        return subprocess.run(
-            [MOCHI, *map(str, args)],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-
-    def generate(self, *args, prompt=PROMPT):
-        given = [] if prompt is None else ["--prompt", prompt]
-        return self.run_mochi("generate", "--model-dir", self.model, *given, *args)
-
-    def generate_ok(self, *args, prompt=PROMPT):
-        done = self.generate(*args, prompt=prompt)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return done
-
-    def entries(self):
-        return sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*"))
-
-    def expect_error(self, done, exit_code, *parts):
-        """One line on stderr with these parts; nothing written."""
-        self.assertEqual(done.returncode, exit_code, done.stderr)
-        lines = done.stderr.strip().splitlines()
-        self.assertEqual(len(lines), 1, done.stderr)
-        self.assertTrue(lines[0].startswith("mochi: "), lines[0])
-        for part in parts:
-            self.assertIn(part, lines[0])
-        self.assertEqual(done.stdout, "")
-
+class CliTest(ProgramTest):
     # ---- what it writes ----
 
     def test_y4m_and_its_sidecar(self):
@@ -236,8 +168,11 @@ class CliTest(unittest.TestCase):
             with self.subTest(args):
                 self.expect_error(self.generate("--out", "a.y4m", *args), 2, message)
         self.expect_error(self.generate(prompt=None), 2, "--prompt is missing")
-        self.expect_error(self.generate(prompt=b"\xff".decode(errors="surrogateescape")), 2,
-                          "--prompt: not valid UTF-8")
+        self.expect_error(
+            self.generate(prompt=b"\xff".decode(errors="surrogateescape")),
+            2,
+            "--prompt: not valid UTF-8",
+        )
         self.expect_error(self.run_mochi("generat"), 2, "did you mean 'generate'?")
         self.expect_error(self.run_mochi(), 2, "mochi --help")
         self.assertEqual(self.entries(), [])
@@ -307,7 +242,9 @@ class CliTest(unittest.TestCase):
         model = self.folder / "model"
         shutil.copytree(self.model, model)
         (model / "decoder.safetensors").write_bytes(
-            (self.model / "decoder.safetensors").read_bytes().replace(b'"output_proj.bias"', b'"output_proj.bogs"')
+            (self.model / "decoder.safetensors")
+            .read_bytes()
+            .replace(b'"output_proj.bias"', b'"output_proj.bogs"')
         )
         done = self.run_mochi("inspect", model)
         self.assertEqual(done.returncode, 1)
@@ -326,4 +263,4 @@ class CliTest(unittest.TestCase):
 
 if __name__ == "__main__":
     os.environ.pop("LC_ALL", None)
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=[__file__])

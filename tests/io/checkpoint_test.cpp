@@ -239,6 +239,13 @@ TEST_F(KeyMapped, ErrorsNameTheStoredTensor) {
   expect_contains(message_of<Error>([&] { source->info("unlisted"); }), "no tensor 'unlisted'");
 }
 
+TEST_F(KeyMapped, RowsThatOverflowAreRefused) {
+  const Shape no_bytes{std::int64_t{1} << 62, 0};
+  const auto checkpoint = Checkpoint::open(write("b.safetensors", {{"a", no_bytes, 0}}));
+  const KeyMappedSource source(checkpoint, {{"joined", {{"a"}, {"a"}}}});
+  expect_contains(message_of<Error>([&] { source.info("joined"); }), "number of rows is too large");
+}
+
 TEST_F(KeyMapped, UnreadAreTheStoredNamesOfThePrefix) {
   const auto source = map({{"renamed", {{"k"}}}});
   EXPECT_EQ(source->unread(), (std::vector<std::string>{"k", "q", "wide"}));

@@ -236,6 +236,7 @@ TEST_F(VideoWriterTest, FailingFfmpegIsAnErrorWithItsWords) {
     write_test_video(folder_ / "out.mp4", {640, 480, {30, 1}}, kNumFrames);
   };
   const std::string message = message_of<Error>(write);
+  expect_contains(message, "out.mp4");
   expect_contains(message, "exit code 1");
   expect_contains(message, "Unknown encoder libx264");
   EXPECT_EQ(folder_.num_entries(), 0U);

@@ -37,6 +37,7 @@ TEST(TextEncoderConfig, ReadsItsKeys) {
 TEST(TextEncoderConfig, RefusesWhatDoesNotFit) {
   expect_contains(error_of(R"({"num_layer": 3})"), "did you mean 'num_layers'?");
   expect_contains(error_of(R"({"num_heads": 0})"), "text_encoder.num_heads: wanted 1 to");
+  expect_contains(error_of(R"({"num_layers": 1025})"), "text_encoder.num_layers: wanted 1 to 1024");
   expect_contains(error_of(R"({"num_buckets": 30})"), "multiple of 4");
   expect_contains(error_of(R"({"max_distance": 8})"), "text_encoder.max_distance");
 }

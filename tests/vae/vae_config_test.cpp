@@ -82,7 +82,10 @@ TEST(VaeConfig, RefusesBadValues) {
       {R"({"temporal_factors": [3, 2]})", "spatial_factors"},
       {R"({"temporal_factors": [3, 2, 0]})", "temporal_factors"},
       {R"({"spatial_factors": [2, 2, 1000]})", "spatial_factors"},
+      {R"({"temporal_factors": [16, 16, 16, 16, 16, 16, 16, 16, 16]})", "temporal_factors"},
+      {R"({"temporal_factors": []})", "temporal_factors"},
       {R"({"fourier_frequencies": [6, 700]})", "fourier_frequencies"},
+      {R"({"fourier_frequencies": [-9223372036854775808]})", "fourier_frequencies"},
       {R"({"latent_std": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0]})", "latent_std"},
       {R"({"latent_mean": [1]})", "latent_mean"}};
   for (const auto& [text, field] : cases) {
@@ -173,6 +176,11 @@ TEST(VaeConfig, InferenceRefusesWhatDoesNotFit) {
   ShapeSource wrong_rank{VaeDecoderWeights(VaeConfig{})};
   wrong_rank.shapes()["blocks.0.0.weight"] = {768, 12};
   EXPECT_THROW(infer_vae_config(&wrong_rank, nullptr), Error);
+
+  // No bytes are needed to claim such a size.
+  ShapeSource huge{VaeDecoderWeights(VaeConfig{})};
+  huge.shapes()["blocks.0.0.weight"] = {768, std::int64_t{1} << 40, 0, 1, 1};
+  EXPECT_THROW(infer_vae_config(&huge, nullptr), Error);
 
   ShapeSource wrong_proj{VaeDecoderWeights(VaeConfig{})};
   wrong_proj.shapes()["blocks.1.proj.weight"] = {6143, 768};

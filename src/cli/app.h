@@ -1,0 +1,28 @@
+// The commands and flags of `mochi`, declared once: for parsing, for help, and for the manual and
+// the shells' completions, which are made from them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "cli/encode.h"
+#include "cli/generate_options.h"
+#include "cli/inspect.h"
+
+namespace mochi::cli {
+
+// What the parsing fills in.
+struct Commands {
+  GenerateOptions generate;
+  GenerateOptions decode;
+  EncodeOptions encode;
+  InspectOptions inspect;
+  std::string shell;                // of `completion`
+  std::string manual_form = "man";  // of `manual`
+};
+
+// `commands` must outlive the app.
+std::unique_ptr<CLI::App> make_app(Commands& commands);
+
+}  // namespace mochi::cli

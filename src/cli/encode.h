@@ -1,0 +1,25 @@
+// `mochi encode`: a video to latents. `mochi decode`: latents to a video.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "cli/generate_options.h"
+
+namespace mochi::cli {
+
+struct EncodeOptions {
+  std::filesystem::path video;
+  std::filesystem::path output;
+  EngineOptions engine;  // an empty model_dir stands for the model in the box
+  bool is_quiet = false;
+};
+
+// Declare the flags; they write into `options`, which must outlive the parsing.
+void add_encode_flags(CLI::App& command, EncodeOptions& options);
+void add_decode_flags(CLI::App& command, GenerateOptions& options);  // for run_generate
+
+// Throws Error naming the file, Cancelled when a signal came.
+void run_encode(EncodeOptions options);
+
+}  // namespace mochi::cli

@@ -1,0 +1,17 @@
+// The manual of the command line, made from the flags' own descriptions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/flag_table.h"
+
+namespace mochi::cli {
+
+// A page for man(1), in the man macros of roff.
+std::string make_man_page(const std::vector<CommandInfo>& commands);
+
+// docs/command-line.md.
+std::string make_markdown(const std::vector<CommandInfo>& commands);
+
+}  // namespace mochi::cli

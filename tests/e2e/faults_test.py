@@ -1,0 +1,188 @@
+"""Outputs that cannot be written, as the user sees them: one line that says why, an exit status that
+is not 0, and nothing left behind.
+
+Usage: faults_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
+"""
+
+import os
+import re
+import subprocess
+import unittest
+
+from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
+
+NO_SPACE = "No space left on device"
+
+
+class OutputTest(ProgramTest):
+    def test_unwritable_outputs(self):
+        (self.folder / "file").write_text("mine")
+        for name in ("dir.y4m", "dir.mp4", "b.y4m.json", "dir", "full"):
+            (self.folder / name).mkdir()
+        (self.folder / "full" / "mine.txt").write_text("mine")
+        name = "n" * 300
+        cases = [
+            (["--out", "none/a.y4m"], "cannot write 'none/a.y4m': folder 'none' does not exist"),
+            (["--out", "none/a.mp4"], "cannot write 'none/a.mp4': folder 'none' does not exist"),
+            (["--out", "none/a/"], "cannot write 'none/a': folder 'none' does not exist"),
+            (["--out", "file/a.y4m"], "cannot write 'file/a.y4m': 'file' is not a folder"),
+            (["--out", "file/a.mp4"], "cannot write 'file/a.mp4': 'file' is not a folder"),
+            (["--out", "dir.y4m"], "cannot write 'dir.y4m': is a directory"),
+            (["--out", "dir.mp4"], "cannot write 'dir.mp4': is a directory"),
+            (
+                ["--out", "full"],
+                "cannot replace folder 'full': it holds 'mine.txt', which is no frame of a video",
+            ),
+            (
+                ["--out", "file"],
+                "cannot write a folder 'file': a file of that name exists (for a video "
+                "file give .mp4, .webm, .gif or .y4m)",
+            ),
+            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a directory"),
+            (
+                ["--out", "a.avi"],
+                "cannot write 'a.avi': wanted .mp4, .webm, .gif, .y4m or a folder for "
+                "PNG files, found '.avi'",
+            ),
+            (["--out", ""], "cannot write '': not a file name"),
+            (["--out", f"{name}.y4m"], f"cannot write '{name}.y4m': File name too long"),
+            (["--out", name], f"'{name}': File name too long"),
+            (["--save-latents", "none/l"], "cannot write 'none/l': folder 'none' does not exist"),
+            (["--save-latents", "dir"], "cannot write 'dir': is a directory"),
+        ]
+        args = ["generate", "--model-dir", self.model, "--prompt", PROMPT]
+        for given, line in cases:
+            with self.subTest(given):
+                out = [] if "--out" in given else ["--out", "a.y4m"]
+                self.refuse(1, line, *args, *out, *given)
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
+    def test_a_folder_without_permission(self):
+        (self.folder / "closed").mkdir(mode=0o555)
+        line = "cannot write 'closed/a.y4m': folder 'closed' is not writable: Permission denied"
+        self.refuse(
+            1,
+            line,
+            "generate",
+            "--model-dir",
+            self.model,
+            "--prompt",
+            PROMPT,
+            "--out",
+            "closed/a.y4m",
+        )
+
+    def test_a_full_standard_output(self):
+        line = re.compile(f"cannot write (the output|to file): {NO_SPACE}")
+        for args in (["version"], ["--help"], ["inspect", self.model, "--tensors"]):
+            with self.subTest(args), open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run(
+                    [MOCHI, *map(str, args)],
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    timeout=TIMEOUT_S,
+                    check=False,
+                )
+                done.stdout = ""
+                self.expect_line(done, 1, line)
+
+
+class SmallDiskTest(ProgramTest):
+    """With `disk`, a small file system of its own, in the test's folder."""
+
+    # In a mount namespace of its own, so that nothing is left mounted: mounts, runs the program, and
+    # lists what it has left.
+    SCRIPT = """
+        mount -t tmpfs -o "$1" tmpfs disk || exit
+        shift
+        "$@"
+        code=$?
+        ls -A disk >left
+        exit $code
+    """
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        (cls.shared / "disk").mkdir()
+        # Root can do without a user namespace; others, where it is allowed, have one.
+        for options in ("-m", "-rm"):
+            cls.namespace = ["unshare", options, "sh", "-c", cls.SCRIPT, "sh"]
+            probe = subprocess.run(
+                [*cls.namespace, "size=4k", "true"],
+                cwd=cls.shared,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if probe.returncode == 0:
+                return
+        super().tearDownClass()
+        raise unittest.SkipTest(f"cannot mount a small tmpfs here: {probe.stderr.strip()}")
+
+    def setUp(self):
+        super().setUp()
+        (self.folder / "disk").mkdir()
+
+    def refuse_on_disk(self, options, line, *args, left=()):
+        command = [MOCHI, "generate", "--quiet", "--model-dir", str(self.model), "--prompt", PROMPT]
+        done = subprocess.run(
+            [*self.namespace, options, *command, *map(str, args)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        self.expect_line(done, 1, line)
+        self.assertEqual((self.folder / "left").read_text().split(), list(left))
+        (self.folder / "left").unlink()
+        self.assertEqual(self.entries(), ["disk"])
+
+    def test_full_disk(self):
+        for out in ("a.y4m", "frames/"):
+            with self.subTest(out):
+                name = r"frames/frame_0000\d\.png" if out == "frames/" else re.escape(out)
+                line = re.compile(f"cannot write 'disk/{name}': {NO_SPACE}")
+                self.refuse_on_disk("size=8k", line, "--out", f"disk/{out}")
+
+    def test_full_disk_under_ffmpeg(self):
+        failed = r"(ffmpeg failed|'ffmpeg' ended early) \(exit code \d+\): .*"
+        for num_frames in (13, 67):
+            for out in ("a.mp4", "a.webm", "a.gif"):
+                with self.subTest(out, num_frames=num_frames):
+                    line = re.compile(f"cannot write 'disk/{re.escape(out)}': {failed}{NO_SPACE}")
+                    self.refuse_on_disk(
+                        "size=4k",
+                        line,
+                        "--num-steps",
+                        1,
+                        "--num-frames",
+                        num_frames,
+                        "--out",
+                        f"disk/{out}",
+                    )
+
+    def test_full_disk_under_latents(self):
+        line = f"cannot write 'disk/l.safetensors': {NO_SPACE}"
+        self.refuse_on_disk(
+            "size=4k", line, "--save-latents", "disk/l.safetensors", "--out", "a.y4m"
+        )
+
+    def test_full_disk_behind_the_video(self):
+        # A y4m of 60,043 bytes takes all of its 15 pages.
+        line = f"cannot write 'disk/a.y4m.json': {NO_SPACE}; "
+        line += "the video itself, 'disk/a.y4m', is complete"
+        self.refuse_on_disk("size=60k", line, "--out", "disk/a.y4m", left=["a.y4m"])
+
+    def test_read_only_disk(self):
+        for out in ("a.y4m", "a.mp4", "frames"):
+            with self.subTest(out):
+                reason = "folder 'disk' is not writable: Read-only file system"
+                line = f"cannot write 'disk/{out}': {reason}"
+                self.refuse_on_disk("ro", line, "--out", f"disk/{out}")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[__file__])

@@ -1,0 +1,356 @@
+"""Bad input, as the user sees it: one line that says what is wrong, an exit status that is not 0,
+and nothing left behind.
+
+Usage: hostile_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
+"""
+
+import json
+import re
+import shutil
+import unittest
+
+from support import (
+    MOCHI,
+    PROMPT,
+    ProgramTest,
+    read_safetensors,
+    write_latents,
+    write_safetensors,
+)
+
+GENERATE = ["generate", "--prompt", PROMPT, "--out", "a.y4m", "--model-dir"]
+
+
+def as_argument(raw):
+    """Bytes that are no text, as subprocess passes them on unchanged."""
+    return raw.decode(errors="surrogateescape")
+
+
+class HostileTest(ProgramTest):
+    def copy_model(self):
+        model = self.folder / "model"
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.copytree(self.model, model)
+        return model
+
+    # ---- files of weights ----
+
+    def damaged_files(self):
+        """Name → header, data, and what is said of the file; damage that its header shows."""
+        header, data = read_safetensors(self.model / "dit.safetensors")
+        by_offset = sorted(header, key=lambda name: header[name]["data_offsets"])
+        name, last = by_offset[0], by_offset[-1]
+        begin, end = header[last]["data_offsets"]
+        sizes = ", ".join(map(str, header[name]["shape"]))
+        num_bytes = header[name]["data_offsets"][1]
+
+        def change(tensor, **fields):
+            return header | {tensor: header[tensor] | fields}
+
+        text = json.dumps(header).encode()
+        twice = b'{"%s": %s, ' % (name.encode(), json.dumps(header[name]).encode()) + text[1:]
+        outside = f"outside of the {len(data)} data bytes"
+        return {
+            "truncated": (
+                header,
+                data[:-1],
+                f": tensor '{last}': data_offsets [{begin}, {end}] outside "
+                f"of the {len(data) - 1} data bytes",
+            ),
+            "overlapping": (
+                change(last, data_offsets=[begin - 4, end - 4]),
+                data,
+                f": tensor '{last}' overlaps another one at data byte {begin - 4}",
+            ),
+            "gap": (
+                {key: header[key] for key in header if key != name},
+                data,
+                f": data bytes 0 to {num_bytes} belong to no tensor",
+            ),
+            "huge offset": (
+                change(name, data_offsets=[0, 2**62]),
+                data,
+                f": tensor '{name}': data_offsets [0, {2**62}] {outside}",
+            ),
+            "offset above 63 bits": (
+                change(name, data_offsets=[0, 2**64 - 1]),
+                data,
+                f": {name}.data_offsets[1]: wanted an integer, found {2**64 - 1}",
+            ),
+            "negative offset": (
+                change(name, data_offsets=[-8, 0]),
+                data,
+                f": tensor '{name}': negative data_offsets [-8, 0]",
+            ),
+            "unknown dtype": (
+                change(name, dtype="F37"),
+                data,
+                f": tensor '{name}': unknown dtype 'F37'",
+            ),
+            "dtype of other size": (
+                change(name, dtype="F16"),
+                data,
+                f": tensor '{name}': F16 [{sizes}] "
+                f"takes {num_bytes // 2} bytes, but data_offsets hold {num_bytes}",
+            ),
+            "shape of other size": (
+                change(name, shape=[1]),
+                data,
+                f": tensor '{name}': F32 [1] takes 4 bytes, but data_offsets hold {num_bytes}",
+            ),
+            "overflowing shape": (
+                change(name, shape=[2**62, 8]),
+                data,
+                f": tensor '{name}' is too large: {2**62} * 8 overflows",
+            ),
+            "duplicate key": (twice, data, f" (header): duplicate key '{name}'"),
+            "unknown field": (
+                change(name, strides=[1]),
+                data,
+                f": {name}.strides: unknown key, known are: dtype, shape, data_offsets",
+            ),
+            "line breaks in a name": (
+                header | {"a\n\x1b[2J": 1},
+                data,
+                ": a\\x0a\\x1b[2J: wanted an object, found 1",
+            ),
+        }
+
+    def test_damaged_weights(self):
+        for name, (header, data, line) in self.damaged_files().items():
+            with self.subTest(name):
+                model = self.copy_model()
+                path = model / "dit.safetensors"
+                write_safetensors(path, header, data)
+                self.refuse(1, f"{path}{line}", *GENERATE, model)
+                self.refuse(1, f"{path}{line}", "inspect", path)
+                self.refuse(1, f"{path}{line}", "inspect", model)
+
+    def test_files_that_are_no_weights(self):
+        path = self.folder / "a.safetensors"
+        whole = (self.model / "decoder.safetensors").read_bytes()
+        header_bytes = int.from_bytes(whole[:8], "little")
+        cases = {
+            b"": "not a safetensors file: 0 bytes are too few for a header length",
+            whole[:7]: "not a safetensors file: 7 bytes are too few for a header length",
+            whole[:100]: f"truncated: header of {header_bytes} bytes in a file of 100",
+            b"\xff" * 16: f"not a safetensors file: header length {2**64 - 1} is above 100000000",
+            b"\x01" + bytes(7) + b"[": "not a safetensors file: header does not start with '{'",
+        }
+        for content, line in cases.items():
+            with self.subTest(line):
+                path.write_bytes(content)
+                self.refuse(1, f"{path}: {line}", "inspect", path)
+                self.refuse(1, f"{path}: {line}", *GENERATE, self.model, "--noise", path)
+        path.write_bytes(b"\x02" + bytes(7) + b"{]")
+        self.refuse(
+            1,
+            re.compile(r".*/a\.safetensors \(header\): not valid JSON \(line 1, column 2\): .*"),
+            "inspect",
+            path,
+        )
+
+    def test_weights_of_the_wrong_kind_are_found_before_the_work(self):
+        for name in ("dit.safetensors", "text_encoder/model.safetensors", "decoder.safetensors"):
+            model = self.copy_model()
+            path = model / name
+            header, data = read_safetensors(path)
+            tensor = next(key for key in header if len(set(header[key]["shape"])) == 2)
+            shape = header[tensor]["shape"]
+            cases = [
+                ({"dtype": "I32"}, "wanted weights, found I32"),
+                ({"shape": shape[::-1]}, f"wanted shape {shape}, found {shape[::-1]}"),
+                ({"dtype": "U32"}, "cannot work with dtype U32"),
+            ]
+            for fields, reason in cases:
+                with self.subTest(file=name, fields=fields):
+                    write_safetensors(path, header | {tensor: header[tensor] | fields}, data)
+                    line = f"tensor '{tensor}' in '{path}': {reason}"
+                    self.refuse(1, line, *GENERATE, model)
+
+    def test_latents_of_the_wrong_kind(self):
+        path = self.folder / "l.safetensors"
+        wanted = f"'{path}': tensor 'latents': wanted F32 [1, channels, T, H, W], found"
+        cases = [
+            ({"sizes": [1, 12, 1, 2, 2], "dtype": "F16"}, f"{wanted} F16 [1, 12, 1, 2, 2]"),
+            ({"sizes": [12, 1, 2, 2]}, f"{wanted} F32 [12, 1, 2, 2]"),
+            ({"sizes": [1, 12, 0, 2, 2]}, f"{wanted} F32 [1, 12, 0, 2, 2]"),
+            (
+                {"sizes": [1, 5, 1, 2, 2]},
+                "latents: wanted [12, 1 to 10923, 1 to 2048, 1 to 2048], found [5, 1, 2, 2]",
+            ),
+            (
+                {"sizes": [1, 12, 1, 1, 1], "values": [float("inf")] * 12},
+                f"'{path}': tensor 'latents' has values that are not finite",
+            ),
+            (
+                {"sizes": [1, 12, 1, 2, 2], "name": "x"},
+                f"'{path}': wanted one tensor 'latents', found 1 tensors ('x', ...)",
+            ),
+        ]
+        args = ["generate", "--model-dir", self.model, "--out", "a.y4m", "--from-latents", path]
+        for fields, line in cases:
+            with self.subTest(line):
+                write_latents(path, **fields)
+                self.refuse(1, line, *args)
+
+    # ---- the rest of the model ----
+
+    def test_wrong_configs(self):
+        config = json.loads((self.model / "config.json").read_text())
+
+        def change(section, **fields):
+            return config | {section: config[section] | fields}
+
+        cases = [
+            (change("dit", dept=2), "dit.dept: unknown key, did you mean 'depth'?"),
+            (
+                config | {"textencoder": {}},
+                "textencoder: unknown key, did you mean 'text_encoder'?",
+            ),
+            (change("dit", depth="2"), 'dit.depth: wanted an integer, found "2"'),
+            (change("dit", depth=0), "dit.depth: wanted 1 to 1024, found 0"),
+            (change("dit", depth=1 << 24), "dit.depth: wanted 1 to 1024, found 16777216"),
+            (
+                change("text_encoder", num_layers=1 << 24),
+                "text_encoder.num_layers: wanted 1 to 1024, found 16777216",
+            ),
+            (change("dit", patch_size=1 << 20), "dit.patch_size: wanted 1 to 64, found 1048576"),
+            (
+                change("vae", decoder_channels=[16, 12, 8]),
+                "vae.decoder_channels: want 4 values, found 3",
+            ),
+            (
+                change("vae", temporal_factors=[16] * 20),
+                "vae.temporal_factors: want 1 to 8 values, found 20",
+            ),
+            (change("generation", fps=0), "generation.fps: wanted 1 to 1048576, found 0"),
+            (config | {"model_type": "t5"}, "model_type: wanted 'mochi', found 't5'"),
+            ({}, "model_type: key is missing"),
+            ([], "wanted an object, found []"),
+        ]
+        model = self.copy_model()
+        path = model / "config.json"
+        for changed, line in cases:
+            with self.subTest(line):
+                path.write_text(json.dumps(changed))
+                self.refuse(1, f"{path}: {line}", *GENERATE, model)
+                self.refuse(1, f"{path}: {line}", "inspect", model)
+        path.write_text('{"model_type": "mochi", "dit": {}, "dit": {}}')
+        self.refuse(1, f"{path}: duplicate key 'dit'", *GENERATE, model)
+        path.write_text('{"model_type": "mochi",\n')
+        line = r".*/config\.json: not valid JSON \(line 2, column 1\): .*"
+        self.refuse(1, re.compile(line), *GENERATE, model)
+
+    def test_tokenizers(self):
+        model = self.copy_model()
+        path = model / "tokenizer" / "spiece.model"
+        whole = path.read_bytes()
+        for content in (b"", b"no tokenizer at all", whole[: len(whole) // 2]):
+            with self.subTest(len(content)):
+                path.write_bytes(content)
+                line = f"{path}: not a SentencePiece model ({len(content)} bytes)"
+                self.refuse(1, line, *GENERATE, model)
+        path.unlink()
+        line = (
+            "no tokenizer found: looked for 'tokenizer/spiece.model', 'spiece.model', "
+            f"'text_encoder/spiece.model' in '{model}'"
+        )
+        self.refuse(1, line, *GENERATE, model)
+
+    def test_model_folders(self):
+        name = "m" * 300
+        self.refuse(1, "model directory 'none' does not exist", *GENERATE, "none")
+        self.refuse(1, f"model directory '{MOCHI}' is not a folder", *GENERATE, MOCHI)
+        self.refuse(1, f"model directory '{name}' does not exist", *GENERATE, name)
+        self.refuse(1, "cannot open 'none': no such file or folder", "inspect", "none")
+        self.refuse(1, f"'{name}': File name too long", "inspect", name)
+
+    # ---- requests ----
+
+    def test_sizes(self):
+        sizes = "a multiple of 16"
+        cases = [
+            (
+                ["--num-frames", 42],
+                "--num-frames: wanted 6·k + 1, found 42; the nearest are 37 and 43",
+            ),
+            (["--num-frames", 0], "--num-frames: wanted 6·k + 1 from 1 to 65533, found 0"),
+            (["--num-frames", -5], "--num-frames: wanted 6·k + 1 from 1 to 65533, found -5"),
+            (["--width", 100], f"--width: wanted {sizes}, found 100; the nearest are 96 and 112"),
+            (["--width", 8], f"--width: wanted {sizes} from 16 to 16384, found 8"),
+            (
+                ["--height", 1080],
+                f"--height: wanted {sizes}, found 1080; the nearest are 1072 and 1088",
+            ),
+            (["--height", 1 << 20], f"--height: wanted {sizes} from 16 to 16384, found 1048576"),
+        ]
+        for args, line in cases:
+            with self.subTest(args):
+                self.refuse(2, line, *GENERATE, self.model, *args)
+
+    def test_prompts_that_are_no_text(self):
+        for raw, byte in (
+            (b"\xff", 0),
+            (b"a red \xc3", 6),
+            (b"\xed\xa0\x80", 0),
+            (b"x\xf5\x80", 1),
+        ):
+            with self.subTest(raw):
+                for flag in ("--prompt", "--negative-prompt"):
+                    line = f"{flag}: not valid UTF-8 at byte {byte}"
+                    args = ["generate", "--model-dir", self.model, "--out", "a.y4m"]
+                    other = [] if flag == "--prompt" else ["--prompt", PROMPT]
+                    self.refuse(2, line, *args, *other, flag, as_argument(raw))
+
+    def test_prompts_that_are_unusual(self):
+        videos = {}
+        prompts = {
+            "empty": "",
+            "blank": " \n\t",
+            "emoji": "🔴 ⟶ 🟦",
+            "zwj": "👩‍🚀" * 50,
+            "long": "red " * 10_000,
+            "half": "red " * 5_000,
+            "control": "a\x01\x1b[2Jb",
+        }
+        for name, prompt in prompts.items():
+            with self.subTest(name):
+                out = f"{name}.y4m"
+                done = self.generate("--quiet", "--num-steps", 1, "--out", out, prompt=prompt)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+                videos[name] = (self.folder / out).read_bytes()
+        self.assertEqual(videos["long"], videos["half"])  # both cut to the model's 32 tokens
+        self.assertNotEqual(videos["long"], videos["empty"])
+        self.assertNotEqual(videos["emoji"], videos["empty"])
+
+    def test_unknown_flags_and_commands(self):
+        belongs = "belongs to the command 'inspect' and stands behind it"
+        cases = [
+            (["generate", "--promt", "x"], "unknown flag '--promt', did you mean '--prompt'?"),
+            (["generate", "--wdth=64"], "unknown flag '--wdth', did you mean '--width'?"),
+            (
+                ["generate", "--prompt", "x", "--num_steps", "4"],
+                "unknown flag '--num_steps', did you mean '--num-steps'?",
+            ),
+            (["inspect", "--tensor", "x"], "unknown flag '--tensor', did you mean '--tensors'?"),
+            (["version", "--hlep"], "unknown flag '--hlep', did you mean '--help'?"),
+            (["--versoin"], "unknown flag '--versoin', did you mean '--version'?"),
+            (["--tensors", "inspect", "x"], f"flag '--tensors' {belongs}"),
+            (["--tensors"], f"flag '--tensors' {belongs}"),
+            (["inspct", "x"], "unknown command 'inspct', did you mean 'inspect'?"),
+            (["render"], "unknown command 'render', known are: generate, inspect, version"),
+            (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),
+            (["version", "now"], "unexpected argument 'now'"),
+            (
+                ["generate", "--a\nb"],
+                re.compile(r"unknown flag '--a\\x0ab', known are: --help, .*"),
+            ),
+        ]
+        for args, line in cases:
+            with self.subTest(args):
+                self.refuse(2, line, *args)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[__file__])

@@ -1,0 +1,119 @@
+"""What the tests of the program share: running it, its tiny model, the files that it reads.
+
+A test is called as TEST MOCHI MAKE_TINY_MODEL SPIECE_MODEL.
+"""
+
+import json
+import math
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+MOCHI, MAKE_TINY_MODEL, SPIECE_MODEL = (str(Path(arg).resolve()) for arg in sys.argv[1:4])
+PROMPT = "a small red ball moves slowly to the left"
+NUM_FRAMES = 13  # of the tiny model's default video, 64x48
+TIMEOUT_S = 60
+
+
+def read_y4m(path):
+    """The header's words and the number of frames."""
+    content = path.read_bytes()
+    header, rest = content.split(b"\n", 1)
+    return header.split(), rest.count(b"FRAME\n")
+
+
+def read_safetensors(path):
+    """The header and the bytes behind it."""
+    content = path.read_bytes()
+    (header_bytes,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + header_bytes]), content[8 + header_bytes :]
+
+
+def write_safetensors(path, header, data):
+    """The header is an object, or the bytes of one."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def write_latents(path, sizes, dtype="F32", name="latents", values=None):
+    count = math.prod(sizes)
+    item_bytes = {"F32": 4, "F16": 2}[dtype]
+    data = struct.pack(f"<{count}f", *(values or [0.5] * count))[: count * item_bytes]
+    entry = {"dtype": dtype, "shape": sizes, "data_offsets": [0, len(data)]}
+    write_safetensors(path, {name: entry}, data)
+
+
+def read_latents(path):
+    header, data = read_safetensors(path)
+    return header["latents"], data
+
+
+class ProgramTest(unittest.TestCase):
+    """One model for all tests of a class, a folder of its own for each test."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = Path(tempfile.mkdtemp(prefix="mochi-e2e-"))
+        cls.model = cls.shared / "model"
+        subprocess.run([MAKE_TINY_MODEL, cls.model, SPIECE_MODEL], check=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.shared)
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(dir=self.shared))
+
+    def run_mochi(self, *args):
+        return subprocess.run(
+            [MOCHI, *map(str, args)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+
+    def generate(self, *args, prompt=PROMPT):
+        given = [] if prompt is None else ["--prompt", prompt]
+        return self.run_mochi("generate", "--model-dir", self.model, *given, *args)
+
+    def generate_ok(self, *args, prompt=PROMPT):
+        done = self.generate(*args, prompt=prompt)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def entries(self):
+        return sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*"))
+
+    def expect_error(self, done, exit_code, *parts):
+        """One line on stderr with these parts; nothing written."""
+        self.assertEqual(done.returncode, exit_code, done.stderr)
+        lines = done.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertTrue(lines[0].startswith("mochi: "), lines[0])
+        for part in parts:
+            self.assertIn(part, lines[0])
+        self.assertEqual(done.stdout, "")
+
+    def expect_line(self, done, exit_code, line):
+        """Exactly this line on stderr (a string, or a compiled pattern), nothing on stdout."""
+        self.assertEqual(done.returncode, exit_code, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        said = done.stderr.removesuffix("\n")
+        if isinstance(line, re.Pattern):
+            self.assertRegex(said, re.compile(f"^mochi: {line.pattern}$"))
+        else:
+            self.assertEqual(said, f"mochi: {line}")
+
+    def refuse(self, exit_code, line, *args):
+        """The program ends like that and changes nothing in its folder."""
+        before = self.entries()
+        self.expect_line(self.run_mochi(*args), exit_code, line)
+        self.assertEqual(self.entries(), before)

@@ -1,0 +1,11 @@
+// Any text as one line of a sweep file.
+#include "cli/generate_options.h"
+#include "cli/sweep.h"
+#include "fuzz_support.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string line(reinterpret_cast<const char*>(data), size);
+  const mochi::cli::GenerateOptions base;
+  mochi::expect_result_or_error([&] { mochi::cli::parse_sweep_line(line, "line 1", base); });
+  return 0;
+}
