@@ -74,6 +74,7 @@ struct Engine::Impl {
                    const ProgressFn& on_progress, const TensorView& z);
 
   ModelDirectory directory;
+  LoraDeltas loras;
   std::unique_ptr<Backend> backend;
   DType matrix_dtype;
   bool keeps_networks;
@@ -92,6 +93,9 @@ Engine::Impl::Impl(const EngineOptions& options)
   }
   set_num_threads(options.num_threads);
   directory.config().validate();
+  for (const Lora& lora : options.loras) {
+    add_lora(lora.path, lora.scale, directory.config().dit, loras);
+  }
 }
 
 TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
@@ -182,7 +186,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   Latents latents = latent_size({request.width, request.height, request.num_frames});
   const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
   const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
-  if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
+  if (!impl.dit) impl.dit.emplace(impl.directory, impl.loras, impl.load_options(progress));
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
   impl.fill_noise(request, z);
   impl.run_sampler(impl.dit->dit(), plan, features, progress, z);

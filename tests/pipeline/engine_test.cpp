@@ -154,6 +154,59 @@ TEST_F(EngineRuns, Bf16WeightsStayNear) {
   EXPECT_LT(std::sqrt(difference / norm), 0.05);
 }
 
+// A LoRA of the tiny model's transformer, each entry of its change ±size.
+std::filesystem::path write_lora(const TempFolder& folder, const std::string& name, float size) {
+  const std::int64_t width = 32;
+  write_tensors(folder / name,
+                {{"blocks.0.attn.qkv_x.lora_A", {1, width}, std::vector<float>(32, size)},
+                 {"blocks.0.attn.qkv_x.lora_B", {3 * width, 1}, std::vector<float>(96, 1.0F)}});
+  return folder / name;
+}
+
+TEST_F(EngineRuns, LorasChangeTheResultByTheirScale) {
+  const TempFolder folder;
+  const std::filesystem::path one = write_lora(folder, "one.safetensors", 0.25F);
+  const std::filesystem::path minus = write_lora(folder, "minus.safetensors", -0.5F);
+  const auto sample = [](std::vector<Lora> loras) {
+    Engine engine({.model_dir = *folder_ / "model",
+                   .dtype = "fp32",
+                   .num_threads = 1,
+                   .loras = std::move(loras)});
+    GenerateRequest short_request = request(engine);
+    short_request.num_steps = 1;
+    short_request.linear_steps = 0;
+    return engine.sample(short_request).values;
+  };
+  const std::vector<float> plain = sample({});
+  const std::vector<float> changed = sample({{one}});
+  EXPECT_NE(changed, plain);
+  EXPECT_EQ(sample({{one, 0.0}}), plain);
+  EXPECT_NE(sample({{one, 0.5}}), changed);
+  EXPECT_EQ(sample({{minus, -0.5}}), changed);
+  const std::vector<float> added = sample({{one, 2.0}, {minus, 0.5}});
+  double difference = 0;
+  double change = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    difference += std::pow(static_cast<double>(added[i]) - changed[i], 2);
+    change += std::pow(static_cast<double>(plain[i]) - changed[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / change), 1e-4);
+}
+
+TEST_F(EngineRuns, LorasAreCheckedBeforeAnythingIsLoaded) {
+  const TempFolder folder;
+  write_tensors(folder / "wide.safetensors",
+                {{"blocks.0.attn.qkv_x.lora_A", {1, 8}, std::vector<float>(8)},
+                 {"blocks.0.attn.qkv_x.lora_B", {24, 1}, std::vector<float>(24)}});
+  const auto error_with = [](const std::filesystem::path& path) {
+    return message_of<Error>([&] { Engine({.model_dir = *folder_ / "model", .loras = {{path}}}); });
+  };
+  expect_contains(error_with(folder / "wide.safetensors"),
+                  "tensor 'blocks.0.attn.qkv_x.lora_A' in '");
+  expect_contains(error_with(folder / "wide.safetensors"), "wanted shape [1, 32], found [1, 8]");
+  expect_contains(error_with(folder / "none.safetensors"), "none.safetensors': no such file");
+}
+
 TEST_F(EngineRuns, ReportsEveryPhaseToItsEnd) {
   Engine engine = open();
   std::map<Phase, Progress> last;
