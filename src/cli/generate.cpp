@@ -34,6 +34,7 @@ ProgressDisplay::Style display_style(const GenerateOptions& options) {
 std::string name_flag(std::string message) {
   static const std::map<std::string, std::string> other_names{{"num_threads", "--threads"},
                                                               {"initial_noise", "--noise"},
+                                                              {"loras", "--lora-path"},
                                                               {"latents", "--noise"},
                                                               {"noise source", "--noise-source"}};
   const std::size_t end = message.find(':');
@@ -110,9 +111,12 @@ void run_generate(GenerateOptions options) {
   }
   if (options.engine.model_dir.empty()) options.engine.model_dir = find_boxed_model();
 
+  for (const std::string& lora : options.loras) options.engine.loras.push_back(parse_lora(lora));
+
   Engine engine = make_engine(options.engine);
   Outcome outcome;
   outcome.model_dir = options.engine.model_dir;
+  outcome.loras = options.engine.loras;
   outcome.noise_file = options.noise_file;
   outcome.latents_file = options.latents_file;
   outcome.fps = options.fps.value_or(engine.default_fps());

@@ -2,7 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
+#include <cmath>
 #include <utility>
+
+#include "cli/usage_error.h"
 
 namespace mochi::cli {
 namespace {
@@ -42,6 +46,10 @@ std::vector<CLI::Option*> add_sampling_flags(CLI::App& command, GenerateOptions&
       command.add_option("--linear-steps", options.linear_steps,
                          "linear part of the steps (0: half of them)"),
       command.add_option("--noise-source", options.noise_source, "mochi, torch-cpu or torch-cuda"),
+      command
+          .add_option("--lora-path,--lora_path", options.loras,
+                      "FILE[:scale] of a LoRA; may be given several times")
+          ->allow_extra_args(false),
       command.add_option("--noise", options.noise_file,
                          "start noise from a .safetensors file, instead of the seed's"),
   };
@@ -69,6 +77,22 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   });
   add_model_flags(command, options);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
+}
+
+Lora parse_lora(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || std::filesystem::is_regular_file(text)) return {text};
+  const std::string path = text.substr(0, colon);
+  const std::string number = text.substr(colon + 1);
+  const char* const number_end = number.data() + number.size();
+  double scale = 0;
+  const auto [end, error] = std::from_chars(number.data(), number_end, scale);
+  if (path.empty() || error != std::errc() || end != number_end || !std::isfinite(scale)) {
+    throw UsageError(
+        fmt::format("--lora-path: wanted FILE or FILE:scale, found '{}', whose scale would be '{}'",
+                    text, number));
+  }
+  return {path, scale};
 }
 
 GenerateRequest make_request(const GenerateOptions& options, const Engine& engine,

@@ -25,12 +25,17 @@ struct GenerateOptions {
   std::optional<std::filesystem::path> latents_file;  // --from-latents
   std::optional<std::filesystem::path> save_latents;
   std::optional<std::filesystem::path> output;
-  EngineOptions engine;  // an empty model_dir stands for the model in the box
+  std::vector<std::string> loras;  // --lora-path, as given
+  EngineOptions engine;            // an empty model_dir stands for the model in the box
   bool is_quiet = false;
 };
 
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);
+
+// "FILE" or "FILE:scale". A file of the whole name goes first, whatever colons it has. Throws
+// UsageError when what stands behind the last colon is no scale.
+Lora parse_lora(const std::string& text);
 
 // The defaults of the engine's model with what was given put over them. `noise` is the start noise
 // read from a file, or null: it also decides the size where no flag does. Throws Error naming the
