@@ -81,6 +81,17 @@ TEST(Lora, ScaleZeroChangesNoBit) {
   }
 }
 
+TEST(Lora, ScaleZeroKeepsNegativeZeros) {
+  const TempFolder folder;
+  const std::string name = "blocks.0.attn.proj_x.weight";
+  LoraTensors weights;
+  weights.add(name, {48, 48}, std::vector<float>(48 * 48, -0.0F));
+  weights.write(folder / "a.safetensors");
+  const LoraDeltas deltas = deltas_of({{kGenmo, 0.0}});
+  const LoraMergedSource merged(Checkpoint::open(folder / "a.safetensors"), deltas);
+  for (const float value : read_all(merged, name)) ASSERT_TRUE(std::signbit(value));
+}
+
 TEST(Lora, OnlyTheNamedLayersChange) {
   const auto plain = Golden(kModel).weights();
   const LoraDeltas deltas = deltas_of({{kGenmo, 1.0}});
