@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,17 @@ struct ComponentReport {
   bool is_complete() const { return missing.empty() && wrong.empty(); }
 };
 
+// A LoRA: what it changes, and how strongly.
+struct LoraReport {
+  std::string file;  // path
+  std::int64_t num_layers = 0;
+  std::vector<std::int64_t> ranks;  // of all layers, each once, sorted
+  std::vector<double> alphas;       // as stated, likewise; none where the file states none
+  bool has_default_alphas = false;  // some layers' alpha is not stated: it is their rank
+  std::int64_t num_parameters = 0;
+  std::uint64_t stored_bytes = 0;
+};
+
 struct StoredTensor {
   std::string name;
   std::string dtype;
@@ -36,11 +48,12 @@ struct InspectReport {
   bool has_config_file = false;             // else the sizes come from the tensors' shapes
   std::vector<ComponentReport> components;  // those found
   std::vector<std::string> not_found;       // names of networks, "tokenizer"
+  std::optional<LoraReport> lora;           // instead of networks
   std::vector<StoredTensor> tensors;        // of a file, or of a directory's networks
 };
 
-// `path` is a model directory, a .safetensors file or an index of shards. Throws
-// std::runtime_error when it does not exist or is damaged.
+// `path` is a model directory, a .safetensors file (of a network or a LoRA) or an index of shards.
+// Throws std::runtime_error when it does not exist or is damaged.
 InspectReport inspect_model(const std::filesystem::path& path);
 
 }  // namespace mochi

@@ -24,12 +24,19 @@ namespace mochi {
 // "0.1.0"
 const char* version();
 
+// A low-rank change of the transformer, added to its weights when they are loaded.
+struct Lora {
+  std::filesystem::path path;  // a .safetensors file
+  double scale = 1.0;          // how strong, compared with how it was trained
+};
+
 struct EngineOptions {
   std::filesystem::path model_dir;
-  std::string device = "auto";  // "auto" or "cpu"
-  std::string dtype = "auto";   // of the weights in memory: "auto", "fp32" or "bf16"
-  int num_threads = 0;          // 0: as many as the machine offers; holds for the whole process
-  bool cpu_offload = false;     // drop every network as soon as it has done its part
+  std::string device = "auto";   // "auto" or "cpu"
+  std::string dtype = "auto";    // of the weights in memory: "auto", "fp32" or "bf16"
+  int num_threads = 0;           // 0: as many as the machine offers; holds for the whole process
+  bool cpu_offload = false;      // drop every network as soon as it has done its part
+  std::vector<Lora> loras = {};  // their changes add up
 };
 
 // One video. Engine::default_request() fills in the model's own defaults.
@@ -120,7 +127,7 @@ struct ModelFile {
 // as it has done its part. Calls are not to be made from two threads at once.
 class Engine {
  public:
-  // Finds the model's files and reads its sizes; no weights yet.
+  // Finds the model's files, reads its sizes and checks that the LoRAs fit them; no weights yet.
   explicit Engine(const EngineOptions& options);
   ~Engine();
   Engine(Engine&&) noexcept;

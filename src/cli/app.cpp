@@ -20,12 +20,12 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   app->add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", commands.shell, "which shell")
       ->type_name("bash|zsh")
-      ->check(CLI::IsMember({"bash", "zsh"}))
+      ->check(CLI::IsMember({"bash", "zsh"}).description(""))
       ->required();
   app->add_subcommand("manual", "print this manual")
       ->add_option("--format", commands.manual_form, "a manual page, or Markdown")
       ->type_name("man|markdown")
-      ->check(CLI::IsMember({"man", "markdown"}))
+      ->check(CLI::IsMember({"man", "markdown"}).description(""))
       ->capture_default_str();
   app->add_subcommand("version", "print the version");
   return app;

@@ -8,6 +8,7 @@ namespace mochi::cli {
 std::string name_flag(std::string message) {
   static const std::map<std::string, std::string> other_names{{"num_threads", "--threads"},
                                                               {"initial_noise", "--noise"},
+                                                              {"loras", "--lora-path"},
                                                               {"latents", "--noise"},
                                                               {"noise source", "--noise-source"}};
   const std::size_t end = message.find(':');

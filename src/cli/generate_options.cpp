@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
+#include <cmath>
 #include <utility>
 
 #include "cli/usage_error.h"
@@ -140,6 +142,11 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
           ->type_name("FILE")
           ->group("From and to files");
   add_engine_flags(command, options.engine);
+  of_sampling.push_back(
+      command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
+          ->allow_extra_args(false)
+          ->type_name("FILE[:scale]")
+          ->group("Model and machine"));
   command
       .add_flag("--cpu-offload", options.engine.cpu_offload,
                 "keep a network in memory only while it works")
@@ -149,13 +156,31 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   command.callback([&command, &options, from_latents, of_sampling] {
     const auto get = [&command](const char* name) { return command.get_option(name); };
     options.run.resumes = get("--resume")->count() > 0;
+    if (options.run.checkpoint && options.run.checkpoint->empty()) options.run.checkpoint.reset();
     refuse_together(from_latents, first_given(of_sampling));
     const Flags of_one_video{get("--out"), get("--save-latents"), get("--from-json"),
                              get("--resume")};
     refuse_together(get("--sweep-file"), first_given(of_one_video));
     refuse_together(get("--out"), get("--out-dir"));
     refuse_together(get("--resume"), get("--from-json"));
+    for (const std::string& lora : options.loras) options.engine.loras.push_back(parse_lora(lora));
   });
+}
+
+Lora parse_lora(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || std::filesystem::is_regular_file(text)) return {text};
+  const std::string path = text.substr(0, colon);
+  const std::string number = text.substr(colon + 1);
+  const char* const number_end = number.data() + number.size();
+  double scale = 0;
+  const auto [end, error] = std::from_chars(number.data(), number_end, scale);
+  if (path.empty() || error != std::errc() || end != number_end || !std::isfinite(scale)) {
+    throw UsageError(
+        fmt::format("--lora-path: wanted FILE or FILE:scale, found '{}', whose scale would be '{}'",
+                    text, number));
+  }
+  return {path, scale};
 }
 
 GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
@@ -184,6 +209,7 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
   put(lower.save_latents, upper.save_latents);
   put(lower.output, upper.output);
   if (!upper.engine.model_dir.empty()) lower.engine.model_dir = upper.engine.model_dir;
+  if (!upper.engine.loras.empty()) lower.engine.loras = upper.engine.loras;
   if (upper.engine.device != "auto") lower.engine.device = upper.engine.device;
   if (upper.engine.dtype != "auto") lower.engine.dtype = upper.engine.dtype;
   return lower;

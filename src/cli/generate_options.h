@@ -39,9 +39,14 @@ struct GenerateOptions {
   std::optional<std::filesystem::path> latents_file;  // --from-latents
   std::optional<std::filesystem::path> save_latents;
   std::optional<std::filesystem::path> output;
-  EngineOptions engine;  // an empty model_dir stands for the model in the box
+  std::vector<std::string> loras;  // --lora-path, as given; engine.loras when parsed
+  EngineOptions engine;            // an empty model_dir stands for the model in the box
   RunOptions run;
 };
+
+// "FILE" or "FILE:scale". A file of the whole name goes first, whatever colons it has. Throws
+// UsageError when what stands behind the last colon is no scale.
+Lora parse_lora(const std::string& text);
 
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);

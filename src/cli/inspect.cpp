@@ -48,10 +48,24 @@ void print_component(const ComponentReport& component) {
   print_names("wrong tensors", component.wrong);
 }
 
+void print_lora(const LoraReport& lora) {
+  fmt::print("LoRA\n  file: {}\n  layers: {}\n", lora.file, lora.num_layers);
+  fmt::print("  {}: {}\n", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
+  std::string alphas = fmt::format("{}", fmt::join(lora.alphas, ", "));
+  if (lora.has_default_alphas) {
+    alphas += alphas.empty() ? "not stated, taken as the rank" : ", elsewhere taken as the rank";
+  }
+  fmt::print("  alpha: {}\n", alphas);
+  fmt::print("  parameters: {}, {:.1f} MiB\n", format_count(lora.num_parameters),
+             static_cast<double>(lora.stored_bytes) / kMebibyte);
+}
+
 }  // namespace
 
 void add_inspect_flags(CLI::App& command, InspectOptions& options) {
-  command.add_option("path", options.path, "a model folder, .safetensors file or index of shards")
+  command
+      .add_option("path", options.path,
+                  "a model folder, .safetensors file (also a LoRA) or index of shards")
       ->type_name("PATH")
       ->required();
   command.add_flag("--tensors", options.lists_tensors, "list every tensor");
@@ -61,7 +75,8 @@ void run_inspect(const InspectOptions& options) {
   const InspectReport report = inspect_model(options.path);
   if (report.has_config_file) fmt::print("sizes from config.json\n");
   for (const ComponentReport& component : report.components) print_component(component);
-  if (report.components.empty()) {
+  if (report.lora) print_lora(*report.lora);
+  if (report.components.empty() && !report.lora) {
     fmt::print("no network of a Mochi model; {} tensors\n", report.tensors.size());
   }
   if (!report.not_found.empty()) fmt::print("not found: {}\n", fmt::join(report.not_found, ", "));

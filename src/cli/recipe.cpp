@@ -11,17 +11,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A file that the video was made from: {path, size_bytes, fingerprint}.
-std::optional<fs::path> read_file_record(JsonReader& parent, const char* key) {
-  std::optional<JsonReader> record = parent.get_object(key);
-  if (!record) return std::nullopt;
-  const fs::path path = record->require_string("path");
-  record->get_int("size_bytes", 0);
-  const std::string wanted = record->require_string("fingerprint");
+// A file that the video was made from: {path, size_bytes, fingerprint}, and what the caller reads.
+fs::path read_file_record(JsonReader& record) {
+  const fs::path path = record.require_string("path");
+  record.get_int("size_bytes", 0);
+  const std::string wanted = record.require_string("fingerprint");
   const std::string found = fingerprint_file(path);
   if (found != wanted) {
     fail("'{}' has changed since: wanted fingerprint {}, found {}", path.string(), wanted, found);
   }
+  return path;
+}
+
+std::optional<fs::path> read_optional_file(JsonReader& parent, const char* key) {
+  std::optional<JsonReader> record = parent.get_object(key);
+  if (!record) return std::nullopt;
+  const fs::path path = read_file_record(*record);
   record->finish();
   return path;
 }
@@ -32,22 +37,37 @@ JsonReader require_object(JsonReader& reader, const std::string& key) {
   return *object;
 }
 
-std::vector<ModelFile> read_model_files(const Json& json, JsonReader& model) {
+// The objects of a list in the model's section; `json` is the whole file.
+std::vector<JsonReader> read_list(const Json& json, const JsonReader& model, const char* key) {
+  const Json& section = json.at("model");
+  const auto found = section.find(key);
+  if (found == section.end()) return {};
+  if (!found->is_array()) fail("{}: wanted a list", model.locate(key));
+  std::vector<JsonReader> items;
+  for (const Json& item : *found) items.emplace_back(item, model.locate(key));
+  return items;
+}
+
+std::vector<ModelFile> read_model_files(std::vector<JsonReader> items) {
   std::vector<ModelFile> files;
-  const Json& list = json.at("model").value("files", Json::array());
-  if (!list.is_array()) fail("{}: wanted a list", model.locate("files"));
-  for (const Json& item : list) {
-    JsonReader file(item, model.locate("files"));
-    files.push_back({file.require_string("name"),
-                     static_cast<std::uint64_t>(file.require_int("size_bytes")),
-                     file.require_string("fingerprint")});
+  for (JsonReader& item : items) {
+    files.push_back({item.require_string("name"), item.get_uint("size_bytes", 0),
+                     item.require_string("fingerprint")});
   }
   return files;
 }
 
+std::vector<Lora> read_loras(std::vector<JsonReader> items) {
+  std::vector<Lora> loras;
+  for (JsonReader& item : items) {
+    loras.push_back({read_file_record(item), item.get_float("scale", 1.0)});
+  }
+  return loras;
+}
+
 void read_request(JsonReader request, GenerateOptions& options) {
   read_request_fields(request, options);
-  options.noise_file = read_file_record(request, "noise");
+  options.noise_file = read_optional_file(request, "noise");
   request.finish();
 }
 
@@ -65,11 +85,12 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   }
   GenerateOptions& options = recipe.options;
   options.fps = static_cast<int>(fps);
-  options.latents_file = read_file_record(root, "latents");
+  options.latents_file = read_optional_file(root, "latents");
   if (!options.latents_file) read_request(require_object(root, "request"), options);
   JsonReader model = require_object(root, "model");
   options.engine.model_dir = model.require_string("dir");
-  recipe.model_files = read_model_files(json, model);
+  recipe.model_files = read_model_files(read_list(json, model, "files"));
+  options.engine.loras = read_loras(read_list(json, model, "loras"));
   JsonReader engine = require_object(root, "engine");
   options.engine.device = engine.require_string("device");
   options.engine.dtype = engine.require_string("dtype");

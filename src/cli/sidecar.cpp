@@ -39,7 +39,15 @@ OrderedJson describe_model(const Outcome& outcome, const Engine& engine) {
     files.push_back(
         {{"name", file.name}, {"size_bytes", file.size_bytes}, {"fingerprint", file.fingerprint}});
   }
-  return {{"dir", fs::absolute(outcome.model_dir).lexically_normal().string()}, {"files", files}};
+  OrderedJson loras = OrderedJson::array();
+  for (const Lora& lora : outcome.loras) {
+    OrderedJson described = describe_file(lora.path);
+    described["scale"] = lora.scale;
+    loras.push_back(described);
+  }
+  return {{"dir", fs::absolute(outcome.model_dir).lexically_normal().string()},
+          {"files", files},
+          {"loras", loras}};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "mochi/mochi.h"
 
@@ -18,6 +19,7 @@ struct Outcome {
   std::optional<std::filesystem::path> noise_file;    // the start noise came from here
   std::optional<std::filesystem::path> latents_file;  // the latents came from here
   std::filesystem::path model_dir;
+  std::vector<Lora> loras;
   std::map<Phase, double> seconds;
   double total_seconds = 0;
   std::uint64_t peak_memory_bytes = 0;

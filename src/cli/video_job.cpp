@@ -135,6 +135,7 @@ void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
   const GenerateOptions& options = job.options;
   Outcome& outcome = job.outcome;
   outcome.model_dir = options.engine.model_dir;
+  outcome.loras = options.engine.loras;
   outcome.noise_file = options.noise_file;
   outcome.latents_file = options.latents_file;
   outcome.fps = options.fps.value_or(engine.default_fps());

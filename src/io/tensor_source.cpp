@@ -53,7 +53,8 @@ void append_rows(std::span<const StoredRows> parts, Rows wanted, std::vector<Sto
       const std::size_t row_bytes = part.bytes.size() / static_cast<std::size_t>(num_rows);
       out.push_back({part.dtype, with_rows(part.shape, end - begin),
                      part.bytes.subspan(static_cast<std::size_t>(begin) * row_bytes,
-                                        static_cast<std::size_t>(end - begin) * row_bytes)});
+                                        static_cast<std::size_t>(end - begin) * row_bytes),
+                     part.owner});
     }
     part_begin += num_rows;
   }

@@ -23,11 +23,13 @@ struct TensorInfo {
 };
 
 // Part of a tensor as it is stored: whole rows of dimension 0, row-major. The bytes live as long as
-// the source, have any alignment and must not be written to.
+// their owner or, where there is none, the source; they have any alignment and must not be written
+// to.
 struct StoredRows {
   DType dtype = DType::kF32;
   Shape shape;
   std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner = nullptr;  // of values computed when they were asked for
 };
 
 // Const calls are safe from several threads.

@@ -93,6 +93,7 @@ struct Engine::Impl {
   Latents download_latents(const TensorView& z) const;
 
   ModelDirectory directory;
+  LoraDeltas loras;
   std::unique_ptr<Backend> backend;
   DType matrix_dtype;
   bool keeps_networks;
@@ -113,6 +114,9 @@ Engine::Impl::Impl(const EngineOptions& options)
   }
   set_num_threads(options.num_threads);
   directory.config().validate();
+  for (const Lora& lora : options.loras) {
+    add_lora(lora.path, lora.scale, directory.config().dit, loras);
+  }
 }
 
 TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
@@ -228,7 +232,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   if (control.start != nullptr) check_start(*control.start, latents, plan.num_steps());
   const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
   const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
-  if (!impl.dit) impl.dit.emplace(impl.directory, impl.load_options(progress));
+  if (!impl.dit) impl.dit.emplace(impl.directory, impl.loras, impl.load_options(progress));
   const Tensor z(DType::kF32, shape, impl.backend->allocator());
   if (control.start != nullptr) {
     impl.upload_latents(control.start->latents, z);

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
+#include "dit/lora_file.h"
 #include "pipeline/model_directory.h"
 #include "pipeline/networks.h"
 
@@ -150,9 +152,35 @@ std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
   return read_model_config(path);
 }
 
+LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
+  const LoraFile file(checkpoint);
+  LoraReport report;
+  report.file = file.name();
+  report.num_layers = std::ssize(file.layers());
+  std::set<std::int64_t> ranks;
+  std::set<double> alphas;
+  for (const LoraLayer& layer : file.layers()) {
+    ranks.insert(layer.rank);
+    if (layer.has_alpha) alphas.insert(layer.alpha);
+    report.has_default_alphas = report.has_default_alphas || !layer.has_alpha;
+    for (const std::string& name : {layer.down_name, layer.up_name}) {
+      report.num_parameters += checkpoint->info(name).shape.num_elements();
+      report.stored_bytes += checkpoint->entry(name).bytes.size();
+    }
+  }
+  report.ranks.assign(ranks.begin(), ranks.end());
+  report.alphas.assign(alphas.begin(), alphas.end());
+  return report;
+}
+
 InspectReport inspect_file(const std::filesystem::path& path) {
   const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
   InspectReport report;
+  if (holds_lora(*checkpoint)) {
+    report.lora = report_lora(checkpoint);
+    list_tensors(*checkpoint, report);
+    return report;
+  }
   const std::optional<ModelConfig> config = find_config(path);
   report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {

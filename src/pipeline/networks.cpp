@@ -11,14 +11,14 @@
 namespace mochi {
 namespace {
 
-// Fills `weights` from the directory's files, with progress.
+// Fills `weights` from a network's tensors, with progress.
 template <typename Weights>
-Weights load_weights(const ModelDirectory& directory, Component component, Weights weights,
-                     const LoadOptions& options, WeightStore& store) {
+Weights load_weights(std::shared_ptr<const TensorSource> tensors, Component component,
+                     Weights weights, const LoadOptions& options, WeightStore& store) {
   const auto num_tensors = static_cast<std::int64_t>(list_parameters(weights).size());
   ProgressReporter reporter(options.on_progress, Phase::kLoading, num_tensors,
                             component_name(component));
-  const ReportingSource source(directory.open(component), reporter);
+  const ReportingSource source(std::move(tensors), reporter);
   store.load(weights, source);
   return weights;
 }
@@ -61,7 +61,7 @@ TextNetwork::TextNetwork(const ModelDirectory& directory, const LoadOptions& opt
     : tokenizer_(load_tokenizer(directory)),
       store_(options.backend, options.matrix_dtype),
       encoder_(options.backend,
-               load_weights(directory, Component::kTextEncoder,
+               load_weights(directory.open(Component::kTextEncoder), Component::kTextEncoder,
                             T5Weights(directory.config().text_encoder), options, store_)) {}
 
 Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t max_tokens,
@@ -73,21 +73,22 @@ Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t m
   return features;
 }
 
-DitNetwork::DitNetwork(const ModelDirectory& directory, const LoadOptions& options)
+DitNetwork::DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras,
+                       const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
-      dit_(load_weights(directory, Component::kDit, DitWeights(directory.config().dit), options,
-                        store_)) {}
+      dit_(load_weights(std::make_shared<LoraMergedSource>(directory.open(Component::kDit), loras),
+                        Component::kDit, DitWeights(directory.config().dit), options, store_)) {}
 
 DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
       decoder_(options.backend,
-               load_weights(directory, Component::kDecoder,
+               load_weights(directory.open(Component::kDecoder), Component::kDecoder,
                             VaeDecoderWeights(directory.config().vae), options, store_)) {}
 
 EncoderNetwork::EncoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
       encoder_(options.backend,
-               load_weights(directory, Component::kEncoder,
+               load_weights(directory.open(Component::kEncoder), Component::kEncoder,
                             VaeEncoderWeights(directory.config().vae), options, store_)) {}
 
 }  // namespace mochi

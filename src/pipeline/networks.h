@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "dit/dit.h"
+#include "dit/lora.h"
 #include "mochi/mochi.h"
 #include "pipeline/model_directory.h"
 #include "text/t5_encoder.h"
@@ -48,7 +49,7 @@ class TextNetwork {
 
 class DitNetwork {
  public:
-  DitNetwork(const ModelDirectory& directory, const LoadOptions& options);
+  DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras, const LoadOptions& options);
   const Dit& dit() const { return dit_; }
 
  private:

@@ -3,48 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "dit/dit_bench.h"
 #include "io/json.h"
 #include "support/golden.h"
 
 namespace mochi {
 namespace {
-
-// A transformer with the weights of one golden file.
-struct Bench {
-  explicit Bench(const std::string& weights_name, DType matrix_dtype = DType::kF32)
-      : golden(weights_name), store(*backend, matrix_dtype), dit(load()) {}
-
-  Dit load() {
-    const Json config = golden.config();
-    JsonReader section(config.at("dit"), "golden", "dit");
-    DitWeights weights(parse_dit_config(section));
-    const std::shared_ptr<TensorSource> source = golden.weights();
-    store.load(weights, *source);
-    EXPECT_TRUE(source->unread().empty()) << source->unread().front();
-    return Dit(std::move(weights));
-  }
-
-  std::vector<float> velocity(const Golden& test_case, const std::string& text_name) {
-    const Tensor latents = test_case.tensor("input.latents");
-    const Tensor text = test_case.tensor(text_name);
-    const Shape& shape = latents.view().shape();
-    const DitRun run = dit.prepare(*backend, shape[1], shape[2], shape[3]);
-    const TextCondition condition = dit.condition(ctx, text);
-    DensePolicy policy;
-    const Tensor out(DType::kF32, shape);
-    const DitCall call{.sigma = test_case.values("input.sigma")[0]};
-    dit.forward(ctx, run, call, condition, policy, latents, out);
-    const std::span<float> values = out.view().f32();
-    return {values.begin(), values.end()};
-  }
-
-  Golden golden;
-  std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
-  Arena arena{backend->allocator()};
-  Context ctx{*backend, arena};
-  WeightStore store;
-  Dit dit;
-};
 
 constexpr const char* kCasesOfA[] = {"text0", "text1", "text7", "text77", "text256"};
 constexpr const char* kCasesOfB[] = {"text0", "text77"};

@@ -167,7 +167,6 @@ class CliTest(ProgramTest):
         for args, message in cases:
             with self.subTest(args):
                 self.expect_error(self.generate("--out", "a.y4m", *args), 2, message)
-        self.expect_error(self.generate(prompt=None), 2, "--prompt is missing")
         self.expect_error(
             self.generate(prompt=b"\xff".decode(errors="surrogateescape")),
             2,

@@ -1,6 +1,8 @@
 // Whole runs of a tiny random model through the public interface.
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "base/temp_folder.h"
@@ -125,9 +127,85 @@ TEST_F(EngineRuns, AnEmptyPromptNeedsNoTextEncoder) {
   std::filesystem::remove_all(bare / "model/tokenizer");
   Engine engine({.model_dir = bare / "model", .dtype = "fp32", .num_threads = 1});
   GenerateRequest unconditional = engine.default_request();
+  unconditional.prompt.clear();
   EXPECT_FALSE(engine.sample(unconditional).values.empty());
   unconditional.prompt = "a ball";
   expect_contains(message_of<Error>([&] { engine.sample(unconditional); }), "no tokenizer found");
+}
+
+TEST_F(EngineRuns, GoesOnFromACheckpoint) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  std::vector<SamplerState> states;
+  SampleControl control{.checkpoint_every = 1,
+                        .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
+                        .start = nullptr};
+  const std::vector<float> whole = engine.sample(base, {}, control).values;
+  ASSERT_EQ(std::ssize(states), base.num_steps - 1);
+  for (const SamplerState& state : states) {
+    std::vector<std::int64_t> done;
+    const auto record = [&](const Progress& progress) {
+      if (progress.phase == Phase::kSampling) done.push_back(progress.num_done);
+      return true;
+    };
+    const SampleControl from_there{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
+    EXPECT_EQ(engine.sample(base, record, from_there).values, whole);
+    ASSERT_EQ(std::ssize(done), base.num_steps - state.num_steps_done + 1);
+    EXPECT_EQ(done.front(), state.num_steps_done);
+  }
+  SamplerState wrong = states.front();
+  wrong.num_steps_done = base.num_steps;
+  control = {.checkpoint_every = 0, .on_checkpoint = {}, .start = &wrong};
+  expect_contains(message_of<Error>([&] { engine.sample(base, {}, control); }),
+                  "start: wanted 1 to 3 steps done, found 4");
+  wrong.latents.values.pop_back();
+  expect_contains(message_of<Error>([&] { engine.sample(base, {}, control); }),
+                  "start: wanted latents");
+}
+
+TEST_F(EngineRuns, CancellingWritesACheckpoint) {
+  Engine engine = open();
+  int num_steps_done = 0;
+  const SampleControl control{
+      .checkpoint_every = 100,
+      .on_checkpoint = [&](const SamplerState& s) { num_steps_done = s.num_steps_done; },
+      .start = nullptr};
+  const auto cancel = [](const Progress& progress) {
+    return progress.phase != Phase::kSampling || progress.num_done < 2;
+  };
+  EXPECT_THROW(engine.sample(request(engine), cancel, control), Cancelled);
+  EXPECT_EQ(num_steps_done, 2);
+}
+
+TEST_F(EngineRuns, EncodesWhatItDecodes) {
+  Engine engine = open();
+  const Latents latents = engine.sample(request(engine));
+  const Video video = decode(engine, latents);
+  std::vector<std::uint8_t> rgb;
+  for (const auto& frame : video.frames) rgb.insert(rgb.end(), frame.begin(), frame.end());
+  const Latents encoded = engine.encode(rgb, engine.video_size(latents));
+  EXPECT_EQ(std::tie(encoded.channels, encoded.num_frames, encoded.height, encoded.width),
+            std::tie(latents.channels, latents.num_frames, latents.height, latents.width));
+  EXPECT_EQ(encoded.values.size(), latents.values.size());
+  rgb.pop_back();
+  expect_contains(message_of<Error>([&] { engine.encode(rgb, engine.video_size(latents)); }),
+                  "rgb: wanted");
+}
+
+TEST_F(EngineRuns, OffloadingChangesNothing) {
+  Engine engine = open();
+  EngineOptions options{.model_dir = *folder_ / "model", .dtype = "fp32", .num_threads = 1};
+  options.cpu_offload = true;
+  Engine frugal(options);
+  int num_loaded = 0;
+  const auto count = [&](const Progress& progress) {
+    if (progress.phase == Phase::kLoading && progress.num_done == 0) ++num_loaded;
+    return true;
+  };
+  const GenerateRequest base = request(engine);
+  EXPECT_EQ(frugal.sample(base, count).values, engine.sample(base).values);
+  frugal.sample(base, count);
+  EXPECT_EQ(num_loaded, 4);  // both networks, twice
 }
 
 TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
@@ -152,6 +230,59 @@ TEST_F(EngineRuns, Bf16WeightsStayNear) {
   }
   EXPECT_GT(difference, 0);
   EXPECT_LT(std::sqrt(difference / norm), 0.05);
+}
+
+// A LoRA of the tiny model's transformer, each entry of its change ±size.
+std::filesystem::path write_lora(const TempFolder& folder, const std::string& name, float size) {
+  const std::int64_t width = 32;
+  write_tensors(folder / name,
+                {{"blocks.0.attn.qkv_x.lora_A", {1, width}, std::vector<float>(32, size)},
+                 {"blocks.0.attn.qkv_x.lora_B", {3 * width, 1}, std::vector<float>(96, 1.0F)}});
+  return folder / name;
+}
+
+TEST_F(EngineRuns, LorasChangeTheResultByTheirScale) {
+  const TempFolder folder;
+  const std::filesystem::path one = write_lora(folder, "one.safetensors", 0.25F);
+  const std::filesystem::path minus = write_lora(folder, "minus.safetensors", -0.5F);
+  const auto sample = [](std::vector<Lora> loras) {
+    Engine engine({.model_dir = *folder_ / "model",
+                   .dtype = "fp32",
+                   .num_threads = 1,
+                   .loras = std::move(loras)});
+    GenerateRequest short_request = request(engine);
+    short_request.num_steps = 1;
+    short_request.linear_steps = 0;
+    return engine.sample(short_request).values;
+  };
+  const std::vector<float> plain = sample({});
+  const std::vector<float> changed = sample({{one}});
+  EXPECT_NE(changed, plain);
+  EXPECT_EQ(sample({{one, 0.0}}), plain);
+  EXPECT_NE(sample({{one, 0.5}}), changed);
+  EXPECT_EQ(sample({{minus, -0.5}}), changed);
+  const std::vector<float> added = sample({{one, 2.0}, {minus, 0.5}});
+  double difference = 0;
+  double change = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    difference += std::pow(static_cast<double>(added[i]) - changed[i], 2);
+    change += std::pow(static_cast<double>(plain[i]) - changed[i], 2);
+  }
+  EXPECT_LT(std::sqrt(difference / change), 1e-4);
+}
+
+TEST_F(EngineRuns, LorasAreCheckedBeforeAnythingIsLoaded) {
+  const TempFolder folder;
+  write_tensors(folder / "wide.safetensors",
+                {{"blocks.0.attn.qkv_x.lora_A", {1, 8}, std::vector<float>(8)},
+                 {"blocks.0.attn.qkv_x.lora_B", {24, 1}, std::vector<float>(24)}});
+  const auto error_with = [](const std::filesystem::path& path) {
+    return message_of<Error>([&] { Engine({.model_dir = *folder_ / "model", .loras = {{path}}}); });
+  };
+  expect_contains(error_with(folder / "wide.safetensors"),
+                  "tensor 'blocks.0.attn.qkv_x.lora_A' in '");
+  expect_contains(error_with(folder / "wide.safetensors"), "wanted shape [1, 32], found [1, 8]");
+  expect_contains(error_with(folder / "none.safetensors"), "none.safetensors': no such file");
 }
 
 TEST_F(EngineRuns, ReportsEveryPhaseToItsEnd) {

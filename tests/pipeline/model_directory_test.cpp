@@ -216,10 +216,23 @@ TEST_F(ModelFolder, InspectSeesBothHalvesOfADiffusersVae) {
   }
 }
 
+TEST(Inspect, SaysThatAFileIsALora) {
+  const InspectReport report = inspect_model(kFormats.parent_path() / "lora/genmo.safetensors");
+  EXPECT_TRUE(report.components.empty());
+  EXPECT_EQ(report.tensors.size(), 22U);
+  ASSERT_TRUE(report.lora);
+  EXPECT_EQ(report.lora->num_layers, 11);
+  EXPECT_EQ(report.lora->ranks, (std::vector<std::int64_t>{2, 4}));
+  EXPECT_EQ(report.lora->alphas, (std::vector<double>{3.0, 6.0}));
+  EXPECT_FALSE(report.lora->has_default_alphas);
+  EXPECT_EQ(report.lora->stored_bytes, 4 * static_cast<std::uint64_t>(report.lora->num_parameters));
+}
+
 TEST(Inspect, ListsTheTensorsOfOtherFiles) {
   const InspectReport report = inspect_model(kFormats / "dtypes.safetensors");
   EXPECT_TRUE(report.components.empty());
   EXPECT_GT(report.tensors.size(), 4U);
+  EXPECT_FALSE(report.lora);
 }
 
 }  // namespace

@@ -1,0 +1,52 @@
+// Adds LoRAs to the weights of the diffusion transformer while they are loaded.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dit/dit_config.h"
+#include "dit/lora_file.h"
+#include "dit/lora_targets.h"
+
+namespace mochi {
+
+// One low-rank change of a weight: factor · up · down, added to some of its rows.
+struct LoraDelta {
+  std::shared_ptr<const LoraFile> file;
+  const LoraLayer* layer = nullptr;  // of that file
+  float factor = 0;
+  std::vector<LoraRows> rows;
+};
+
+// By the weight's name; later ones are added to earlier ones.
+using LoraDeltas = std::map<std::string, std::vector<LoraDelta>, std::less<>>;
+
+// Adds a LoRA, `scale` times as strong as it was made, to `deltas`. Only the file's header is read.
+// Throws Error naming the file and the tensor when the LoRA does not fit a transformer of these
+// sizes.
+void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
+              LoraDeltas& deltas);
+
+// The weights of another source (under the original names) with the changes added, in F32.
+class LoraMergedSource final : public TensorSource {
+ public:
+  // `deltas` must outlive the source.
+  LoraMergedSource(std::shared_ptr<const TensorSource> source, const LoraDeltas& deltas)
+      : source_(std::move(source)), deltas_(deltas) {}
+
+  std::string description() const override { return source_->description(); }
+  std::vector<std::string> names() const override { return source_->names(); }
+  bool contains(std::string_view name) const override { return source_->contains(name); }
+  TensorInfo info(std::string_view name) const override;
+  std::vector<StoredRows> stored_rows(std::string_view name) const override;
+  std::vector<std::string> unread() const override { return source_->unread(); }
+
+ private:
+  std::shared_ptr<const TensorSource> source_;
+  const LoraDeltas& deltas_;
+};
+
+}  // namespace mochi

@@ -1,0 +1,171 @@
+#include "dit/lora_file.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+#include "dit/lora_tensors.h"
+
+namespace mochi {
+namespace {
+
+class LoraFiles : public testing::Test {
+ protected:
+  // A file with one layer of rank 4, by the endings of its two matrices.
+  std::filesystem::path write_pair(const std::string& prefix, const std::string& down,
+                                   const std::string& up,
+                                   const std::map<std::string, std::string>& metadata = {},
+                                   const std::string& name = "a.safetensors") const {
+    LoraTensors lora;
+    lora.add(prefix + "blocks.0.attn.qkv_x" + down, {4, 6});
+    lora.add(prefix + "blocks.0.attn.qkv_x" + up, {18, 4});
+    lora.write(folder_ / name, metadata);
+    return folder_ / name;
+  }
+  std::filesystem::path write_peft(const std::string& metadata) const {
+    return write_pair("", ".lora_A.weight", ".lora_B.weight",
+                      {{"lora_adapter_metadata", metadata}});
+  }
+  std::filesystem::path write_genmo(const std::string& kwargs) const {
+    return write_pair("", ".lora_A", ".lora_B", {{"kwargs", kwargs}});
+  }
+  static LoraLayer only_layer(const std::filesystem::path& path) {
+    const LoraFile file = LoraFile::open(path);
+    EXPECT_EQ(file.layers().size(), 1U);
+    return file.layers().front();
+  }
+  static std::string error_of(const std::filesystem::path& path) {
+    return message_of<Error>([&] { LoraFile::open(path); });
+  }
+
+  TempFolder folder_;
+};
+
+TEST_F(LoraFiles, EverySpellingOfKeys) {
+  const std::pair<const char*, const char*> endings[] = {
+      {".lora_A", ".lora_B"},
+      {".lora_A.weight", ".lora_B.weight"},
+      {".lora_A.default.weight", ".lora_B.default.weight"},
+      {".lora_down.weight", ".lora_up.weight"},
+      {".lora.down.weight", ".lora.up.weight"},
+  };
+  for (const char* prefix : {"", "transformer.", "base_model.model.", "diffusion_model.",
+                             "base_model.model.transformer.", "model.diffusion_model."}) {
+    for (const auto& [down, up] : endings) {
+      const LoraLayer layer = only_layer(write_pair(prefix, down, up));
+      EXPECT_EQ(layer.module, "blocks.0.attn.qkv_x") << prefix << down;
+      EXPECT_EQ(layer.down_name, std::string(prefix) + "blocks.0.attn.qkv_x" + down);
+      EXPECT_EQ(layer.up_name, std::string(prefix) + "blocks.0.attn.qkv_x" + up);
+      EXPECT_EQ(layer.rank, 4);
+    }
+  }
+}
+
+TEST_F(LoraFiles, WithoutAnAlphaItIsTheRank) {
+  const LoraLayer layer = only_layer(write_pair("", ".lora_A", ".lora_B"));
+  EXPECT_FALSE(layer.has_alpha);
+  EXPECT_EQ(layer.alpha, 4.0);
+  EXPECT_EQ(layer.strength, 1.0);
+}
+
+TEST_F(LoraFiles, AlphaFromGenmosMetadata) {
+  const LoraLayer layer = only_layer(
+      write_genmo(R"({"qkv_proj_lora_rank": 4, "qkv_proj_lora_alpha": 10, "out_proj_lora_rank": 2,
+                      "out_proj_lora_alpha": 3, "qkv_proj_lora_dropout": 0.1})"));
+  EXPECT_TRUE(layer.has_alpha);
+  EXPECT_EQ(layer.alpha, 10.0);
+  EXPECT_EQ(layer.strength, 2.5);
+  expect_contains(error_of(write_genmo(R"({"qkv_proj_lora_rank": 8})")),
+                  "a.safetensors (kwargs): qkv_proj_lora_rank: wanted 4, the rank of "
+                  "'blocks.0.attn.qkv_x', found 8");
+  expect_contains(error_of(write_genmo(R"({"qkv_proj_lora_alpha": "10"})")),
+                  "(kwargs): qkv_proj_lora_alpha: wanted a number");
+  expect_contains(error_of(write_genmo("rank 4")), "a.safetensors (kwargs): not valid JSON");
+}
+
+TEST_F(LoraFiles, AlphaFromPeftsMetadata) {
+  EXPECT_EQ(only_layer(write_peft(R"({"transformer.r": 4, "transformer.lora_alpha": 6})")).strength,
+            1.5);
+  EXPECT_EQ(only_layer(write_peft(R"({"r": 4, "lora_alpha": 2})")).strength, 0.5);
+  EXPECT_EQ(only_layer(write_peft(R"({"lora_alpha": 6, "use_rslora": true})")).strength, 3.0);
+  EXPECT_EQ(only_layer(write_peft(R"({"lora_alpha": 6, "alpha_pattern": {"qkv_x": 8, "x": 1}})"))
+                .strength,
+            2.0);
+  expect_contains(error_of(write_peft(R"({"alpha_pattern": {".*qkv": 8}})")),
+                  "alpha_pattern: wanted names of layers, found '.*qkv'");
+}
+
+TEST_F(LoraFiles, AlphaFromTheSettingsBesidePeftsFile) {
+  folder_.write("adapter_config.json", R"({"peft_type": "LORA", "r": 4, "lora_alpha": 12})");
+  const auto write = [this](const char* name) {
+    return write_pair("base_model.model.", ".lora_A.weight", ".lora_B.weight", {}, name);
+  };
+  EXPECT_EQ(only_layer(write("adapter_model.safetensors")).strength, 3.0);
+  EXPECT_EQ(only_layer(write("other.safetensors")).strength, 1.0);
+}
+
+TEST_F(LoraFiles, AlphaFromATensorGoesBeforeMetadata) {
+  for (const Shape& shape : {Shape{}, Shape{1}}) {
+    LoraTensors lora;
+    lora.add("blocks.0.attn.qkv_x.lora_down.weight", {4, 6});
+    lora.add("blocks.0.attn.qkv_x.lora_up.weight", {18, 4});
+    lora.add("blocks.0.attn.qkv_x.alpha", shape, {2.0F});
+    lora.write(folder_ / "a.safetensors", {{"kwargs", R"({"qkv_proj_lora_alpha": 8})"}});
+    EXPECT_EQ(only_layer(folder_ / "a.safetensors").strength, 0.5);
+  }
+}
+
+TEST_F(LoraFiles, EveryTensorMustBelongToAPair) {
+  const auto error_with = [this](const std::string& name, const Shape& shape) {
+    LoraTensors lora;
+    lora.add(name, shape);
+    lora.write(folder_ / "a.safetensors");
+    return error_of(folder_ / "a.safetensors");
+  };
+  const std::string file = " in '" + (folder_ / "a.safetensors").string() + "'";
+  EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_A", {4, 6}),
+            "tensor 'blocks.0.attn.qkv_x.lora_A'" + file + " has no lora_B (lora_up) beside it");
+  EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_B", {6, 4}),
+            "tensor 'blocks.0.attn.qkv_x.lora_B'" + file + " has no lora_A (lora_down) beside it");
+  EXPECT_EQ(error_with("blocks.0.attn.qkv_x.alpha", {}),
+            "tensor 'blocks.0.attn.qkv_x.alpha'" + file + " has no lora_A (lora_down) beside it");
+  EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_C.weight", {4, 6}),
+            "tensor 'blocks.0.attn.qkv_x.lora_C.weight'" + file +
+                " is no part of a LoRA, did you mean 'blocks.0.attn.qkv_x.lora_A.weight'?");
+  expect_contains(error_with("blocks.0.attn.qkv_x.lora_magnitude_vector", {4}),
+                  "is no part of a LoRA");
+}
+
+TEST_F(LoraFiles, PairsMustFitTogether) {
+  const auto error_with = [this](const Shape& down, const Shape& up) {
+    LoraTensors lora;
+    lora.add("blocks.0.attn.qkv_x.lora_A", down);
+    lora.add("blocks.0.attn.qkv_x.lora_B", up);
+    lora.write(folder_ / "a.safetensors");
+    return error_of(folder_ / "a.safetensors");
+  };
+  expect_contains(error_with({4, 6}, {18, 5}),
+                  "wanted 4 columns for the rows of 'blocks.0.attn.qkv_x.lora_A' [4, 6], found "
+                  "[18, 5]");
+  expect_contains(error_with({0, 6}, {18, 0}), "wanted 1 columns");
+  expect_contains(error_with({4, 6, 1}, {18, 4}), "wanted 2 dimensions, found [4, 6, 1]");
+  LoraTensors twice;
+  twice.add("blocks.0.mod_x.lora_A", {4, 6});
+  twice.add("transformer.blocks.0.mod_x.lora_A.weight", {4, 6});
+  twice.write(folder_ / "b.safetensors");
+  expect_contains(error_of(folder_ / "b.safetensors"), "are the same part of a LoRA");
+}
+
+TEST_F(LoraFiles, AreToldFromNetworks) {
+  EXPECT_TRUE(holds_lora(*Checkpoint::open(write_pair("", ".lora_A", ".lora_B"))));
+  const std::filesystem::path goldens = MOCHI_GOLDEN_DIR;
+  EXPECT_FALSE(holds_lora(*Checkpoint::open(goldens / "formats/dit_f32.safetensors")));
+  EXPECT_FALSE(holds_lora(*Checkpoint::open(goldens / "formats/t5_sharded")));
+  expect_contains(error_of(folder_.path()), "wanted a .safetensors file, found a folder");
+  expect_contains(error_of(folder_ / "none"), "no such file");
+}
+
+}  // namespace
+}  // namespace mochi

@@ -1,0 +1,216 @@
+#include "dit/lora.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "base/temp_folder.h"
+#include "dit/dit_bench.h"
+#include "dit/lora_tensors.h"
+#include "io/convert.h"
+#include "io/same_tensors.h"
+
+namespace mochi {
+namespace {
+
+const std::filesystem::path kGoldens = MOCHI_GOLDEN_DIR;
+const std::filesystem::path kGenmo = kGoldens / "lora" / "genmo.safetensors";
+const std::filesystem::path kDiffusers = kGoldens / "lora" / "diffusers.safetensors";
+constexpr const char* kModel = "dit_a_weights";
+
+LoraDeltas deltas_of(const std::map<std::filesystem::path, double>& scales) {
+  LoraDeltas deltas;
+  for (const auto& [path, scale] : scales) {
+    add_lora(path, scale, golden_dit_config(Golden(kModel)), deltas);
+  }
+  return deltas;
+}
+
+std::string error_of(const std::filesystem::path& path) {
+  return message_of<Error>([&] { deltas_of({{path, 1.0}}); });
+}
+
+// ‖got − golden‖ / ‖golden‖ of the model with these LoRAs.
+double error_with(const LoraDeltas& deltas, const std::string& output) {
+  Bench bench(kModel, DType::kF32, deltas);
+  const Golden golden("lora/case");
+  const double error =
+      relative_error(bench.velocity(golden, "input.text"), golden.values("output." + output));
+  testing::Test::RecordProperty(output, std::to_string(error));
+  return error;
+}
+
+TEST(LoraGolden, GenmosSpelling) {
+  EXPECT_GT(error_with({}, "final.genmo"), 0.1);  // the LoRA matters
+  EXPECT_LE(error_with(deltas_of({{kGenmo, 1.0}}), "final.genmo"), 1e-5);
+}
+
+TEST(LoraGolden, DiffusersSpelling) {
+  EXPECT_LE(error_with(deltas_of({{kDiffusers, 1.0}}), "final.diffusers"), 1e-5);
+}
+
+TEST(LoraGolden, SeveralWithScalesAddUp) {
+  EXPECT_LE(error_with(deltas_of({{kGenmo, 0.75}, {kDiffusers, -0.5}}), "final.both"), 1e-5);
+}
+
+TEST(Lora, Bf16WeightsAreRoundedAfterTheMerge) {
+  const LoraDeltas deltas = deltas_of({{kGenmo, 1.0}});
+  const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+  const std::string name = "blocks.1.attn.qkv_x.weight";
+  const Tensor exact(DType::kF32, merged.info(name).shape);
+  const Tensor rounded(DType::kBF16, merged.info(name).shape);
+  merged.read(name, exact);
+  merged.read(name, rounded);
+  const auto* const bits = reinterpret_cast<const std::uint16_t*>(rounded.view().bytes());
+  const std::span<const float> values = exact.view().f32();
+  for (std::size_t i = 0; i < values.size(); ++i) ASSERT_EQ(bits[i], f32_to_bf16(values[i]));
+}
+
+TEST(Lora, ScaleZeroChangesNoBit) {
+  const auto plain = Golden(kModel).weights();
+  const LoraDeltas deltas = deltas_of({{kGenmo, 0.0}, {kDiffusers, 0.0}});
+  const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+  for (const std::string& name : plain->names()) {
+    const StoredRows want = plain->stored_rows(name).front();
+    const StoredRows got = merged.stored_rows(name).front();
+    EXPECT_TRUE(std::ranges::equal(got.bytes, want.bytes)) << name;
+  }
+}
+
+TEST(Lora, ScaleZeroKeepsNegativeZeros) {
+  const TempFolder folder;
+  const std::string name = "blocks.0.attn.proj_x.weight";
+  LoraTensors weights;
+  weights.add(name, {48, 48}, std::vector<float>(48 * 48, -0.0F));
+  weights.write(folder / "a.safetensors");
+  const LoraDeltas deltas = deltas_of({{kGenmo, 0.0}});
+  const LoraMergedSource merged(Checkpoint::open(folder / "a.safetensors"), deltas);
+  for (const float value : read_all(merged, name)) ASSERT_TRUE(std::signbit(value));
+}
+
+TEST(Lora, OnlyTheNamedLayersChange) {
+  const auto plain = Golden(kModel).weights();
+  const LoraDeltas deltas = deltas_of({{kGenmo, 1.0}});
+  const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+  int num_changed = 0;
+  for (const std::string& name : plain->names()) {
+    const bool is_changed = read_all(merged, name) != read_all(*plain, name);
+    const bool is_attention =
+        name.find("attn.qkv") != std::string::npos ||
+        (name.find("attn.proj") != std::string::npos && name.ends_with(".weight"));
+    EXPECT_EQ(is_changed, is_attention) << name;
+    num_changed += is_changed ? 1 : 0;
+  }
+  EXPECT_EQ(num_changed, 11);
+  EXPECT_TRUE(merged.unread().empty());
+}
+
+TEST(Lora, MergedRowsOutliveTheirSource) {
+  const LoraDeltas deltas = deltas_of({{kGenmo, 1.0}});
+  const std::string name = "blocks.0.attn.proj_x.weight";
+  auto merged = std::make_unique<LoraMergedSource>(Golden(kModel).weights(), deltas);
+  const std::vector<float> want = read_all(*merged, name);
+  const StoredRows rows = merged->stored_rows(name).front();
+  merged.reset();
+  EXPECT_TRUE(std::ranges::equal(rows.bytes, std::as_bytes(std::span(want))));
+}
+
+TEST(Lora, SameBitsForAnyThreads) {
+  const LoraDeltas deltas = deltas_of({{kDiffusers, 1.0}});
+  const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+  const std::string name = "blocks.0.mlp_x.w1.weight";
+  set_num_threads(1);
+  const std::vector<float> one = read_all(merged, name);
+  set_num_threads(3);
+  EXPECT_EQ(read_all(merged, name), one);
+  set_num_threads(0);
+}
+
+// The map of layers must be that of whole weights: a LoRA whose product is a diffusers weight,
+// added to zeros, gives the original weight.
+TEST(Lora, LayersOfDiffusersAreMappedAsWholeWeights) {
+  const std::filesystem::path formats = kGoldens / "formats";
+  const auto original = Checkpoint::open(formats / "dit_f32.safetensors");
+  const auto stored = Checkpoint::open(formats / "diffusers/transformer");
+  const LoraTargets targets = list_lora_targets(infer_dit_config(*original));
+  std::map<std::string, std::vector<float>> built;
+  int num_layers = 0;
+  for (const std::string& name : stored->names()) {
+    if (stored->info(name).shape.rank() != 2 || !name.ends_with(".weight")) continue;
+    const auto found = targets.find(name.substr(0, name.size() - 7));
+    ASSERT_NE(found, targets.end()) << name;
+    const LoraTarget& target = found->second;
+    EXPECT_EQ(stored->info(name).shape, (Shape{target.out_features, target.in_features})) << name;
+    const std::vector<float> values = read_all(*stored, name);
+    std::vector<float>& weight = built[target.weight];
+    weight.resize(static_cast<std::size_t>(original->info(target.weight).shape.num_elements()));
+    for (const LoraRows& rows : target.rows) {
+      std::copy_n(values.begin() + rows.begin * target.in_features, rows.count * target.in_features,
+                  weight.begin() + rows.target * target.in_features);
+    }
+    ++num_layers;
+  }
+  EXPECT_GT(num_layers, 30);
+  for (const std::string& name : original->names()) {
+    const bool is_layer = original->info(name).shape.rank() == 2 && name.ends_with(".weight");
+    ASSERT_EQ(built.contains(name), is_layer) << name;
+    if (!is_layer) continue;
+    EXPECT_EQ(built[name], read_all(*original, name)) << name;
+  }
+}
+
+TEST(Lora, AnotherModelsSizeIsRefusedWithTheTensor) {
+  const TempFolder folder;
+  LoraTensors lora;
+  lora.add("blocks.0.attn.qkv_x.lora_A", {4, 64});
+  lora.add("blocks.0.attn.qkv_x.lora_B", {192, 4});
+  lora.write(folder / "wide.safetensors");
+  const std::string wide = error_of(folder / "wide.safetensors");
+  expect_contains(wide, "tensor 'blocks.0.attn.qkv_x.lora_A' in '");
+  expect_contains(wide, "wide.safetensors': wanted shape [4, 48], found [4, 64]");
+
+  LoraTensors tall;
+  tall.add("transformer_blocks.0.attn1.to_k.lora_A.weight", {2, 48});
+  tall.add("transformer_blocks.0.attn1.to_k.lora_B.weight", {144, 2});
+  tall.write(folder / "tall.safetensors");
+  expect_contains(error_of(folder / "tall.safetensors"),
+                  "tensor 'transformer_blocks.0.attn1.to_k.lora_B.weight'");
+  expect_contains(error_of(folder / "tall.safetensors"), "wanted shape [48, 2], found [144, 2]");
+
+  LoraTensors deep;
+  deep.add("blocks.11.attn.proj_x.lora_A", {2, 48});
+  deep.add("blocks.11.attn.proj_x.lora_B", {48, 2});
+  deep.write(folder / "deep.safetensors");
+  expect_contains(error_of(folder / "deep.safetensors"),
+                  "tensor 'blocks.11.attn.proj_x.lora_A' in '");
+  expect_contains(error_of(folder / "deep.safetensors"), "the model has 3 blocks, found block 11");
+}
+
+TEST(Lora, UnknownLayersAreRefusedWithTheNearest) {
+  const TempFolder folder;
+  LoraTensors lora;
+  lora.add("diffusion_model.blocks.0.attn.qkvx.lora_A", {4, 48});
+  lora.add("diffusion_model.blocks.0.attn.qkvx.lora_B", {144, 4});
+  lora.write(folder / "a.safetensors");
+  const std::string message = error_of(folder / "a.safetensors");
+  expect_contains(message, "tensor 'diffusion_model.blocks.0.attn.qkvx.lora_A'");
+  expect_contains(message, "no layer 'blocks.0.attn.qkvx', did you mean 'blocks.0.attn.qkv_x'?");
+  // The last block's text stream ends in its keys and values.
+  LoraTensors last;
+  last.add("blocks.2.attn.proj_y.lora_A", {4, 48});
+  last.add("blocks.2.attn.proj_y.lora_B", {40, 4});
+  last.write(folder / "b.safetensors");
+  expect_contains(error_of(folder / "b.safetensors"), "no layer 'blocks.2.attn.proj_y'");
+}
+
+TEST(Lora, ScaleMustBeFinite) {
+  const std::string message = message_of<Error>([] { deltas_of({{kGenmo, NAN}}); });
+  expect_contains(message, "loras: wanted a finite scale");
+}
+
+}  // namespace
+}  // namespace mochi
