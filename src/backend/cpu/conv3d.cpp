@@ -1,9 +1,10 @@
-// Convolutions, by oneDNN on channels-last activations.
+// Convolutions on channels-last activations, by oneDNN where winograd.h has nothing faster.
 #include <algorithm>
 #include <unordered_map>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/winograd.h"
 #include "base/error.h"
 
 namespace mochi {
@@ -80,6 +81,10 @@ void run(cpu::OneDnn& onednn, const TensorView& x, const Conv3d& params, const T
 }  // namespace
 
 void CpuBackend::do_conv3d(const TensorView& x, const Conv3d& params, const TensorView& out) try {
+  const bool has_bf16_tiles = params.weight.dtype() == DType::kBF16 && cpu::prefers_bf16();
+  if (!has_bf16_tiles && cpu::suits_winograd(x, params)) {
+    return cpu::conv3d_winograd(x, params, out);
+  }
   // oneDNN adds to what the output holds.
   if (params.residual && params.residual.bytes() != out.bytes()) do_copy(params.residual, out);
   const std::int64_t num_out_frames = out.dim(0);

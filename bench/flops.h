@@ -1,0 +1,27 @@
+// Floating-point operations of the networks, counted from their sizes: two per multiply-add of
+// matrix products, attention and convolutions. Norms, activations and softmax are not counted.
+#pragma once
+
+#include <cstdint>
+
+#include "dit/dit_config.h"
+#include "dit/rotary.h"
+#include "vae/vae_config.h"
+
+namespace mochi::bench {
+
+// out [rows, n] = x [rows, k]·weight [n, k]ᵀ: 2·rows·n·k.
+double gemm_flops(std::int64_t rows, std::int64_t n, std::int64_t k);
+
+// One evaluation with N visual and L text tokens, S = N + L, widths X and Y, per block:
+//   products  N·(3X·X + X·X + 3·X·Fx) + L·(Y·3X) + [not last] L·(X·Y + 3·Y·Fy)
+//   attention 2·S·S·X      modulation X·4X + X·4Y ([last] X·Y)
+// and around the blocks N·(C·p²)·X in, N·X·(p²·C) out, X·2X, and the timestep's two products.
+double dit_flops(const DitConfig& config, const TokenGrid& grid, std::int64_t num_text_tokens);
+
+// One whole video of latents [channels, frames, rows, columns]: per residual block of width C two
+// 3×3×3 convolutions of 27·C·C per pixel, and the 1×1×1 projections in, out and between stages.
+double decode_flops(const VaeConfig& config, std::int64_t frames, std::int64_t rows,
+                    std::int64_t columns);
+
+}  // namespace mochi::bench

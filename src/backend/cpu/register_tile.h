@@ -1,0 +1,52 @@
+// The innermost part of matrix products: a tile of the result that stays in vector registers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <experimental/simd>
+
+namespace mochi::cpu {
+
+using Vec = std::experimental::native_simd<float>;
+constexpr std::int64_t kLanes = Vec::size();
+
+inline Vec load(const float* from) { return Vec(from, std::experimental::element_aligned); }
+inline void store(const Vec& value, float* to) {
+  value.copy_to(to, std::experimental::element_aligned);
+}
+
+// Vectors of sums: as many as hide the latency of adding, and leave registers for the factors.
+constexpr std::int64_t kTileVectors = 12;
+
+// [kRows, kColumns] sums of products.
+template <std::int64_t Width>
+class RegisterTile {
+ public:
+  static constexpr std::int64_t kRows = kTileVectors / Width;
+  static constexpr std::int64_t kColumns = Width * kLanes;
+
+  // += a·b with rows of a `a_stride` apart and b [depth, kColumns].
+  void add_product(const float* a, std::int64_t a_stride, std::int64_t depth, const float* b) {
+    for (std::int64_t k = 0; k < depth; ++k, b += kColumns) {
+      std::array<Vec, Width> right;
+      for (std::int64_t v = 0; v < Width; ++v) right[v] = load(b + v * kLanes);
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        const Vec left = a[row * a_stride + k];
+        for (std::int64_t v = 0; v < Width; ++v) sums_[row][v] += left * right[v];
+      }
+    }
+  }
+
+  // Calls fn(row, first column, sums) for every vector.
+  template <typename Fn>
+  void for_each(Fn fn) const {
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      for (std::int64_t v = 0; v < Width; ++v) fn(row, v * kLanes, sums_[row][v]);
+    }
+  }
+
+ private:
+  std::array<std::array<Vec, Width>, kRows> sums_{};
+};
+
+}  // namespace mochi::cpu
