@@ -91,7 +91,7 @@ void DitWorkload::run() {
 
 DecodeWorkload::DecodeWorkload(Backend& backend, const ModelDirectory& directory,
                                const Setup& setup, const Latents& size)
-    : network_(directory, {}, {backend, DType::kF32, kNoProgress}),
+    : network_(directory, {backend, DType::kF32, kNoProgress}),
       scratch_(backend.allocator()),
       ctx_{backend, scratch_},
       latents_(draw_normal(backend, latents_shape(size), setup.seed + kDecodeSeedOffset)) {}
