@@ -29,7 +29,7 @@ MAX_ERROR = 1e-4
 MAX_COUNT_ERROR = 0.02
 PAUSE_SECONDS = 0.2  # until the other's waiting threads sleep
 PROMPT = "a large green ring moves to the left on a dark background"  # run.sh's
-# Written before measuring. The engine's products run near the machine's rate and its convolutions
+# Written after first trials. The engine's products run near the machine's rate and its convolutions
 # need 4/9 of the multiplications; PyTorch's step is near that rate as well when compiled.
 PREDICTION = {"step_ratio": 1.3, "decode_ratio": 2.3, "generate_seconds": 45.0}
 TARGETS = {"step_ratio": 1.3, "decode_ratio": 1.3, "generate_seconds": 90.0,
