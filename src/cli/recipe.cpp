@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 // A file that the video was made from: {path, size_bytes, fingerprint}, and what the caller reads.
 fs::path read_file_record(JsonReader& record) {
-  const fs::path path = record.require_string("path");
+  fs::path path = record.require_string("path");
   record.get_int("size_bytes", 0);
   const std::string wanted = record.require_string("fingerprint");
   const std::string found = fingerprint_file(path);
@@ -50,6 +50,7 @@ std::vector<JsonReader> read_list(const Json& json, const JsonReader& model, con
 
 std::vector<ModelFile> read_model_files(std::vector<JsonReader> items) {
   std::vector<ModelFile> files;
+  files.reserve(items.size());
   for (JsonReader& item : items) {
     files.push_back({item.require_string("name"), item.get_uint("size_bytes", 0),
                      item.require_string("fingerprint")});
@@ -59,6 +60,7 @@ std::vector<ModelFile> read_model_files(std::vector<JsonReader> items) {
 
 std::vector<Lora> read_loras(std::vector<JsonReader> items) {
   std::vector<Lora> loras;
+  loras.reserve(items.size());
   for (JsonReader& item : items) {
     loras.push_back({read_file_record(item), item.get_float("scale", 1.0)});
   }

@@ -48,9 +48,8 @@ void prepare_sampling(VideoJob& job, const Engine& engine) {
 }
 
 // A checkpoint goes on with what it was made for, and with nothing else.
-void check_checkpoint(const VideoJob& job, const Engine& engine) {
+void check_checkpoint(const VideoJob& job, const Json& found, const Engine& engine) {
   const nlohmann::ordered_json wanted = describe_recipe(job.outcome, engine);
-  const Json& found = job.checkpoint->recipe;
   const auto compare = [](const auto& of_job, const Json& of_checkpoint) {
     for (const auto& [key, value] : of_job.items()) {
       const Json saved = of_checkpoint.value(key, Json());
@@ -146,7 +145,7 @@ void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
   }
   outcome.size = engine.video_size(job.latents);
   choose_output(job, taken);
-  if (job.checkpoint) check_checkpoint(job, engine);
+  if (job.checkpoint) check_checkpoint(job, job.checkpoint->recipe, engine);
   check_outputs(job);
 }
 

@@ -270,7 +270,7 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
 Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
                        const ProgressFn& progress) {
   Impl& impl = *impl_;
-  Latents latents = latent_size(size);
+  const Latents latents = latent_size(size);
   const Shape frames_shape{size.num_frames, size.height, size.width, 3};
   if (std::ssize(rgb) != frames_shape.num_elements()) {
     fail("rgb: wanted {} bytes for {}, found {}", frames_shape.num_elements(),
