@@ -140,7 +140,7 @@ void finish(VideoJob& job, const Engine& engine) {
 
 }  // namespace
 
-void run_generate(GenerateOptions options) {
+void run_generate(const GenerateOptions& options) {
   check_flags(options);
   Run run = make_run(options);
   EngineOptions engine_options = run.jobs.front().options.engine;

@@ -7,6 +7,6 @@ namespace mochi::cli {
 
 // Throws UsageError for flags that do not fit together or the model, Error for all else, Cancelled
 // when a signal came.
-void run_generate(GenerateOptions options);
+void run_generate(const GenerateOptions& options);
 
 }  // namespace mochi::cli

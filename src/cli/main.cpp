@@ -85,8 +85,8 @@ std::vector<std::string> normalise_flags(int argc, char** argv) {
 
 void run_command(const CLI::App& app, Commands& commands) {
   const std::string name = app.get_subcommands().front()->get_name();
-  if (name == "generate") run_generate(std::move(commands.generate));
-  if (name == "decode") run_generate(std::move(commands.decode));
+  if (name == "generate") run_generate(commands.generate);
+  if (name == "decode") run_generate(commands.decode);
   if (name == "encode") run_encode(std::move(commands.encode));
   if (name == "inspect") run_inspect(commands.inspect);
   if (name == "version") fmt::print("mochi {}\n", version());

@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 
 // A file that the video was made from: {path, size_bytes, fingerprint}, and what the caller reads.
 fs::path read_file_record(JsonReader& record) {
-  fs::path path = record.require_string("path");
+  const fs::path path = record.require_string("path");
   record.get_int("size_bytes", 0);
   const std::string wanted = record.require_string("fingerprint");
   const std::string found = fingerprint_file(path);
@@ -26,7 +26,7 @@ fs::path read_file_record(JsonReader& record) {
 std::optional<fs::path> read_optional_file(JsonReader& parent, const char* key) {
   std::optional<JsonReader> record = parent.get_object(key);
   if (!record) return std::nullopt;
-  const fs::path path = read_file_record(*record);
+  fs::path path = read_file_record(*record);
   record->finish();
   return path;
 }
