@@ -330,8 +330,8 @@ class HostileTest(ProgramTest):
             (["generate", "--promt", "x"], "unknown flag '--promt', did you mean '--prompt'?"),
             (["generate", "--wdth=64"], "unknown flag '--wdth', did you mean '--width'?"),
             (
-                ["generate", "--prompt", "x", "--num_steps", "4"],
-                "unknown flag '--num_steps', did you mean '--num-steps'?",
+                ["generate", "--prompt", "x", "--num_stepps", "4"],
+                "unknown flag '--num-stepps', did you mean '--num-steps'?",
             ),
             (["inspect", "--tensor", "x"], "unknown flag '--tensor', did you mean '--tensors'?"),
             (["version", "--hlep"], "unknown flag '--hlep', did you mean '--help'?"),
@@ -339,7 +339,11 @@ class HostileTest(ProgramTest):
             (["--tensors", "inspect", "x"], f"flag '--tensors' {belongs}"),
             (["--tensors"], f"flag '--tensors' {belongs}"),
             (["inspct", "x"], "unknown command 'inspct', did you mean 'inspect'?"),
-            (["render"], "unknown command 'render', known are: generate, inspect, version"),
+            (
+                ["render"],
+                "unknown command 'render', known are: generate, decode, encode, inspect, "
+                "completion, manual, version",
+            ),
             (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),
             (["version", "now"], "unexpected argument 'now'"),
             (
