@@ -120,7 +120,7 @@ class RunTest(ProgramTest):
     # ---- gone on with ----
 
     def test_killed_and_resumed_is_the_same_video(self):
-        args = ["--num-steps", 400, "--seed", 4, "--out", "a.y4m"]
+        args = ["--num-steps", 120, "--seed", 4, "--out", "a.y4m"]
         child = self.start("--prompt", PROMPT, *args, "--checkpoint-every", 7)
         checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
         begin = time.monotonic()
@@ -134,13 +134,13 @@ class RunTest(ProgramTest):
         header, _ = read_latents(checkpoint)
         self.assertEqual(header["shape"], [1, 12, 3, 6, 8])
 
-        done = self.generate("--num-steps", 399, "--seed", 4, "--out", "a.y4m", "--resume")
-        self.expect_error(done, 1, "--resume: the checkpoint's video has num_steps 400, wanted is 399")
+        done = self.generate("--num-steps", 119, "--seed", 4, "--out", "a.y4m", "--resume")
+        self.expect_error(done, 1, "--resume: the checkpoint's video has num_steps 120, wanted is 119")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
         self.assertFalse(checkpoint.exists())
         resumed = self.content("a.y4m")
-        self.generate_ok("--num-steps", 400, "--seed", 4, "--out", "b.y4m")
+        self.generate_ok("--num-steps", 120, "--seed", 4, "--out", "b.y4m")
         self.assertEqual(resumed, self.content("b.y4m"))
         self.expect_error(self.generate(*args, "--resume"), 1, "a.y4m.checkpoint.safetensors")
 
