@@ -146,7 +146,9 @@ void run_generate(const GenerateOptions& options) {
   EngineOptions engine_options = run.jobs.front().options.engine;
   if (engine_options.model_dir.empty()) engine_options.model_dir = find_boxed_model();
   Engine engine = make_engine(engine_options);
-  if (run.recipe && options.engine.model_dir.empty()) check_model_files(*run.recipe, engine);
+  // Another model may make a like video, but cannot go on with this one.
+  const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();
+  if (run.recipe && needs_same_model) check_model_files(*run.recipe, engine);
   std::set<fs::path> taken;
   for (VideoJob& job : run.jobs) {
     job.options.engine.model_dir = engine_options.model_dir;

@@ -1,7 +1,6 @@
 #include "cli/recipe.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 #include "cli/request_json.h"

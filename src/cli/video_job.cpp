@@ -59,6 +59,8 @@ void check_checkpoint(const VideoJob& job, const Json& found, const Engine& engi
     }
   };
   compare(wanted["request"], found.value("request", Json::object()));
+  compare(nlohmann::ordered_json{{"loras", wanted["model"]["loras"]}},
+          found.value("model", Json::object()));
   compare(nlohmann::ordered_json{{"dtype", wanted["engine"]["dtype"]}},
           found.value("engine", Json::object()));
 }

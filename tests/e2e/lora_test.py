@@ -4,23 +4,9 @@ Usage: lora_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 """
 
 import json
-import math
-import struct
 import unittest
 
-from support import ProgramTest, write_latents, write_safetensors
-
-
-def write_lora(path, width=32, down=".lora_A", up=".lora_B", metadata=None):
-    """Of the tiny model's first block, strong enough to change the video."""
-    key = "blocks.0.attn.qkv_x"
-    header, data = {"__metadata__": metadata} if metadata else {}, b""
-    for name, sizes, value in ((key + down, [2, width], 0.25), (key + up, [3 * width, 2], 1.0)):
-        count = math.prod(sizes)
-        begin = len(data)
-        data += struct.pack(f"<{count}f", *[value] * count)
-        header[name] = {"dtype": "F32", "shape": sizes, "data_offsets": [begin, len(data)]}
-    write_safetensors(path, header, data)
+from support import ProgramTest, write_latents, write_lora
 
 
 class LoraTest(ProgramTest):

@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m
+from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m, write_lora
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -136,6 +136,15 @@ class RunTest(ProgramTest):
 
         done = self.generate("--num-steps", 119, "--seed", 4, "--out", "a.y4m", "--resume")
         self.expect_error(done, 1, "--resume: the checkpoint's video has num_steps 120, wanted is 119")
+        other = self.folder / "other"
+        shutil.copytree(self.model, other)
+        dit = other / "dit.safetensors"
+        dit.write_bytes(dit.read_bytes()[:-1] + b"\1")
+        done = self.run_mochi("generate", "--model-dir", other, "--resume", checkpoint)
+        self.expect_error(done, 1, "the model file 'dit.safetensors' has changed since")
+        write_lora(self.folder / "l.safetensors")
+        done = self.run_mochi("generate", "--resume", checkpoint, "--lora-path", "l.safetensors")
+        self.expect_error(done, 1, "--resume: the checkpoint's video has loras []")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
         self.assertFalse(checkpoint.exists())
