@@ -115,7 +115,10 @@ float softmax_row(float* logits, std::int64_t num_keys, const float* bias, float
     for (std::int64_t j = 0; j < num_keys; ++j) logits[j] += bias[j];
   }
 #pragma omp simd reduction(max : new_max)
-  for (std::int64_t j = 0; j < num_keys; ++j) new_max = std::max(new_max, logits[j]);
+  for (std::int64_t j = 0; j < num_keys; ++j) {
+    const float logit = logits[j];  // by value: std::max on references does not vectorise
+    new_max = new_max < logit ? logit : new_max;
+  }
   correction = cpu::fast_exp(max - new_max);
   max = new_max;
   float sum = 0.0F;
