@@ -11,9 +11,10 @@ def add_shares(results):
     results["gemm_peak_gflops"] = peak
     for name in ("step", "decode"):
         result = results[name]
-        for who in ("engine", "pytorch"):
-            result[f"{who}_gflops"] = result["gflop"] / result[f"{who}_median"]
-            result[f"{who}_share_of_gemm_peak"] = result[f"{who}_gflops"] / peak
+        result["gflops"] = {who: result["gflop"] / median
+                            for who, median in result["medians"].items()}
+        result["shares_of_gemm_peak"] = {who: rate / peak
+                                         for who, rate in result["gflops"].items()}
 
 
 def verdict(value, target, at_most):
@@ -25,9 +26,10 @@ def target_rows(results):
     rows = []
     for name, key in (("DiT step, PyTorch / engine", "step"), ("decode, PyTorch / engine",
                                                                "decode")):
-        ratio, target = results[key]["ratio"], targets[f"{key}_ratio"]
-        rows.append(f"| {name} | ≥ {target} × | {prediction[f'{key}_ratio']} × | {ratio:.2f} × | "
-                    f"{verdict(ratio, target, at_most=False)} |")
+        target = targets[f"{key}_ratio"]
+        for who, ratio in results[key]["ratios"].items():
+            rows.append(f"| {name} ({who}) | ≥ {target} × | {prediction[f'{key}_ratio']} × | "
+                        f"{ratio:.2f} × | {verdict(ratio, target, at_most=False)} |")
     if "generate" in results:
         seconds, target = results["generate"]["seconds"]["total"], targets["generate_seconds"]
         rows.append(f"| whole `mochi generate` | ≤ {target:.0f} s | "
@@ -43,12 +45,12 @@ def rate_rows(results):
     rows = []
     for name, key in (("DiT step", "step"), ("decode", "decode")):
         result = results[key]
-        for who, label in (("engine", "engine"), ("pytorch", f"PyTorch: {result['pytorch']}")):
-            seconds = result[f"{who}_seconds"]
-            rows.append(f"| {name} | {label} | {result[f'{who}_median']:.3f} s "
+        for who, seconds in result["seconds"].items():
+            label = who if who == "engine" else f"PyTorch: {who}"
+            rows.append(f"| {name} | {label} | {result['medians'][who]:.3f} s "
                         f"({min(seconds):.3f}–{max(seconds):.3f}) | "
-                        f"{result[f'{who}_gflops']:.0f} | "
-                        f"{100 * result[f'{who}_share_of_gemm_peak']:.0f} % |")
+                        f"{result['gflops'][who]:.0f} | "
+                        f"{100 * result['shares_of_gemm_peak'][who]:.0f} % |")
     return rows
 
 
@@ -89,7 +91,7 @@ def page(results):
         "| --- | --- | --- | --- | --- |",
         *target_rows(results),
         "",
-        f"Medians of {len(results['step']['engine_seconds'])} repetitions in turns (range). "
+        f"Medians of {len(results['step']['seconds']['engine'])} repetitions in turns (range). "
         f"The peak is {results['gemm_peak_gflops']:.0f} GFLOP/s, the best matrix product below.",
         "",
         "| what | who | time | GFLOP/s | share of GEMM peak |",

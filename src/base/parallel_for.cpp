@@ -12,7 +12,7 @@ namespace mochi {
 namespace {
 
 // More ranges than threads, so that a slow thread does not hold up the rest.
-constexpr std::int64_t kRangesPerThread = 4;
+constexpr std::int64_t kRangesPerThread = 16;
 
 std::atomic<int> s_num_threads{0};
 

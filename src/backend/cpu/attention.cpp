@@ -14,7 +14,7 @@ namespace mochi {
 
 namespace {
 
-using Tile = cpu::RegisterTile<2>;
+using Tile = cpu::RegisterTile<2, 6>;
 
 // A tile's queries, logits, keys and values fit into an L2 cache of 512 KiB at head_dim 128.
 constexpr std::int64_t kQueryTile = 96;
@@ -89,7 +89,7 @@ struct TileState {
       : queries(static_cast<std::size_t>(kQueryTile * head.head_dim())),
         out(static_cast<std::size_t>(kQueryTile * head.padded_dim())) {}
 
-  std::vector<float> queries;  // [queries, head_dim], scaled
+  std::vector<float> queries;  // [queries / kRows, head_dim, kRows], scaled
   std::vector<float> logits = std::vector<float>(kQueryTile * kKeyTile);
   std::vector<float> out;  // [queries, padded_dim], not yet divided by `sum`
   std::vector<float> max = std::vector<float>(kQueryTile);
@@ -99,7 +99,10 @@ struct TileState {
   // `count` queries; the rest of the tile is computed, too, and ignored.
   void start(const float* q, std::int64_t count, float scale) {
     const auto width = std::ssize(queries) / kQueryTile;
-    for (std::int64_t i = 0; i < count * width; ++i) queries[i] = q[i] * scale;
+    for (std::int64_t row = 0; row < count; ++row, q += width) {
+      float* target = queries.data() + row / Tile::kRows * Tile::kRows * width + row % Tile::kRows;
+      for (std::int64_t d = 0; d < width; ++d) target[d * Tile::kRows] = q[d] * scale;
+    }
     std::ranges::fill(out, 0.0F);
     std::ranges::fill(max, -std::numeric_limits<float>::max());
     std::ranges::fill(sum, 0.0F);
@@ -136,8 +139,8 @@ void find_logits(const PackedHead& head, std::int64_t first, std::int64_t keys, 
   for (std::int64_t key = 0; key < keys; key += Tile::kColumns) {
     for (std::int64_t row = 0; row < count; row += Tile::kRows) {
       Tile tile;
-      tile.add_product(state.queries.data() + row * head.head_dim(), head.head_dim(),
-                       head.head_dim(), head.keys(first + key));
+      tile.add_product<Tile::kRows>(state.queries.data() + row * head.head_dim(), 1,
+                                    head.head_dim(), head.keys(first + key));
       float* target = state.logits.data() + row * kKeyTile + key;
       tile.for_each([target](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
         cpu::store(sums, target + i * kKeyTile + column);
