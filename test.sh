@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-stage() { printf '\n== %s\n' "$*"; }
+stage() { printf '\n== %s (%d s so far)\n' "$*" "$SECONDS"; }
 
 stage "packages"
 tools/install_packages.sh build test
