@@ -71,7 +71,8 @@ DitWorkload::DitWorkload(Backend& backend, const ModelDirectory& directory, cons
       cond_velocity_(DType::kF32, latents_shape(size), backend.allocator()),
       null_velocity_(DType::kF32, latents_shape(size), backend.allocator()),
       cond_(network_.dit().condition(ctx_, text_)),
-      run_(network_.dit().prepare(backend, size.num_frames, size.height, size.width)) {
+      run_(network_.dit().prepare(
+          backend, network_.dit().token_grid(size.num_frames, size.height, size.width))) {
   const Tensor no_text(backend.activation_dtype(), {0, directory.config().dit.text_width},
                        backend.allocator());
   null_ = network_.dit().condition(ctx_, no_text);

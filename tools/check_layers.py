@@ -14,7 +14,7 @@ ALLOWED = {
     "backend": ["base", "tensor"],
     "io": ["base", "tensor"],
     "weights": ["base", "tensor", "backend/backend.h", "io"],
-    "sparsity": ["base", "tensor", "backend/backend.h"],
+    "sparsity": ["base", "tensor", "backend/backend.h", "mochi/sparsity.h"],
     "text": ["base", "tensor", "backend/backend.h", "io", "weights"],
     "dit": ["base", "tensor", "backend/backend.h", "io", "weights", "sparsity/attention_policy.h"],
     "vae": ["base", "tensor", "backend/backend.h", "io", "weights"],

@@ -10,14 +10,18 @@
 // where a field of a request is at fault, the line starts with the field's name and a colon.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "mochi/sparsity.h"
 
 namespace mochi {
 
@@ -57,6 +61,7 @@ struct GenerateRequest {
   std::string noise_source = "mochi";
   // Start noise instead of the seed's: [latent_channels, T, H, W] as in Latents, or empty.
   std::vector<float> initial_noise;
+  std::optional<SparsityConfig> sparsity = {};  // nothing: dense attention
 };
 
 // What the sampler works on: normalised latents.
@@ -94,10 +99,19 @@ class Cancelled : public std::runtime_error {
   Cancelled() : std::runtime_error("cancelled") {}
 };
 
+// A tensor that sparse steps depend on.
+struct CachedTensor {
+  std::string name;
+  std::string dtype;  // "F32" or "I32"
+  std::vector<std::int64_t> shape;
+  std::vector<std::byte> bytes;
+};
+
 // Where a sampling stands: with the same request it can go on from here to the same latents.
 struct SamplerState {
   int num_steps_done = 0;  // 1 to below num_steps
   Latents latents;
+  std::vector<CachedTensor> caches = {};  // of a sparse generation
 };
 
 struct SampleControl {
@@ -139,6 +153,8 @@ class Engine {
 
   // Throws when sample() would refuse the request; needs no weights.
   void check(const GenerateRequest& request) const;
+  // What sample() does not refuse, but what is probably not meant: a line each.
+  std::vector<std::string> find_doubts(const GenerateRequest& request) const;
   // Throws when a file is missing that sample() of this request or decode() of its latents needs,
   // or a tensor in it is missing or wrong.
   void check_files(const GenerateRequest& request) const;

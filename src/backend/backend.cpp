@@ -85,27 +85,6 @@ void Backend::gated_activation(const TensorView& x, Activation activation, const
   do_gated_activation(x, activation, out);
 }
 
-void Backend::attention(const AttentionInputs& in, const TensorView& out) {
-  const Contract c("attention", *this);
-  c.rank("q", in.q, 3);
-  c.rank("k", in.k, 3);
-  c.activation("q", in.q);
-  c.activation("k", in.k);
-  c.activation("v", in.v);
-  c.activation("out", out);
-  const std::int64_t heads = in.q.dim(0);
-  const std::int64_t num_queries = in.q.dim(1);
-  c.shape("k", in.k, {heads, in.k.dim(1), in.q.dim(2)});
-  c.shape("v", in.v, in.k.shape());
-  c.shape("out", out, {num_queries, heads * in.q.dim(2)});
-  c.require(in.k.dim(1) > 0, "there are no keys");
-  if (in.bias) {
-    c.f32("bias", in.bias);
-    c.shape("bias", in.bias, {heads, num_queries, in.k.dim(1)});
-  }
-  do_attention(in, out);
-}
-
 void Backend::embedding(std::span<const std::int32_t> ids, const TensorView& table,
                         const TensorView& out) {
   const Contract c("embedding", *this);

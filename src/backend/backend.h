@@ -38,6 +38,47 @@ struct AttentionInputs {
   float scale = 1.0F;
 };
 
+struct AttentionOutputs {
+  TensorView out = {};  // [num_queries, heads·head_dim]
+  TensorView lse = {};  // [heads, num_queries] f32 log-sum-exp of the scaled logits, or empty
+};
+
+// How much of the attention of a query group each key (column) gets.
+struct ColumnSums {
+  TensorView lse;                 // [heads, num_queries] f32: weights are exp(logit − lse)
+  TensorView sums;                // out [heads, groups, num_keys] f32 Σ weights over the queries
+  std::int64_t group_size = 0;    // consecutive queries; groups = ⌈num_queries / group_size⌉
+  std::int64_t query_stride = 1;  // only every so many of a group's queries count
+};
+
+// The columns that each query group attends to.
+struct ColumnLists {
+  TensorView offsets;  // [heads·groups + 1] i32: where the list of (head, group) begins
+  TensorView columns;  // [offsets.back()] i32, ascending in each list; every list has one or more
+  std::int64_t group_size = 0;
+};
+
+// What stands for the columns that are left out. With A and lse_A those of the chosen columns:
+// out = cache + weight·A, or merged: out = (e^lse_A·A + e^weight·cache) / (e^lse_A + e^weight).
+struct AttentionDelta {
+  TensorView cache;        // [num_queries, heads·head_dim], or empty: no delta
+  TensorView weight;       // [heads, num_queries] f32, or empty: 1
+  bool is_merged = false;  // then `weight` is the log-sum-exp of `cache`, and must be there
+};
+
+// Bit-packed plans: [heads, groups, ⌈num_keys / 32⌉] i32; bit j % 32 of word j / 32 is column j.
+struct ColumnChoice {
+  TensorView scores =
+      {};                 // [heads, groups, num_keys] f32 ≥ 0, or empty: none is kept for its score
+  TensorView fixed = {};  // [groups, words] i32: bits of columns that are kept anyway
+  std::int64_t num_keys = 0;
+  std::int64_t min_kept = 0, max_kept = 0;  // for their scores
+  double mass = 1;         // between the two: the fewest that hold this part of the group's scores
+  double random = 0;       // probability of each column to be kept, too
+  std::uint64_t seed = 0;  // of these draws: Philox(column / 4, group, head, 0)[column % 4]
+  std::int64_t multiple = 1;  // lists grow to a multiple of this, or to all columns, by score
+};
+
 struct GroupNorm {
   TensorView weight, bias;  // [channels]
   int num_groups = 32;
@@ -82,8 +123,8 @@ class Backend {
               const TensorView& out, const LinearOptions& options = {});
   // out [rows, f] = act(a)·b with x [rows, 2·f] = (a | b).
   void gated_activation(const TensorView& x, Activation activation, const TensorView& out);
-  // out = softmax(q·kᵀ·scale + bias)·v as [num_queries, heads·head_dim]; num_keys ≥ 1.
-  void attention(const AttentionInputs& in, const TensorView& out);
+  // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1.
+  void attention(const AttentionInputs& in, const AttentionOutputs& to);
 
   // ---- text encoder ----
   // out [n, width] = rows `ids` of table [vocabulary, width]; each id must be in range.
@@ -112,6 +153,24 @@ class Backend {
                     const TensorView& q, const TensorView& k, const TensorView& v);
   // x += r / rms(r) · tanh(gate [width]), per row.
   void gated_residual(const TensorView& r, const TensorView& gate, float eps, const TensorView& x);
+
+  // ---- sparsity; without bias ----
+  // attention(), and how much each column weighs for each query group.
+  void attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
+                                  const AttentionOutputs& to);
+  // attention() of every query group over its own columns, plus the delta; lse is of the columns.
+  void column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                               const AttentionDelta& delta, const AttentionOutputs& to);
+  // Fills delta's cache and weight so that applying it to `sparse` gives `dense`; both with lse
+  // where the delta has a weight.
+  void find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                  const AttentionDelta& delta);
+  // The plan of every head and group, and its counts [heads, groups] i32.
+  void select_columns(const ColumnChoice& choice, const TensorView& plan, const TensorView& counts);
+  // A plan as lists; columns.offsets are given, columns.columns is filled.
+  void expand_columns(const TensorView& plan, const ColumnLists& columns);
+  // out [n, width] = rows `indices` [n] i32 of x [rows, width]; indices in range.
+  void gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out);
 
   // ---- sampler (all F32) ----
   // z += dsigma · (v_null + cfg · (v_cond − v_null)).
@@ -155,7 +214,7 @@ class Backend {
                          const TensorView& out, const LinearOptions& options) = 0;
   virtual void do_gated_activation(const TensorView& x, Activation activation,
                                    const TensorView& out) = 0;
-  virtual void do_attention(const AttentionInputs& in, const TensorView& out) = 0;
+  virtual void do_attention(const AttentionInputs& in, const AttentionOutputs& to) = 0;
   virtual void do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
                             const TensorView& out) = 0;
   virtual void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
@@ -173,6 +232,18 @@ class Backend {
                                const TensorView& q, const TensorView& k, const TensorView& v) = 0;
   virtual void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
                                  const TensorView& x) = 0;
+  virtual void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
+                                             const AttentionOutputs& to) = 0;
+  virtual void do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                                          const AttentionDelta& delta,
+                                          const AttentionOutputs& to) = 0;
+  virtual void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                             const AttentionDelta& delta) = 0;
+  virtual void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
+                                 const TensorView& counts) = 0;
+  virtual void do_expand_columns(const TensorView& plan, const ColumnLists& columns) = 0;
+  virtual void do_gather_rows(const TensorView& x, const TensorView& indices,
+                              const TensorView& out) = 0;
   virtual void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
                                float dsigma, const TensorView& z) = 0;
   virtual void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,

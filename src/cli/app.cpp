@@ -17,6 +17,8 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   add_encode_flags(*app->add_subcommand("encode", "turn a video into latents"), commands.encode);
   add_inspect_flags(*app->add_subcommand("inspect", "say what is in a model folder or file"),
                     commands.inspect);
+  add_compare_flags(*app->add_subcommand("compare", "say how near two videos or latents are"),
+                    commands.compare);
   app->add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", commands.shell, "which shell")
       ->type_name("bash|zsh")

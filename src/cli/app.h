@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/compare.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
@@ -18,6 +19,7 @@ struct Commands {
   GenerateOptions decode;
   EncodeOptions encode;
   InspectOptions inspect;
+  CompareOptions compare;
   std::string shell;                // of `completion`
   std::string manual_form = "man";  // of `manual`
 };

@@ -16,7 +16,7 @@ constexpr const char* kRecipeKey = "recipe";
 
 SamplingCheckpoint read_checkpoint(const std::filesystem::path& path) {
   SamplingCheckpoint checkpoint;
-  checkpoint.state.latents = read_latents(path);
+  checkpoint.state.latents = read_latents(path, &checkpoint.state.caches);
   const SafetensorsFile file(path);
   for (const char* key : {kStepsKey, kRecipeKey}) {
     if (!file.metadata().contains(key)) {
@@ -36,7 +36,8 @@ SamplingCheckpoint read_checkpoint(const std::filesystem::path& path) {
 void write_checkpoint(const std::filesystem::path& path, const SamplerState& state,
                       const nlohmann::ordered_json& recipe) {
   write_latents(path, state.latents,
-                {{kStepsKey, std::to_string(state.num_steps_done)}, {kRecipeKey, recipe.dump()}});
+                {{kStepsKey, std::to_string(state.num_steps_done)}, {kRecipeKey, recipe.dump()}},
+                state.caches);
 }
 
 }  // namespace mochi::cli

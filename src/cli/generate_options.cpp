@@ -13,50 +13,63 @@ namespace {
 
 using Flags = std::vector<const CLI::Option*>;
 
+// Groups of the help.
+constexpr const char* kSampling = "What it shows, and how it is sampled";
+constexpr const char* kFiles = "Files";
+
 // CLI11 would read "-1" as the largest unsigned number.
 std::string refuse_sign(const std::string& text) {
   return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
 }
 
 Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
-  constexpr const char* kGroup = "What it shows, and how it is sampled";
   return {
       command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
-          ->group(kGroup),
+          ->group(kSampling),
       command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show")
-          ->group(kGroup),
-      command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kGroup),
-      command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kGroup),
-      command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kGroup),
+          ->group(kSampling),
+      command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kSampling),
+      command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kSampling),
+      command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kSampling),
       command.add_option("--seed", options.seed, "of the start noise (default: 0)")
           ->check(refuse_sign, "")
-          ->group(kGroup),
-      command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kGroup),
-      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kGroup),
+          ->group(kSampling),
+      command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
+      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),
       command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
           ->delimiter(',')
           ->allow_extra_args(false)
           ->type_name("FLOAT,...")
-          ->group(kGroup),
+          ->group(kSampling),
       command
           .add_option("--threshold-noise", options.threshold_noise,
                       "noise the linear steps take away")
-          ->group(kGroup),
+          ->group(kSampling),
       command
           .add_option("--linear-steps", options.linear_steps,
                       "linear part of the steps (0: half of them)")
-          ->group(kGroup),
+          ->group(kSampling),
       command.add_option("--noise-source", options.noise_source, "whose random numbers")
           ->type_name("mochi|torch-cpu|torch-cuda")
-          ->group(kGroup),
+          ->group(kSampling),
       command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
           ->type_name("FILE")
-          ->group(kGroup),
+          ->group(kSampling),
+  };
+}
+
+Flags add_sparsity_flags(CLI::App& command, GenerateOptions& options) {
+  return {
+      command
+          .add_option("--chipmunk-config", options.chipmunk_config,
+                      "sparse attention (default: dense)")
+          ->type_name("FILE")
+          ->group(kSampling),
+      command.add_flag("--no-sparsity", options.is_dense, "dense attention")->group(kSampling),
   };
 }
 
 Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
-  constexpr const char* kGroup = "From and to files";
   CLI::Option* every = command.add_option("--checkpoint-every", options.run.checkpoint_every,
                                           "steps between two checkpoints (0: none)");
   CLI::Option* resume =
@@ -66,18 +79,18 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
   return {
       command.add_option("--save-latents", options.save_latents, "write the sampled latents, too")
           ->type_name("FILE")
-          ->group(kGroup),
+          ->group(kFiles),
       command
           .add_option("--from-json", options.run.recipe,
                       "make a video again from the JSON beside it")
           ->type_name("FILE")
-          ->group(kGroup),
+          ->group(kFiles),
       command
           .add_option("--sweep-file", options.run.sweep_file, "many videos: a JSON object a line")
           ->type_name("FILE")
-          ->group(kGroup),
-      every->group(kGroup),
-      resume->type_name("[FILE]")->group(kGroup),
+          ->group(kFiles),
+      every->group(kFiles),
+      resume->type_name("[FILE]")->group(kFiles),
   };
 }
 
@@ -97,14 +110,13 @@ void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
 }  // namespace
 
 void add_output_flags(CLI::App& command, GenerateOptions& options) {
-  constexpr const char* kGroup = "Where it goes";
   command.add_option("--out", options.output, ".mp4, .webm, .gif, .y4m, or a folder of PNGs")
       ->type_name("FILE")
-      ->group(kGroup);
+      ->group(kFiles);
   command.add_option("--out-dir", options.run.out_dir, "folder of videos without --out (videos/)")
       ->type_name("DIR")
-      ->group(kGroup);
-  command.add_option("--fps", options.fps, "frames per second")->group(kGroup);
+      ->group(kFiles);
+  command.add_option("--fps", options.fps, "frames per second")->group(kFiles);
 }
 
 void add_report_flags(CLI::App& command, GenerateOptions& options) {
@@ -137,10 +149,12 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   add_output_flags(command, options);
   const Flags files = add_sampling_file_flags(command, options);
   of_sampling.insert(of_sampling.end(), files.begin(), files.end());
+  const Flags sparsity = add_sparsity_flags(command, options);
+  of_sampling.insert(of_sampling.end(), sparsity.begin(), sparsity.end());
   const CLI::Option* from_latents =
       command.add_option("--from-latents", options.latents_file, "only decode; nothing is sampled")
           ->type_name("FILE")
-          ->group("From and to files");
+          ->group(kFiles);
   add_engine_flags(command, options.engine);
   of_sampling.push_back(
       command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
@@ -162,6 +176,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
                              get("--resume")};
     refuse_together(get("--sweep-file"), first_given(of_one_video));
     refuse_together(get("--out"), get("--out-dir"));
+    refuse_together(get("--no-sparsity"), get("--chipmunk-config"));
     refuse_together(get("--resume"), get("--from-json"));
     for (const std::string& lora : options.loras) options.engine.loras.push_back(parse_lora(lora));
   });
@@ -192,6 +207,10 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
   if (!upper.cfg_schedule.empty()) lower.cfg_schedule = upper.cfg_schedule;
   if (upper.num_steps || !upper.cfg_schedule.empty()) lower.linear_steps.reset();
   if (upper.seed || upper.noise_source) lower.noise_file.reset();
+  if (upper.is_dense || upper.chipmunk_config) {
+    lower.is_dense = upper.is_dense;
+    lower.chipmunk_config = upper.chipmunk_config;
+  }
   put(lower.prompt, upper.prompt);
   put(lower.negative_prompt, upper.negative_prompt);
   put(lower.width, upper.width);
@@ -238,6 +257,9 @@ GenerateRequest make_request(const GenerateOptions& options, const Engine& engin
   apply(request.threshold_noise, options.threshold_noise);
   apply(request.noise_source, options.noise_source);
   request.cfg_schedule = options.cfg_schedule;
+  request.sparsity = options.sparsity;
+  if (options.chipmunk_config) request.sparsity = load_sparsity_config(*options.chipmunk_config);
+  if (options.is_dense) request.sparsity.reset();
   const bool has_own_steps = options.num_steps || !options.cfg_schedule.empty();
   if (!options.cfg_schedule.empty()) {
     request.num_steps = static_cast<int>(options.cfg_schedule.size());

@@ -35,6 +35,9 @@ struct GenerateOptions {
   std::optional<double> cfg_scale, threshold_noise;
   std::optional<std::string> noise_source;
   std::vector<double> cfg_schedule;
+  std::optional<std::filesystem::path> chipmunk_config;
+  bool is_dense = false;                              // --no-sparsity
+  std::optional<SparsityConfig> sparsity;             // of a recipe; the two above go first
   std::optional<std::filesystem::path> noise_file;    // --noise
   std::optional<std::filesystem::path> latents_file;  // --from-latents
   std::optional<std::filesystem::path> save_latents;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -14,13 +13,27 @@ namespace mochi::cli {
 namespace {
 
 constexpr const char* kTensorName = "latents";
+constexpr std::string_view kCachePrefix = "cache.";
+
+// Returns how many there are.
+std::size_t read_caches(const SafetensorsFile& file, std::vector<CachedTensor>& caches) {
+  for (const auto& [name, entry] : file.entries()) {
+    if (!name.starts_with(kCachePrefix)) continue;
+    caches.push_back({name.substr(kCachePrefix.size()),
+                      entry.dtype_name,
+                      entry.sizes,
+                      {entry.bytes.begin(), entry.bytes.end()}});
+  }
+  return caches.size();
+}
 
 }  // namespace
 
-Latents read_latents(const std::filesystem::path& path) {
+Latents read_latents(const std::filesystem::path& path, std::vector<CachedTensor>* caches) {
   const SafetensorsFile file(path);
   const auto found = file.entries().find(kTensorName);
-  if (found == file.entries().end() || file.entries().size() != 1) {
+  const std::size_t num_caches = caches == nullptr ? 0 : read_caches(file, *caches);
+  if (found == file.entries().end() || file.entries().size() != 1 + num_caches) {
     fail("'{}': wanted one tensor '{}', found {} tensors{}", path.string(), kTensorName,
          file.entries().size(),
          file.entries().empty() ? "" : fmt::format(" ('{}', ...)", file.entries().begin()->first));
@@ -46,10 +59,17 @@ Latents read_latents(const std::filesystem::path& path) {
 }
 
 void write_latents(const std::filesystem::path& path, const Latents& latents,
-                   const std::map<std::string, std::string>& metadata) {
+                   const std::map<std::string, std::string>& metadata,
+                   const std::vector<CachedTensor>& caches) {
   const Shape shape{1, latents.channels, latents.num_frames, latents.height, latents.width};
-  const std::array tensors{
-      NamedTensor{kTensorName, DType::kF32, shape, std::as_bytes(std::span(latents.values))}};
+  std::vector<NamedTensor> tensors{
+      {kTensorName, DType::kF32, shape, std::as_bytes(std::span(latents.values))}};
+  for (const CachedTensor& cache : caches) {
+    const std::optional<DType> dtype = parse_dtype(cache.dtype);
+    if (!dtype) fail("cached tensor '{}' has the unknown dtype {}", cache.name, cache.dtype);
+    tensors.push_back({std::string(kCachePrefix) + cache.name, *dtype,
+                       Shape(std::span(cache.shape)), cache.bytes});
+  }
   write_safetensors(path, tensors, metadata);
 }
 

@@ -89,6 +89,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "decode") run_generate(commands.decode);
   if (name == "encode") run_encode(std::move(commands.encode));
   if (name == "inspect") run_inspect(commands.inspect);
+  if (name == "compare") run_compare(commands.compare);
   if (name == "version") fmt::print("mochi {}\n", version());
   if (name == "completion") {
     const bool is_bash = commands.shell == "bash";

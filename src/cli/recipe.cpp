@@ -66,9 +66,14 @@ std::vector<Lora> read_loras(std::vector<JsonReader> items) {
   return loras;
 }
 
-void read_request(JsonReader request, GenerateOptions& options) {
+// `json` is the whole file.
+void read_request(const Json& json, JsonReader request, GenerateOptions& options) {
   read_request_fields(request, options);
   options.noise_file = read_optional_file(request, "noise");
+  if (request.get_object("sparsity")) {
+    options.sparsity =
+        parse_sparsity_config(json.at("request").at("sparsity").dump(), request.locate("sparsity"));
+  }
   request.finish();
 }
 
@@ -87,7 +92,7 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   GenerateOptions& options = recipe.options;
   options.fps = static_cast<int>(fps);
   options.latents_file = read_optional_file(root, "latents");
-  if (!options.latents_file) read_request(require_object(root, "request"), options);
+  if (!options.latents_file) read_request(json, require_object(root, "request"), options);
   JsonReader model = require_object(root, "model");
   options.engine.model_dir = model.require_string("dir");
   recipe.model_files = read_model_files(read_list(json, model, "files"));

@@ -30,6 +30,7 @@ OrderedJson describe_request(const Outcome& outcome) {
     json["seed"] = request.seed;
     json["noise_source"] = request.noise_source;
   }
+  if (request.sparsity) json["sparsity"] = OrderedJson::parse(to_json(*request.sparsity));
   return json;
 }
 

@@ -33,6 +33,11 @@ GenerateOptions parse_sweep_line(const std::string& line, const std::string& sou
     own.fps = static_cast<int>(fps);
   }
   read_path(reader, "noise", own.noise_file);
+  read_path(reader, "chipmunk_config", own.chipmunk_config);
+  own.is_dense = reader.get_bool("no_sparsity", false);
+  if (own.is_dense && own.chipmunk_config) {
+    fail("{}: has no effect with no_sparsity", reader.locate("chipmunk_config"));
+  }
   read_path(reader, "out", own.output);
   read_path(reader, "save_latents", own.save_latents);
   reader.finish();

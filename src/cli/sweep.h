@@ -11,8 +11,8 @@ namespace mochi::cli {
 
 // The options of one line put over those of the command line. Keys are the flags' names, with
 // underscores: prompt, negative_prompt, width, height, num_frames, seed, num_steps, cfg_scale,
-// cfg_schedule, threshold_noise, linear_steps, noise_source, noise, out, fps, save_latents.
-// `source` names the line in errors. Throws Error naming the key.
+// cfg_schedule, threshold_noise, linear_steps, noise_source, noise, chipmunk_config, no_sparsity,
+// out, fps, save_latents. `source` names the line in errors. Throws Error naming the key.
 GenerateOptions parse_sweep_line(const std::string& line, const std::string& source,
                                  const GenerateOptions& base);
 

@@ -43,6 +43,11 @@ void prepare_sampling(VideoJob& job, const Engine& engine) {
     engine.check(job.outcome.request);
   });
   const GenerateRequest& request = job.outcome.request;
+  if (!options.run.is_quiet) {
+    for (const std::string& doubt : engine.find_doubts(request)) {
+      fmt::print(stderr, "warning: {}\n", doubt);
+    }
+  }
   engine.check_files(request);
   job.latents = engine.latent_size({request.width, request.height, request.num_frames});
 }
@@ -54,15 +59,20 @@ void check_checkpoint(const VideoJob& job, const Json& found, const Engine& engi
     for (const auto& [key, value] : of_job.items()) {
       const Json saved = of_checkpoint.value(key, Json());
       if (Json(value) == saved) continue;
+      if (value.is_object()) fail("--resume: the checkpoint's video has another {}", key);
       fail("--resume: the checkpoint's video has {} {}, wanted is {}", key, saved.dump(),
            value.dump());
     }
+    for (const auto& [key, saved] : of_checkpoint.items()) {
+      if (!of_job.contains(key)) fail("--resume: the checkpoint's video has a {} of its own", key);
+    }
   };
   compare(wanted["request"], found.value("request", Json::object()));
-  compare(nlohmann::ordered_json{{"loras", wanted["model"]["loras"]}},
-          found.value("model", Json::object()));
-  compare(nlohmann::ordered_json{{"dtype", wanted["engine"]["dtype"]}},
-          found.value("engine", Json::object()));
+  const auto part = [](const auto& json, const char* section, const char* key) {
+    return Json{{key, json.value(section, Json::object()).value(key, Json())}};
+  };
+  compare(part(Json(wanted), "model", "loras"), part(found, "model", "loras"));
+  compare(part(Json(wanted), "engine", "dtype"), part(found, "engine", "dtype"));
 }
 
 void choose_output(VideoJob& job, std::set<fs::path>& taken) {

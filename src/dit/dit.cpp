@@ -1,6 +1,7 @@
 #include "dit/dit.h"
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "base/error.h"
@@ -111,20 +112,39 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   in.v = heads_of(tokens, {kv.weight.rows(width, 2 * width), kv.bias.rows(width, 2 * width)});
   in.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
   const TensorView attended = ctx.activation({1, width});
-  backend.attention(in, attended);
+  backend.attention(in, {attended});
   backend.linear(attended, weights_.pooler_out.weight, weights_.pooler_out.bias, result.pooled);
   return result;
 }
 
-DitRun Dit::prepare(Backend& backend, std::int64_t frames, std::int64_t rows,
-                    std::int64_t columns) const {
+TokenGrid Dit::token_grid(std::int64_t frames, std::int64_t rows, std::int64_t columns) const {
   const std::int64_t patch = weights_.config.patch_size;
   if (frames < 1 || rows < patch || columns < patch || rows % patch != 0 || columns % patch != 0) {
     fail("latents of {} frames, {} rows and {} columns do not divide into patches of {}", frames,
          rows, columns, patch);
   }
-  const TokenGrid grid{frames, rows / patch, columns / patch};
-  return {grid, make_rotary_table(backend, weights_.pos_frequencies, grid)};
+  return {frames, rows / patch, columns / patch};
+}
+
+DitRun Dit::prepare(Backend& backend, const TokenGrid& grid,
+                    std::span<const std::int32_t> order) const {
+  DitRun run{.grid = grid,
+             .rotary = make_rotary_table(backend, weights_.pos_frequencies, grid, order)};
+  if (order.empty()) return run;
+  const Shape shape{grid.num_tokens()};
+  const Tensor host(DType::kI32, shape);
+  const auto upload = [&](std::span<const std::int32_t> values) {
+    std::memcpy(host.view().bytes(), values.data(), values.size_bytes());
+    Tensor tensor(DType::kI32, shape, backend.allocator());
+    backend.upload(host, tensor);
+    return tensor;
+  };
+  if (std::ssize(order) != grid.num_tokens()) {
+    fail("an order of {} tokens, wanted {}", order.size(), grid.num_tokens());
+  }
+  run.order = upload(order);
+  run.positions = upload(invert_order(order));
+  return run;
 }
 
 TensorView Dit::conditioning(Context& ctx, float sigma, const TensorView& pooled) const {
@@ -184,44 +204,59 @@ void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const 
   }
 }
 
-void Dit::finish(Context& ctx, const TensorView& tokens, const TensorView& c,
+void Dit::embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,
+                        const TensorView& x) const {
+  const Arena::Scope scope(ctx.scratch);
+  const DitConfig& config = weights_.config;
+  const std::int64_t width = config.latent_channels * config.patch_size * config.patch_size;
+  TensorView patches = ctx.activation({x.dim(0), width});
+  ctx.backend.patchify(latents, static_cast<int>(config.patch_size), patches);
+  if (run.order) {
+    const TensorView ordered = ctx.activation(patches.shape());
+    ctx.backend.gather_rows(patches, run.order, ordered);
+    patches = ordered;
+  }
+  ctx.backend.linear(patches, weights_.patch_weight.reshape({config.hidden_size_x, width}),
+                     weights_.patch_bias, x);
+}
+
+void Dit::finish(Context& ctx, const DitRun& run, const TensorView& tokens, const TensorView& c,
                  const TensorView& velocity) const {
   const std::int64_t width = weights_.config.hidden_size_x;
   const TensorView modulation = linear(ctx, c, weights_.final_mod);
   const TensorView normed = ctx.activation(tokens.shape());
   ctx.backend.layer_norm_modulate(tokens, part(modulation, width, 0), part(modulation, width, 1),
                                   kNormEps, normed);
-  ctx.backend.unpatchify(linear(ctx, normed, weights_.final_linear),
-                         static_cast<int>(weights_.config.patch_size), velocity);
+  TensorView patches = linear(ctx, normed, weights_.final_linear);
+  if (run.positions) {
+    const TensorView raster = ctx.activation(patches.shape());
+    ctx.backend.gather_rows(patches, run.positions, raster);
+    patches = raster;
+  }
+  ctx.backend.unpatchify(patches, static_cast<int>(weights_.config.patch_size), velocity);
 }
 
 void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
                   AttentionPolicy& policy, const TensorView& latents,
                   const TensorView& velocity) const {
   const Arena::Scope scope(ctx.scratch);
-  const DitConfig& config = weights_.config;
-  Backend& backend = ctx.backend;
-  const std::int64_t num_visual = run.grid.num_tokens();
-  const std::int64_t patch_features =
-      config.latent_channels * config.patch_size * config.patch_size;
   const TensorView c = conditioning(ctx, call.sigma, text.pooled);
-
-  Stream x(ctx.activation({num_visual, config.hidden_size_x}), 0);
+  const TensorView cached = policy.cached_hidden(call.branch, call.step);
+  if (cached) {
+    finish(ctx, run, cached, c, velocity);
+    return;
+  }
+  Stream x(ctx.activation({run.grid.num_tokens(), weights_.config.hidden_size_x}), 0);
   x.cos = run.rotary.cos;
   x.sin = run.rotary.sin;
-  Stream y(ctx.activation(text.tokens.view().shape()), num_visual);
-  {
-    const Arena::Scope patch_scope(ctx.scratch);
-    const TensorView patches = ctx.activation({num_visual, patch_features});
-    backend.patchify(latents, static_cast<int>(config.patch_size), patches);
-    backend.linear(patches, weights_.patch_weight.reshape({config.hidden_size_x, patch_features}),
-                   weights_.patch_bias, x.tokens);
-  }
-  backend.copy(text.tokens, y.tokens);
+  Stream y(ctx.activation(text.tokens.view().shape()), run.grid.num_tokens());
+  embed_patches(ctx, run, latents, x.tokens);
+  ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
     run_block(ctx, layer, call, c, policy, x, y);
   }
-  finish(ctx, x.tokens, c, velocity);
+  policy.keep_hidden(ctx, call.branch, x.tokens);
+  finish(ctx, run, x.tokens, c, velocity);
 }
 
 }  // namespace mochi

@@ -18,6 +18,8 @@ struct TextCondition {
 struct DitRun {
   TokenGrid grid;
   RotaryTable rotary;
+  // [tokens] i32: raster index of each token, and the way back; empty: raster order.
+  Tensor order = {}, positions = {};
 };
 
 // One evaluation of the network.
@@ -37,9 +39,11 @@ class Dit {
   // features [tokens, text_width], activation dtype, valid tokens only, perhaps none.
   TextCondition condition(Context& ctx, const TensorView& features) const;
 
-  // For latents [channels, frames, rows, columns]; rows and columns must divide into patches.
-  DitRun prepare(Backend& backend, std::int64_t frames, std::int64_t rows,
-                 std::int64_t columns) const;
+  // The tokens of latents of this size; rows and columns must divide into patches.
+  TokenGrid token_grid(std::int64_t frames, std::int64_t rows, std::int64_t columns) const;
+  // `order`: as AttentionPolicy::token_order.
+  DitRun prepare(Backend& backend, const TokenGrid& grid,
+                 std::span<const std::int32_t> order = {}) const;
 
   // velocity = prediction of (clean latents − noise); both [channels, frames, rows, columns] f32.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
@@ -54,7 +58,10 @@ class Dit {
                  AttentionPolicy& policy, Stream& x, Stream& y) const;
   void attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,
               const Stream& x, const Stream& y) const;
-  void finish(Context& ctx, const TensorView& tokens, const TensorView& c,
+  // x [tokens, hidden_size_x] = the embedded patches of the latents.
+  void embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,
+                     const TensorView& x) const;
+  void finish(Context& ctx, const DitRun& run, const TensorView& tokens, const TensorView& c,
               const TensorView& velocity) const;
 
   DitWeights weights_;

@@ -13,7 +13,7 @@ constexpr std::int64_t kTokenGrain = 64;
 }  // namespace
 
 RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
-                              const TokenGrid& grid) {
+                              const TokenGrid& grid, std::span<const std::int32_t> order) {
   const Tensor host_frequencies(DType::kF32, frequencies.shape());
   backend.download(frequencies, host_frequencies);
   const float* frequency = host_frequencies.view().f32().data();
@@ -29,9 +29,10 @@ RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
   const double scale = std::sqrt(kReferenceArea / (num_rows * num_columns));
   parallel_for(0, grid.num_tokens(), kTokenGrain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const std::int64_t column_idx = token % grid.columns;
-      const std::int64_t row_idx = token / grid.columns % grid.rows;
-      const std::int64_t frame_idx = token / (grid.columns * grid.rows);
+      const std::int64_t raster = order.empty() ? token : order[static_cast<std::size_t>(token)];
+      const std::int64_t column_idx = raster % grid.columns;
+      const std::int64_t row_idx = raster / grid.columns % grid.rows;
+      const std::int64_t frame_idx = raster / (grid.columns * grid.rows);
       const auto t = static_cast<double>(frame_idx);
       const double y = (static_cast<double>(row_idx) + 0.5 - num_rows / 2) * scale;
       const double x = (static_cast<double>(column_idx) + 0.5 - num_columns / 2) * scale;

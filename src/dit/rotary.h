@@ -2,25 +2,22 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "backend/backend.h"
+#include "sparsity/attention_policy.h"
 
 namespace mochi {
 
-// Size of a video in latents, cut into patches: what one table is good for.
-struct TokenGrid {
-  std::int64_t frames = 0, rows = 0, columns = 0;  // visual tokens along t, h, w
-  std::int64_t num_tokens() const { return frames * rows * columns; }
-};
-
 struct RotaryTable {
-  Tensor cos, sin;  // [tokens, heads, head_dim / 2] f32, token order (t, row, column)
+  Tensor cos, sin;  // [tokens, heads, head_dim / 2] f32, in the order of the tokens
 };
 
 // angle(token, head, j) = Σ_axis position(token, axis) · frequencies[axis, head, j], with
 // frequencies [3, heads, head_dim / 2] f32 on the backend's device. Frames are at 0, 1, …; rows and
 // columns are centred and scaled so that every video covers the area of 192 × 192 patches.
+// Token i is the order[i]-th in (t, row, column) order, or the i-th when `order` is empty.
 RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
-                              const TokenGrid& grid);
+                              const TokenGrid& grid, std::span<const std::int32_t> order = {});
 
 }  // namespace mochi

@@ -13,7 +13,7 @@
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
 #include "pipeline/sampler.h"
-#include "sparsity/attention_policy.h"
+#include "sparsity/column_sparse_policy.h"
 
 namespace mochi {
 namespace {
@@ -37,6 +37,43 @@ std::uint64_t physical_memory_bytes() {
   const long pages = ::sysconf(_SC_PHYS_PAGES);
   const long page_bytes = ::sysconf(_SC_PAGESIZE);
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
+}
+
+std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request,
+                                             const TokenGrid& grid) {
+  if (!request.sparsity) return std::make_unique<DensePolicy>();
+  return std::make_unique<ColumnSparsePolicy>(*request.sparsity, grid, request.seed);
+}
+
+std::vector<CachedTensor> save_caches(const AttentionPolicy& policy, Backend& backend) {
+  std::vector<CachedTensor> caches;
+  for (const PolicyTensor& saved : policy.save(backend)) {
+    const TensorView& view = saved.tensor.view();
+    const std::span<const std::int64_t> sizes = view.shape().sizes();
+    caches.push_back({saved.name,
+                      dtype_name(view.dtype()),
+                      {sizes.begin(), sizes.end()},
+                      {view.bytes(), view.bytes() + view.size_bytes()}});
+  }
+  return caches;
+}
+
+void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& policy,
+                    Backend& backend) {
+  std::vector<PolicyTensor> tensors;
+  for (const CachedTensor& cache : caches) {
+    if (cache.dtype != "F32" && cache.dtype != "I32") {
+      fail("cached tensor '{}': wanted F32 or I32, found {}", cache.name, cache.dtype);
+    }
+    Tensor host(cache.dtype == "F32" ? DType::kF32 : DType::kI32, Shape(std::span(cache.shape)));
+    if (host.view().size_bytes() != cache.bytes.size()) {
+      fail("cached tensor '{}': wanted {} bytes, found {}", cache.name, host.view().size_bytes(),
+           cache.bytes.size());
+    }
+    std::ranges::copy(cache.bytes, host.view().bytes());
+    tensors.push_back({cache.name, std::move(host)});
+  }
+  policy.restore(backend, std::move(tensors));
 }
 
 // Throws Error unless a sampling of this size and number of steps can go on from here.
@@ -86,9 +123,9 @@ struct Engine::Impl {
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const Dit& model, const SamplingPlan& plan, const TextFeatures& features,
-                   const ProgressFn& on_progress, const SampleControl& control,
-                   const TensorView& z);
+  void run_sampler(const GenerateRequest& request, const SamplingPlan& plan,
+                   const TextFeatures& features, const ProgressFn& on_progress,
+                   const SampleControl& control, const TensorView& z);
   void upload_latents(const Latents& latents, const TensorView& z) const;
   Latents download_latents(const TensorView& z) const;
 
@@ -154,27 +191,32 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
+void Engine::Impl::run_sampler(const GenerateRequest& request, const SamplingPlan& plan,
                                const TextFeatures& features, const ProgressFn& on_progress,
                                const SampleControl& control, const TensorView& z) {
+  const Dit& model = dit->dit();
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
   ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps(), "", first_step);
-  const DitRun run = model.prepare(*backend, z.dim(1), z.dim(2), z.dim(3));
+  const TokenGrid grid = model.token_grid(z.dim(1), z.dim(2), z.dim(3));
+  const std::unique_ptr<AttentionPolicy> policy = make_policy(request, grid);
+  if (control.start != nullptr) restore_caches(control.start->caches, *policy, *backend);
+  const DitRun run = model.prepare(*backend, grid, policy->token_order());
   const TextCondition cond = model.condition(ctx, features.cond);
   const TextCondition null = model.condition(ctx, features.null);
-  DensePolicy policy;
   const auto denoise = [&](Branch branch, int step, double sigma, const TensorView& latents,
                            const TensorView& velocity) {
     model.forward(ctx, run, {branch, step, static_cast<float>(sigma)},
-                  branch == Branch::kCond ? cond : null, policy, latents, velocity);
+                  branch == Branch::kCond ? cond : null, *policy, latents, velocity);
   };
   const auto on_step = [&](int num_done) {
     const bool goes_on = reporter.try_report(num_done);
     const bool is_due = control.checkpoint_every > 0 && num_done < plan.num_steps() &&
                         (!goes_on || num_done % control.checkpoint_every == 0);
-    if (is_due) control.on_checkpoint({num_done, download_latents(z)});
+    if (is_due) {
+      control.on_checkpoint({num_done, download_latents(z), save_caches(*policy, *backend)});
+    }
     return goes_on;
   };
   if (!mochi::sample(ctx, plan, denoise, on_step, z, first_step)) throw Cancelled();
@@ -213,6 +255,12 @@ void Engine::check(const GenerateRequest& request) const {
   check_request(impl_->directory.config(), request);
 }
 
+std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
+  if (!request.sparsity) return {};
+  return mochi::find_doubts(*request.sparsity, request.num_steps,
+                            static_cast<int>(impl_->directory.config().dit.depth));
+}
+
 void Engine::check_files(const GenerateRequest& request) const {
   const ModelDirectory& directory = impl_->directory;
   if (!request.prompt.empty() || !request.negative_prompt.empty()) {
@@ -239,7 +287,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   } else {
     impl.fill_noise(request, z);
   }
-  impl.run_sampler(impl.dit->dit(), plan, features, progress, control, z);
+  impl.run_sampler(request, plan, features, progress, control, z);
   if (!impl.keeps_networks) impl.dit.reset();
   return impl.download_latents(z);
 }

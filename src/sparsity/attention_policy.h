@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "backend/backend.h"
+#include "sparsity/token_order.h"
 
 namespace mochi {
 
@@ -15,12 +19,32 @@ struct AttentionSite {
   int layer = 0;
 };
 
+// A part of a policy's state, on the host.
+struct PolicyTensor {
+  std::string name;
+  Tensor tensor;
+};
+
 class AttentionPolicy {
  public:
   virtual ~AttentionPolicy() = default;
   // out [tokens, heads·head_dim] from q, k, v [heads, tokens, head_dim]; visual tokens first.
   virtual void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                       const TensorView& out) = 0;
+
+  // Raster index of the i-th visual token of the blocks; empty: raster order.
+  virtual std::span<const std::int32_t> token_order() const { return {}; }
+
+  // Step caching: at some steps the blocks are left out, and their result is the last one.
+  // The result to use at this step [visual tokens, hidden_size_x], or none: run the blocks.
+  virtual TensorView cached_hidden(Branch /*branch*/, int /*step*/) const { return {}; }
+  // After the blocks ran: their result.
+  virtual void keep_hidden(Context& /*ctx*/, Branch /*branch*/, const TensorView& /*hidden*/) {}
+
+  // All that later steps depend on, and back: a generation can stop after any step and go on with
+  // a new policy. restore() throws Error naming the tensor that does not fit.
+  virtual std::vector<PolicyTensor> save(Backend& /*backend*/) const { return {}; }
+  virtual void restore(Backend& /*backend*/, std::vector<PolicyTensor> /*tensors*/) {}
 };
 
 // Every query attends to every key.
@@ -28,7 +52,7 @@ class DensePolicy final : public AttentionPolicy {
  public:
   void attend(Context& ctx, AttentionSite /*site*/, int /*step*/, const AttentionInputs& in,
               const TensorView& out) override {
-    ctx.backend.attention(in, out);
+    ctx.backend.attention(in, {out});
   }
 };
 

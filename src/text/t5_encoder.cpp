@@ -81,7 +81,7 @@ void T5Encoder::run_attention(Context& ctx, const T5LayerWeights& layer, const T
   in.k = project(layer.k);
   in.v = project(layer.v);
   in.bias = bias;
-  ctx.backend.attention(in, flat);
+  ctx.backend.attention(in, {flat});
   ctx.backend.linear(flat, layer.o.weight, {}, x, {.accumulate = true});
 }
 

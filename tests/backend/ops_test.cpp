@@ -108,7 +108,7 @@ TEST_P(AttentionOp, MatchesDenseSoftmax) {
   const Tensor bias = has_bias ? random({heads, queries, keys}) : Tensor();
   in = {q, k, v, bias, 0.7F};
   const Tensor out = poisoned({queries, heads * head_dim});
-  backend_->attention(in, out);
+  backend_->attention(in, {out});
   std::vector<double> want(static_cast<std::size_t>(queries * heads * head_dim));
   for (std::int64_t h = 0; h < heads; ++h) {
     for (std::int64_t i = 0; i < queries; ++i) {
@@ -150,7 +150,7 @@ TEST_F(Ops, SoftmaxOfLargeLogitsStaysFinite) {
   const Tensor k = random({1, 600, 16});
   const Tensor v = random({1, 600, 16});
   const Tensor out = poisoned({40, 16});
-  backend_->attention({q, k, v, {}, 1.0F}, out);
+  backend_->attention({q, k, v, {}, 1.0F}, {out});
   for (const float value : out.view().f32()) EXPECT_TRUE(std::isfinite(value));
 }
 
@@ -165,7 +165,7 @@ TEST_F(Ops, ResultsDoNotDependOnTheNumberOfThreads) {
     const Tensor product = poisoned({rows, 768});
     backend_->linear(x.view().rows(0, rows), weight, {}, product);
     const Tensor attended = poisoned({1930, 256});
-    backend_->attention({q, k, v, {}, 0.1F}, attended);
+    backend_->attention({q, k, v, {}, 0.1F}, {attended});
     std::vector<float> result(product.view().f32().begin(), product.view().f32().end());
     result.insert(result.end(), attended.view().f32().begin(), attended.view().f32().end());
     return result;
@@ -289,7 +289,7 @@ TEST_F(Ops, ContractsNameTheOperationAndTheShapes) {
     EXPECT_STREQ(error.what(), "linear: weight is [4, 5], wanted [4, 3]");
   }
   EXPECT_THROW(backend_->attention({random({1, 2, 4}), random({1, 0, 4}), random({1, 0, 4}), {}},
-                                   random({2, 4})),
+                                   {random({2, 4})}),
                Error);
   EXPECT_THROW(backend_->embedding(std::vector<std::int32_t>{4}, random({4, 2}), random({1, 2})),
                Error);

@@ -38,7 +38,7 @@ struct Bench {
     const Tensor latents = test_case.tensor("input.latents");
     const Tensor text = test_case.tensor(text_name);
     const Shape& shape = latents.view().shape();
-    const DitRun run = dit.prepare(*backend, shape[1], shape[2], shape[3]);
+    const DitRun run = dit.prepare(*backend, dit.token_grid(shape[1], shape[2], shape[3]));
     const TextCondition condition = dit.condition(ctx, text);
     DensePolicy policy;
     const Tensor out(DType::kF32, shape);

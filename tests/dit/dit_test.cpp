@@ -57,7 +57,8 @@ TEST(DitGolden, TextConditionAndRotaryTable) {
   EXPECT_LE(relative_error(condition.pooled.view().f32(), golden.values("output.pooled")), 1e-5);
   EXPECT_LE(relative_error(condition.tokens.view().f32(), golden.values("output.y_embed")), 1e-5);
   const Shape shape = golden.shape("input.latents");
-  const DitRun run = bench.dit.prepare(*bench.backend, shape[1], shape[2], shape[3]);
+  const DitRun run =
+      bench.dit.prepare(*bench.backend, bench.dit.token_grid(shape[1], shape[2], shape[3]));
   EXPECT_LE(relative_error(run.rotary.cos.view().f32(), golden.values("output.rope_cos")), 1e-5);
   EXPECT_LE(relative_error(run.rotary.sin.view().f32(), golden.values("output.rope_sin")), 1e-5);
 }
@@ -93,7 +94,7 @@ TEST(DitConfig, RefusesSizesThatDoNotFit) {
 
 TEST(Dit, RefusesLatentsThatDoNotDivideIntoPatches) {
   Bench bench("dit_b_weights");
-  EXPECT_THROW(bench.dit.prepare(*bench.backend, 1, 3, 4), Error);
+  EXPECT_THROW(bench.dit.token_grid(1, 3, 4), Error);
 }
 
 }  // namespace

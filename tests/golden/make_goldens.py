@@ -8,7 +8,7 @@ import importlib
 
 import torch
 
-PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora")
+PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "quality")
 
 
 def main():

@@ -1,4 +1,5 @@
 // Copies, elementwise operations and row norms that every network uses.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -114,6 +115,18 @@ void CpuBackend::do_embedding(std::span<const std::int32_t> ids, const TensorVie
       y[i] = std::bit_cast<float>(static_cast<std::uint32_t>(in[i].bits) << 16);
     }
   }
+}
+
+void CpuBackend::do_gather_rows(const TensorView& x, const TensorView& indices,
+                                const TensorView& out) {
+  const std::int64_t width = x.dim(1);
+  const auto* index = reinterpret_cast<const std::int32_t*>(indices.bytes());
+  const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / (width + 1));
+  parallel_for(0, out.dim(0), grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::copy_n(data(x) + index[row] * width, width, data(out) + row * width);
+    }
+  });
 }
 
 void CpuBackend::do_split_heads(const TensorView& x, const TensorView& out) {

@@ -34,7 +34,7 @@ class CpuBackend final : public Backend {
                  const TensorView& out, const LinearOptions& options) override;
   void do_gated_activation(const TensorView& x, Activation activation,
                            const TensorView& out) override;
-  void do_attention(const AttentionInputs& in, const TensorView& out) override;
+  void do_attention(const AttentionInputs& in, const AttentionOutputs& to) override;
   void do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
                     const TensorView& out) override;
   void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
@@ -50,6 +50,17 @@ class CpuBackend final : public Backend {
                        const TensorView& q, const TensorView& k, const TensorView& v) override;
   void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
                          const TensorView& x) override;
+  void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
+                                     const AttentionOutputs& to) override;
+  void do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                                  const AttentionDelta& delta, const AttentionOutputs& to) override;
+  void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                     const AttentionDelta& delta) override;
+  void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
+                         const TensorView& counts) override;
+  void do_expand_columns(const TensorView& plan, const ColumnLists& columns) override;
+  void do_gather_rows(const TensorView& x, const TensorView& indices,
+                      const TensorView& out) override;
   void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,
                        const TensorView& z) override;
   void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,

@@ -1,0 +1,159 @@
+// The checked front of the op table: attention, dense and sparse.
+#include <string>
+
+#include "backend/backend.h"
+#include "backend/contract.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::int64_t kWordBits = 32;
+
+void check_inputs(const Contract& c, const AttentionInputs& in) {
+  c.rank("q", in.q, 3);
+  c.rank("k", in.k, 3);
+  c.activation("q", in.q);
+  c.activation("k", in.k);
+  c.activation("v", in.v);
+  c.shape("k", in.k, {in.q.dim(0), in.k.dim(1), in.q.dim(2)});
+  c.shape("v", in.v, in.k.shape());
+  c.require(in.k.dim(1) > 0, "there are no keys");
+}
+
+void check_lse(const Contract& c, const char* name, const TensorView& lse, const Shape& wanted) {
+  c.f32(name, lse);
+  c.shape(name, lse, wanted);
+}
+
+void check_outputs(const Contract& c, const AttentionInputs& in, const AttentionOutputs& to) {
+  c.activation("out", to.out);
+  c.shape("out", to.out, {in.q.dim(1), in.q.dim(0) * in.q.dim(2)});
+  if (to.lse) check_lse(c, "lse", to.lse, {in.q.dim(0), in.q.dim(1)});
+}
+
+std::int64_t num_groups(const Contract& c, std::int64_t num_queries, std::int64_t group_size) {
+  c.require(group_size > 0, "groups of " + std::to_string(group_size) + " queries");
+  return (num_queries + group_size - 1) / group_size;
+}
+
+void check_delta(const Contract& c, const AttentionDelta& delta, const Shape& out,
+                 const Shape& lse) {
+  if (!delta.cache) return;
+  c.activation("cache", delta.cache);
+  c.shape("cache", delta.cache, out);
+  c.require(!delta.is_merged || delta.weight, "a merged delta has no weight");
+  if (delta.weight) check_lse(c, "weight", delta.weight, lse);
+}
+
+std::int64_t words_of(std::int64_t num_columns) {
+  return (num_columns + kWordBits - 1) / kWordBits;
+}
+
+}  // namespace
+
+void Backend::attention(const AttentionInputs& in, const AttentionOutputs& to) {
+  const Contract c("attention", *this);
+  check_inputs(c, in);
+  check_outputs(c, in, to);
+  if (in.bias) {
+    c.f32("bias", in.bias);
+    c.shape("bias", in.bias, {in.q.dim(0), in.q.dim(1), in.k.dim(1)});
+  }
+  do_attention(in, to);
+}
+
+void Backend::attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
+                                         const AttentionOutputs& to) {
+  const Contract c("attention_with_column_sums", *this);
+  check_inputs(c, in);
+  check_outputs(c, in, to);
+  c.require(!in.bias, "there is a bias");
+  c.require(scores.query_stride > 0, "query_stride is not positive");
+  check_lse(c, "scores.lse", scores.lse, {in.q.dim(0), in.q.dim(1)});
+  c.require(scores.lse.bytes() != to.lse.bytes(), "scores.lse and lse are one tensor");
+  c.f32("sums", scores.sums);
+  c.shape("sums", scores.sums,
+          {in.q.dim(0), num_groups(c, in.q.dim(1), scores.group_size), in.k.dim(1)});
+  do_attention_with_column_sums(in, scores, to);
+}
+
+void Backend::column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                                      const AttentionDelta& delta, const AttentionOutputs& to) {
+  const Contract c("column_sparse_attention", *this);
+  check_inputs(c, in);
+  check_outputs(c, in, to);
+  c.require(!in.bias, "there is a bias");
+  check_delta(c, delta, to.out.shape(), {in.q.dim(0), in.q.dim(1)});
+  c.dtype("offsets", columns.offsets, DType::kI32);
+  c.dtype("columns", columns.columns, DType::kI32);
+  c.rank("columns", columns.columns, 1);
+  c.shape("offsets", columns.offsets,
+          {in.q.dim(0) * num_groups(c, in.q.dim(1), columns.group_size) + 1});
+  do_column_sparse_attention(in, columns, delta, to);
+}
+
+void Backend::find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                         const AttentionDelta& delta) {
+  const Contract c("find_delta", *this);
+  c.activation("dense", dense.out);
+  c.activation("sparse", sparse.out);
+  c.shape("sparse", sparse.out, dense.out.shape());
+  c.require(static_cast<bool>(delta.cache), "there is no cache");
+  if (delta.weight) {
+    c.rank("weight", delta.weight, 2);
+    check_lse(c, "dense lse", dense.lse, delta.weight.shape());
+    check_lse(c, "sparse lse", sparse.lse, delta.weight.shape());
+    c.require(delta.weight.dim(1) == dense.out.dim(0) && delta.weight.dim(0) > 0 &&
+                  dense.out.dim(1) % delta.weight.dim(0) == 0,
+              "weight is " + delta.weight.shape().to_string() + ", dense is " +
+                  dense.out.shape().to_string());
+  }
+  check_delta(c, delta, dense.out.shape(), delta.weight ? delta.weight.shape() : Shape{});
+  do_find_delta(dense, sparse, delta);
+}
+
+void Backend::select_columns(const ColumnChoice& choice, const TensorView& plan,
+                             const TensorView& counts) {
+  const Contract c("select_columns", *this);
+  c.rank("plan", plan, 3);
+  c.dtype("plan", plan, DType::kI32);
+  c.dtype("counts", counts, DType::kI32);
+  c.dtype("fixed", choice.fixed, DType::kI32);
+  const std::int64_t words = words_of(choice.num_keys);
+  c.shape("plan", plan, {plan.dim(0), plan.dim(1), words});
+  c.shape("counts", counts, {plan.dim(0), plan.dim(1)});
+  c.shape("fixed", choice.fixed, {plan.dim(1), words});
+  if (choice.scores) {
+    c.f32("scores", choice.scores);
+    c.shape("scores", choice.scores, {plan.dim(0), plan.dim(1), choice.num_keys});
+  }
+  c.require(0 <= choice.min_kept && choice.min_kept <= choice.max_kept &&
+                choice.max_kept <= choice.num_keys,
+            "kept columns are not 0 ≤ min ≤ max ≤ num_keys");
+  c.require(choice.multiple > 0, "multiple is not positive");
+  do_select_columns(choice, plan, counts);
+}
+
+void Backend::expand_columns(const TensorView& plan, const ColumnLists& columns) {
+  const Contract c("expand_columns", *this);
+  c.rank("plan", plan, 3);
+  c.dtype("plan", plan, DType::kI32);
+  c.dtype("offsets", columns.offsets, DType::kI32);
+  c.dtype("columns", columns.columns, DType::kI32);
+  c.rank("columns", columns.columns, 1);
+  c.shape("offsets", columns.offsets, {plan.dim(0) * plan.dim(1) + 1});
+  do_expand_columns(plan, columns);
+}
+
+void Backend::gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out) {
+  const Contract c("gather_rows", *this);
+  c.rank("x", x, 2);
+  c.activation("x", x);
+  c.activation("out", out);
+  c.rank("indices", indices, 1);
+  c.dtype("indices", indices, DType::kI32);
+  c.shape("out", out, {indices.dim(0), x.dim(1)});
+  do_gather_rows(x, indices, out);
+}
+
+}  // namespace mochi

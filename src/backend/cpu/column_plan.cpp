@@ -1,0 +1,171 @@
+// Choosing the columns of query groups, and their bit-packed plans.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/parallel_for.h"
+#include "base/philox.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::int64_t kWordBits = 32;
+
+std::uint32_t* words_of(const TensorView& tensor) {
+  return reinterpret_cast<std::uint32_t*>(tensor.bytes());
+}
+std::int32_t* ints(const TensorView& tensor) {
+  return reinterpret_cast<std::int32_t*>(tensor.bytes());
+}
+
+// Chooses the columns of one head and group after the other.
+class Selector {
+ public:
+  explicit Selector(const ColumnChoice& choice)
+      : choice_(choice),
+        num_words_((choice.num_keys + kWordBits - 1) / kWordBits),
+        ranking_(static_cast<std::size_t>(choice.num_keys)) {}
+
+  // Fills plan [words] and returns how many columns are in it. `scores` [num_keys] or null.
+  std::int64_t select(const float* scores, std::int64_t head, std::int64_t group,
+                      std::uint32_t* plan) {
+    scores_ = scores;
+    plan_ = plan;
+    std::copy_n(words_of(choice_.fixed) + group * num_words_, num_words_, plan);
+    if (choice_.random > 0) add_random(head, group);
+    std::int64_t num_ranked = 0;
+    if (scores != nullptr) {
+      std::iota(ranking_.begin(), ranking_.end(), 0);
+      num_ranked = count_kept();
+      add_ranked(0, num_ranked);
+    }
+    return pad(num_ranked);
+  }
+
+ private:
+  void set(std::int64_t column) {
+    plan_[column / kWordBits] |= std::uint32_t{1} << (column % kWordBits);
+  }
+  bool has(std::int64_t column) const {
+    return (plan_[column / kWordBits] >> (column % kWordBits) & 1U) != 0;
+  }
+
+  void add_random(std::int64_t head, std::int64_t group) {
+    const double threshold = choice_.random * 4294967296.0;  // of 2^32 equally likely words
+    for (std::int64_t column = 0; column < choice_.num_keys; column += 4) {
+      const PhiloxWords words =
+          philox_4x32_10({static_cast<std::uint32_t>(column / 4), static_cast<std::uint32_t>(group),
+                          static_cast<std::uint32_t>(head), 0},
+                         choice_.seed);
+      for (std::int64_t i = 0; i < std::min<std::int64_t>(4, choice_.num_keys - column); ++i) {
+        if (words[static_cast<std::size_t>(i)] < threshold) set(column + i);
+      }
+    }
+  }
+
+  // Higher scores first, then lower columns. Bits of positive floats are in the floats' order, and
+  // unlike them whatever comes.
+  bool is_before(std::int32_t a, std::int32_t b) const {
+    const auto left = std::bit_cast<std::int32_t>(scores_[a]);
+    const auto right = std::bit_cast<std::int32_t>(scores_[b]);
+    return left != right ? left > right : a < b;
+  }
+
+  // Brings the columns that follow the first `begin` in order up to place `end`: afterwards
+  // [begin, end) are the next ones in some order.
+  void rank(std::int64_t begin, std::int64_t end) {
+    if (end <= begin || end >= std::ssize(ranking_)) return;
+    std::nth_element(ranking_.begin() + begin, ranking_.begin() + end, ranking_.end(),
+                     [this](std::int32_t a, std::int32_t b) { return is_before(a, b); });
+  }
+
+  // How many are kept for their scores; the first max_kept of the ranking are then sorted if that
+  // depends on them.
+  std::int64_t count_kept() {
+    rank(0, choice_.max_kept);
+    if (choice_.min_kept == choice_.max_kept) return choice_.max_kept;
+    std::sort(ranking_.begin(), ranking_.begin() + choice_.max_kept,
+              [this](std::int32_t a, std::int32_t b) { return is_before(a, b); });
+    const double total = std::accumulate(scores_, scores_ + choice_.num_keys, 0.0);
+    double held = 0;
+    std::int64_t count = 0;
+    while (count < choice_.max_kept && (count < choice_.min_kept || held < choice_.mass * total)) {
+      held += scores_[ranking_[static_cast<std::size_t>(count)]];
+      ++count;
+    }
+    return count;
+  }
+
+  void add_ranked(std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) set(ranking_[static_cast<std::size_t>(i)]);
+  }
+
+  // Adds columns up to a multiple: the best of those left, or the first where there are no scores.
+  std::int64_t pad(std::int64_t num_ranked) {
+    std::int64_t count = 0;
+    for (std::int64_t word = 0; word < num_words_; ++word) count += std::popcount(plan_[word]);
+    const std::int64_t wanted = std::min((std::max<std::int64_t>(count, 1) + choice_.multiple - 1) /
+                                             choice_.multiple * choice_.multiple,
+                                         choice_.num_keys);
+    if (scores_ == nullptr) {
+      for (std::int64_t column = 0; count < wanted; ++column) count += add(column);
+      return count;
+    }
+    // Of the columns ranked next some may be in the plan already: they do not count.
+    std::int64_t begin = num_ranked;
+    while (count < wanted) {
+      const auto end = std::min<std::int64_t>(begin + wanted - count, std::ssize(ranking_));
+      rank(begin, end);
+      for (; begin < end; ++begin) count += add(ranking_[static_cast<std::size_t>(begin)]);
+    }
+    return count;
+  }
+
+  std::int64_t add(std::int64_t column) {
+    if (has(column)) return 0;
+    set(column);
+    return 1;
+  }
+
+  const ColumnChoice& choice_;
+  std::int64_t num_words_;
+  std::vector<std::int32_t> ranking_;
+  const float* scores_ = nullptr;
+  std::uint32_t* plan_ = nullptr;
+};
+
+}  // namespace
+
+void CpuBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
+                                   const TensorView& counts) {
+  const std::int64_t num_groups = plan.dim(1);
+  const float* scores = choice.scores ? choice.scores.f32().data() : nullptr;
+  parallel_for(0, plan.dim(0) * num_groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    Selector selector(choice);
+    for (std::int64_t list = begin; list < end; ++list) {
+      ints(counts)[list] = static_cast<std::int32_t>(selector.select(
+          scores == nullptr ? nullptr : scores + list * choice.num_keys, list / num_groups,
+          list % num_groups, words_of(plan) + list * plan.dim(2)));
+    }
+  });
+}
+
+void CpuBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {
+  const std::int32_t* offsets = ints(columns.offsets);
+  parallel_for(0, plan.dim(0) * plan.dim(1), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t list = begin; list < end; ++list) {
+      const std::uint32_t* words = words_of(plan) + list * plan.dim(2);
+      std::int32_t* column = ints(columns.columns) + offsets[list];
+      for (std::int64_t word = 0; word < plan.dim(2); ++word) {
+        for (std::uint32_t bits = words[word]; bits != 0; bits &= bits - 1) {
+          *column++ = static_cast<std::int32_t>(word * kWordBits + std::countr_zero(bits));
+        }
+      }
+    }
+  });
+}
+
+}  // namespace mochi

@@ -1,0 +1,123 @@
+// Attention of query groups over columns of their own, and the deltas that stand for the others.
+#include <algorithm>
+#include <cmath>
+
+#include "backend/cpu/attention_tiles.h"
+#include "backend/cpu/cpu_backend.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+// A smaller rest than this is rounding, and stands for no columns.
+constexpr float kMinRest = 1e-6F;
+constexpr float kLseOfNothing = -1e30F;
+constexpr std::int64_t kRowGrain = 16;
+
+float* data(const TensorView& tensor) { return tensor.f32().data(); }
+std::int32_t* ints(const TensorView& tensor) {
+  return reinterpret_cast<std::int32_t*>(tensor.bytes());
+}
+
+// How much of `chosen`, and of the cache, is in the output.
+struct Shares {
+  float chosen = 1.0F, cached = 1.0F;
+};
+
+Shares shares_of(const AttentionDelta& delta, std::int64_t row, float lse) {
+  if (!delta.weight) return {};
+  const float weight = data(delta.weight)[row];
+  if (!delta.is_merged) return {weight, 1.0F};
+  const float chosen = 1.0F / (1.0F + std::exp(weight - lse));
+  return {chosen, 1.0F - chosen};
+}
+
+// The queries [first, first + count) of a head, computed by `tile`.
+void write_tile(const cpu::TileAttention& tile, std::int64_t head, std::int64_t first,
+                std::int64_t count, std::int64_t head_dim, const AttentionDelta& delta,
+                const AttentionOutputs& to) {
+  const std::int64_t width = to.out.dim(1);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t row = head * to.out.dim(0) + first + i;
+    const std::int64_t at = (first + i) * width + head * head_dim;
+    const float lse = tile.lse(i);
+    if (to.lse) data(to.lse)[row] = lse;
+    const Shares shares = shares_of(delta, row, lse);
+    float* y = data(to.out) + at;
+    tile.write(i, delta.cache ? shares.chosen : 1.0F, y);
+    if (!delta.cache) continue;
+    const float* cached = data(delta.cache) + at;
+    for (std::int64_t d = 0; d < head_dim; ++d) y[d] += shares.cached * cached[d];
+  }
+}
+
+}  // namespace
+
+void CpuBackend::do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                                            const AttentionDelta& delta,
+                                            const AttentionOutputs& to) {
+  const std::int64_t num_queries = in.q.dim(1);
+  const std::int64_t num_keys = in.k.dim(1);
+  const std::int64_t head_dim = in.q.dim(2);
+  const std::int64_t num_lists = columns.offsets.dim(0) - 1;
+  const std::int64_t num_groups = num_lists / in.q.dim(0);
+  const std::int32_t* offsets = ints(columns.offsets);
+  std::int64_t longest = 0;
+  for (std::int64_t i = 0; i < num_lists; ++i) {
+    longest = std::max<std::int64_t>(longest, offsets[i + 1] - offsets[i]);
+  }
+  parallel_for(0, num_lists, 1, [&](std::int64_t begin, std::int64_t end) {
+    cpu::PackedKeys packed(longest, head_dim);
+    cpu::TileAttention tile(head_dim);
+    for (std::int64_t list = begin; list < end; ++list) {
+      const std::int64_t head = list / num_groups;
+      const std::int64_t group_begin = list % num_groups * columns.group_size;
+      const std::int64_t group_end = std::min(group_begin + columns.group_size, num_queries);
+      const std::int64_t offset = head * num_keys * head_dim;
+      packed.gather(data(in.k) + offset, data(in.v) + offset, ints(columns.columns) + offsets[list],
+                    offsets[list + 1] - offsets[list]);
+      for (std::int64_t first = group_begin; first < group_end; first += cpu::kQueryTile) {
+        const std::int64_t count = std::min(cpu::kQueryTile, group_end - first);
+        tile.run(packed, data(in.q) + (head * num_queries + first) * head_dim, count, in.scale,
+                 nullptr);
+        write_tile(tile, head, first, count, head_dim, delta, to);
+      }
+    }
+  });
+}
+
+void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                               const AttentionDelta& delta) {
+  const std::int64_t num_queries = dense.out.dim(0);
+  const std::int64_t width = dense.out.dim(1);
+  const std::int64_t num_heads = delta.weight ? delta.weight.dim(0) : 1;
+  const std::int64_t head_dim = width / num_heads;
+  parallel_for(0, num_queries, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t query = begin; query < end; ++query) {
+      for (std::int64_t head = 0; head < num_heads; ++head) {
+        float mass = 1.0F;     // softmax mass of the chosen columns
+        float divisor = 1.0F;  // of what is left
+        if (delta.weight) {
+          const std::int64_t row = head * num_queries + query;
+          const float dense_lse = data(dense.lse)[row];
+          mass = std::min(std::exp(data(sparse.lse)[row] - dense_lse), 1.0F);
+          const float rest = 1.0F - mass;
+          const bool is_empty = rest < kMinRest;
+          if (delta.is_merged) divisor = is_empty ? 1.0F : rest;
+          data(delta.weight)[row] = !delta.is_merged ? mass
+                                    : is_empty       ? kLseOfNothing
+                                                     : dense_lse + std::log(rest);
+        }
+        const std::int64_t at = query * width + head * head_dim;
+        const float* full = data(dense.out) + at;
+        const float* chosen = data(sparse.out) + at;
+        float* cache = data(delta.cache) + at;
+        for (std::int64_t d = 0; d < head_dim; ++d) {
+          cache[d] = (full[d] - mass * chosen[d]) / divisor;
+        }
+      }
+    }
+  });
+}
+
+}  // namespace mochi

@@ -1,0 +1,175 @@
+#include "cli/compare.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/error.h"
+#include "cli/interrupt.h"
+#include "cli/latents_file.h"
+#include "io/video_quality.h"
+#include "io/video_reader.h"
+
+namespace mochi::cli {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail_unlike(const CompareOptions& options, const std::string& first,
+                              const std::string& second) {
+  fail("'{}' is {}, '{}' is {}: they cannot be compared", options.first.string(), first,
+       options.second.string(), second);
+}
+
+// Infinity, which JSON does not have, is null.
+OrderedJson number(double value) { return std::isfinite(value) ? OrderedJson(value) : nullptr; }
+
+double mean_of(const std::vector<FrameQuality>& frames, double FrameQuality::* member) {
+  double sum = 0;
+  for (const FrameQuality& frame : frames) sum += frame.*member;
+  return sum / static_cast<double>(frames.size());
+}
+
+// Of all bytes of the video, which one equal frame does not make infinite.
+double whole_psnr(const std::vector<FrameQuality>& frames) {
+  double error = 0;
+  for (const FrameQuality& frame : frames) error += std::pow(10.0, -frame.psnr / 10);
+  const double mean = error / static_cast<double>(frames.size());
+  return mean > 0 ? -10 * std::log10(mean) : std::numeric_limits<double>::infinity();
+}
+
+int largest_of(const std::vector<FrameQuality>& frames) {
+  int largest = 0;
+  for (const FrameQuality& frame : frames) largest = std::max(largest, frame.largest_difference);
+  return largest;
+}
+
+void print_videos(const std::vector<FrameQuality>& frames) {
+  fmt::print("{:>5} {:>9} {:>8} {:>8}\n", "frame", "PSNR/dB", "SSIM", "largest");
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    fmt::print("{:>5} {:>9.2f} {:>8.5f} {:>8}\n", i, frames[i].psnr, frames[i].ssim,
+               frames[i].largest_difference);
+  }
+  fmt::print("{:>5} {:>9.2f} {:>8.5f} {:>8}\n", "all", whole_psnr(frames),
+             mean_of(frames, &FrameQuality::ssim), largest_of(frames));
+}
+
+void print_videos_json(const std::vector<FrameQuality>& frames) {
+  OrderedJson rows = OrderedJson::array();
+  for (const FrameQuality& frame : frames) {
+    rows.push_back({{"psnr", number(frame.psnr)},
+                    {"ssim", frame.ssim},
+                    {"largest_difference", frame.largest_difference}});
+  }
+  const OrderedJson json{{"psnr", number(whole_psnr(frames))},
+                         {"mean_frame_psnr", number(mean_of(frames, &FrameQuality::psnr))},
+                         {"ssim", mean_of(frames, &FrameQuality::ssim)},
+                         {"largest_difference", largest_of(frames)},
+                         {"frames", rows}};
+  fmt::print("{}\n", json.dump(2));
+}
+
+std::string describe(const VideoFormat& format) {
+  return fmt::format("{}x{}", format.width, format.height);
+}
+
+void compare_videos(const CompareOptions& options) {
+  const std::unique_ptr<VideoReader> first = make_video_reader(options.first);
+  const std::unique_ptr<VideoReader> second = make_video_reader(options.second);
+  const VideoFormat& format = first->format();
+  if (format.width != second->format().width || format.height != second->format().height) {
+    fail_unlike(options, describe(format), describe(second->format()));
+  }
+  std::vector<std::uint8_t> a(format.frame_bytes());
+  std::vector<std::uint8_t> b(format.frame_bytes());
+  std::vector<FrameQuality> frames;
+  for (;;) {
+    if (interrupt_signal() != 0) throw Cancelled();
+    const bool has_first = first->read_frame(a);
+    const bool has_second = second->read_frame(b);
+    if (has_first != has_second) {
+      const auto longer = fmt::format("{} frames or more", frames.size() + 1);
+      const auto shorter = fmt::format("{} frames", frames.size());
+      fail_unlike(options, has_first ? longer : shorter, has_first ? shorter : longer);
+    }
+    if (!has_first) break;
+    frames.push_back(compare_frames(a, b, format.width, format.height));
+  }
+  if (frames.empty()) fail("'{}' has no frames", options.first.string());
+  options.prints_json ? print_videos_json(frames) : print_videos(frames);
+}
+
+// ‖a − b‖ / ‖a‖ and the largest difference, of some of the values.
+struct Difference {
+  double squares = 0, norm = 0, largest = 0;
+
+  void add(double a, double b) {
+    squares += (a - b) * (a - b);
+    norm += a * a;
+    largest = std::max(largest, std::abs(a - b));
+  }
+  double relative() const { return squares == 0 ? 0 : std::sqrt(squares / norm); }
+};
+
+std::string describe(const Latents& latents) {
+  return fmt::format("[1, {}, {}, {}, {}]", latents.channels, latents.num_frames, latents.height,
+                     latents.width);
+}
+
+void compare_latents(const CompareOptions& options) {
+  const Latents a = read_latents(options.first);
+  const Latents b = read_latents(options.second);
+  if (describe(a) != describe(b)) fail_unlike(options, describe(a), describe(b));
+  Difference whole;
+  std::vector<Difference> frames(static_cast<std::size_t>(a.num_frames));
+  const auto frame_size = static_cast<std::size_t>(a.height * a.width);
+  for (std::size_t i = 0; i < a.values.size(); ++i) {
+    whole.add(a.values[i], b.values[i]);
+    frames[i / frame_size % frames.size()].add(a.values[i], b.values[i]);
+  }
+  if (options.prints_json) {
+    OrderedJson rows = OrderedJson::array();
+    for (const Difference& frame : frames) {
+      rows.push_back(
+          {{"relative_error", number(frame.relative())}, {"largest_difference", frame.largest}});
+    }
+    const OrderedJson json{{"relative_error", number(whole.relative())},
+                           {"largest_difference", whole.largest},
+                           {"frames", rows}};
+    fmt::print("{}\n", json.dump(2));
+    return;
+  }
+  fmt::print("{:>5} {:>14} {:>10}\n", "frame", "relative error", "largest");
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    fmt::print("{:>5} {:>14.3e} {:>10.4f}\n", i, frames[i].relative(), frames[i].largest);
+  }
+  fmt::print("{:>5} {:>14.3e} {:>10.4f}\n", "all", whole.relative(), whole.largest);
+}
+
+bool is_latents(const fs::path& path) { return path.extension() == ".safetensors"; }
+
+}  // namespace
+
+void add_compare_flags(CLI::App& command, CompareOptions& options) {
+  command.add_option("first", options.first, "a video, a folder of PNGs, or .safetensors latents")
+      ->type_name("FILE")
+      ->required();
+  command.add_option("second", options.second, "another one of the same kind and size")
+      ->type_name("FILE")
+      ->required();
+  command.add_flag("--json", options.prints_json, "print JSON, not a table");
+}
+
+void run_compare(const CompareOptions& options) {
+  if (is_latents(options.first) != is_latents(options.second)) {
+    fail_unlike(options, is_latents(options.first) ? "a latents file" : "a video",
+                is_latents(options.second) ? "a latents file" : "a video");
+  }
+  is_latents(options.first) ? compare_latents(options) : compare_videos(options);
+}
+
+}  // namespace mochi::cli

@@ -1,0 +1,22 @@
+// How near two videos are, frame by frame.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace mochi {
+
+// Of two frames [height, width, 3] of RGB bytes.
+struct FrameQuality {
+  double psnr = 0;  // dB over all bytes, peak 255; infinite for equal frames
+  double ssim = 0;  // structural similarity of the luma (Wang, Bovik, Sheikh, Simoncelli 2004)
+  int largest_difference = 0;  // of a byte
+};
+
+// SSIM as published: Gaussian window of 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03, mean over all
+// positions where the window is inside. Luma by BT.601. Frames below 11 pixels in height or width
+// have one window, cut to their size.
+FrameQuality compare_frames(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
+                            int width, int height);
+
+}  // namespace mochi

@@ -1,0 +1,100 @@
+// A SparsityConfig as a chipmunk-config.yml.
+#include <fmt/core.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "sparsity/config_keys.h"
+
+namespace mochi {
+namespace {
+
+std::string_view delta_name(DeltaKind kind) {
+  for (const auto& [name, known] : kDeltaNames) {
+    if (known == kind) return name;
+  }
+  return "?";
+}
+
+void write(YAML::Emitter& out, bool value) { out << value; }
+void write(YAML::Emitter& out, int value) { out << value; }
+void write(YAML::Emitter& out, double value) { out << value; }
+void write(YAML::Emitter& out, DeltaKind value) { out << std::string(delta_name(value)); }
+
+void write(YAML::Emitter& out, const std::set<int>& value) {
+  out << YAML::Flow << YAML::BeginSeq;
+  for (const int step : value) out << step;
+  out << YAML::EndSeq;
+}
+
+template <typename Value>
+void write(YAML::Emitter& out, const std::optional<Value>& value) {
+  if (value) {
+    write(out, *value);
+  } else {
+    out << YAML::Null;
+  }
+}
+
+void write(YAML::Emitter& out, const IntRange& value) {
+  constexpr auto kOpen = static_cast<int>(kCount.max);  // more steps and layers than there are
+  out << fmt::format("{}-{}", value.first, std::min(value.last, std::max(value.first, kOpen)));
+}
+
+std::string emit(const SparsityConfig& config, YAML::Emitter& out) {
+  out.SetDoublePrecision(std::numeric_limits<double>::max_digits10);
+  out << YAML::BeginMap;
+  std::string section;
+  visit_sparsity_keys(config, [&](const std::string& path, const auto& member, const auto&...) {
+    // The first dot parts the section from the key; offloading's keys have dots of their own.
+    const std::size_t dot = path.find('.');
+    const std::string own = dot == std::string::npos ? "" : path.substr(0, dot);
+    if (own != section) {
+      if (!section.empty()) out << YAML::EndMap;
+      if (!own.empty()) out << YAML::Key << own << YAML::Value << YAML::BeginMap;
+      section = own;
+    }
+    out << YAML::Key << (dot == std::string::npos ? path : path.substr(dot + 1)) << YAML::Value;
+    write(out, member);
+  });
+  if (!section.empty()) out << YAML::EndMap;
+  if (!config.overrides.empty()) {
+    out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
+    for (const SparsityOverride& entry : config.overrides) {
+      out << YAML::Flow << YAML::BeginMap;
+      const auto write_key = [&](const char* key, const auto& value) {
+        out << YAML::Key << key << YAML::Value;
+        write(out, value);
+      };
+      write_key("layers", entry.layers);
+      write_key("steps", entry.steps);
+      visit_override_keys(entry, [&](const char* key, const auto& value, const auto&...) {
+        if (value) write_key(key, value);
+      });
+      out << YAML::EndMap;
+    }
+    out << YAML::EndSeq;
+  }
+  out << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace
+
+std::string to_yaml(const SparsityConfig& config) {
+  YAML::Emitter out;
+  return emit(config, out);
+}
+
+// JSON is YAML in its flow style, with all strings quoted.
+std::string to_json(const SparsityConfig& config) {
+  YAML::Emitter out;
+  out.SetMapFormat(YAML::Flow);
+  out.SetSeqFormat(YAML::Flow);
+  out.SetStringFormat(YAML::DoubleQuoted);
+  out.SetNullFormat(YAML::LowerNull);
+  return emit(config, out);
+}
+
+}  // namespace mochi

@@ -1,0 +1,114 @@
+"""Sparse attention from the command line.
+
+Usage: sparsity_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
+"""
+
+import json
+import signal
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
+
+IN_THE_BOX = Path(__file__).resolve().parents[2] / "chipmunk-config.yml"
+CONFIG = """
+attn:
+  top_keys: 0.2
+  mbm: 64
+  counts_multiple_of: 16
+  first_n_dense_layers: 0
+  full_step_schedule: !!set {0, 1, 5}
+"""
+
+
+class SparsityTest(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.config = self.folder / "c.yml"
+        self.config.write_text(CONFIG)
+
+    def content(self, name):
+        return (self.folder / name).read_bytes()
+
+    def test_a_sparse_video_is_made_again(self):
+        args = ["--num-steps", 8, "--num-frames", 25]
+        self.generate_ok(*args, "--chipmunk_config", "c.yml", "--out", "a.y4m")
+        self.generate_ok(*args, "--no-sparsity", "--out", "dense.y4m")
+        self.generate_ok(*args, "--out", "plain.y4m")
+        self.assertEqual(self.content("dense.y4m"), self.content("plain.y4m"))
+        self.assertNotEqual(self.content("a.y4m"), self.content("dense.y4m"))
+        request = json.loads(self.content("a.y4m.json"))["request"]
+        self.assertEqual(request["sparsity"]["attn"]["full_step_schedule"], [0, 1, 5])
+        self.assertEqual(request["sparsity"]["offloading"]["attn.out_cache"], True)
+        self.assertNotIn("sparsity", json.loads(self.content("dense.y4m.json"))["request"])
+
+        self.config.unlink()  # the JSON knows all of it
+        again = ["generate", "--from-json", "a.y4m.json", "--out"]
+        done = self.run_mochi(*again, "b.y4m")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
+        self.run_mochi(*again, "d.y4m", "--no-sparsity")
+        self.assertEqual(self.content("d.y4m"), self.content("dense.y4m"))
+
+    def test_a_sweep_over_configurations(self):
+        lines = [{"chipmunk_config": "c.yml", "out": "a.y4m"}, {"no_sparsity": True, "out": "b.y4m"},
+                 {"out": "c.y4m"}]
+        (self.folder / "sweep.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+        self.generate_ok("--sweep-file", "sweep.jsonl", "--chipmunk-config", IN_THE_BOX,
+                         "--num-steps", 2)
+        top_keys = []
+        for name in ("a", "c"):
+            request = json.loads(self.content(f"{name}.y4m.json"))["request"]
+            top_keys.append(request["sparsity"]["attn"]["top_keys"])
+        self.assertEqual(top_keys, [0.2, 0.15])
+        self.assertNotIn("sparsity", json.loads(self.content("b.y4m.json"))["request"])
+
+    def test_killed_and_resumed_is_the_same_video(self):
+        args = ["--num-steps", 120, "--chipmunk-config", self.config, "--out", "a.y4m"]
+        command = [MOCHI, "generate", "--model-dir", str(self.model), "--prompt", PROMPT,
+                   *map(str, args), "--checkpoint-every", "7"]
+        child = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
+        checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
+        begin = time.monotonic()
+        while not checkpoint.exists():
+            self.assertLess(time.monotonic() - begin, TIMEOUT_S)
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.communicate(timeout=TIMEOUT_S)
+        resume = ["--out", "a.y4m", "--resume"]
+        self.expect_error(self.generate("--no-sparsity", *resume), 1,
+                          "--resume: the checkpoint's video has a sparsity of its own")
+        self.expect_error(self.generate("--chipmunk-config", IN_THE_BOX, "--quiet", *resume), 1,
+                          "--resume: the checkpoint's video has another sparsity")
+        done = self.generate_ok(*args, "--resume")
+        self.assertIn("done before", done.stderr)
+        resumed = self.content("a.y4m")
+        self.generate_ok(*args[:-1], "b.y4m")
+        self.assertEqual(resumed, self.content("b.y4m"))
+
+    def test_doubts_are_told(self):
+        done = self.generate_ok("--num-steps", 2, "--chipmunk-config", "c.yml", "--out", "a.y4m")
+        self.assertIn("warning: attn.full_step_schedule names step 5, and there are 2 (0 to 1)",
+                      done.stderr)
+
+    def test_bad_configurations(self):
+        cases = {
+            "attn:\n  top_key: 1": "c.yml:2: key 'attn.top_key' is not known; did you mean "
+                                   "'attn.top_keys'?",
+            "attn: {top_keys: 2}": "c.yml:1: attn.top_keys: wanted 0 to 1, found '2'",
+            "attn: [": "c.yml:1: wanted YAML, found an error: ",
+        }
+        for text, message in cases.items():
+            with self.subTest(text):
+                self.config.write_text(text)
+                self.expect_error(self.generate("--chipmunk-config", "c.yml"), 2, message)
+        self.expect_error(self.generate("--chipmunk-config", "no.yml"), 2,
+                          "no.yml: cannot be read: No such file or directory")
+        self.expect_error(self.generate("--chipmunk-config", "c.yml", "--no-sparsity"), 2,
+                          "--chipmunk-config has no effect with --no-sparsity")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[__file__])

@@ -1,0 +1,23 @@
+// Any text as a chipmunk-config.yml; where it is accepted, it is written and read the same again,
+// and the static columns of a small video follow from it.
+#include <cstdlib>
+
+#include "fuzz_support.h"
+#include "mochi/sparsity.h"
+#include "sparsity/schedule.h"
+#include "sparsity/static_columns.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  mochi::expect_result_or_error([&] {
+    const std::string text(reinterpret_cast<const char*>(data), size);
+    const mochi::SparsityConfig config = mochi::parse_sparsity_config(text, "line 1");
+    const std::string yaml = mochi::to_yaml(config);
+    for (const std::string& written : {yaml, mochi::to_json(config)}) {
+      if (mochi::to_yaml(mochi::parse_sparsity_config(written, "again")) != yaml) std::abort();
+    }
+    mochi::find_doubts(config, 64, 8);
+    mochi::step_kind(config, 7, 5);
+    mochi::find_static_columns(config, {5, 7, 9}, 3);
+  });
+  return 0;
+}

@@ -1,0 +1,51 @@
+// PSNR and SSIM; the expected values are scikit-image's (tests/golden/generators/quality.py).
+#include "io/video_quality.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "io/json.h"
+
+namespace mochi {
+namespace {
+
+// The same pattern as in the generator: integers only, so that both draw the same bytes.
+std::vector<std::uint8_t> pattern(int width, int height, int shift) {
+  std::vector<std::uint8_t> rgb;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        const int value = (x * (5 + c) + y * (3 + 2 * c) + (x * y) / 7 * shift) % 256;
+        rgb.push_back(static_cast<std::uint8_t>(value));
+      }
+    }
+  }
+  return rgb;
+}
+
+TEST(VideoQuality, IsScikitImages) {
+  const FrameQuality quality = compare_frames(pattern(40, 24, 0), pattern(40, 24, 1), 40, 24);
+  const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "quality.json");
+  EXPECT_NEAR(quality.psnr, golden["psnr"].get<double>(), 1e-9);
+  EXPECT_NEAR(quality.ssim, golden["ssim"].get<double>(), 1e-9);
+  EXPECT_EQ(quality.largest_difference, golden["largest_difference"].get<int>());
+}
+
+TEST(VideoQuality, EqualFrames) {
+  const FrameQuality quality = compare_frames(pattern(20, 16, 1), pattern(20, 16, 1), 20, 16);
+  EXPECT_TRUE(std::isinf(quality.psnr));
+  EXPECT_DOUBLE_EQ(quality.ssim, 1);
+  EXPECT_EQ(quality.largest_difference, 0);
+}
+
+TEST(VideoQuality, SmallFramesHaveOneWindow) {
+  const FrameQuality quality = compare_frames(pattern(4, 3, 0), pattern(4, 3, 5), 4, 3);
+  EXPECT_TRUE(std::isfinite(quality.ssim));
+  EXPECT_THROW(compare_frames(pattern(4, 3, 0), pattern(4, 4, 0), 4, 3), Error);
+}
+
+}  // namespace
+}  // namespace mochi

@@ -1,0 +1,188 @@
+// Whole sparse generations of a tiny random model.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+#include "mochi/mochi.h"
+#include "pipeline/tiny_model.h"
+
+namespace mochi {
+namespace {
+
+class SparseEngine : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TempFolder>();
+    write_tiny_model(*folder_ / "model",
+                     std::filesystem::path(MOCHI_GOLDEN_DIR) / "tokenizer" / "spiece.model");
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+
+  static Engine open() {
+    return Engine({.model_dir = *folder_ / "model", .dtype = "fp32", .num_threads = 1});
+  }
+
+  // 5×4×8 tokens: two voxels of 64 and tails.
+  static GenerateRequest dense_request(const Engine& engine) {
+    GenerateRequest request = engine.default_request();
+    request.prompt = "a small red ball moves slowly to the left";
+    request.width = 128;
+    request.height = 64;
+    request.num_frames = 25;
+    request.num_steps = 8;
+    return request;
+  }
+  static GenerateRequest sparse_request(const Engine& engine) {
+    GenerateRequest request = dense_request(engine);
+    SparsityConfig config;
+    config.attn.first_n_dense_layers = 0;
+    config.attn.mbm = 64;
+    config.attn.counts_multiple_of = 16;
+    config.attn.top_keys = 0.2;
+    config.attn.random_keys = 0.05;
+    config.attn.full_step_schedule = {0, 1, 5};
+    request.sparsity = config;
+    return request;
+  }
+
+  static double error(const std::vector<float>& got, const std::vector<float>& want) {
+    double difference = 0;
+    double norm = 0;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      difference += std::pow(double{got[i]} - want[i], 2);
+      norm += std::pow(double{want[i]}, 2);
+    }
+    return std::sqrt(difference / norm);
+  }
+
+  static inline std::unique_ptr<TempFolder> folder_;
+};
+
+// Order and deltas change nothing where nothing is left out.
+TEST_F(SparseEngine, WithAllColumnsItIsTheDenseVideo) {
+  Engine engine = open();
+  const std::vector<float> dense = engine.sample(dense_request(engine)).values;
+  for (const bool has_voxels : {true, false}) {
+    GenerateRequest request = sparse_request(engine);
+    request.sparsity->patchify_is_enabled = has_voxels;
+    request.sparsity->attn.top_keys = 1;
+    EXPECT_LE(error(engine.sample(request).values, dense), 1e-5);
+  }
+  GenerateRequest request = sparse_request(engine);
+  request.sparsity->attn.is_enabled = false;
+  EXPECT_LE(error(engine.sample(request).values, dense), 1e-5);
+}
+
+TEST_F(SparseEngine, StaysNearTheDenseVideo) {
+  Engine engine = open();
+  const std::vector<float> dense = engine.sample(dense_request(engine)).values;
+  for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge}) {
+    GenerateRequest request = sparse_request(engine);
+    request.sparsity->attn.delta = delta;
+    const double difference = error(engine.sample(request).values, dense);
+    EXPECT_GT(difference, 1e-6);
+    EXPECT_LT(difference, 0.2);
+  }
+}
+
+TEST_F(SparseEngine, TheSecondGenerationDoesNotSeeTheFirst) {
+  Engine engine = open();
+  const GenerateRequest request = sparse_request(engine);
+  GenerateRequest other = request;
+  other.prompt = "a cube";
+  other.num_frames = 13;
+  other.num_steps = 3;
+  const std::vector<float> first = engine.sample(request).values;
+  engine.sample(other);
+  EXPECT_EQ(engine.sample(request).values, first);
+  Engine fresh = open();
+  EXPECT_EQ(fresh.sample(request).values, first);
+}
+
+TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  const std::vector<float> every_step = engine.sample(request).values;
+  request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 4, 5, 7}};
+  const std::vector<float> skipping = engine.sample(request).values;
+  EXPECT_NE(skipping, every_step);
+  EXPECT_LT(error(skipping, every_step), 0.3);
+  // Without guidance the null branch never runs; with it, that must not change the other.
+  request.cfg_schedule.assign(8, 1.0);
+  const std::vector<float> unguided = engine.sample(request).values;
+  request.cfg_schedule[0] = 2.0;
+  EXPECT_NE(engine.sample(request).values, unguided);
+}
+
+// From every step, whatever is cached there.
+TEST_F(SparseEngine, GoesOnFromACheckpoint) {
+  Engine engine = open();
+  for (const DeltaKind delta :
+       {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge, DeltaKind::kNone}) {
+    GenerateRequest request = sparse_request(engine);
+    request.sparsity->attn.delta = delta;
+    request.sparsity->attn.recompute_mask = delta != DeltaKind::kWeighted;
+    request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
+    std::vector<SamplerState> states;
+    const std::vector<float> whole =
+        engine
+            .sample(request, {},
+                    {.checkpoint_every = 1,
+                     .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
+                     .start = nullptr})
+            .values;
+    ASSERT_EQ(states.size(), 7U);
+    for (const SamplerState& state : states) {
+      const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
+      EXPECT_EQ(engine.sample(request, {}, control).values, whole) << state.num_steps_done;
+    }
+  }
+}
+
+TEST_F(SparseEngine, RefusesCachesThatDoNotFit) {
+  Engine engine = open();
+  const GenerateRequest request = sparse_request(engine);
+  SamplerState good;
+  engine.sample(request, {},
+                {.checkpoint_every = 3,
+                 .on_checkpoint = [&](const SamplerState& s) { good = s; },
+                 .start = nullptr});
+  const auto message = [&](const auto& change) {
+    SamplerState state = good;
+    for (CachedTensor& cache : state.caches) {
+      if (cache.name == "cond.1.plan") change(cache);
+    }
+    return message_of<Error>([&] {
+      engine.sample(request, {}, {.checkpoint_every = 0, .on_checkpoint = {}, .start = &state});
+    });
+  };
+  using Cache = CachedTensor;
+  EXPECT_EQ(message([](Cache& cache) { cache.name = "cond.x.plan"; }),
+            "cached tensor 'cond.x.plan': wanted a layer, found 'x'");
+  EXPECT_EQ(message([](Cache& cache) { cache.name = "both.1.plan"; }),
+            "cached tensor 'both.1.plan': wanted cond or null, found 'both'");
+  EXPECT_EQ(message([](Cache& cache) { cache.name = "cond.1.plans"; }).substr(0, 44),
+            "cached tensor 'cond.1.plans': wanted two dim");
+  EXPECT_EQ(message([](Cache& cache) { cache.bytes.pop_back(); }).substr(0, 36),
+            "cached tensor 'cond.1.plan': wanted ");
+  EXPECT_EQ(
+      message([](Cache& cache) { std::ranges::fill(cache.bytes, std::byte{0xff}); }).substr(0, 48),
+      "cached tensor 'cond.1.plan': wanted one or more ");
+}
+
+TEST_F(SparseEngine, FindsDoubts) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  EXPECT_TRUE(engine.find_doubts(request).empty());
+  request.num_steps = 4;
+  ASSERT_EQ(engine.find_doubts(request).size(), 1U);
+  EXPECT_EQ(engine.find_doubts(request)[0],
+            "attn.full_step_schedule names step 5, and there are 4 (0 to 3)");
+  request.sparsity.reset();
+  EXPECT_TRUE(engine.find_doubts(request).empty());
+}
+
+}  // namespace
+}  // namespace mochi

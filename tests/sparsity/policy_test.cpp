@@ -1,0 +1,250 @@
+// The policy over a series of steps whose queries, keys and values drift.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "sparsity/column_sparse_policy.h"
+
+namespace mochi {
+namespace {
+
+constexpr TokenGrid kGrid{5, 13, 9};  // whole voxels and tails in every direction
+constexpr std::int64_t kHeads = 2;
+constexpr std::int64_t kHeadDim = 32;
+constexpr AttentionSite kSite{Branch::kCond, 3};
+
+struct Problem {
+  Tensor q, k, v;
+  AttentionInputs in;
+  Shape out_shape() const { return {in.q.dim(1), kHeads * kHeadDim}; }
+};
+
+class Policy : public testing::Test {
+ protected:
+  static Tensor random(const Shape& shape, std::mt19937& generator) {
+    Tensor tensor(DType::kF32, shape);
+    std::normal_distribution<float> normal;
+    for (float& value : tensor.view().f32()) value = normal(generator);
+    return tensor;
+  }
+
+  // Step `step` of a generation: a fixed part, and one that changes.
+  static Problem problem_at(int step, std::int64_t num_text = 6) {
+    const Shape shape{kHeads, kGrid.num_tokens() + num_text, kHeadDim};
+    std::mt19937 fixed(1);
+    std::mt19937 changing(static_cast<std::uint32_t>(100 + step));
+    const auto drifting = [&] {
+      Tensor base = random(shape, fixed);
+      const Tensor change = random(shape, changing);
+      for (std::size_t i = 0; i < base.view().f32().size(); ++i) {
+        base.view().f32()[i] += 0.1F * change.view().f32()[i];
+      }
+      return base;
+    };
+    Problem problem{drifting(), drifting(), drifting(), {}};
+    problem.in.q = problem.q;
+    problem.in.k = problem.k;
+    problem.in.v = problem.v;
+    problem.in.scale = 0.3F;
+    return problem;
+  }
+
+  Tensor attend(AttentionPolicy& policy, const Problem& problem, int step,
+                AttentionSite site = kSite) {
+    Tensor out(DType::kF32, problem.out_shape());
+    std::ranges::fill(out.view().f32(), std::nanf(""));
+    policy.attend(ctx_, site, step, problem.in, out);
+    return out;
+  }
+  Tensor dense(const Problem& problem) {
+    DensePolicy policy;
+    return attend(policy, problem, 0);
+  }
+  static double error(const Tensor& got, const Tensor& want) {
+    double difference = 0;
+    double norm = 0;
+    for (std::size_t i = 0; i < want.view().f32().size(); ++i) {
+      difference += std::pow(double{got.view().f32()[i]} - want.view().f32()[i], 2);
+      norm += std::pow(want.view().f32()[i], 2);
+    }
+    return std::sqrt(difference / norm);
+  }
+
+  static SparsityConfig make_config(DeltaKind delta = DeltaKind::kSubtract) {
+    SparsityConfig config;
+    config.attn.top_keys = 0.2;
+    config.attn.local_voxels = 1;
+    config.attn.counts_multiple_of = 16;
+    config.attn.delta = delta;
+    config.attn.full_step_schedule = {0, 1, 5};
+    return config;
+  }
+
+  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+  Arena scratch_;
+  Context ctx_{*backend_, scratch_};
+};
+
+constexpr DeltaKind kDeltas[] = {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge};
+
+TEST_F(Policy, FullStepsAreDense) {
+  ColumnSparsePolicy policy(make_config(), kGrid, 0);
+  for (int step = 0; step <= 5; ++step) {
+    const Problem problem = problem_at(step);
+    const double difference = error(attend(policy, problem, step), dense(problem));
+    if (step == 0 || step == 1 || step == 5) {
+      EXPECT_LE(difference, 1e-6) << step;
+    } else {
+      EXPECT_GT(difference, 1e-3) << step;
+    }
+  }
+}
+
+TEST_F(Policy, RightAfterAFullStepTheDeltaGivesTheDenseOutput) {
+  for (const int group_size : {192, 128, 64}) {
+    for (const DeltaKind delta : kDeltas) {
+      for (const std::int64_t num_text : {6, 0}) {
+        SparsityConfig config = make_config(delta);
+        config.attn.mbm = group_size;
+        ColumnSparsePolicy policy(config, kGrid, 0);
+        attend(policy, problem_at(0, num_text), 0);
+        const Problem problem = problem_at(1, num_text);
+        attend(policy, problem, 1);
+        EXPECT_LE(error(attend(policy, problem, 2), dense(problem)), 3e-6) << group_size;
+      }
+    }
+  }
+}
+
+TEST_F(Policy, TheDeltaMakesUpForMostOfWhatIsLeftOut) {
+  const Problem later = problem_at(2);
+  const auto error_with = [&](DeltaKind delta) {
+    ColumnSparsePolicy policy(make_config(delta), kGrid, 0);
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    return error(attend(policy, later, 2), dense(later));
+  };
+  const double without = error_with(DeltaKind::kNone);
+  for (const DeltaKind delta : kDeltas) EXPECT_LT(error_with(delta), 0.5 * without);
+}
+
+TEST_F(Policy, AllColumnsAreDenseAtEveryStep) {
+  for (const DeltaKind delta :
+       {DeltaKind::kNone, DeltaKind::kWeighted, DeltaKind::kLseMerge, DeltaKind::kSubtract}) {
+    SparsityConfig config = make_config(delta);
+    config.attn.top_keys = 1;
+    ColumnSparsePolicy policy(config, kGrid, 0);
+    for (int step = 0; step < 4; ++step) {
+      const Problem problem = problem_at(step);
+      EXPECT_LE(error(attend(policy, problem, step), dense(problem)), 3e-6) << step;
+    }
+  }
+}
+
+TEST_F(Policy, StaticColumnsAloneAreEnough) {
+  SparsityConfig config = make_config();
+  config.attn.top_keys = 0;
+  config.attn.random_keys = 0;
+  ColumnSparsePolicy policy(config, kGrid, 0);
+  for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+  const Problem problem = problem_at(1);
+  EXPECT_LE(error(attend(policy, problem, 2), dense(problem)), 3e-6);
+}
+
+TEST_F(Policy, EarlyLayersAreDense) {
+  ColumnSparsePolicy policy(make_config(), kGrid, 0);
+  for (int step = 0; step < 4; ++step) {
+    const Problem problem = problem_at(step);
+    EXPECT_LE(error(attend(policy, problem, step, {Branch::kCond, 1}), dense(problem)), 1e-6);
+  }
+}
+
+std::vector<float> values(const Tensor& tensor) {
+  return {tensor.view().f32().begin(), tensor.view().f32().end()};
+}
+
+TEST_F(Policy, PackedAndExpandedPlansAreTheSame) {
+  const auto run = [&](bool compresses) {
+    SparsityConfig config = make_config();
+    config.attn.should_compress_indices = compresses;
+    ColumnSparsePolicy policy(config, kGrid, 7);
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    return values(attend(policy, problem_at(2), 2));
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
+TEST_F(Policy, TheSeedDecidesTheRandomColumns) {
+  const auto run = [&](std::uint64_t seed) {
+    SparsityConfig config = make_config();
+    config.attn.random_keys = 0.05;
+    ColumnSparsePolicy policy(config, kGrid, seed);
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    return values(attend(policy, problem_at(2), 2));
+  };
+  EXPECT_EQ(run(1), run(1));
+  EXPECT_NE(run(1), run(2));
+}
+
+// The branches have states of their own: what one saw does not change the other.
+TEST_F(Policy, BranchesAreApart) {
+  ColumnSparsePolicy both(make_config(), kGrid, 0);
+  ColumnSparsePolicy alone(make_config(), kGrid, 0);
+  for (int step = 0; step < 3; ++step) {
+    const Tensor with_null = attend(both, problem_at(step), step);
+    attend(both, problem_at(50 + step, 0), step, {Branch::kNull, 3});
+    EXPECT_EQ(values(with_null), values(attend(alone, problem_at(step), step)));
+  }
+}
+
+// A branch that guidance left out at the full steps begins where it first runs.
+TEST_F(Policy, ABranchMayBeginLate) {
+  ColumnSparsePolicy policy(make_config(), kGrid, 0);
+  for (int step = 2; step < 4; ++step) {  // lse, then columns
+    const Problem problem = problem_at(step);
+    EXPECT_LE(error(attend(policy, problem, step), dense(problem)), 1e-6);
+  }
+  EXPECT_GT(error(attend(policy, problem_at(4), 4), dense(problem_at(4))), 1e-4);
+}
+
+TEST_F(Policy, AKeptMaskSavesScoringAndStaysTheSame) {
+  SparsityConfig config = make_config();
+  config.attn.recompute_mask = false;
+  ColumnSparsePolicy policy(config, kGrid, 0);
+  for (int step = 0; step <= 5; ++step) attend(policy, problem_at(step), step);
+  const Problem problem = problem_at(5);
+  EXPECT_LE(error(attend(policy, problem, 6), dense(problem)), 3e-6);
+}
+
+TEST_F(Policy, MoreColumnsComeNearer) {
+  double former = 1e9;
+  for (const double top_keys : {0.05, 0.2, 0.5, 0.9}) {
+    SparsityConfig config = make_config(DeltaKind::kNone);
+    config.attn.top_keys = top_keys;
+    ColumnSparsePolicy policy(config, kGrid, 0);
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    const double now = error(attend(policy, problem_at(2), 2), dense(problem_at(2)));
+    EXPECT_LT(now, former) << top_keys;
+    former = now;
+  }
+}
+
+TEST_F(Policy, HiddenStatesAreKeptOfEachBranch) {
+  SparsityConfig config = make_config();
+  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 5}};
+  ColumnSparsePolicy policy(config, kGrid, 0);
+  std::mt19937 generator(3);
+  const Tensor cond = random({4, 8}, generator);
+  const Tensor null = random({4, 8}, generator);
+  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 3));  // nothing is there yet
+  policy.keep_hidden(ctx_, Branch::kCond, cond);
+  policy.keep_hidden(ctx_, Branch::kNull, null);
+  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 2));
+  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 5));  // a full step
+  EXPECT_TRUE(std::ranges::equal(policy.cached_hidden(Branch::kCond, 3).f32(), cond.view().f32()));
+  EXPECT_TRUE(std::ranges::equal(policy.cached_hidden(Branch::kNull, 3).f32(), null.view().f32()));
+}
+
+}  // namespace
+}  // namespace mochi
