@@ -2,29 +2,29 @@
 # Builds the fuzz targets and runs each for some time, as many at once as there are cores:
 # tools/run_fuzz.sh SECONDS [TARGET...]
 # It begins with the committed corpus and leaves that alone: new inputs go to a temporary folder,
-# and one that crashes a target, hangs it or takes too much memory to build-fuzz/finds/.
+# and one that crashes a target, hangs it or takes too much memory to build-asan/finds/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 seconds="${1:?usage: tools/run_fuzz.sh SECONDS [TARGET...]}"
 shift
-cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz --target fuzz_targets
+cmake --preset asan >/dev/null
+cmake --build --preset asan --target fuzz_targets
 targets=("$@")
 if (( ${#targets[@]} == 0 )); then
-  for program in build-fuzz/bin/fuzz_*; do targets+=("${program##*/fuzz_}"); done
+  for program in build-asan/bin/fuzz_*; do targets+=("${program##*/fuzz_}"); done
 fi
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-mkdir -p build-fuzz/finds
+mkdir -p build-asan/finds
 
 fuzz() {
   local target="$1" log="$work/$1.log" status=0
   mkdir "$work/$target"
-  "build-fuzz/bin/fuzz_$target" "$work/$target" \
+  "build-asan/bin/fuzz_$target" "$work/$target" \
     "tests/fuzz/corpus/$target" -dict="tests/fuzz/$target.dict" \
-    -artifact_prefix="build-fuzz/finds/$target-" -max_total_time="$seconds" -max_len=4096 \
+    -artifact_prefix="build-asan/finds/$target-" -max_total_time="$seconds" -max_len=4096 \
     -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1 || status=$?
   if (( status != 0 )); then
     tail -n 40 "$log" >&2

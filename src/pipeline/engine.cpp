@@ -73,7 +73,7 @@ void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& po
     std::ranges::copy(cache.bytes, host.view().bytes());
     tensors.push_back({cache.name, std::move(host)});
   }
-  policy.restore(backend, std::move(tensors));
+  policy.restore(backend, tensors);
 }
 
 // Throws Error unless a sampling of this size and number of steps can go on from here.
@@ -123,9 +123,9 @@ struct Engine::Impl {
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const GenerateRequest& request, const SamplingPlan& plan,
-                   const TextFeatures& features, const ProgressFn& on_progress,
-                   const SampleControl& control, const TensorView& z);
+  void run_sampler(const Dit& model, const GenerateRequest& request, const TextFeatures& features,
+                   const ProgressFn& on_progress, const SampleControl& control,
+                   const TensorView& z);
   void upload_latents(const Latents& latents, const TensorView& z) const;
   Latents download_latents(const TensorView& z) const;
 
@@ -191,10 +191,10 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const GenerateRequest& request, const SamplingPlan& plan,
+void Engine::Impl::run_sampler(const Dit& model, const GenerateRequest& request,
                                const TextFeatures& features, const ProgressFn& on_progress,
                                const SampleControl& control, const TensorView& z) {
-  const Dit& model = dit->dit();
+  const SamplingPlan plan = make_sampling_plan(request);
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
@@ -287,7 +287,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   } else {
     impl.fill_noise(request, z);
   }
-  impl.run_sampler(request, plan, features, progress, control, z);
+  impl.run_sampler(impl.dit->dit(), request, features, progress, control, z);
   if (!impl.keeps_networks) impl.dit.reset();
   return impl.download_latents(z);
 }

@@ -44,7 +44,7 @@ class AttentionPolicy {
   // All that later steps depend on, and back: a generation can stop after any step and go on with
   // a new policy. restore() throws Error naming the tensor that does not fit.
   virtual std::vector<PolicyTensor> save(Backend& /*backend*/) const { return {}; }
-  virtual void restore(Backend& /*backend*/, std::vector<PolicyTensor> /*tensors*/) {}
+  virtual void restore(Backend& /*backend*/, const std::vector<PolicyTensor>& /*tensors*/) {}
 };
 
 // Every query attends to every key.

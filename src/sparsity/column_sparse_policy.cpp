@@ -68,7 +68,7 @@ std::vector<std::string> split_at_dots(const std::string& text) {
 }
 
 Tensor upload_ints(Backend& backend, const void* values, const Shape& shape) {
-  Tensor host(DType::kI32, shape);
+  const Tensor host(DType::kI32, shape);
   std::memcpy(host.view().bytes(), values, host.view().size_bytes());
   Tensor tensor(DType::kI32, shape, backend.allocator());
   backend.upload(host, tensor);
@@ -287,31 +287,30 @@ std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
   return saved;
 }
 
-void ColumnSparsePolicy::restore(Backend& backend, std::vector<PolicyTensor> tensors) {
+void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTensor>& tensors) {
   sites_.clear();
-  const auto upload = [&](const Tensor& host) {
-    Tensor tensor(host.view().dtype(), host.view().shape(), backend.allocator());
-    backend.upload(host, tensor);
-    return tensor;
-  };
   // A site's lse comes first: it says how many tokens there are.
-  std::ranges::stable_partition(tensors,
-                                [](const auto& saved) { return saved.name.ends_with(".lse"); });
-  for (const PolicyTensor& saved : tensors) {
-    try {
-      const std::vector<std::string> parts = split_at_dots(saved.name);
-      if (parts.size() == 2 && parts[0] == "hidden") {
-        hidden_[parse_branch(parts[1])] = upload(saved.tensor);
-      } else if (parts.size() == 3) {
-        const auto branch = static_cast<Branch>(parse_branch(parts[0]));
-        restore_site(backend, sites_[{branch, parse_layer(parts[1])}], parts[2], saved);
-      } else {
-        fail("is not known");
-      }
-    } catch (const Error& error) {
-      fail("cached tensor '{}': {}", saved.name, error.what());
+  for (const bool is_lse : {true, false}) {
+    for (const PolicyTensor& saved : tensors) {
+      if (saved.name.ends_with(".lse") == is_lse) restore_one(backend, saved);
     }
   }
+}
+
+void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved) try {
+  const std::vector<std::string> parts = split_at_dots(saved.name);
+  if (parts.size() == 2 && parts[0] == "hidden") {
+    Tensor& hidden = hidden_[parse_branch(parts[1])];
+    hidden = Tensor(saved.tensor.view().dtype(), saved.tensor.view().shape(), backend.allocator());
+    backend.upload(saved.tensor, hidden);
+  } else if (parts.size() == 3) {
+    const auto branch = static_cast<Branch>(parse_branch(parts[0]));
+    restore_site(backend, sites_[{branch, parse_layer(parts[1])}], parts[2], saved);
+  } else {
+    fail("is not known");
+  }
+} catch (const Error& error) {
+  fail("cached tensor '{}': {}", saved.name, error.what());
 }
 
 void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const std::string& part,

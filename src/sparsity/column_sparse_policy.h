@@ -55,7 +55,7 @@ class ColumnSparsePolicy final : public AttentionPolicy {
   TensorView cached_hidden(Branch branch, int step) const override;
   void keep_hidden(Context& ctx, Branch branch, const TensorView& hidden) override;
   std::vector<PolicyTensor> save(Backend& backend) const override;
-  void restore(Backend& backend, std::vector<PolicyTensor> tensors) override;
+  void restore(Backend& backend, const std::vector<PolicyTensor>& tensors) override;
 
   const SparsityConfig& config() const { return config_; }
 
@@ -77,6 +77,7 @@ class ColumnSparsePolicy final : public AttentionPolicy {
   void cache_delta(Context& ctx, DeltaKind kind, const AttentionInputs& in,
                    const AttentionOutputs& dense, SiteState& state) const;
   const ColumnBits& fixed_columns(std::int64_t num_tokens);
+  void restore_one(Backend& backend, const PolicyTensor& saved);
   void restore_site(Backend& backend, SiteState& state, const std::string& part,
                     const PolicyTensor& saved) const;
 

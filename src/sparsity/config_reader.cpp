@@ -248,7 +248,7 @@ SparsityConfig load_sparsity_config(const std::filesystem::path& path) {
   if (size > kMaxFileBytes) {
     fail("{}: wanted at most {} bytes, found {}", path.string(), kMaxFileBytes, size);
   }
-  std::ifstream file(path);
+  const std::ifstream file(path);
   std::ostringstream text;
   text << file.rdbuf();
   if (!file) fail("{}: cannot be read", path.string());
