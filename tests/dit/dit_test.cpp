@@ -21,7 +21,7 @@ void expect_goldens(const std::string& model, std::span<const char* const> cases
         relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
     const double limit = dtype == DType::kF32 ? 1e-5 : 1.2 * golden.bf16_error("final");
     EXPECT_LE(error, limit) << model << " " << name;
-    testing::Test::RecordProperty(model + "_" + name, std::to_string(error));
+    record_error(model + "_" + name, error);
   }
 }
 

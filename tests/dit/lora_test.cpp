@@ -40,7 +40,7 @@ double error_with(const LoraDeltas& deltas, const std::string& output) {
   const Golden golden("lora/case");
   const double error =
       relative_error(bench.velocity(golden, "input.text"), golden.values("output." + output));
-  testing::Test::RecordProperty(output, std::to_string(error));
+  record_error(output, error);
   return error;
 }
 

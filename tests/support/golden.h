@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <iomanip>
 #include <memory>
 #include <span>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,13 @@
 #include "io/tensor_source.h"
 
 namespace mochi {
+
+// A measured error as a property of the running test, for those who quote it.
+inline void record_error(const std::string& name, double error) {
+  std::ostringstream text;
+  text << std::scientific << std::setprecision(1) << error;
+  testing::Test::RecordProperty(name, text.str());
+}
 
 class Golden {
  public:

@@ -1,0 +1,294 @@
+// Measures sparse attention beside dense attention, at one size: the operations, and whole steps of
+// the transformer. All of them take turns; prints one JSON object with medians.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "pipeline/request.h"
+#include "sparsity/column_sparse_policy.h"
+#include "workloads.h"
+
+namespace mochi::bench {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Task = std::function<void()>;
+
+constexpr double kMaxError = 1e-5;
+
+struct Options {
+  Setup setup{.model_dir = MOCHI_MICRO_DIR,
+              .prompt = "a large green ring moves to the left on a dark background",
+              .size = {.width = 640, .height = 384, .num_frames = 43}};
+  std::filesystem::path config_file = MOCHI_CHIPMUNK_CONFIG;
+  std::vector<double> kept{0.17, 0.10, 0.05};
+  int num_threads = 0;
+  int num_repetitions = 5;
+};
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+// Medians in seconds: every task once a round, after a round that does not count.
+std::map<std::string, double> take_turns(const std::vector<std::pair<std::string, Task>>& tasks,
+                                         int num_repetitions) {
+  std::map<std::string, std::vector<double>> seconds;
+  for (int i = 0; i <= num_repetitions; ++i) {
+    for (const auto& [name, task] : tasks) {
+      const auto start = std::chrono::steady_clock::now();
+      task();
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      if (i > 0) seconds[name].push_back(taken.count());
+    }
+  }
+  std::map<std::string, double> medians;
+  for (const auto& [name, values] : seconds) medians[name] = median(values);
+  return medians;
+}
+
+double relative_error(const TensorView& got, const TensorView& want) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < want.f32().size(); ++i) {
+    difference += std::pow(double{got.f32()[i]} - want.f32()[i], 2);
+    norm += std::pow(double{want.f32()[i]}, 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+// Attention alone, on normally distributed values.
+class Operations {
+ public:
+  Operations(Backend& backend, const DitConfig& config, std::int64_t num_tokens,
+             const SparsityConfig& sparsity)
+      : backend_(backend),
+        scratch_(backend.allocator()),
+        ctx_{backend, scratch_},
+        sparsity_(sparsity),
+        shape_{config.num_heads, num_tokens, config.head_dim()},
+        q_(draw_normal(backend, shape_, 1)),
+        k_(draw_normal(backend, shape_, 2)),
+        v_(draw_normal(backend, shape_, 3)),
+        out_(DType::kF32, {num_tokens, config.hidden_size_x}, backend.allocator()),
+        lse_(DType::kF32, {config.num_heads, num_tokens}, backend.allocator()),
+        former_lse_(DType::kF32, {config.num_heads, num_tokens}, backend.allocator()) {
+    in_.q = q_;
+    in_.k = k_;
+    in_.v = v_;
+    in_.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
+    const std::int64_t group_size = sparsity.attn.mbm;
+    const std::int64_t num_groups = (num_tokens + group_size - 1) / group_size;
+    sums_ = Tensor(DType::kF32, {config.num_heads, num_groups, num_tokens}, backend.allocator());
+    cache_ = draw_normal(backend, out_.view().shape(), 4);
+    weight_ = draw_normal(backend, lse_.view().shape(), 5);
+    backend.attention(in_, {out_, former_lse_});
+    backend.attention_with_column_sums(in_, {former_lse_, sums_, group_size, 1}, {out_, lse_});
+  }
+
+  Json run(const std::vector<double>& fractions, int num_repetitions) {
+    verify();
+    std::vector<ColumnPlan> plans;
+    for (const double kept : fractions) plans.push_back(choose(kept));
+    const std::int64_t group_size = sparsity_.attn.mbm;
+    std::vector<std::pair<std::string, Task>> tasks{
+        {"dense", [&] { backend_.attention(in_, {out_, lse_}); }}};
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      tasks.emplace_back(name_of(fractions[i]), [&, i] {
+        const Arena::Scope scope(scratch_);
+        backend_.column_sparse_attention(in_, plans[i].lists(ctx_), {cache_, weight_, false},
+                                         {out_});
+      });
+    }
+    for (const std::int64_t stride : {1, 4}) {
+      tasks.emplace_back(fmt::format("dense with column sums of every {}. query", stride),
+                         [=, this] {
+                           backend_.attention_with_column_sums(
+                               in_, {former_lse_, sums_, group_size, stride}, {out_, lse_});
+                         });
+    }
+    tasks.emplace_back("select columns", [&] { choose(fractions.front()); });
+    const auto seconds = take_turns(tasks, num_repetitions);
+    Json json{{"num_tokens", shape_[1]}, {"heads", shape_[0]}, {"head_dim", shape_[2]}};
+    for (const auto& [name, task] : tasks) json["seconds"][name] = seconds.at(name);
+    const double dense = seconds.at("dense");
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      const std::string name = name_of(fractions[i]);
+      json["kept"][name] = plans[i].kept_fraction();
+      json["speedup"][name] = dense / seconds.at(name);
+    }
+    for (const std::int64_t stride : {1, 4}) {
+      const auto name = fmt::format("dense with column sums of every {}. query", stride);
+      json["cost of choosing, of a dense attention"][name] =
+          (seconds.at(name) - dense + seconds.at("select columns")) / dense;
+    }
+    return json;
+  }
+
+ private:
+  static std::string name_of(double kept) { return fmt::format("sparse, {:g} kept", kept); }
+
+  // Columns by score and nothing else.
+  ColumnPlan choose(double kept) {
+    AttentionSparsity attn = sparsity_.attn;
+    attn.top_keys = kept;
+    attn.random_keys = 0;
+    attn.counts_multiple_of = 1;
+    return {ctx_, attn, ColumnBits(sums_.view().dim(1), shape_[1]), sums_, 0};
+  }
+
+  void verify() {
+    const Tensor dense(DType::kF32, out_.view().shape(), backend_.allocator());
+    backend_.attention(in_, {dense});
+    const ColumnPlan all = choose(1.0);
+    const Arena::Scope scope(scratch_);
+    backend_.column_sparse_attention(in_, all.lists(ctx_), {}, {out_});
+    const double error = relative_error(out_, dense);
+    if (!(error <= kMaxError)) fail("all columns differ from dense attention by {:.1e}", error);
+  }
+
+  Backend& backend_;
+  Arena scratch_;
+  Context ctx_;
+  const SparsityConfig& sparsity_;
+  Shape shape_;
+  Tensor q_, k_, v_, out_, lse_, former_lse_, sums_, cache_, weight_;
+  AttentionInputs in_;
+};
+
+// Whole steps, both branches, of a generation that is in its third step.
+class Steps {
+ public:
+  Steps(Backend& backend, const ModelDirectory& directory, const Setup& setup, const Latents& size,
+        const SparsityConfig& sparsity)
+      : network_(directory, {}, {backend, DType::kF32, no_progress_}),
+        text_network_(directory, {backend, DType::kF32, no_progress_}),
+        scratch_(backend.allocator()),
+        ctx_{backend, scratch_},
+        sigma_(static_cast<float>(setup.sigma)),
+        grid_(dit().token_grid(size.num_frames, size.height, size.width)),
+        policy_(sparsity, grid_, setup.seed),
+        dense_run_(dit().prepare(backend, grid_)),
+        sparse_run_(dit().prepare(backend, grid_, policy_.token_order())),
+        latents_(draw_normal(backend, {size.channels, size.num_frames, size.height, size.width},
+                             setup.seed)),
+        velocity_(DType::kF32, latents_.view().shape(), backend.allocator()) {
+    const std::int64_t max_tokens = dit().config().max_text_tokens;
+    cond_ = dit().condition(ctx_, text_network_.encode(ctx_, setup.prompt, max_tokens, "prompt"));
+    null_ = dit().condition(ctx_, text_network_.encode(ctx_, "", max_tokens, "prompt"));
+  }
+
+  std::int64_t num_tokens() const { return grid_.num_tokens() + cond_.tokens.view().dim(0); }
+
+  Json run(int num_repetitions) {
+    for (int step = 0; step < 2; ++step) run_step(policy_, sparse_run_, step);
+    const auto seconds = take_turns({{"dense", [&] { run_step(dense_, dense_run_, 0); }},
+                                     {"sparse", [&] { run_step(policy_, sparse_run_, 2); }},
+                                     {"full", [&] { run_step(policy_, sparse_run_, 1); }}},
+                                    num_repetitions);
+    Json json{{"layers", dit().config().depth}};
+    for (const char* name : {"dense", "full", "sparse"}) json["seconds"][name] = seconds.at(name);
+    json["speedup of a sparse step"] = seconds.at("dense") / seconds.at("sparse");
+    json["memory"] = measure_memory();
+    return json;
+  }
+
+ private:
+  const Dit& dit() const { return network_.dit(); }
+
+  void run_step(AttentionPolicy& policy, const DitRun& run, int step) {
+    dit().forward(ctx_, run, {Branch::kCond, step, sigma_}, cond_, policy, latents_, velocity_);
+    dit().forward(ctx_, run, {Branch::kNull, step, sigma_}, null_, policy, latents_, velocity_);
+  }
+
+  // Bytes at the last layer's site of the conditional branch, and what the formulas say.
+  Json measure_memory() const {
+    const DitConfig& config = dit().config();
+    const std::int64_t n = num_tokens();
+    const std::int64_t num_groups = (n + policy_.config().attn.mbm - 1) / policy_.config().attn.mbm;
+    Json json;
+    const std::string site = fmt::format("cond.{}.", config.depth - 1);
+    for (const PolicyTensor& saved : policy_.save(ctx_.backend)) {
+      if (saved.name.starts_with(site)) {
+        json["bytes"][saved.name.substr(site.size())] = saved.tensor.view().size_bytes();
+      }
+    }
+    json["formula"] = {{"plan", config.num_heads * num_groups * ((n + 31) / 32) * 4},
+                       {"cache", n * config.hidden_size_x * 4},
+                       {"lse, weight", config.num_heads * n * 4}};
+    return json;
+  }
+
+  ProgressFn no_progress_;
+  DitNetwork network_;
+  TextNetwork text_network_;
+  Arena scratch_;
+  Context ctx_;
+  float sigma_;
+  TokenGrid grid_;
+  DensePolicy dense_;
+  ColumnSparsePolicy policy_;
+  DitRun dense_run_, sparse_run_;
+  Tensor latents_, velocity_;
+  TextCondition cond_, null_;
+};
+
+void add_flags(CLI::App& app, Options& options) {
+  app.add_option("--model-dir", options.setup.model_dir, "folder of the model");
+  app.add_option("--chipmunk-config", options.config_file, "of the sparse steps");
+  app.add_option("--width", options.setup.size.width, "pixels")->capture_default_str();
+  app.add_option("--height", options.setup.size.height, "pixels")->capture_default_str();
+  app.add_option("--num-frames", options.setup.size.num_frames, "6k + 1")->capture_default_str();
+  app.add_option("--kept", options.kept, "fractions of columns")->delimiter(',');
+  app.add_option("--threads", options.num_threads, "0: all cores")->capture_default_str();
+  app.add_option("--repetitions", options.num_repetitions, "of which the median is printed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  CLI::App app("Measures sparse attention beside dense attention.", "mochi_sparse_bench");
+  add_flags(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  set_num_threads(options.num_threads);
+  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const ModelDirectory directory(options.setup.model_dir);
+  const SparsityConfig sparsity = load_sparsity_config(options.config_file);
+  const Latents size = size_latents(directory.config(), options.setup.size);
+  Steps steps(*backend, directory, options.setup, size, sparsity);
+  Operations operations(*backend, directory.config().dit, steps.num_tokens(), sparsity);
+  const Json json{{"num_threads", num_threads()},
+                  {"attention", operations.run(options.kept, options.num_repetitions)},
+                  {"step", steps.run(options.num_repetitions)}};
+  std::cout << json.dump(2) << "\n";
+  return 0;
+}
+
+}  // namespace
+}  // namespace mochi::bench
+
+int main(int argc, char** argv) {
+  try {
+    return mochi::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "mochi_sparse_bench: {}\n", error.what());
+    return 1;
+  }
+}
