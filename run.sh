@@ -16,11 +16,4 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   fi
 )
 
-# Sparse, unless the arguments say how, or that nothing is to be sampled.
-sparsity=(--chipmunk-config "$root/chipmunk-config.yml")
-for argument in "$@"; do
-  case "${argument//_/-}" in
-    --chipmunk-config*|--no-sparsity|--from-json*|--from-latents*|--resume*|-h|--help) sparsity=() ;;
-  esac
-done
-exec "$root/build/bin/mochi" generate "${sparsity[@]}" "$@"
+exec "$root/build/bin/mochi" generate "$@"

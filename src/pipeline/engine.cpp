@@ -253,6 +253,8 @@ int Engine::default_fps() const { return impl_->directory.config().generation.fp
 
 void Engine::check(const GenerateRequest& request) const {
   check_request(impl_->directory.config(), request);
+  // What is written is read with all checks that a file gets.
+  if (request.sparsity) parse_sparsity_config(to_yaml(*request.sparsity), "sparsity");
 }
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {

@@ -172,6 +172,21 @@ TEST_F(SparseEngine, RefusesCachesThatDoNotFit) {
       "cached tensor 'cond.1.plan': wanted one or more ");
 }
 
+TEST_F(SparseEngine, RefusesConfigurationsThatNoFileMayHave) {
+  Engine engine = open();
+  const auto message = [&](const auto& change) {
+    GenerateRequest request = sparse_request(engine);
+    change(*request.sparsity);
+    return message_of<Error>([&] { engine.sample(request); });
+  };
+  expect_contains(message([](SparsityConfig& config) { config.attn.full_step_every = 0; }),
+                  "attn.full_step_every: wanted a whole number from 1 to 1000000, found '0'");
+  expect_contains(message([](SparsityConfig& config) { config.attn.top_keys = std::nan(""); }),
+                  "attn.top_keys: wanted 0 to 1, found '.nan'");
+  expect_contains(message([](SparsityConfig& config) { config.attn.mbm = 100; }),
+                  "sparsity: attn.mbm: wanted 192, 128 or 64, found 100");
+}
+
 TEST_F(SparseEngine, FindsDoubts) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
