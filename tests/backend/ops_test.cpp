@@ -5,40 +5,18 @@
 #include <cmath>
 #include <random>
 
-#include "backend/backend.h"
+#include "backend/ops_fixture.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
 
 namespace mochi {
 namespace {
 
-class Ops : public testing::Test {
+class Ops : public OpsFixture {
  protected:
-  Tensor random(const Shape& shape) {
-    Tensor tensor(DType::kF32, shape);
-    std::normal_distribution<float> normal;
-    for (float& value : tensor.view().f32()) value = normal(generator_);
-    return tensor;
-  }
-  // Of NaNs, so that an element nobody writes shows.
-  static Tensor poisoned(const Shape& shape) {
-    Tensor tensor(DType::kF32, shape);
-    std::ranges::fill(tensor.view().f32(), std::nanf(""));
-    return tensor;
-  }
   static void expect_near(const TensorView& got, const std::vector<double>& want, double limit) {
-    ASSERT_EQ(static_cast<std::size_t>(got.num_elements()), want.size());
-    double difference = 0.0;
-    double norm = 0.0;
-    for (std::size_t i = 0; i < want.size(); ++i) {
-      difference += std::pow(got.f32()[i] - want[i], 2);
-      norm += want[i] * want[i];
-    }
-    EXPECT_LE(std::sqrt(difference / norm), limit);
+    EXPECT_LE(relative_error(got.f32(), want), limit);
   }
-
-  std::mt19937 generator_{7};
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
 };
 
 double activate(double x, Activation activation) {

@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "base/parallel_for.h"
+#include "support/relative_error.h"
 
 namespace mochi {
 
@@ -22,17 +23,6 @@ inline Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.
   std::normal_distribution<float> normal;
   for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
   return tensor;
-}
-
-inline double relative_error(std::span<const float> got, const std::vector<double>& want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    difference += (got[i] - want[i]) * (got[i] - want[i]);
-    norm += want[i] * want[i];
-  }
-  return std::sqrt(difference / norm);
 }
 
 // Element (t, h, w, c) of a rank-4 tensor.

@@ -11,23 +11,12 @@ import time
 import unittest
 from pathlib import Path
 
-from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m, write_lora
+from support import PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m, write_lora
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 class RunTest(ProgramTest):
-    def content(self, name):
-        return (self.folder / name).read_bytes()
-
-    def start(self, *args):
-        return subprocess.Popen(
-            [MOCHI, "generate", "--model-dir", str(self.model), *map(str, args)],
-            cwd=self.folder,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     # ---- many ----
 
     def test_a_sweep_makes_what_single_runs_make(self):
@@ -121,15 +110,8 @@ class RunTest(ProgramTest):
 
     def test_killed_and_resumed_is_the_same_video(self):
         args = ["--num-steps", 120, "--seed", 4, "--out", "a.y4m"]
-        child = self.start("--prompt", PROMPT, *args, "--checkpoint-every", 7)
         checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
-        begin = time.monotonic()
-        while not checkpoint.exists():
-            self.assertLess(time.monotonic() - begin, TIMEOUT_S)
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=TIMEOUT_S)
-        self.assertEqual(child.returncode, -signal.SIGKILL)
+        self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
         self.assertFalse((self.folder / "a.y4m").exists())
         header, _ = read_latents(checkpoint)
         self.assertEqual(header["shape"], [1, 12, 3, 6, 8])

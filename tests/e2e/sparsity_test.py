@@ -4,13 +4,10 @@ Usage: sparsity_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 """
 
 import json
-import signal
-import subprocess
-import time
 import unittest
 from pathlib import Path
 
-from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
+from support import ProgramTest
 
 IN_THE_BOX = Path(__file__).resolve().parents[2] / "chipmunk-config.yml"
 CONFIG = """
@@ -28,9 +25,6 @@ class SparsityTest(ProgramTest):
         super().setUp()
         self.config = self.folder / "c.yml"
         self.config.write_text(CONFIG)
-
-    def content(self, name):
-        return (self.folder / name).read_bytes()
 
     def test_a_sparse_video_is_made_again(self):
         args = ["--num-steps", 8, "--num-frames", 25]
@@ -67,16 +61,8 @@ class SparsityTest(ProgramTest):
 
     def test_killed_and_resumed_is_the_same_video(self):
         args = ["--num-steps", 120, "--chipmunk-config", self.config, "--out", "a.y4m"]
-        command = [MOCHI, "generate", "--model-dir", str(self.model), "--prompt", PROMPT,
-                   *map(str, args), "--checkpoint-every", "7"]
-        child = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
         checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
-        begin = time.monotonic()
-        while not checkpoint.exists():
-            self.assertLess(time.monotonic() - begin, TIMEOUT_S)
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=TIMEOUT_S)
+        self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
         resume = ["--out", "a.y4m", "--resume"]
         self.expect_error(self.generate("--no-sparsity", *resume), 1,
                           "--resume: the checkpoint's video has a sparsity of its own")

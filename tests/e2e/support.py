@@ -7,10 +7,12 @@ import json
 import math
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -90,6 +92,25 @@ class ProgramTest(unittest.TestCase):
             timeout=TIMEOUT_S,
             check=False,
         )
+
+    def content(self, name):
+        return (self.folder / name).read_bytes()
+
+    def start(self, *args):
+        """`mochi generate`, running."""
+        command = [MOCHI, "generate", "--model-dir", str(self.model), *map(str, args)]
+        return subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
+
+    def kill_at_checkpoint(self, checkpoint, *args):
+        """Ends a run the hard way as soon as the file is there."""
+        child = self.start("--prompt", PROMPT, *args)
+        begin = time.monotonic()
+        while not checkpoint.exists():
+            self.assertLess(time.monotonic() - begin, TIMEOUT_S)
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(child.returncode, -signal.SIGKILL)
 
     def generate(self, *args, prompt=PROMPT):
         given = [] if prompt is None else ["--prompt", prompt]

@@ -7,6 +7,7 @@
 #include "base/temp_folder.h"
 #include "mochi/mochi.h"
 #include "pipeline/tiny_model.h"
+#include "support/relative_error.h"
 
 namespace mochi {
 namespace {
@@ -47,16 +48,6 @@ class SparseEngine : public testing::Test {
     return request;
   }
 
-  static double error(const std::vector<float>& got, const std::vector<float>& want) {
-    double difference = 0;
-    double norm = 0;
-    for (std::size_t i = 0; i < want.size(); ++i) {
-      difference += std::pow(double{got[i]} - want[i], 2);
-      norm += std::pow(double{want[i]}, 2);
-    }
-    return std::sqrt(difference / norm);
-  }
-
   static inline std::unique_ptr<TempFolder> folder_;
 };
 
@@ -68,11 +59,11 @@ TEST_F(SparseEngine, WithAllColumnsItIsTheDenseVideo) {
     GenerateRequest request = sparse_request(engine);
     request.sparsity->patchify_is_enabled = has_voxels;
     request.sparsity->attn.top_keys = 1;
-    EXPECT_LE(error(engine.sample(request).values, dense), 1e-5);
+    EXPECT_LE(relative_error(engine.sample(request).values, dense), 1e-5);
   }
   GenerateRequest request = sparse_request(engine);
   request.sparsity->attn.is_enabled = false;
-  EXPECT_LE(error(engine.sample(request).values, dense), 1e-5);
+  EXPECT_LE(relative_error(engine.sample(request).values, dense), 1e-5);
 }
 
 TEST_F(SparseEngine, StaysNearTheDenseVideo) {
@@ -81,7 +72,7 @@ TEST_F(SparseEngine, StaysNearTheDenseVideo) {
   for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge}) {
     GenerateRequest request = sparse_request(engine);
     request.sparsity->attn.delta = delta;
-    const double difference = error(engine.sample(request).values, dense);
+    const double difference = relative_error(engine.sample(request).values, dense);
     EXPECT_GT(difference, 1e-6);
     EXPECT_LT(difference, 0.2);
   }
@@ -108,7 +99,7 @@ TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
   request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 4, 5, 7}};
   const std::vector<float> skipping = engine.sample(request).values;
   EXPECT_NE(skipping, every_step);
-  EXPECT_LT(error(skipping, every_step), 0.3);
+  EXPECT_LT(relative_error(skipping, every_step), 0.3);
   // Without guidance the null branch never runs; with it, that must not change the other.
   request.cfg_schedule.assign(8, 1.0);
   const std::vector<float> unguided = engine.sample(request).values;

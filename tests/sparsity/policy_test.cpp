@@ -6,6 +6,7 @@
 #include <random>
 
 #include "sparsity/column_sparse_policy.h"
+#include "support/relative_error.h"
 
 namespace mochi {
 namespace {
@@ -63,13 +64,7 @@ class Policy : public testing::Test {
     return attend(policy, problem, 0);
   }
   static double error(const Tensor& got, const Tensor& want) {
-    double difference = 0;
-    double norm = 0;
-    for (std::size_t i = 0; i < want.view().f32().size(); ++i) {
-      difference += std::pow(double{got.view().f32()[i]} - want.view().f32()[i], 2);
-      norm += std::pow(want.view().f32()[i], 2);
-    }
-    return std::sqrt(difference / norm);
+    return relative_error(got.view().f32(), want.view().f32());
   }
 
   static SparsityConfig make_config(DeltaKind delta = DeltaKind::kSubtract) {

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <iomanip>
@@ -16,6 +15,7 @@
 #include "io/checkpoint.h"
 #include "io/json.h"
 #include "io/tensor_source.h"
+#include "support/relative_error.h"
 
 namespace mochi {
 
@@ -72,18 +72,5 @@ class Golden {
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
 };
-
-// ‖got − want‖ / ‖want‖.
-inline double relative_error(std::span<const float> got, std::span<const float> want) {
-  EXPECT_EQ(got.size(), want.size());
-  double difference = 0.0;
-  double norm = 0.0;
-  for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
-    const double delta = static_cast<double>(got[i]) - want[i];
-    difference += delta * delta;
-    norm += static_cast<double>(want[i]) * want[i];
-  }
-  return std::sqrt(difference / norm);
-}
 
 }  // namespace mochi

@@ -1,0 +1,191 @@
+// The columns of query groups: which are chosen, against the literal way, and their plans.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "backend/ops_fixture.h"
+
+namespace mochi {
+namespace {
+
+struct Plan {
+  std::vector<std::vector<std::int32_t>> lists;
+  std::vector<std::int32_t> counts;
+};
+
+class Selection : public OpsFixture {
+ protected:
+  Plan select(ColumnChoice choice, std::int64_t heads, std::int64_t groups) {
+    const std::int64_t words = (choice.num_keys + 31) / 32;
+    const Tensor bits =
+        ints(std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups * words), -1),
+             {heads, groups, words});
+    const Tensor counts = ints(
+        std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups), -1), {heads, groups});
+    backend_->select_columns(choice, bits, counts);
+    Plan plan;
+    plan.counts.assign(data(counts), data(counts) + heads * groups);
+    std::vector<std::int32_t> offsets{0};
+    for (const std::int32_t count : plan.counts) offsets.push_back(offsets.back() + count);
+    const Tensor columns = ints(
+        std::vector<std::int32_t>(static_cast<std::size_t>(offsets.back()), -1), {offsets.back()});
+    const Tensor device_offsets = ints(offsets, {std::ssize(offsets)});
+    backend_->expand_columns(bits, {device_offsets, columns, 1});
+    for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
+      plan.lists.emplace_back(data(columns) + offsets[i], data(columns) + offsets[i + 1]);
+    }
+    return plan;
+  }
+
+  Tensor random_scores(const Shape& shape) {
+    Tensor scores = random(shape);
+    for (float& score : scores.view().f32()) score = std::exp(3 * score);
+    return scores;
+  }
+  Tensor random_bits(std::int64_t groups, std::int64_t num_keys, double part) {
+    const std::int64_t words = (num_keys + 31) / 32;
+    std::vector<std::int32_t> bits(static_cast<std::size_t>(groups * words));
+    std::bernoulli_distribution is_set(part);
+    for (std::int64_t group = 0; group < groups; ++group) {
+      for (std::int64_t key = 0; key < num_keys; ++key) {
+        if (is_set(generator_)) {
+          bits[static_cast<std::size_t>(group * words + key / 32)] |=
+              std::bit_cast<std::int32_t>(std::uint32_t{1} << (key % 32));
+        }
+      }
+    }
+    return ints(bits, {groups, words});
+  }
+  static bool has_bit(const Tensor& bits, std::int64_t group, std::int64_t key) {
+    return (static_cast<std::uint32_t>(data(bits)[group * bits.view().dim(1) + key / 32]) >>
+                (key % 32) &
+            1U) != 0;
+  }
+};
+
+TEST_F(Selection, PlansAreSortedUniqueInRangeAndPadded) {
+  for (const std::int64_t num_keys : {1, 31, 32, 33, 127, 128, 129, 300, 1000}) {
+    for (const std::int64_t multiple : {1, 16, 128}) {
+      for (const double random : {0.0, 0.05}) {
+        const Tensor scores = random_scores({2, 3, num_keys});
+        const Tensor fixed = random_bits(3, num_keys, 0.1);
+        const std::int64_t kept = num_keys / 5;
+        const Plan plan = select({.scores = scores,
+                                  .fixed = fixed,
+                                  .num_keys = num_keys,
+                                  .min_kept = kept,
+                                  .max_kept = kept,
+                                  .random = random,
+                                  .multiple = multiple},
+                                 2, 3);
+        for (std::size_t i = 0; i < plan.lists.size(); ++i) {
+          const auto& list = plan.lists[i];
+          ASSERT_EQ(std::ssize(list), plan.counts[i]);
+          EXPECT_GE(list.front(), 0);
+          EXPECT_LT(list.back(), num_keys);
+          EXPECT_EQ(std::ranges::adjacent_find(list, std::greater_equal<>{}), list.end());
+          EXPECT_TRUE(list.size() % static_cast<std::size_t>(multiple) == 0 ||
+                      std::ssize(list) == num_keys);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
+  const std::int64_t num_keys = 500;
+  const Tensor scores = random_scores({2, 3, num_keys});
+  const Tensor fixed = random_bits(3, num_keys, 0.1);
+  const Plan plan = select({.scores = scores,
+                            .fixed = fixed,
+                            .num_keys = num_keys,
+                            .min_kept = 64,
+                            .max_kept = 64,
+                            .multiple = 32},
+                           2, 3);
+  for (std::int64_t list = 0; list < 6; ++list) {
+    // The literal way: sort, take 64, add the fixed ones, then the next best up to a multiple.
+    const float* score = scores.view().f32().data() + list * num_keys;
+    std::vector<std::int32_t> ranking(num_keys);
+    std::iota(ranking.begin(), ranking.end(), 0);
+    std::ranges::stable_sort(ranking, [&](auto a, auto b) { return score[a] > score[b]; });
+    std::vector<std::int32_t> wanted(ranking.begin(), ranking.begin() + 64);
+    for (std::int32_t key = 0; key < num_keys; ++key) {
+      if (has_bit(fixed, list % 3, key) && std::ranges::find(wanted, key) == wanted.end()) {
+        wanted.push_back(key);
+      }
+    }
+    for (std::size_t i = 64; wanted.size() % 32 != 0; ++i) {
+      if (std::ranges::find(wanted, ranking[i]) == wanted.end()) wanted.push_back(ranking[i]);
+    }
+    std::ranges::sort(wanted);
+    EXPECT_EQ(plan.lists[static_cast<std::size_t>(list)], wanted);
+  }
+}
+
+TEST_F(Selection, MassKeepsTheFewestColumnsThatHoldIt) {
+  const std::int64_t num_keys = 300;
+  const Tensor scores = random_scores({1, 4, num_keys});
+  const Tensor fixed = random_bits(4, num_keys, 0.0);
+  const auto counts_for = [&](double mass, std::int64_t min_kept, std::int64_t max_kept) {
+    return select({.scores = scores,
+                   .fixed = fixed,
+                   .num_keys = num_keys,
+                   .min_kept = min_kept,
+                   .max_kept = max_kept,
+                   .mass = mass},
+                  1, 4);
+  };
+  const Plan plan = counts_for(0.8, 1, num_keys);
+  for (std::int64_t group = 0; group < 4; ++group) {
+    const float* score = scores.view().f32().data() + group * num_keys;
+    std::vector<float> sorted(score, score + num_keys);
+    std::ranges::sort(sorted, std::greater<>{});
+    const double total = std::accumulate(sorted.begin(), sorted.end(), 0.0);
+    const auto count = static_cast<std::size_t>(plan.counts[static_cast<std::size_t>(group)]);
+    EXPECT_GE(std::accumulate(sorted.begin(), sorted.begin() + count, 0.0), 0.8 * total);
+    EXPECT_LT(std::accumulate(sorted.begin(), sorted.begin() + count - 1, 0.0), 0.8 * total);
+  }
+  for (const std::int32_t count : counts_for(0.999, 5, 20).counts) EXPECT_EQ(count, 20);
+  for (const std::int32_t count : counts_for(1e-9, 5, 20).counts) EXPECT_EQ(count, 5);
+}
+
+TEST_F(Selection, RandomColumnsFollowSeedAndProbability) {
+  const std::int64_t num_keys = 20'000;
+  const Tensor fixed = random_bits(2, num_keys, 0.0);
+  const auto draw = [&](std::uint64_t seed) {
+    return select({.fixed = fixed, .num_keys = num_keys, .random = 0.1, .seed = seed}, 2, 2);
+  };
+  const Plan plan = draw(5);
+  for (const std::int32_t count : plan.counts) EXPECT_NEAR(count, 2000, 200);
+  EXPECT_NE(plan.lists[0], plan.lists[1]);
+  EXPECT_NE(plan.lists[0], plan.lists[2]);
+  EXPECT_EQ(plan.lists, draw(5).lists);
+  EXPECT_NE(plan.lists, draw(6).lists);
+}
+
+// Infinite and undefined scores (of a broken model) must not break anything else.
+TEST_F(Selection, AnyScoreIsSafe) {
+  const Tensor scores = random_scores({1, 1, 200});
+  for (std::size_t i = 0; i < 200; i += 3) {
+    scores.view().f32()[i] = i % 2 == 0 ? std::nanf("") : INFINITY;
+  }
+  const Tensor fixed = random_bits(1, 200, 0.0);
+  const Plan plan = select({.scores = scores,
+                            .fixed = fixed,
+                            .num_keys = 200,
+                            .min_kept = 10,
+                            .max_kept = 60,
+                            .mass = 0.5,
+                            .multiple = 16},
+                           1, 1);
+  EXPECT_GE(plan.counts[0], 10);
+  EXPECT_LE(plan.counts[0], 64);
+}
+
+}  // namespace
+}  // namespace mochi

@@ -1,0 +1,45 @@
+// What the tests of operations share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "backend/backend.h"
+#include "support/relative_error.h"
+
+namespace mochi {
+
+class OpsFixture : public testing::Test {
+ protected:
+  Tensor random(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::normal_distribution<float> normal;
+    for (float& value : tensor.view().f32()) value = normal(generator_);
+    return tensor;
+  }
+  // Of NaNs, so that an element nobody writes shows.
+  static Tensor poisoned(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::ranges::fill(tensor.view().f32(), std::nanf(""));
+    return tensor;
+  }
+  static Tensor ints(const std::vector<std::int32_t>& values, const Shape& shape) {
+    Tensor tensor(DType::kI32, shape);
+    std::memcpy(tensor.view().bytes(), values.data(), values.size() * sizeof(std::int32_t));
+    return tensor;
+  }
+  static const std::int32_t* data(const Tensor& tensor) {
+    return reinterpret_cast<const std::int32_t*>(tensor.view().bytes());
+  }
+
+  std::mt19937 generator_{7};
+  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+};
+
+}  // namespace mochi
