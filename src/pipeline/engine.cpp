@@ -123,9 +123,9 @@ struct Engine::Impl {
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const Dit& model, const GenerateRequest& request, const TextFeatures& features,
-                   const ProgressFn& on_progress, const SampleControl& control,
-                   const TensorView& z);
+  void run_sampler(const Dit& model, const SamplingPlan& plan, const GenerateRequest& request,
+                   const TextFeatures& features, const ProgressFn& on_progress,
+                   const SampleControl& control, const TensorView& z);
   void upload_latents(const Latents& latents, const TensorView& z) const;
   Latents download_latents(const TensorView& z) const;
 
@@ -191,10 +191,10 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const Dit& model, const GenerateRequest& request,
-                               const TextFeatures& features, const ProgressFn& on_progress,
-                               const SampleControl& control, const TensorView& z) {
-  const SamplingPlan plan = make_sampling_plan(request);
+void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
+                               const GenerateRequest& request, const TextFeatures& features,
+                               const ProgressFn& on_progress, const SampleControl& control,
+                               const TensorView& z) {
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
@@ -289,7 +289,7 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   } else {
     impl.fill_noise(request, z);
   }
-  impl.run_sampler(impl.dit->dit(), request, features, progress, control, z);
+  impl.run_sampler(impl.dit->dit(), plan, request, features, progress, control, z);
   if (!impl.keeps_networks) impl.dit.reset();
   return impl.download_latents(z);
 }
