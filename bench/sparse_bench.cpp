@@ -146,7 +146,7 @@ class Operations {
     attn.top_keys = kept;
     attn.random_keys = 0;
     attn.counts_multiple_of = 1;
-    return {ctx_, attn, ColumnBits(sums_.view().dim(1), shape_[1]), sums_, 0};
+    return {ctx_, ColumnRule(attn), ColumnBits(sums_.view().dim(1), shape_[1]), sums_, 0};
   }
 
   void verify() {

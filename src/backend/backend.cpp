@@ -50,13 +50,24 @@ void Backend::silu(const TensorView& x, const TensorView& out) {
   do_silu(x, out);
 }
 
-void Backend::mean_rows(const TensorView& x, const TensorView& out) {
+void Backend::mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size) {
   const Contract c("mean_rows", *this);
   c.rank("x", x, 2);
   c.activation("x", x);
   c.activation("out", out);
-  c.shape("out", out, {1, x.dim(1)});
-  do_mean_rows(x, out);
+  c.require(block_size >= 0, "block_size is negative");
+  const std::int64_t num_blocks = block_size > 0 ? (x.dim(0) + block_size - 1) / block_size : 1;
+  c.shape("out", out, {num_blocks, x.dim(1)});
+  do_mean_rows(x, out, block_size > 0 ? block_size : x.dim(0));
+}
+
+void Backend::transpose(const TensorView& x, const TensorView& out) {
+  const Contract c("transpose", *this);
+  c.rank("x", x, 2);
+  c.matrix("x", x);
+  c.dtype("out", out, x.dtype());
+  c.shape("out", out, {x.dim(1), x.dim(0)});
+  do_transpose(x, out);
 }
 
 void Backend::linear(const TensorView& x, const TensorView& weight, const TensorView& bias,

@@ -54,7 +54,7 @@ struct ColumnSums {
 // The columns that each query group attends to.
 struct ColumnLists {
   TensorView offsets;  // [heads·groups + 1] i32: where the list of (head, group) begins
-  TensorView columns;  // [offsets.back()] i32, ascending in each list; every list has one or more
+  TensorView columns;  // [offsets.back()] i32, ascending in each list; attention wants one or more
   std::int64_t group_size = 0;
 };
 
@@ -64,6 +64,14 @@ struct AttentionDelta {
   TensorView cache;        // [num_queries, heads·head_dim], or empty: no delta
   TensorView weight;       // [heads, num_queries] f32, or empty: 1
   bool is_merged = false;  // then `weight` is the log-sum-exp of `cache`, and must be there
+};
+
+// What is kept of a gated feed-forward layer, silu(a)·b times w2 with (a | b) = x times w1.
+struct MlpCache {
+  TensorView activations;       // [tokens, hidden] silu(a)·b
+  TensorView out;               // [tokens, width]
+  TensorView means;             // [blocks, 2·hidden] of (a | b) over the tokens of each block
+  std::int64_t block_size = 0;  // consecutive tokens; blocks = ⌈tokens / block_size⌉
 };
 
 // Bit-packed plans: [heads, groups, ⌈num_keys / 32⌉] i32; bit j % 32 of word j / 32 is column j.
@@ -116,8 +124,11 @@ class Backend {
   void copy(const TensorView& source, const TensorView& target);
   void add(const TensorView& a, const TensorView& b, const TensorView& out);  // may alias
   void silu(const TensorView& x, const TensorView& out);                      // may alias
-  // out [1, width] = mean over the rows of x [rows, width]; zero when there are no rows.
-  void mean_rows(const TensorView& x, const TensorView& out);
+  // out [⌈rows / block_size⌉, width] = means over blocks of rows of x [rows, width]; with
+  // block_size 0 out [1, width] = mean over all of them, zero when there are none.
+  void mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size = 0);
+  // out [columns, rows] = x [rows, columns], a matrix weight.
+  void transpose(const TensorView& x, const TensorView& out);
   // out [rows, n] = act(x [rows, k] · weight [n, k]ᵀ + bias [n] (may be empty)).
   void linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
               const TensorView& out, const LinearOptions& options = {});
@@ -169,6 +180,14 @@ class Backend {
   void select_columns(const ColumnChoice& choice, const TensorView& plan, const TensorView& counts);
   // A plan as lists; columns.offsets are given, columns.columns is filled.
   void expand_columns(const TensorView& plan, const ColumnLists& columns);
+  // Scores [1, blocks, hidden] f32 of hidden columns: |Δa| + |Δb| between two means of MlpCache.
+  void find_movement(const TensorView& means, const TensorView& former, const TensorView& scores);
+  // Brings the listed hidden columns (one list per block of tokens, perhaps of none) of `cache` to
+  // x [tokens, width]: their activations and means are computed anew, and what that changes is
+  // added to the output. w1 [2·hidden, width] and w2_rows [hidden, width], the transpose of w2, are
+  // matrix weights. Products are of f32: unlike linear() this rounds no input to BF16.
+  void column_sparse_mlp(const TensorView& x, const TensorView& w1, const TensorView& w2_rows,
+                         const ColumnLists& columns, const MlpCache& cache);
   // out [n, width] = rows `indices` [n] i32 of x [rows, width]; indices in range.
   void gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out);
 
@@ -209,7 +228,9 @@ class Backend {
   virtual void do_copy(const TensorView& source, const TensorView& target) = 0;
   virtual void do_add(const TensorView& a, const TensorView& b, const TensorView& out) = 0;
   virtual void do_silu(const TensorView& x, const TensorView& out) = 0;
-  virtual void do_mean_rows(const TensorView& x, const TensorView& out) = 0;
+  virtual void do_mean_rows(const TensorView& x, const TensorView& out,
+                            std::int64_t block_size) = 0;
+  virtual void do_transpose(const TensorView& x, const TensorView& out) = 0;
   virtual void do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                          const TensorView& out, const LinearOptions& options) = 0;
   virtual void do_gated_activation(const TensorView& x, Activation activation,
@@ -242,6 +263,11 @@ class Backend {
   virtual void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
                                  const TensorView& counts) = 0;
   virtual void do_expand_columns(const TensorView& plan, const ColumnLists& columns) = 0;
+  virtual void do_find_movement(const TensorView& means, const TensorView& former,
+                                const TensorView& scores) = 0;
+  virtual void do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
+                                    const TensorView& w2_rows, const ColumnLists& columns,
+                                    const MlpCache& cache) = 0;
   virtual void do_gather_rows(const TensorView& x, const TensorView& indices,
                               const TensorView& out) = 0;
   virtual void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,

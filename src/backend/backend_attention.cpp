@@ -1,4 +1,4 @@
-// The checked front of the op table: attention, dense and sparse.
+// The checked front of the op table: attention, dense and sparse, and sparse feed-forward layers.
 #include <string>
 
 #include "backend/backend.h"
@@ -31,9 +31,9 @@ void check_outputs(const Contract& c, const AttentionInputs& in, const Attention
   if (to.lse) check_lse(c, "lse", to.lse, {in.q.dim(0), in.q.dim(1)});
 }
 
-std::int64_t num_groups(const Contract& c, std::int64_t num_queries, std::int64_t group_size) {
-  c.require(group_size > 0, "groups of " + std::to_string(group_size) + " queries");
-  return (num_queries + group_size - 1) / group_size;
+std::int64_t num_groups(const Contract& c, std::int64_t num_tokens, std::int64_t group_size) {
+  c.require(group_size > 0, "groups of " + std::to_string(group_size) + " tokens");
+  return (num_tokens + group_size - 1) / group_size;
 }
 
 void check_delta(const Contract& c, const AttentionDelta& delta, const Shape& out,
@@ -143,6 +143,47 @@ void Backend::expand_columns(const TensorView& plan, const ColumnLists& columns)
   c.rank("columns", columns.columns, 1);
   c.shape("offsets", columns.offsets, {plan.dim(0) * plan.dim(1) + 1});
   do_expand_columns(plan, columns);
+}
+
+void Backend::find_movement(const TensorView& means, const TensorView& former,
+                            const TensorView& scores) {
+  const Contract c("find_movement", *this);
+  c.rank("means", means, 2);
+  c.activation("means", means);
+  c.activation("former", former);
+  c.shape("former", former, means.shape());
+  c.rank("scores", scores, 3);
+  c.f32("scores", scores);
+  c.shape("scores", scores, {1, means.dim(0), scores.dim(2)});
+  c.shape("means", means, {means.dim(0), 2 * scores.dim(2)});
+  do_find_movement(means, former, scores);
+}
+
+void Backend::column_sparse_mlp(const TensorView& x, const TensorView& w1,
+                                const TensorView& w2_rows, const ColumnLists& columns,
+                                const MlpCache& cache) {
+  const Contract c("column_sparse_mlp", *this);
+  c.rank("x", x, 2);
+  c.activation("x", x);
+  c.rank("w2_rows", w2_rows, 2);
+  c.matrix("w2_rows", w2_rows);
+  c.matrix("w1", w1);
+  const std::int64_t hidden = w2_rows.dim(0);
+  c.shape("w2_rows", w2_rows, {hidden, x.dim(1)});
+  c.shape("w1", w1, {2 * hidden, x.dim(1)});
+  for (const TensorView& kept : {cache.activations, cache.out, cache.means}) {
+    c.activation("cache", kept);
+  }
+  const std::int64_t num_blocks = num_groups(c, x.dim(0), cache.block_size);
+  c.shape("activations", cache.activations, {x.dim(0), hidden});
+  c.shape("out", cache.out, x.shape());
+  c.shape("means", cache.means, {num_blocks, 2 * hidden});
+  c.require(columns.group_size == cache.block_size, "the lists are of other blocks");
+  c.dtype("offsets", columns.offsets, DType::kI32);
+  c.dtype("columns", columns.columns, DType::kI32);
+  c.rank("columns", columns.columns, 1);
+  c.shape("offsets", columns.offsets, {num_blocks + 1});
+  do_column_sparse_mlp(x, w1, w2_rows, columns, cache);
 }
 
 void Backend::gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out) {

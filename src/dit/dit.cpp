@@ -74,12 +74,12 @@ struct Dit::Stream {
                                tokens);
   }
 
-  void run_mlp(Context& ctx) const {
+  // tokens += norm(mlp(inputs))·tanh(gate).
+  template <typename Mlp>
+  void add_mlp(Context& ctx, Mlp mlp) const {
     const Arena::Scope scope(ctx.scratch);
-    const TensorView gates_and_values = linear(ctx, normed(ctx, scale_mlp()), weights->mlp_w1);
-    const TensorView hidden = ctx.activation({num_tokens(), gates_and_values.dim(1) / 2});
-    ctx.backend.gated_activation(gates_and_values, Activation::kSilu, hidden);
-    ctx.backend.gated_residual(linear(ctx, hidden, weights->mlp_w2), gate_mlp(), kNormEps, tokens);
+    const MlpInputs in{normed(ctx, scale_mlp()), weights->mlp_w1.weight, weights->mlp_w2.weight};
+    ctx.backend.gated_residual(mlp(in), gate_mlp(), kNormEps, tokens);
   }
 };
 
@@ -199,9 +199,9 @@ void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const 
   y.weights = &weights_.blocks[layer].y;
   for (Stream* stream : {&x, &y}) stream->modulation = linear(ctx, c, stream->weights->mod);
   attend(ctx, layer, call, policy, x, y);
-  for (const Stream* stream : {&x, &y}) {
-    if (stream->has_output()) stream->run_mlp(ctx);
-  }
+  const AttentionSite site{call.branch, static_cast<int>(layer)};
+  x.add_mlp(ctx, [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
+  if (y.has_output()) y.add_mlp(ctx, [&](const MlpInputs& in) { return dense_mlp(ctx, in); });
 }
 
 void Dit::embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,

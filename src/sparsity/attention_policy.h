@@ -1,4 +1,5 @@
-// How the joint attention of one site is computed. The transformer knows this interface alone.
+// How the joint attention and the visual feed-forward layer of one site are computed. The
+// transformer knows this interface alone.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +14,24 @@ namespace mochi {
 
 enum class Branch : std::uint8_t { kCond, kNull };
 
-// One place in the network that attends: caches and plans exist once per site.
+// One place in the network: caches and plans exist once per site.
 struct AttentionSite {
   Branch branch = Branch::kCond;
   int layer = 0;
 };
+
+// A gated feed-forward layer without biases: W2·(silu(a)·b) with (a | b) = W1·x.
+struct MlpInputs {
+  TensorView x;   // [tokens, width]
+  TensorView w1;  // [2·hidden, width] matrix
+  TensorView w2;  // [width, hidden] matrix
+};
+
+// All of it: activations [tokens, hidden] = silu(a)·b and out [tokens, width].
+void dense_mlp(Context& ctx, const MlpInputs& in, const TensorView& activations,
+               const TensorView& out);
+// Its output, in the caller's scratch scope.
+TensorView dense_mlp(Context& ctx, const MlpInputs& in);
 
 // A part of a policy's state, on the host.
 struct PolicyTensor {
@@ -31,6 +45,12 @@ class AttentionPolicy {
   // out [tokens, heads·head_dim] from q, k, v [heads, tokens, head_dim]; visual tokens first.
   virtual void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                       const TensorView& out) = 0;
+  // The feed-forward layer of the visual tokens: [tokens, width]. It lives until the caller's
+  // scratch scope ends or the site runs again.
+  virtual TensorView run_mlp(Context& ctx, AttentionSite /*site*/, int /*step*/,
+                             const MlpInputs& in) {
+    return dense_mlp(ctx, in);
+  }
 
   // Raster index of the i-th visual token of the blocks; empty: raster order.
   virtual std::span<const std::int32_t> token_order() const { return {}; }
@@ -47,7 +67,7 @@ class AttentionPolicy {
   virtual void restore(Backend& /*backend*/, const std::vector<PolicyTensor>& /*tensors*/) {}
 };
 
-// Every query attends to every key.
+// Every query attends to every key, and every hidden column is computed.
 class DensePolicy final : public AttentionPolicy {
  public:
   void attend(Context& ctx, AttentionSite /*site*/, int /*step*/, const AttentionInputs& in,

@@ -1,4 +1,5 @@
-// Which columns the query groups of one site attend to.
+// Which columns the query groups of one site attend to, and which hidden columns of a feed-forward
+// layer its blocks of tokens compute: both are chosen alike.
 #pragma once
 
 #include <cstdint>
@@ -6,19 +7,39 @@
 
 #include "backend/backend.h"
 #include "mochi/sparsity.h"
+#include "sparsity/attention_policy.h"
 #include "sparsity/static_columns.h"
 
 namespace mochi {
 
-// The columns of every head and query group at one site: immutable once chosen.
+// How columns are chosen.
+struct ColumnRule {
+  explicit ColumnRule(const AttentionSparsity& attn);
+  explicit ColumnRule(const MlpSparsity& mlp);
+
+  double top_keys;                    // fraction kept for their scores
+  double top_p = 0;                   // above 0: as many instead as hold this part of the scores,
+  double min_keys = 0, max_keys = 1;  // within these fractions
+  double random_keys;                 // probability of each to be kept as well
+  std::int64_t multiple, group_size;  // of the lists' lengths; tokens that share a list
+  bool is_packed = true;              // lists are expanded when used
+};
+
+// What is chosen has random columns of its own.
+enum class PlanKind : std::uint32_t { kAttention = 1, kMlp = 2 };
+// A seed for every plan of a generation.
+std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site, int step);
+
+// The columns of every head and group at one site: immutable once chosen.
 class ColumnPlan {
  public:
   // Chooses them. `fixed` is of the branch, `seed` of the site and step.
-  ColumnPlan(Context& ctx, const AttentionSparsity& attn, const ColumnBits& fixed,
+  ColumnPlan(Context& ctx, const ColumnRule& rule, const ColumnBits& fixed,
              const TensorView& scores, std::uint64_t seed);
-  // From the bits of an earlier plan, on the host. Throws Error when they are none.
-  ColumnPlan(Backend& backend, const AttentionSparsity& attn, std::int64_t num_keys,
-             const TensorView& bits);
+  // From the bits of an earlier plan for so many tokens and columns, on the host. Throws Error when
+  // they are none.
+  ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
+             std::int64_t num_columns, const TensorView& bits);
 
   // The lists, which live as long as the plan and the scratch scope.
   ColumnLists lists(Context& ctx) const;
@@ -28,13 +49,12 @@ class ColumnPlan {
 
  private:
   // The offsets of lists of these lengths, and the lists if they are not to stay packed.
-  void index(Backend& backend, const AttentionSparsity& attn,
-             const std::vector<std::int32_t>& counts);
+  void index(Backend& backend, bool is_packed, const std::vector<std::int32_t>& counts);
 
   Tensor bits_;     // [heads, groups, words] i32
   Tensor offsets_;  // [heads·groups + 1] i32
   Tensor columns_;  // [total] i32, or empty: expanded when used
-  std::int64_t total_ = 0, num_keys_ = 0, group_size_ = 0;
+  std::int64_t total_ = 0, num_columns_ = 0, group_size_ = 0;
 };
 
 }  // namespace mochi

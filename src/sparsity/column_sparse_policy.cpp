@@ -1,26 +1,13 @@
 #include "sparsity/column_sparse_policy.h"
 
-#include "base/philox.h"
-
 namespace mochi {
-namespace {
-
-constexpr std::uint32_t kSeedStream = 1;  // apart from the draws of select_columns
-
-// A seed of its own for every mask.
-std::uint64_t mask_seed(std::uint64_t seed, AttentionSite site, int step) {
-  const PhiloxWords words =
-      philox_4x32_10({static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(site.layer),
-                      static_cast<std::uint32_t>(site.branch), kSeedStream},
-                     seed);
-  return std::uint64_t{words[0]} << 32 | words[1];
-}
-
-}  // namespace
 
 ColumnSparsePolicy::ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid,
                                        std::uint64_t seed)
-    : config_(std::move(config)), grid_(grid), seed_(seed) {
+    : config_(std::move(config)),
+      grid_(grid),
+      seed_(seed),
+      mlp_(config_.mlp, grid.num_tokens(), seed) {
   if (config_.patchify_is_enabled) order_ = voxel_order(grid, voxel_of(config_.attn.mbm));
 }
 
@@ -78,7 +65,8 @@ void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int
   const TensorView sums =
       ctx.scratch.allocate(DType::kF32, {in.q.dim(0), fixed.num_groups(), in.k.dim(1)});
   ctx.backend.attention_with_column_sums(in, {state.lse, sums, attn.mbm, attn.score_queries}, to);
-  state.plan.emplace(ctx, attn, fixed, sums, mask_seed(seed_, site, step));
+  state.plan.emplace(ctx, ColumnRule(attn), fixed, sums,
+                     plan_seed(seed_, PlanKind::kAttention, site, step));
 }
 
 void ColumnSparsePolicy::cache_delta(Context& ctx, DeltaKind kind, const AttentionInputs& in,
@@ -99,6 +87,11 @@ void ColumnSparsePolicy::cache_delta(Context& ctx, DeltaKind kind, const Attenti
                                 ctx.scratch.allocate(DType::kF32, dense.lse.shape())};
   ctx.backend.column_sparse_attention(in, state.plan->lists(ctx), {}, sparse);
   ctx.backend.find_delta(dense, sparse, state.delta);
+}
+
+TensorView ColumnSparsePolicy::run_mlp(Context& ctx, AttentionSite site, int step,
+                                       const MlpInputs& in) {
+  return mlp_.run(ctx, site, step, in);
 }
 
 TensorView ColumnSparsePolicy::cached_hidden(Branch branch, int step) const {

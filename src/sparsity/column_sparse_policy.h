@@ -1,5 +1,6 @@
 // Chipmunk: dense attention at full steps, which choose each query group's columns and cache what
-// the others contribute; at all other steps attention over the chosen columns plus that.
+// the others contribute; at all other steps attention over the chosen columns plus that. And sparse
+// feed-forward layers.
 #pragma once
 
 #include <array>
@@ -13,6 +14,7 @@
 #include "sparsity/attention_policy.h"
 #include "sparsity/column_plan.h"
 #include "sparsity/schedule.h"
+#include "sparsity/sparse_mlp.h"
 #include "sparsity/static_columns.h"
 
 namespace mochi {
@@ -24,6 +26,7 @@ class ColumnSparsePolicy final : public AttentionPolicy {
 
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
+  TensorView run_mlp(Context& ctx, AttentionSite site, int step, const MlpInputs& in) override;
   std::span<const std::int32_t> token_order() const override { return order_; }
   TensorView cached_hidden(Branch branch, int step) const override;
   void keep_hidden(Context& ctx, Branch branch, const TensorView& hidden) override;
@@ -61,6 +64,7 @@ class ColumnSparsePolicy final : public AttentionPolicy {
   std::map<std::pair<Branch, int>, SiteState> sites_;
   std::map<std::int64_t, ColumnBits> fixed_;  // by the number of text tokens
   std::array<Tensor, 2> hidden_;              // of each branch
+  SparseMlp mlp_;
 };
 
 }  // namespace mochi

@@ -1,5 +1,7 @@
-// The state of a ColumnSparsePolicy as named tensors: "cond.3.lse", "hidden.null".
+// The state of a ColumnSparsePolicy as named tensors: "cond.3.lse", "cond.3.mlp_out",
+// "hidden.null".
 #include <charconv>
+#include <cstring>
 
 #include "base/error.h"
 #include "sparsity/column_sparse_policy.h"
@@ -37,35 +39,72 @@ std::vector<std::string> split_at_dots(const std::string& text) {
   return parts;
 }
 
+// Begins the names of what a site keeps.
+std::string name_site(const std::pair<Branch, int>& site) {
+  return std::string(kBranchNames[static_cast<std::size_t>(site.first)]) + "." +
+         std::to_string(site.second) + ".";
+}
+
+// Adds a tensor of the backend, if there is one.
+void keep(Backend& backend, const std::string& name, const TensorView& tensor,
+          std::vector<PolicyTensor>& saved) {
+  if (!tensor) return;
+  saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
+  backend.download(tensor, saved.back().tensor);
+}
+
+Tensor upload(Backend& backend, const TensorView& host) {
+  Tensor tensor(host.dtype(), host.shape(), backend.allocator());
+  backend.upload(host, tensor);
+  return tensor;
+}
+
+constexpr std::string_view kMlpPrefix = "mlp_";
+
+// Says how large the others of its site are, and so comes first.
+bool tells_sizes(const std::string& name) {
+  return name.ends_with(".lse") || name.ends_with(".mlp_activations");
+}
+
 }  // namespace
 
 std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
   std::vector<PolicyTensor> saved;
-  const auto add = [&](const std::string& name, const TensorView& tensor) {
-    if (!tensor) return;
-    saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
-    backend.download(tensor, saved.back().tensor);
-  };
   for (const auto& [key, state] : sites_) {
-    const std::string site = std::string(kBranchNames[static_cast<std::size_t>(key.first)]) + "." +
-                             std::to_string(key.second) + ".";
-    add(site + "lse", state.lse);
-    if (state.plan) add(site + "plan", state.plan->bits());
-    add(site + "cache", state.delta.cache);
-    add(site + (state.delta.is_merged ? "rest_lse" : "weight"), state.delta.weight);
+    const std::string site = name_site(key);
+    keep(backend, site + "lse", state.lse, saved);
+    if (state.plan) keep(backend, site + "plan", state.plan->bits(), saved);
+    keep(backend, site + "cache", state.delta.cache, saved);
+    keep(backend, site + (state.delta.is_merged ? "rest_lse" : "weight"), state.delta.weight,
+         saved);
   }
+  mlp_.save(backend, saved);
   for (std::size_t branch = 0; branch < hidden_.size(); ++branch) {
-    add(std::string("hidden.") + kBranchNames[branch], hidden_[branch]);
+    keep(backend, std::string("hidden.") + kBranchNames[branch], hidden_[branch], saved);
   }
   return saved;
 }
 
+void SparseMlp::save(Backend& backend, std::vector<PolicyTensor>& saved) const {
+  for (const auto& [key, state] : sites_) {
+    const std::string site = name_site(key).append(kMlpPrefix);
+    keep(backend, site + "activations", state.activations, saved);
+    keep(backend, site + "out", state.out, saved);
+    keep(backend, site + "means", state.means, saved);
+    if (!state.plan) continue;
+    keep(backend, site + "plan", state.plan->bits(), saved);
+    saved.push_back({site + "chosen_at", Tensor(DType::kI32, {1})});
+    const std::int32_t chosen_at = state.chosen_at;
+    std::memcpy(saved.back().tensor.view().bytes(), &chosen_at, sizeof(chosen_at));
+  }
+}
+
 void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTensor>& tensors) {
   sites_.clear();
-  // A site's lse comes first: it says how many tokens there are.
-  for (const bool is_lse : {true, false}) {
+  mlp_.clear();
+  for (const bool is_first : {true, false}) {
     for (const PolicyTensor& saved : tensors) {
-      if (saved.name.ends_with(".lse") == is_lse) restore_one(backend, saved);
+      if (tells_sizes(saved.name) == is_first) restore_one(backend, saved);
     }
   }
 }
@@ -73,12 +112,14 @@ void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTenso
 void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved) try {
   const std::vector<std::string> parts = split_at_dots(saved.name);
   if (parts.size() == 2 && parts[0] == "hidden") {
-    Tensor& hidden = hidden_[parse_branch(parts[1])];
-    hidden = Tensor(saved.tensor.view().dtype(), saved.tensor.view().shape(), backend.allocator());
-    backend.upload(saved.tensor, hidden);
+    hidden_[parse_branch(parts[1])] = upload(backend, saved.tensor);
   } else if (parts.size() == 3) {
-    const auto branch = static_cast<Branch>(parse_branch(parts[0]));
-    restore_site(backend, sites_[{branch, parse_layer(parts[1])}], parts[2], saved);
+    const AttentionSite site{static_cast<Branch>(parse_branch(parts[0])), parse_layer(parts[1])};
+    if (parts[2].starts_with(kMlpPrefix)) {
+      mlp_.restore(backend, site, parts[2].substr(kMlpPrefix.size()), saved.tensor);
+    } else {
+      restore_site(backend, sites_[{site.branch, site.layer}], parts[2], saved);
+    }
   } else {
     fail("is not known");
   }
@@ -91,7 +132,8 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
   const TensorView& host = saved.tensor.view();
   if (part == "plan") {
     if (!state.lse) fail("has no lse beside it");
-    state.plan.emplace(backend, config_.attn, state.lse.view().dim(1), host);
+    const std::int64_t num_tokens = state.lse.view().dim(1);
+    state.plan.emplace(backend, ColumnRule(config_.attn), num_tokens, num_tokens, host);
     return;
   }
   const bool is_cache = part == "cache";
@@ -99,8 +141,7 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
     fail("wanted two dimensions of floats, found {} {}", dtype_name(host.dtype()),
          host.shape().to_string());
   }
-  Tensor tensor(host.dtype(), host.shape(), backend.allocator());
-  backend.upload(host, tensor);
+  Tensor tensor = upload(backend, host);
   if (part == "lse") {
     if (host.dim(1) < grid_.num_tokens()) fail("wanted {} tokens or more", grid_.num_tokens());
     state.lse = std::move(tensor);
@@ -114,6 +155,36 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
   } else {
     fail("is not known");
   }
+}
+
+void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string& part,
+                        const TensorView& host) {
+  SiteState& state = sites_[{site.branch, site.layer}];
+  const auto refuse = [&](const std::string& wanted) {
+    fail("wanted {}, found {} {}", wanted, dtype_name(host.dtype()), host.shape().to_string());
+  };
+  if (part == "plan") {
+    if (!state.activations) fail("has no activations beside it");
+    state.plan.emplace(backend, ColumnRule(mlp_), num_tokens_, state.activations.view().dim(1),
+                       host);
+    return;
+  }
+  if (part == "chosen_at") {
+    if (host.dtype() != DType::kI32 || host.shape() != Shape{1}) refuse("I32 [1]");
+    std::int32_t step = 0;
+    std::memcpy(&step, host.bytes(), sizeof(step));
+    state.chosen_at = step;
+    return;
+  }
+  const std::map<std::string, Tensor*> tensors{
+      {"activations", &state.activations}, {"out", &state.out}, {"means", &state.means}};
+  const auto found = tensors.find(part);
+  if (found == tensors.end()) fail("is not known");
+  const std::int64_t num_rows = part == "means" ? num_blocks() : num_tokens_;
+  if (host.dtype() != backend.activation_dtype() || host.rank() != 2 || host.dim(0) != num_rows) {
+    refuse(fmt::format("{} [{}, …]", dtype_name(backend.activation_dtype()), num_rows));
+  }
+  *found->second = upload(backend, host);
 }
 
 }  // namespace mochi

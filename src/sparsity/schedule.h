@@ -1,4 +1,5 @@
-// When attention is dense, and with which values the sparsity works where: pure functions.
+// When attention and feed-forward layers are dense, and with which values the sparsity works where:
+// pure functions.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,9 @@ enum class StepKind : std::uint8_t {
 bool is_full_step(const SparsityConfig& config, int step);
 
 StepKind step_kind(const SparsityConfig& config, int step, int layer);
+
+// The same of feed-forward layers: their full steps are 0 and every full_step_every-th.
+StepKind mlp_step_kind(const MlpSparsity& mlp, int step, int layer);
 
 // The blocks are left out at this step; a full step never is.
 bool skips_blocks(const SparsityConfig& config, int step);

@@ -48,6 +48,15 @@ class SparseEngine : public testing::Test {
     return request;
   }
 
+  // One block of 128 tokens, and a rest; 48 hidden columns.
+  static void make_mlp_sparse(GenerateRequest& request) {
+    MlpSparsity& mlp = request.sparsity->mlp;
+    mlp.is_enabled = true;
+    mlp.first_n_dense_layers = 0;
+    mlp.counts_multiple_of = 4;
+    mlp.full_step_every = 5;
+  }
+
   static inline std::unique_ptr<TempFolder> folder_;
 };
 
@@ -66,6 +75,30 @@ TEST_F(SparseEngine, WithAllColumnsItIsTheDenseVideo) {
   EXPECT_LE(relative_error(engine.sample(request).values, dense), 1e-5);
 }
 
+TEST_F(SparseEngine, SparseFeedForwardLayersStayNearTheDenseVideo) {
+  Engine engine = open();
+  const std::vector<float> dense = engine.sample(dense_request(engine)).values;
+  GenerateRequest request = sparse_request(engine);
+  request.sparsity->attn.is_enabled = false;
+  make_mlp_sparse(request);
+  double former = 0.3;
+  for (const double top_keys : {0.3, 0.6, 0.9}) {
+    request.sparsity->mlp.top_keys = top_keys;
+    const double difference = relative_error(engine.sample(request).values, dense);
+    EXPECT_GT(difference, 1e-5);
+    EXPECT_LT(difference, former);
+    former = difference;
+  }
+  request.sparsity->mlp.top_keys = 1;
+  EXPECT_LE(relative_error(engine.sample(request).values, dense), 1e-5);
+  // One branch alone, and the other one late.
+  request.sparsity->mlp.top_keys = 0.3;
+  request.cfg_schedule.assign(8, 1.0);
+  const std::vector<float> unguided = engine.sample(request).values;
+  request.cfg_schedule[3] = 2.0;
+  EXPECT_NE(engine.sample(request).values, unguided);
+}
+
 TEST_F(SparseEngine, StaysNearTheDenseVideo) {
   Engine engine = open();
   const std::vector<float> dense = engine.sample(dense_request(engine)).values;
@@ -80,7 +113,8 @@ TEST_F(SparseEngine, StaysNearTheDenseVideo) {
 
 TEST_F(SparseEngine, TheSecondGenerationDoesNotSeeTheFirst) {
   Engine engine = open();
-  const GenerateRequest request = sparse_request(engine);
+  GenerateRequest request = sparse_request(engine);
+  make_mlp_sparse(request);
   GenerateRequest other = request;
   other.prompt = "a cube";
   other.num_frames = 13;
@@ -115,6 +149,7 @@ TEST_F(SparseEngine, GoesOnFromACheckpoint) {
     GenerateRequest request = sparse_request(engine);
     request.sparsity->attn.delta = delta;
     request.sparsity->attn.recompute_mask = delta != DeltaKind::kWeighted;
+    if (delta != DeltaKind::kNone) make_mlp_sparse(request);
     request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
     std::vector<SamplerState> states;
     const std::vector<float> whole =

@@ -134,7 +134,8 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"overrides: [{layer: 5}]", "c.yml:1: key 'layer' is not known; did you mean 'layers'?"},
       {"attn: {min_keys: 0.6}",
        "c.yml: attn.min_keys: wanted at most attn.max_keys = 0.5, found 0.6"},
-      {"mlp: {is_enabled: true}", "c.yml: mlp.is_enabled: wanted false, found true"},
+      {"mlp: {is_enabled: true, is_fp8: true}", "c.yml: mlp.is_fp8: wanted false, found true"},
+      {"mlp: {mbm: 0}", "c.yml:1: mlp.mbm: wanted a whole number from 1 to 4096, found '0'"},
       {std::string(2000, '['), "c.yml:1: wanted YAML, found an error: "},
   };
   for (const auto& [text, wanted] : cases) {

@@ -56,6 +56,27 @@ TEST(Schedule, AFullStepIsNeverSkipped) {
   EXPECT_FALSE(skips_blocks(config, 17));
 }
 
+TEST(Schedule, FeedForwardLayersHaveFullStepsOfTheirOwn) {
+  MlpSparsity mlp;
+  EXPECT_EQ(mlp_step_kind(mlp, 0, 5), StepKind::kDense);
+  mlp.is_enabled = true;
+  mlp.full_step_every = 4;
+  for (int step = 0; step < 9; ++step) {
+    EXPECT_EQ(mlp_step_kind(mlp, step, 1), StepKind::kDense) << step;
+    EXPECT_EQ(mlp_step_kind(mlp, step, 2), step % 4 == 0 ? StepKind::kFull : StepKind::kSparse);
+  }
+}
+
+TEST(Schedule, AFullStepOfFeedForwardLayersIsNeverSkipped) {
+  SparsityConfig config;
+  config.step_caching = {.is_enabled = true, .skip_step_schedule = {8, 9}};
+  config.mlp.full_step_every = 4;
+  EXPECT_TRUE(skips_blocks(config, 8));
+  config.mlp.is_enabled = true;
+  EXPECT_FALSE(skips_blocks(config, 8));
+  EXPECT_TRUE(skips_blocks(config, 9));
+}
+
 TEST(Schedule, TheLastOverrideThatFitsDecides) {
   SparsityConfig config;
   config.attn.top_keys = 0.1;

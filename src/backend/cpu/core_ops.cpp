@@ -32,6 +32,20 @@ void gate_rows(const TensorView& x, const TensorView& out, Activate activate) {
   });
 }
 
+template <typename Element>
+void transpose_rows(const TensorView& x, const TensorView& out) {
+  const std::int64_t num_rows = out.dim(0);
+  const std::int64_t width = out.dim(1);
+  const auto* from = reinterpret_cast<const Element*>(x.bytes());
+  auto* to = reinterpret_cast<Element*>(out.bytes());
+  const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / (width + 1));
+  parallel_for(0, num_rows, grain, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (std::int64_t i = 0; i < width; ++i) to[row * width + i] = from[i * num_rows + row];
+    }
+  });
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend() : onednn_(std::make_unique<cpu::OneDnn>()) {}
@@ -75,17 +89,30 @@ void CpuBackend::do_silu(const TensorView& x, const TensorView& out) {
   });
 }
 
-void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out) {
-  const std::int64_t num_rows = x.dim(0);
+void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size) {
   const std::int64_t width = x.dim(1);
-  float* mean = data(out);
-  std::fill(mean, mean + width, 0.0F);
-  for (std::int64_t row = 0; row < num_rows; ++row) {
-    const float* in = data(x) + row * width;
-    for (std::int64_t i = 0; i < width; ++i) mean[i] += in[i];
+  parallel_for(0, out.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t first = block * block_size;
+      const std::int64_t num_rows = std::min(block_size, x.dim(0) - first);
+      float* mean = data(out) + block * width;
+      std::fill(mean, mean + width, 0.0F);
+      for (std::int64_t row = first; row < first + num_rows; ++row) {
+        const float* in = data(x) + row * width;
+        for (std::int64_t i = 0; i < width; ++i) mean[i] += in[i];
+      }
+      const float factor = num_rows > 0 ? 1.0F / static_cast<float>(num_rows) : 0.0F;
+      for (std::int64_t i = 0; i < width; ++i) mean[i] *= factor;
+    }
+  });
+}
+
+void CpuBackend::do_transpose(const TensorView& x, const TensorView& out) {
+  if (x.dtype() == DType::kF32) {
+    transpose_rows<float>(x, out);
+  } else {
+    transpose_rows<BFloat16>(x, out);
   }
-  const float factor = num_rows > 0 ? 1.0F / static_cast<float>(num_rows) : 0.0F;
-  for (std::int64_t i = 0; i < width; ++i) mean[i] *= factor;
 }
 
 void CpuBackend::do_gated_activation(const TensorView& x, Activation activation,

@@ -29,7 +29,8 @@ class CpuBackend final : public Backend {
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;
-  void do_mean_rows(const TensorView& x, const TensorView& out) override;
+  void do_mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size) override;
+  void do_transpose(const TensorView& x, const TensorView& out) override;
   void do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                  const TensorView& out, const LinearOptions& options) override;
   void do_gated_activation(const TensorView& x, Activation activation,
@@ -59,6 +60,10 @@ class CpuBackend final : public Backend {
   void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
                          const TensorView& counts) override;
   void do_expand_columns(const TensorView& plan, const ColumnLists& columns) override;
+  void do_find_movement(const TensorView& means, const TensorView& former,
+                        const TensorView& scores) override;
+  void do_column_sparse_mlp(const TensorView& x, const TensorView& w1, const TensorView& w2_rows,
+                            const ColumnLists& columns, const MlpCache& cache) override;
   void do_gather_rows(const TensorView& x, const TensorView& indices,
                       const TensorView& out) override;
   void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,

@@ -1,0 +1,241 @@
+// Feed-forward layers that compute some hidden columns of each block of tokens anew.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/register_tile.h"
+#include "backend/cpu/simd_math.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+using Tile = cpu::RegisterTile<2, 6>;
+
+// Tokens in work at a time: whole tiles, whether tokens are a tile's columns or its rows.
+constexpr std::int64_t kTokenTile = 192;
+static_assert(kTokenTile % Tile::kColumns == 0 && kTokenTile % Tile::kRows == 0);
+
+float* data(const TensorView& tensor) { return tensor.f32().data(); }
+const std::int32_t* ints(const TensorView& tensor) {
+  return reinterpret_cast<const std::int32_t*>(tensor.bytes());
+}
+std::vector<float> make_buffer(std::int64_t size) {
+  return std::vector<float>(static_cast<std::size_t>(size));
+}
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Elements [first, first + count) of a matrix weight as floats.
+void read_weights(const TensorView& weight, std::int64_t first, std::int64_t count, float* to) {
+  if (weight.dtype() == DType::kF32) {
+    std::copy_n(data(weight) + first, count, to);
+    return;
+  }
+  const auto* from = reinterpret_cast<const BFloat16*>(weight.bytes()) + first;
+  for (std::int64_t i = 0; i < count; ++i) {
+    to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(from[i].bits) << 16);
+  }
+}
+
+struct Layer {
+  TensorView x, w1, w2_rows;
+  std::int64_t num_tokens() const { return x.dim(0); }
+  std::int64_t width() const { return x.dim(1); }
+  std::int64_t hidden() const { return w2_rows.dim(0); }
+};
+
+// Brings one block of tokens after the other up to date, in the calling thread. The gates a and
+// values b of the listed columns are found as [columns, tokens]: so rows of w1 are read as they
+// stand, and only the tokens are turned.
+class BlockUpdate {
+ public:
+  BlockUpdate(const Layer& layer, const MlpCache& cache, std::int64_t max_columns)
+      : layer_(layer),
+        cache_(cache),
+        w1_stride_(layer.width() + cpu::kLanes),
+        w1_(make_buffer(2 * round_up(max_columns, Tile::kRows) * w1_stride_)),
+        w2_(make_buffer(max_columns * round_up(layer.width(), Tile::kColumns))),
+        x_(make_buffer(kTokenTile * layer.width())),
+        gates_and_values_(make_buffer(2 * round_up(max_columns, Tile::kRows) * kTokenTile)),
+        changes_(make_buffer(max_columns * kTokenTile)),
+        row_(make_buffer(std::max(layer.width(), kTokenTile))),
+        sums_(make_buffer(2 * round_up(max_columns, Tile::kRows))) {}
+
+  void run(std::int64_t block, const std::int32_t* columns, std::int64_t num_columns) {
+    if (num_columns == 0) return;
+    columns_ = columns;
+    num_columns_ = num_columns;
+    first_value_ = round_up(num_columns, Tile::kRows);
+    gather_w1();
+    gather_w2();
+    std::ranges::fill(sums_, 0.0F);
+    const std::int64_t begin = block * cache_.block_size;
+    const std::int64_t end = std::min(begin + cache_.block_size, layer_.num_tokens());
+    for (std::int64_t first = begin; first < end; first += kTokenTile) {
+      const std::int64_t count = std::min(kTokenTile, end - first);
+      pack_tokens(first, count);
+      find_gates_and_values(count);
+      update_activations(first, count);
+      add_to_output(first, count);
+    }
+    write_means(block, end - begin);
+  }
+
+ private:
+  // Rows of gates from 0 on, of values from first_value_ on. The odd stride keeps neighbouring rows
+  // apart in the cache.
+  void gather_w1() {
+    const std::int64_t width = layer_.width();
+    for (std::int64_t j = 0; j < num_columns_; ++j) {
+      read_weights(layer_.w1, columns_[j] * width, width, w1_.data() + j * w1_stride_);
+      read_weights(layer_.w1, (layer_.hidden() + columns_[j]) * width, width,
+                   w1_.data() + (first_value_ + j) * w1_stride_);
+    }
+  }
+
+  // [width / kColumns, columns, kColumns].
+  void gather_w2() {
+    const std::int64_t width = layer_.width();
+    for (std::int64_t j = 0; j < num_columns_; ++j) {
+      read_weights(layer_.w2_rows, columns_[j] * width, width, row_.data());
+      for (std::int64_t feature = 0; feature < width; feature += Tile::kColumns) {
+        std::copy_n(row_.data() + feature, std::min(Tile::kColumns, width - feature),
+                    w2_.data() + feature * num_columns_ + j * Tile::kColumns);
+      }
+    }
+  }
+
+  // [tokens / kColumns, width, kColumns]. What stands behind the last token is never used.
+  void pack_tokens(std::int64_t first, std::int64_t count) {
+    const std::int64_t width = layer_.width();
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float* row = data(layer_.x) + (first + i) * width;
+      float* target = x_.data() + i / Tile::kColumns * Tile::kColumns * width + i % Tile::kColumns;
+      for (std::int64_t k = 0; k < width; ++k) target[k * Tile::kColumns] = row[k];
+    }
+  }
+
+  void find_gates_and_values(std::int64_t count) {
+    const std::int64_t width = layer_.width();
+    for (std::int64_t token = 0; token < count; token += Tile::kColumns) {
+      for (std::int64_t row = 0; row < 2 * first_value_; row += Tile::kRows) {
+        Tile tile;
+        tile.add_product(w1_.data() + row * w1_stride_, w1_stride_, width,
+                         x_.data() + token * width);
+        float* target = gates_and_values_.data() + row * kTokenTile + token;
+        tile.for_each([target](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
+          cpu::store(sums, target + i * kTokenTile + column);
+        });
+      }
+    }
+  }
+
+  // Leaves in changes_ [tokens / kRows, columns, kRows] by how much activations change.
+  void update_activations(std::int64_t first, std::int64_t count) {
+    for (std::int64_t j = 0; j < num_columns_; ++j) {
+      const float* gates = gates_and_values_.data() + j * kTokenTile;
+      const float* values = gates + first_value_ * kTokenTile;
+      float* activations = row_.data();
+      float gate_sum = 0.0F;
+      float value_sum = 0.0F;
+#pragma omp simd reduction(+ : gate_sum, value_sum)
+      for (std::int64_t i = 0; i < count; ++i) {
+        gate_sum += gates[i];
+        value_sum += values[i];
+        activations[i] = cpu::silu(gates[i]) * values[i];
+      }
+      sums_[j] += gate_sum;
+      sums_[first_value_ + j] += value_sum;
+      float* cached = data(cache_.activations) + first * layer_.hidden() + columns_[j];
+      for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
+        const std::int64_t tile_row = i / Tile::kRows * Tile::kRows;
+        changes_[tile_row * num_columns_ + j * Tile::kRows + i - tile_row] =
+            activations[i] - *cached;
+        *cached = activations[i];
+      }
+    }
+  }
+
+  // cache.out += changes times w2.
+  void add_to_output(std::int64_t first, std::int64_t count) {
+    const std::int64_t width = layer_.width();
+    for (std::int64_t feature = 0; feature < width; feature += Tile::kColumns) {
+      for (std::int64_t row = 0; row < count; row += Tile::kRows) {
+        Tile tile;
+        tile.add_product<Tile::kRows>(changes_.data() + row * num_columns_, 1, num_columns_,
+                                      w2_.data() + feature * num_columns_);
+        float* target = data(cache_.out) + (first + row) * width + feature;
+        tile.for_each([=](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
+          if (row + i >= count) return;
+          float* out = target + i * width + column;
+          const std::int64_t num_left = width - feature - column;
+          if (num_left >= cpu::kLanes) {
+            cpu::store(cpu::load(out) + sums, out);
+          } else {
+            for (std::int64_t lane = 0; lane < num_left; ++lane) out[lane] += sums[lane];
+          }
+        });
+      }
+    }
+  }
+
+  void write_means(std::int64_t block, std::int64_t num_tokens) {
+    float* gates = data(cache_.means) + block * 2 * layer_.hidden();
+    float* values = gates + layer_.hidden();
+    const auto count = static_cast<float>(num_tokens);
+    for (std::int64_t j = 0; j < num_columns_; ++j) {
+      gates[columns_[j]] = sums_[j] / count;
+      values[columns_[j]] = sums_[first_value_ + j] / count;
+    }
+  }
+
+  const Layer& layer_;
+  const MlpCache& cache_;
+  const std::int32_t* columns_ = nullptr;
+  std::int64_t num_columns_ = 0, first_value_ = 0, w1_stride_;
+  std::vector<float> w1_, w2_, x_, gates_and_values_, changes_, row_;
+  std::vector<float> sums_;  // of gates and values over the block's tokens
+};
+
+}  // namespace
+
+void CpuBackend::do_find_movement(const TensorView& means, const TensorView& former,
+                                  const TensorView& scores) {
+  const std::int64_t hidden = scores.dim(2);
+  parallel_for(0, means.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const float* now = data(means) + block * 2 * hidden;
+      const float* before = data(former) + block * 2 * hidden;
+      float* score = data(scores) + block * hidden;
+#pragma omp simd
+      for (std::int64_t j = 0; j < hidden; ++j) {
+        score[j] = std::abs(now[j] - before[j]) + std::abs(now[hidden + j] - before[hidden + j]);
+      }
+    }
+  });
+}
+
+void CpuBackend::do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
+                                      const TensorView& w2_rows, const ColumnLists& columns,
+                                      const MlpCache& cache) {
+  const Layer layer{x, w1, w2_rows};
+  const std::int64_t num_blocks = columns.offsets.dim(0) - 1;
+  const std::int32_t* offsets = ints(columns.offsets);
+  std::int64_t longest = 0;
+  for (std::int64_t i = 0; i < num_blocks; ++i) {
+    longest = std::max<std::int64_t>(longest, offsets[i + 1] - offsets[i]);
+  }
+  parallel_for(0, num_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    BlockUpdate update(layer, cache, longest);
+    for (std::int64_t block = begin; block < end; ++block) {
+      update.run(block, ints(columns.columns) + offsets[block],
+                 offsets[block + 1] - offsets[block]);
+    }
+  });
+}
+
+}  // namespace mochi

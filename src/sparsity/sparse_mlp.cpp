@@ -1,0 +1,70 @@
+#include "sparsity/sparse_mlp.h"
+
+#include "sparsity/schedule.h"
+
+namespace mochi {
+
+TensorView SparseMlp::run(Context& ctx, AttentionSite site, int step, const MlpInputs& in) {
+  const StepKind kind = mlp_step_kind(mlp_, step, site.layer);
+  if (kind == StepKind::kDense) return dense_mlp(ctx, in);
+  const Arena::Scope scope(ctx.scratch);
+  SiteState& state = sites_[{site.branch, site.layer}];
+  // A branch that full steps left out has nothing to be sparse with yet.
+  if (kind == StepKind::kFull || !state.activations) {
+    run_full(ctx, in, state);
+    return state.out;
+  }
+  if (!state.plan || step - state.chosen_at >= mlp_.block_mask_cache) {
+    choose(ctx, site, step, in, state);
+  }
+  ctx.backend.column_sparse_mlp(in.x, in.w1, w2_rows(ctx.backend, site.layer, in.w2),
+                                state.plan->lists(ctx),
+                                {state.activations, state.out, state.means, mlp_.mbm});
+  return state.out;
+}
+
+void SparseMlp::run_full(Context& ctx, const MlpInputs& in, SiteState& state) const {
+  if (!state.activations) {
+    const auto make = [&](const Shape& shape) {
+      return Tensor(ctx.backend.activation_dtype(), shape, ctx.backend.allocator());
+    };
+    state.activations = make({num_tokens_, in.w2.dim(1)});
+    state.out = make({num_tokens_, in.w2.dim(0)});
+    state.means = make({num_blocks(), in.w1.dim(0)});
+  }
+  dense_mlp(ctx, in, state.activations, state.out);
+  find_means(ctx, in, state.means);
+  state.plan.reset();
+}
+
+void SparseMlp::choose(Context& ctx, AttentionSite site, int step, const MlpInputs& in,
+                       SiteState& state) const {
+  const Arena::Scope scope(ctx.scratch);
+  const TensorView means = ctx.activation(state.means.view().shape());
+  find_means(ctx, in, means);
+  const std::int64_t hidden = in.w2.dim(1);
+  const TensorView scores = ctx.scratch.allocate(DType::kF32, {1, num_blocks(), hidden});
+  ctx.backend.find_movement(means, state.means, scores);
+  const ColumnBits none(num_blocks(), hidden);  // no column is computed whatever its score
+  state.plan.emplace(ctx, ColumnRule(mlp_), none, scores,
+                     plan_seed(seed_, PlanKind::kMlp, site, step));
+  state.chosen_at = step;
+}
+
+void SparseMlp::find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const {
+  const Arena::Scope scope(ctx.scratch);
+  const TensorView inputs = ctx.activation({num_blocks(), in.x.dim(1)});
+  ctx.backend.mean_rows(in.x, inputs, mlp_.mbm);
+  ctx.backend.linear(inputs, in.w1, {}, means);
+}
+
+const Tensor& SparseMlp::w2_rows(Backend& backend, int layer, const TensorView& w2) {
+  Tensor& rows = w2_rows_[layer];
+  if (!rows) {
+    rows = Tensor(w2.dtype(), {w2.dim(1), w2.dim(0)}, backend.allocator());
+    backend.transpose(w2, rows);
+  }
+  return rows;
+}
+
+}  // namespace mochi

@@ -1,0 +1,289 @@
+// Feed-forward layers of which some columns are computed anew, against literal loops in double.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+
+#include "backend/ops_fixture.h"
+#include "base/error.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+using Lists = std::vector<std::vector<std::int32_t>>;  // of blocks
+
+struct Sizes {
+  std::int64_t tokens, width, hidden, block_size;
+};
+// Ragged blocks and widths, several pieces of a block, one token.
+constexpr Sizes kSizes[] = {{1, 8, 5, 128},    {128, 32, 48, 128}, {300, 24, 70, 128},
+                            {130, 100, 33, 7}, {450, 16, 40, 400}, {257, 64, 96, 64}};
+
+class SparseMlpOps : public OpsFixture {
+ protected:
+  struct Problem {
+    Sizes sizes;
+    Tensor w1, w2, w2_rows;
+    std::int64_t num_blocks() const {
+      return (sizes.tokens + sizes.block_size - 1) / sizes.block_size;
+    }
+  };
+  struct Cache {
+    Tensor activations, out, means;
+    std::int64_t block_size;
+    MlpCache view() const { return {activations, out, means, block_size}; }
+  };
+
+  Tensor matrix(const Shape& shape, DType dtype) {
+    Tensor weight = random(shape);
+    for (float& value : weight.view().f32()) value /= std::sqrt(static_cast<float>(shape[1]));
+    if (dtype == DType::kF32) return weight;
+    Tensor rounded(dtype, shape);
+    auto* bits = reinterpret_cast<BFloat16*>(rounded.view().bytes());
+    for (const float value : weight.view().f32()) {
+      *bits++ = {static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16)};
+    }
+    return rounded;
+  }
+  Problem make_problem(const Sizes& sizes, DType dtype) {
+    Problem p{sizes,
+              matrix({2 * sizes.hidden, sizes.width}, dtype),
+              matrix({sizes.width, sizes.hidden}, dtype),
+              {}};
+    p.w2_rows = Tensor(dtype, {sizes.hidden, sizes.width});
+    backend_->transpose(p.w2, p.w2_rows);
+    return p;
+  }
+
+  static double at(const Tensor& matrix, std::int64_t row, std::int64_t column) {
+    const std::int64_t i = row * matrix.view().dim(1) + column;
+    if (matrix.view().dtype() == DType::kF32) return matrix.view().f32()[i];
+    const std::uint32_t bits = reinterpret_cast<const BFloat16*>(matrix.view().bytes())[i].bits;
+    return std::bit_cast<float>(bits << 16);
+  }
+
+  // Gate `row` of a token, or with row ≥ hidden a value.
+  static double dot(const Problem& p, const Tensor& x, std::int64_t token, std::int64_t row) {
+    double sum = 0;
+    for (std::int64_t k = 0; k < p.sizes.width; ++k) sum += at(x, token, k) * at(p.w1, row, k);
+    return sum;
+  }
+
+  // All of a layer for x, or some columns of it put over what was there.
+  struct Literal {
+    std::vector<double> activations, out, means;
+  };
+  static Literal run_literally(const Problem& p, const Tensor& x, const Lists& lists,
+                               const Cache& before) {
+    const auto& [tokens, width, hidden, block_size] = p.sizes;
+    const auto widen = [](const Tensor& tensor) {
+      return std::vector<double>(tensor.view().f32().begin(), tensor.view().f32().end());
+    };
+    Literal result{widen(before.activations), widen(before.out), widen(before.means)};
+    for (std::int64_t block = 0; block < p.num_blocks(); ++block) {
+      const std::int64_t begin = block * block_size;
+      const std::int64_t end = std::min(begin + block_size, tokens);
+      for (const std::int32_t j : lists[block]) {
+        double gate_sum = 0;
+        double value_sum = 0;
+        for (std::int64_t token = begin; token < end; ++token) {
+          const double gate = dot(p, x, token, j);
+          const double value = dot(p, x, token, hidden + j);
+          const double activation = gate / (1 + std::exp(-gate)) * value;
+          double& former = result.activations[token * hidden + j];
+          for (std::int64_t i = 0; i < width; ++i) {
+            result.out[token * width + i] += (activation - former) * at(p.w2, i, j);
+          }
+          former = activation;
+          gate_sum += gate;
+          value_sum += value;
+        }
+        const auto count = static_cast<double>(end - begin);
+        result.means[block * 2 * hidden + j] = gate_sum / count;
+        result.means[block * 2 * hidden + hidden + j] = value_sum / count;
+      }
+    }
+    return result;
+  }
+
+  Cache random_cache(const Problem& p) {
+    return {random({p.sizes.tokens, p.sizes.hidden}), random({p.sizes.tokens, p.sizes.width}),
+            random({p.num_blocks(), 2 * p.sizes.hidden}), p.sizes.block_size};
+  }
+  // What a dense layer leaves.
+  Cache dense_cache(const Problem& p, const Tensor& x) {
+    Cache cache{poisoned({p.sizes.tokens, p.sizes.hidden}),
+                poisoned({p.sizes.tokens, p.sizes.width}),
+                poisoned({p.num_blocks(), 2 * p.sizes.hidden}), p.sizes.block_size};
+    const Tensor both = poisoned({p.sizes.tokens, 2 * p.sizes.hidden});
+    backend_->linear(x, p.w1, {}, both);
+    backend_->gated_activation(both, Activation::kSilu, cache.activations);
+    backend_->linear(cache.activations, p.w2, {}, cache.out);
+    backend_->mean_rows(both, cache.means, p.sizes.block_size);
+    return cache;
+  }
+
+  static Lists all_columns(const Problem& p) {
+    std::vector<std::int32_t> all(static_cast<std::size_t>(p.sizes.hidden));
+    std::iota(all.begin(), all.end(), 0);
+    return Lists(static_cast<std::size_t>(p.num_blocks()), all);
+  }
+  // Of unequal lengths; the second list is empty.
+  Lists some_columns(const Problem& p) {
+    Lists lists = all_columns(p);
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      std::ranges::shuffle(lists[i], generator_);
+      lists[i].resize(i == 1 ? 0 : generator_() % lists[i].size() + 1);
+      std::ranges::sort(lists[i]);
+    }
+    return lists;
+  }
+
+  void update(const Problem& p, const Tensor& x, const Lists& lists, const MlpCache& cache) {
+    std::vector<std::int32_t> offsets{0};
+    std::vector<std::int32_t> columns;
+    columns.reserve(1);  // never without memory
+    for (const auto& list : lists) {
+      columns.insert(columns.end(), list.begin(), list.end());
+      offsets.push_back(static_cast<std::int32_t>(columns.size()));
+    }
+    const Tensor device_offsets = ints(offsets, {std::ssize(offsets)});
+    const Tensor device_columns = ints(columns, {std::ssize(columns)});
+    backend_->column_sparse_mlp(x, p.w1, p.w2_rows,
+                                {device_offsets, device_columns, p.sizes.block_size}, cache);
+  }
+};
+
+std::vector<float> values(const Tensor& tensor) {
+  return {tensor.view().f32().begin(), tensor.view().f32().end()};
+}
+
+TEST_F(SparseMlpOps, ListedColumnsAreComputedAnewAndNoOthers) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const Sizes& sizes : kSizes) {
+      const Problem p = make_problem(sizes, dtype);
+      const Tensor x = random({sizes.tokens, sizes.width});
+      const Cache cache = random_cache(p);
+      const Lists lists = some_columns(p);
+      const Literal want = run_literally(p, x, lists, cache);
+      update(p, x, lists, cache.view());
+      EXPECT_LE(relative_error(cache.activations.view().f32(), want.activations), 1e-6);
+      EXPECT_LE(relative_error(cache.out.view().f32(), want.out), 1e-6) << sizes.tokens;
+      EXPECT_LE(relative_error(cache.means.view().f32(), want.means), 1e-6) << sizes.tokens;
+    }
+  }
+}
+
+TEST_F(SparseMlpOps, AllColumnsAreTheDenseLayer) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    // Dense products may round what comes in to BF16.
+    const double limit = dtype == DType::kF32 ? 3e-6 : 1e-2;
+    for (const Sizes& sizes : kSizes) {
+      const Problem p = make_problem(sizes, dtype);
+      const Cache cache = dense_cache(p, random({sizes.tokens, sizes.width}));
+      const Tensor x = random({sizes.tokens, sizes.width});
+      const Cache want = dense_cache(p, x);
+      update(p, x, all_columns(p), cache.view());
+      EXPECT_LE(relative_error(cache.activations.view().f32(), want.activations.view().f32()),
+                limit);
+      EXPECT_LE(relative_error(cache.out.view().f32(), want.out.view().f32()), limit);
+      EXPECT_LE(relative_error(cache.means.view().f32(), want.means.view().f32()), limit);
+    }
+  }
+}
+
+TEST_F(SparseMlpOps, WithoutColumnsTheCacheStaysAsItIs) {
+  const Problem p = make_problem(kSizes[2], DType::kF32);
+  const Tensor x = random({p.sizes.tokens, p.sizes.width});
+  const Cache cache = dense_cache(p, x);
+  const std::vector<float> before = values(cache.out);
+  update(p, random(x.view().shape()), Lists(3), cache.view());
+  EXPECT_EQ(values(cache.out), before);
+  // Nor do columns whose input is the same change much.
+  update(p, x, some_columns(p), cache.view());
+  EXPECT_LE(relative_error(cache.out.view().f32(), before), 1e-6);
+}
+
+TEST_F(SparseMlpOps, TheNumberOfThreadsChangesNothing) {
+  const Problem p = make_problem({700, 40, 90, 128}, DType::kF32);
+  const Tensor x = random({p.sizes.tokens, p.sizes.width});
+  const Tensor former = random(x.view().shape());
+  const Lists lists = some_columns(p);
+  const auto run = [&](int num_threads) {
+    set_num_threads(num_threads);
+    const Cache cache = dense_cache(p, former);
+    update(p, x, lists, cache.view());
+    set_num_threads(0);
+    return values(cache.out);
+  };
+  EXPECT_EQ(run(1), run(3));
+}
+
+TEST_F(SparseMlpOps, MovementIsOfGatesAndValues) {
+  const Tensor now = random({3, 10});
+  const Tensor former = random({3, 10});
+  const Tensor scores = poisoned({1, 3, 5});
+  backend_->find_movement(now, former, scores);
+  for (std::int64_t block = 0; block < 3; ++block) {
+    for (std::int64_t j = 0; j < 5; ++j) {
+      const double want = std::abs(at(now, block, j) - at(former, block, j)) +
+                          std::abs(at(now, block, 5 + j) - at(former, block, 5 + j));
+      EXPECT_NEAR(scores.view().f32()[block * 5 + j], want, 1e-6);
+    }
+  }
+}
+
+TEST_F(SparseMlpOps, MeansAreOfBlocks) {
+  const Tensor x = random({10, 3});
+  const Tensor means = poisoned({3, 3});
+  backend_->mean_rows(x, means, 4);
+  for (std::int64_t block = 0; block < 3; ++block) {
+    const std::int64_t end = std::min<std::int64_t>(4 * block + 4, 10);
+    for (std::int64_t i = 0; i < 3; ++i) {
+      double sum = 0;
+      for (std::int64_t row = 4 * block; row < end; ++row) sum += at(x, row, i);
+      EXPECT_NEAR(at(means, block, i), sum / static_cast<double>(end - 4 * block), 1e-6);
+    }
+  }
+}
+
+TEST_F(SparseMlpOps, TransposesMatricesOfBothTypes) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor x = matrix({5, 3}, dtype);
+    const Tensor out(dtype, {3, 5});
+    backend_->transpose(x, out);
+    for (std::int64_t row = 0; row < 5; ++row) {
+      for (std::int64_t i = 0; i < 3; ++i) EXPECT_EQ(at(out, i, row), at(x, row, i));
+    }
+  }
+}
+
+TEST_F(SparseMlpOps, ContractsNameTheOperation) {
+  const Problem p = make_problem({20, 8, 12, 8}, DType::kF32);
+  const Tensor x = random({20, 8});
+  const Cache cache = random_cache(p);
+  const auto message = [&](const auto& change) -> std::string {
+    MlpCache wrong = cache.view();
+    change(wrong);
+    try {
+      update(p, x, all_columns(p), wrong);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message([](MlpCache&) {}), "accepted");
+  EXPECT_EQ(message([](MlpCache& c) { c.activations = c.out; }),
+            "column_sparse_mlp: activations is [20, 8], wanted [20, 12]");
+  EXPECT_EQ(message([](MlpCache& c) { c.block_size = 10; }),
+            "column_sparse_mlp: means is [3, 24], wanted [2, 24]");
+  EXPECT_EQ(message([](MlpCache& c) { c.block_size = 7; }),
+            "column_sparse_mlp: the lists are of other blocks");
+  EXPECT_EQ(message([](MlpCache& c) { c.means = {}; }), "column_sparse_mlp: cache is missing");
+}
+
+}  // namespace
+}  // namespace mochi
