@@ -1,21 +1,19 @@
-// Measures sparse attention beside dense attention, at one size: the operations, and whole steps of
-// the transformer. All of them take turns; prints one JSON object with medians.
+// Measures sparse attention and sparse feed-forward layers beside dense ones, at one size: the
+// operations, and whole steps of the transformer. All take turns; prints one JSON object with
+// medians.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <functional>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <vector>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "measure.h"
 #include "pipeline/request.h"
+#include "sparse_mlp.h"
 #include "sparsity/column_sparse_policy.h"
 #include "workloads.h"
 
@@ -23,9 +21,9 @@ namespace mochi::bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Task = std::function<void()>;
 
 constexpr double kMaxError = 1e-5;
+constexpr std::pair<std::int64_t, std::int64_t> kWideMlp{1024, 2730};  // width and hidden columns
 
 struct Options {
   Setup setup{.model_dir = MOCHI_MICRO_DIR,
@@ -33,41 +31,10 @@ struct Options {
               .size = {.width = 640, .height = 384, .num_frames = 43}};
   std::filesystem::path config_file = MOCHI_CHIPMUNK_CONFIG;
   std::vector<double> kept{0.17, 0.10, 0.05};
+  std::vector<double> mlp_kept{0.30, 0.10};
   int num_threads = 0;
   int num_repetitions = 5;
 };
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
-
-// Medians in seconds: every task once a round, after a round that does not count.
-std::map<std::string, double> take_turns(const std::vector<std::pair<std::string, Task>>& tasks,
-                                         int num_repetitions) {
-  std::map<std::string, std::vector<double>> seconds;
-  for (int i = 0; i <= num_repetitions; ++i) {
-    for (const auto& [name, task] : tasks) {
-      const auto start = std::chrono::steady_clock::now();
-      task();
-      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-      if (i > 0) seconds[name].push_back(taken.count());
-    }
-  }
-  std::map<std::string, double> medians;
-  for (const auto& [name, values] : seconds) medians[name] = median(values);
-  return medians;
-}
-
-double relative_error(const TensorView& got, const TensorView& want) {
-  double difference = 0;
-  double norm = 0;
-  for (std::size_t i = 0; i < want.f32().size(); ++i) {
-    difference += std::pow(double{got.f32()[i]} - want.f32()[i], 2);
-    norm += std::pow(double{want.f32()[i]}, 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 // Attention alone, on normally distributed values.
 class Operations {
@@ -190,6 +157,7 @@ class Steps {
     null_ = dit().condition(ctx_, text_network_.encode(ctx_, "", max_tokens, "prompt"));
   }
 
+  std::int64_t num_visual_tokens() const { return grid_.num_tokens(); }
   std::int64_t num_tokens() const { return grid_.num_tokens() + cond_.tokens.view().dim(0); }
 
   Json run(int num_repetitions) {
@@ -252,6 +220,7 @@ void add_flags(CLI::App& app, Options& options) {
   app.add_option("--height", options.setup.size.height, "pixels")->capture_default_str();
   app.add_option("--num-frames", options.setup.size.num_frames, "6k + 1")->capture_default_str();
   app.add_option("--kept", options.kept, "fractions of columns")->delimiter(',');
+  app.add_option("--mlp-kept", options.mlp_kept, "fractions of hidden columns")->delimiter(',');
   app.add_option("--threads", options.num_threads, "0: all cores")->capture_default_str();
   app.add_option("--repetitions", options.num_repetitions, "of which the median is printed")
       ->check(CLI::PositiveNumber)
@@ -260,7 +229,8 @@ void add_flags(CLI::App& app, Options& options) {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Measures sparse attention beside dense attention.", "mochi_sparse_bench");
+  CLI::App app("Measures sparse attention and feed-forward layers beside dense ones.",
+               "mochi_sparse_bench");
   add_flags(app, options);
   try {
     app.parse(argc, argv);
@@ -274,8 +244,15 @@ int run(int argc, char** argv) {
   const Latents size = size_latents(directory.config(), options.setup.size);
   Steps steps(*backend, directory, options.setup, size, sparsity);
   Operations operations(*backend, directory.config().dit, steps.num_tokens(), sparsity);
+  const DitConfig& dit = directory.config().dit;
+  const auto measure_mlp = [&](std::int64_t width, std::int64_t hidden) {
+    return measure_sparse_mlp(*backend, {steps.num_visual_tokens(), width, hidden},
+                              options.mlp_kept, options.num_repetitions);
+  };
   const Json json{{"num_threads", num_threads()},
                   {"attention", operations.run(options.kept, options.num_repetitions)},
+                  {"feed-forward", measure_mlp(dit.hidden_size_x, dit.mlp_hidden_x)},
+                  {"wide feed-forward", measure_mlp(kWideMlp.first, kWideMlp.second)},
                   {"step", steps.run(options.num_repetitions)}};
   std::cout << json.dump(2) << "\n";
   return 0;
