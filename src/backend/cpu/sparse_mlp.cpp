@@ -12,7 +12,7 @@
 namespace mochi {
 namespace {
 
-using Tile = cpu::RegisterTile<2, 6>;
+using Tile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
 
 // Tokens in work at a time: whole tiles, whether tokens are a tile's columns or its rows.
 constexpr std::int64_t kTokenTile = 192;
@@ -62,7 +62,7 @@ class BlockUpdate {
         x_(make_buffer(kTokenTile * layer.width())),
         gates_and_values_(make_buffer(2 * round_up(max_columns, Tile::kRows) * kTokenTile)),
         changes_(make_buffer(max_columns * kTokenTile)),
-        row_(make_buffer(std::max(layer.width(), kTokenTile))),
+        row_(make_buffer(layer.width())),
         sums_(make_buffer(2 * round_up(max_columns, Tile::kRows))) {}
 
   void run(std::int64_t block, const std::int32_t* columns, std::int64_t num_columns) {
@@ -79,6 +79,7 @@ class BlockUpdate {
       const std::int64_t count = std::min(kTokenTile, end - first);
       pack_tokens(first, count);
       find_gates_and_values(count);
+      activate(count);
       update_activations(first, count);
       add_to_output(first, count);
     }
@@ -134,28 +135,35 @@ class BlockUpdate {
     }
   }
 
-  // Leaves in changes_ [tokens / kRows, columns, kRows] by how much activations change.
-  void update_activations(std::int64_t first, std::int64_t count) {
+  // The gates' rows become activations.
+  void activate(std::int64_t count) {
     for (std::int64_t j = 0; j < num_columns_; ++j) {
-      const float* gates = gates_and_values_.data() + j * kTokenTile;
+      float* gates = gates_and_values_.data() + j * kTokenTile;
       const float* values = gates + first_value_ * kTokenTile;
-      float* activations = row_.data();
       float gate_sum = 0.0F;
       float value_sum = 0.0F;
 #pragma omp simd reduction(+ : gate_sum, value_sum)
       for (std::int64_t i = 0; i < count; ++i) {
         gate_sum += gates[i];
         value_sum += values[i];
-        activations[i] = cpu::silu(gates[i]) * values[i];
+        gates[i] = cpu::silu(gates[i]) * values[i];
       }
       sums_[j] += gate_sum;
       sums_[first_value_ + j] += value_sum;
-      float* cached = data(cache_.activations) + first * layer_.hidden() + columns_[j];
-      for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
-        const std::int64_t tile_row = i / Tile::kRows * Tile::kRows;
-        changes_[tile_row * num_columns_ + j * Tile::kRows + i - tile_row] =
-            activations[i] - *cached;
-        *cached = activations[i];
+    }
+  }
+
+  // Leaves in changes_ [tokens / kRows, columns, kRows] by how much activations change.
+  void update_activations(std::int64_t first, std::int64_t count) {
+    float* cached = data(cache_.activations) + first * layer_.hidden();
+    for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
+      const float* activations = gates_and_values_.data() + i;
+      float* changes =
+          changes_.data() + i / Tile::kRows * Tile::kRows * num_columns_ + i % Tile::kRows;
+      for (std::int64_t j = 0; j < num_columns_; ++j) {
+        const float activation = activations[j * kTokenTile];
+        changes[j * Tile::kRows] = activation - cached[columns_[j]];
+        cached[columns_[j]] = activation;
       }
     }
   }
