@@ -45,17 +45,18 @@ struct AttentionSparsity {
   DeltaKind delta = DeltaKind::kSubtract;
 };
 
+// Of the visual tokens' feed-forward layers.
 struct MlpSparsity {
   bool is_enabled = false;
-  bool is_fp8 = false;
-  double top_keys = 0.3;
-  double random_keys = 0.05;
-  int full_step_every = 10;
-  int block_mask_cache = 2;
+  bool is_fp8 = false;        // refused together with is_enabled: there are no 8-bit products
+  double top_keys = 0.3;      // fraction of the hidden columns computed anew for their movement
+  double random_keys = 0.05;  // probability of each further column
+  int full_step_every = 10;   // full steps: 0 and every so many
+  int block_mask_cache = 2;   // steps that use the same columns
   int first_n_dense_layers = 2;
   int counts_multiple_of = 256;
-  int bm = 128;
-  int mbm = 128;
+  int bm = 128;   // no effect here
+  int mbm = 128;  // tokens in a block, which share their columns
 };
 
 // Which caches leave the device while they are not used.
@@ -113,8 +114,10 @@ SparsityConfig parse_sparsity_config(const std::string& text, const std::string&
 std::string to_yaml(const SparsityConfig& config);
 std::string to_json(const SparsityConfig& config);
 
-// What is allowed but probably not meant, for a generation of so many steps and layers: steps in
-// schedules that it does not have, for example. A line each.
-std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers);
+// What is allowed but probably not meant, for a generation of so many steps and a model of so many
+// layers and hidden columns in feed-forward layers: steps in schedules that it does not have, for
+// example. A line each.
+std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers,
+                                     std::int64_t num_hidden);
 
 }  // namespace mochi

@@ -62,10 +62,10 @@ Flags add_sparsity_flags(CLI::App& command, GenerateOptions& options) {
   return {
       command
           .add_option("--chipmunk-config", options.chipmunk_config,
-                      "sparse attention (default: dense)")
+                      "how it is sparse (default: dense)")
           ->type_name("FILE")
           ->group(kSampling),
-      command.add_flag("--no-sparsity", options.is_dense, "dense attention")->group(kSampling),
+      command.add_flag("--no-sparsity", options.is_dense, "all is dense")->group(kSampling),
   };
 }
 

@@ -259,8 +259,9 @@ void Engine::check(const GenerateRequest& request) const {
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
   if (!request.sparsity) return {};
-  return mochi::find_doubts(*request.sparsity, request.num_steps,
-                            static_cast<int>(impl_->directory.config().dit.depth));
+  const DitConfig& dit = impl_->directory.config().dit;
+  return mochi::find_doubts(*request.sparsity, request.num_steps, static_cast<int>(dit.depth),
+                            dit.mlp_hidden_x);
 }
 
 void Engine::check_files(const GenerateRequest& request) const {

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace mochi {
 namespace {
@@ -18,6 +19,26 @@ void find_late_steps(const std::set<int>& schedule, const char* key, int num_ste
   if (schedule.empty() || *schedule.rbegin() < num_steps) return;
   doubts.push_back(fmt::format("{} names step {}, and there are {} (0 to {})", key,
                                *schedule.rbegin(), num_steps, num_steps - 1));
+}
+
+void find_mlp_doubts(const MlpSparsity& mlp, int num_layers, std::int64_t num_hidden,
+                     std::vector<std::string>& doubts) {
+  if (mlp.first_n_dense_layers >= num_layers) {
+    doubts.push_back(
+        fmt::format("mlp.first_n_dense_layers is {}, and there are {} layers: all feed-forward "
+                    "layers are dense",
+                    mlp.first_n_dense_layers, num_layers));
+  }
+  const auto hidden = static_cast<double>(num_hidden);
+  const double multiple = mlp.counts_multiple_of;
+  const double top = std::min(std::round(mlp.top_keys * hidden / multiple) * multiple, hidden);
+  const double kept = top + mlp.random_keys * (hidden - top);
+  if (std::ceil(kept / multiple) * multiple >= hidden) {
+    doubts.push_back(
+        fmt::format("mlp.top_keys and mlp.random_keys, rounded to mlp.counts_multiple_of = {}, are "
+                    "all {} hidden columns: nothing is saved",
+                    mlp.counts_multiple_of, num_hidden));
+  }
 }
 
 }  // namespace
@@ -58,7 +79,8 @@ AttentionSparsity resolve_attention(const SparsityConfig& config, int step, int 
   return attn;
 }
 
-std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers) {
+std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers,
+                                     std::int64_t num_hidden) {
   std::vector<std::string> doubts;
   const AttentionSparsity& attn = config.attn;
   if (attn.is_enabled && attn.full_step_schedule) {
@@ -74,6 +96,7 @@ std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps
                     "attention is dense",
                     attn.first_n_dense_layers, num_layers));
   }
+  if (config.mlp.is_enabled) find_mlp_doubts(config.mlp, num_layers, num_hidden, doubts);
   for (const SparsityOverride& entry : config.overrides) {
     if (entry.layers.first < num_layers && entry.steps.first < num_steps) continue;
     doubts.push_back(

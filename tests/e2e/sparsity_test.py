@@ -60,6 +60,8 @@ class SparsityTest(ProgramTest):
         self.assertNotIn("sparsity", json.loads(self.content("b.y4m.json"))["request"])
 
     def test_killed_and_resumed_is_the_same_video(self):
+        self.config.write_text(CONFIG + "mlp: {is_enabled: true, counts_multiple_of: 4, "
+                                        "first_n_dense_layers: 0, block_mask_cache: 4}\n")
         args = ["--num-steps", 120, "--chipmunk-config", self.config, "--out", "a.y4m"]
         checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
         self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
@@ -74,6 +76,23 @@ class SparsityTest(ProgramTest):
         self.generate_ok(*args[:-1], "b.y4m")
         self.assertEqual(resumed, self.content("b.y4m"))
 
+    def test_sparse_feed_forward_layers(self):
+        self.config.write_text("attn: {is_enabled: false}\n"
+                               "mlp: {is_enabled: true, counts_multiple_of: 4, full_step_every: 4,\n"
+                               "      first_n_dense_layers: 0, block_mask_cache: 3}\n")
+        args = ["--num-steps", 8, "--num-frames", 25]
+        sparse = [*args, "--chipmunk-config", "c.yml"]
+        self.generate_ok(*args, "--out", "dense.y4m")
+        done = self.generate_ok(*sparse, "--out", "a.y4m")
+        self.assertNotIn("warning", done.stderr)
+        self.assertNotEqual(self.content("a.y4m"), self.content("dense.y4m"))
+        # The block of 128 tokens and the rest are the same whoever computes them.
+        self.generate_ok(*sparse, "--threads", 1, "--out", "b.y4m")
+        self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
+        self.config.write_text("mlp: {is_enabled: true, counts_multiple_of: 64}")
+        done = self.generate_ok("--num-steps", 2, "--chipmunk-config", "c.yml", "--out", "c.y4m")
+        self.assertIn("are all 48 hidden columns: nothing is saved", done.stderr)
+
     def test_doubts_are_told(self):
         done = self.generate_ok("--num-steps", 2, "--chipmunk-config", "c.yml", "--out", "a.y4m")
         self.assertIn("warning: attn.full_step_schedule names step 5, and there are 2 (0 to 1)",
@@ -85,6 +104,8 @@ class SparsityTest(ProgramTest):
                                    "'attn.top_keys'?",
             "attn: {top_keys: 2}": "c.yml:1: attn.top_keys: wanted 0 to 1, found '2'",
             "attn: [": "c.yml:1: wanted YAML, found an error: ",
+            "mlp: {is_enabled: true, is_fp8: true}":
+                "c.yml: mlp.is_fp8: wanted false, found true: there are no 8-bit products here",
         }
         for text, message in cases.items():
             with self.subTest(text):

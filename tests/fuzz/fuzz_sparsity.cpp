@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const std::string& written : {yaml, mochi::to_json(config)}) {
       if (mochi::to_yaml(mochi::parse_sparsity_config(written, "again")) != yaml) std::abort();
     }
-    mochi::find_doubts(config, 64, 8);
+    mochi::find_doubts(config, 64, 8, 512);
     mochi::step_kind(config, 7, 5);
     mochi::find_static_columns(config, {5, 7, 9}, 3);
   });

@@ -184,18 +184,36 @@ TEST(SparsityConfig, TheFileInTheBoxIsMochis) {
   EXPECT_EQ(config.attn.full_step_schedule, (std::set<int>{0, 1, 15, 30, 45, 60}));
   EXPECT_FALSE(config.step_caching.is_enabled);
   EXPECT_EQ(config.step_caching.skip_step_schedule.size(), 25U);
-  EXPECT_TRUE(find_doubts(config, 64, 8).empty());
+  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
 }
 
 TEST(SparsityConfig, DoubtsNameStepsBeyondTheGeneration) {
   SparsityConfig config;
   config.attn.full_step_schedule = {0, 1, 60};
   config.attn.first_n_dense_layers = 8;
-  const std::vector<std::string> doubts = find_doubts(config, 50, 8);
+  const std::vector<std::string> doubts = find_doubts(config, 50, 8, 512);
   ASSERT_EQ(doubts.size(), 2U);
   EXPECT_EQ(doubts[0], "attn.full_step_schedule names step 60, and there are 50 (0 to 49)");
   EXPECT_EQ(doubts[1],
             "attn.first_n_dense_layers is 8, and there are 8 layers: all attention is dense");
+}
+
+TEST(SparsityConfig, DoubtsTellThatFeedForwardLayersStayDense) {
+  SparsityConfig config;
+  config.mlp.first_n_dense_layers = 8;
+  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());  // not enabled
+  config.mlp.is_enabled = true;
+  const std::vector<std::string> doubts = find_doubts(config, 64, 8, 512);
+  ASSERT_EQ(doubts.size(), 2U);
+  EXPECT_EQ(doubts[0],
+            "mlp.first_n_dense_layers is 8, and there are 8 layers: all feed-forward layers are "
+            "dense");
+  EXPECT_EQ(doubts[1],
+            "mlp.top_keys and mlp.random_keys, rounded to mlp.counts_multiple_of = 256, are all "
+            "512 hidden columns: nothing is saved");
+  config.mlp.first_n_dense_layers = 2;
+  config.mlp.counts_multiple_of = 16;
+  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
 }
 
 }  // namespace
