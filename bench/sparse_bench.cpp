@@ -68,6 +68,7 @@ class Operations {
   Json run(const std::vector<double>& fractions, int num_repetitions) {
     verify();
     std::vector<ColumnPlan> plans;
+    plans.reserve(fractions.size());
     for (const double kept : fractions) plans.push_back(choose(kept));
     const std::int64_t group_size = sparsity_.attn.mbm;
     std::vector<std::pair<std::string, Task>> tasks{

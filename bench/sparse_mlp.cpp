@@ -38,6 +38,7 @@ class SparseMlpBench {
   nlohmann::ordered_json run(const std::vector<double>& fractions, int num_repetitions) {
     verify();
     std::vector<ColumnPlan> plans;
+    plans.reserve(fractions.size());
     for (const double kept : fractions) plans.push_back(choose(kept));
     std::vector<std::pair<std::string, Task>> tasks{{"dense", [&] {
                                                        const Arena::Scope scope(scratch_);

@@ -196,7 +196,7 @@ TEST_F(SparseMlpPolicy, TheColumnsThatMovedMostAreChosen) {
       std::vector<std::int64_t> order(kHidden);
       std::iota(order.begin(), order.end(), 0);
       std::ranges::sort(order, std::greater(), movement);
-      std::set<std::int64_t> wanted(order.begin(), order.begin() + 16);  // 0.2 of 80
+      const std::set<std::int64_t> wanted(order.begin(), order.begin() + 16);  // 0.2 of 80
       std::set<std::int64_t> found;
       for (std::int64_t j = 0; j < kHidden; ++j) {
         if ((plan[block * kWords + j / 32] >> (j % 32) & 1) != 0) found.insert(j);
@@ -280,9 +280,8 @@ TEST_F(SparseMlpPolicy, RefusesStateThatDoesNotFit) {
   run_steps(policy, 2);
   const auto message = [&](const std::string& part, const std::string& name, Tensor tensor) {
     std::vector<PolicyTensor> saved = policy.save(*backend_);
-    for (PolicyTensor& one : saved) {
-      if (one.name == "cond.3.mlp_" + part) one = {"cond.3.mlp_" + name, std::move(tensor)};
-    }
+    *std::ranges::find(saved, "cond.3.mlp_" + part, &PolicyTensor::name) = {"cond.3.mlp_" + name,
+                                                                            std::move(tensor)};
     try {
       make_policy(make_config()).restore(*backend_, saved);
     } catch (const Error& failure) {

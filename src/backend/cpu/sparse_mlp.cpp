@@ -50,7 +50,7 @@ struct Layer {
 
 // Brings one block of tokens after the other up to date, in the calling thread. The gates a and
 // values b of the listed columns are found as [columns, tokens]: so rows of w1 are read as they
-// stand, and only the tokens are turned.
+// stand, and only the tokens are transposed.
 class BlockUpdate {
  public:
   BlockUpdate(const Layer& layer, const MlpCache& cache, std::int64_t max_columns)
