@@ -16,10 +16,11 @@ namespace mochi {
 // What a sparse step adds to attention over the chosen columns, A, to make up for the others. O and
 // C are the dense output and what is cached, both of the last full step.
 enum class DeltaKind : std::uint8_t {
-  kSubtract,  // C = O − A; A' + C
-  kWeighted,  // w = softmax mass of the chosen columns, C = O − w·A; w·A' + C
-  kLseMerge,  // C and its log-sum-exp are the other columns' own attention; both are merged
-  kNone,      // nothing: attention over the chosen columns alone
+  kSubtract,   // C = O − A; A' + C
+  kWeighted,   // w = softmax mass of the chosen columns, C = O − w·A; w·A' + C
+  kLseMerge,   // C and its log-sum-exp are the other columns' own attention; both are merged
+  kHalfMerge,  // the same, and that log-sum-exp moves half as far as that of A'
+  kNone,       // nothing: attention over the chosen columns alone
 };
 
 struct AttentionSparsity {

@@ -59,11 +59,13 @@ struct ColumnLists {
 };
 
 // What stands for the columns that are left out. With A and lse_A those of the chosen columns:
-// out = cache + weight·A, or merged: out = (e^lse_A·A + e^weight·cache) / (e^lse_A + e^weight).
+// out = cache + weight·A, or merged: out = (e^lse_A·A + e^r·cache) / (e^lse_A + e^r), where the
+// log-sum-exp of what is left out, r = weight + follow·lse_A, moves with that of the chosen ones.
 struct AttentionDelta {
   TensorView cache;        // [num_queries, heads·head_dim], or empty: no delta
   TensorView weight;       // [heads, num_queries] f32, or empty: 1
-  bool is_merged = false;  // then `weight` is the log-sum-exp of `cache`, and must be there
+  bool is_merged = false;  // then there must be a weight
+  float follow = 0;        // if merged: from 0 to below 1
 };
 
 // What is kept of a gated feed-forward layer, silu(a)·b times w2 with (a | b) = x times w1.

@@ -42,6 +42,7 @@ void check_delta(const Contract& c, const AttentionDelta& delta, const Shape& ou
   c.activation("cache", delta.cache);
   c.shape("cache", delta.cache, out);
   c.require(!delta.is_merged || delta.weight, "a merged delta has no weight");
+  c.require(delta.follow >= 0 && delta.follow < 1, "follow is not from 0 to below 1");
   if (delta.weight) check_lse(c, "weight", delta.weight, lse);
 }
 

@@ -82,7 +82,8 @@ void ColumnSparsePolicy::cache_delta(Context& ctx, DeltaKind kind, const Attenti
   }
   state.delta.cache = state.cache;
   if (kind != DeltaKind::kSubtract) state.delta.weight = state.weight;
-  state.delta.is_merged = kind == DeltaKind::kLseMerge;
+  state.delta.is_merged = kind == DeltaKind::kLseMerge || kind == DeltaKind::kHalfMerge;
+  if (kind == DeltaKind::kHalfMerge) state.delta.follow = kHalfMergeFollow;
   const AttentionOutputs sparse{ctx.activation(dense.out.shape()),
                                 ctx.scratch.allocate(DType::kF32, dense.lse.shape())};
   ctx.backend.column_sparse_attention(in, state.plan->lists(ctx), {}, sparse);

@@ -19,6 +19,9 @@
 
 namespace mochi {
 
+// Of AttentionDelta, with DeltaKind::kHalfMerge.
+inline constexpr float kHalfMergeFollow = 0.5F;
+
 // State of one generation: make a new one for the next.
 class ColumnSparsePolicy final : public AttentionPolicy {
  public:

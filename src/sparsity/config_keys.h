@@ -19,10 +19,11 @@ inline constexpr ValueRange kCount{0, 1'000'000};
 inline constexpr ValueRange kPositive{1, 1'000'000};
 inline constexpr ValueRange kFraction{0, 1};
 
-inline constexpr std::array<std::pair<std::string_view, DeltaKind>, 4> kDeltaNames{{
+inline constexpr std::array<std::pair<std::string_view, DeltaKind>, 5> kDeltaNames{{
     {"subtract", DeltaKind::kSubtract},
     {"weighted", DeltaKind::kWeighted},
     {"lse_merge", DeltaKind::kLseMerge},
+    {"half_merge", DeltaKind::kHalfMerge},
     {"none", DeltaKind::kNone},
 }};
 

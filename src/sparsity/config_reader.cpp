@@ -119,7 +119,7 @@ class ValueReader {
         return;
       }
     }
-    refuse("subtract, weighted, lse_merge or none", node_);
+    refuse("subtract, weighted, lse_merge, half_merge or none", node_);
   }
 
   // A set (a map of keys without values, with or without !!set) or a list.

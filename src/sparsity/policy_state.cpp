@@ -59,6 +59,12 @@ Tensor upload(Backend& backend, const TensorView& host) {
   return tensor;
 }
 
+// What a delta's weight is, tells its kind.
+const char* name_weight(const AttentionDelta& delta) {
+  if (!delta.is_merged) return "weight";
+  return delta.follow > 0 ? "half_rest_lse" : "rest_lse";
+}
+
 constexpr std::string_view kMlpPrefix = "mlp_";
 
 // Says how large the others of its site are, and so comes first.
@@ -75,8 +81,7 @@ std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
     keep(backend, site + "lse", state.lse, saved);
     if (state.plan) keep(backend, site + "plan", state.plan->bits(), saved);
     keep(backend, site + "cache", state.delta.cache, saved);
-    keep(backend, site + (state.delta.is_merged ? "rest_lse" : "weight"), state.delta.weight,
-         saved);
+    keep(backend, site + name_weight(state.delta), state.delta.weight, saved);
   }
   mlp_.save(backend, saved);
   for (std::size_t branch = 0; branch < hidden_.size(); ++branch) {
@@ -148,10 +153,11 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
   } else if (is_cache) {
     state.cache = std::move(tensor);
     state.delta.cache = state.cache;
-  } else if (part == "weight" || part == "rest_lse") {
+  } else if (part == "weight" || part == "rest_lse" || part == "half_rest_lse") {
     state.weight = std::move(tensor);
     state.delta.weight = state.weight;
-    state.delta.is_merged = part == "rest_lse";
+    state.delta.is_merged = part != "weight";
+    state.delta.follow = part == "half_rest_lse" ? kHalfMergeFollow : 0;
   } else {
     fail("is not known");
   }

@@ -209,31 +209,39 @@ TEST_F(SparseOps, TheNumberOfThreadsChangesNothing) {
   EXPECT_EQ(run(1), run(3));
 }
 
+struct DeltaForm {
+  bool has_weight = false, is_merged = false;
+  float follow = 0;
+
+  AttentionDelta with(const TensorView& cache, const TensorView& weight) const {
+    return {cache, has_weight ? weight : TensorView{}, is_merged, follow};
+  }
+};
+constexpr DeltaForm kDeltaForms[] = {{}, {true}, {true, true}, {true, true, 0.5F}};
+
 // Just after a full step the delta makes the sparse result the dense one, in every form.
 TEST_F(SparseOps, DeltasRestoreTheDenseOutput) {
   for (const Sizes& sizes : kSizes) {
-    for (const bool has_weight : {false, true}) {
-      for (const bool is_merged : {false, true}) {
-        if (is_merged && !has_weight) continue;
-        const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
-        Lists lists =
-            sizes.tokens < 2 ? all_columns(p, sizes.group_size) : some_columns(p, sizes.group_size);
-        lists.back() = all_columns(p, sizes.group_size).back();  // nothing is left out there
-        const DeviceLists columns = upload(lists, sizes.group_size);
-        const Tensor dense = poisoned(p.out_shape());
-        const Tensor dense_lse = poisoned(p.lse_shape());
-        const Tensor sparse = poisoned(p.out_shape());
-        const Tensor sparse_lse = poisoned(p.lse_shape());
-        backend_->attention(p.in, {dense, dense_lse});
-        backend_->column_sparse_attention(p.in, columns.view, {}, {sparse, sparse_lse});
-        const Tensor cache = poisoned(p.out_shape());
-        const Tensor weight = poisoned(p.lse_shape());
-        const AttentionDelta delta{cache, has_weight ? weight.view() : TensorView{}, is_merged};
-        backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
-        const Tensor out = poisoned(p.out_shape());
-        backend_->column_sparse_attention(p.in, columns.view, delta, {out});
-        EXPECT_LE(error(out, dense.view()), 2e-6) << sizes.tokens << has_weight << is_merged;
-      }
+    const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
+    Lists lists =
+        sizes.tokens < 2 ? all_columns(p, sizes.group_size) : some_columns(p, sizes.group_size);
+    lists.back() = all_columns(p, sizes.group_size).back();  // nothing is left out there
+    const DeviceLists columns = upload(lists, sizes.group_size);
+    const Tensor dense = poisoned(p.out_shape());
+    const Tensor dense_lse = poisoned(p.lse_shape());
+    const Tensor sparse = poisoned(p.out_shape());
+    const Tensor sparse_lse = poisoned(p.lse_shape());
+    backend_->attention(p.in, {dense, dense_lse});
+    backend_->column_sparse_attention(p.in, columns.view, {}, {sparse, sparse_lse});
+    for (const DeltaForm& form : kDeltaForms) {
+      const Tensor cache = poisoned(p.out_shape());
+      const Tensor weight = poisoned(p.lse_shape());
+      const AttentionDelta delta = form.with(cache, weight);
+      backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
+      const Tensor out = poisoned(p.out_shape());
+      backend_->column_sparse_attention(p.in, columns.view, delta, {out});
+      EXPECT_LE(error(out, dense.view()), 2e-6)
+          << sizes.tokens << form.has_weight << form.is_merged << form.follow;
     }
   }
 }
@@ -246,27 +254,24 @@ TEST_F(SparseOps, DeltasAreAppliedAsDescribed) {
   const Reference chosen = attend(p, lists, 64);
   const Tensor cache = random(p.out_shape());
   const Tensor weight = random(p.lse_shape());
-  for (const bool has_weight : {false, true}) {
-    for (const bool is_merged : {false, true}) {
-      if (is_merged && !has_weight) continue;
-      const Tensor out = poisoned(p.out_shape());
-      backend_->column_sparse_attention(
-          p.in, columns.view, {cache, has_weight ? weight.view() : TensorView{}, is_merged}, {out});
-      std::vector<double> want(chosen.out.size());
-      for (std::size_t i = 0; i < want.size(); ++i) {
-        const std::size_t query = i / 128;
-        const std::size_t row = i % 128 / 64 * 200 + query;
-        const double w = has_weight ? weight.view().f32()[row] : 1.0;
-        const double c = cache.view().f32()[i];
-        if (is_merged) {
-          const double a = std::exp(chosen.lse[row]);
-          want[i] = (a * chosen.out[i] + std::exp(w) * c) / (a + std::exp(w));
-        } else {
-          want[i] = c + w * chosen.out[i];
-        }
+  for (const DeltaForm& form : kDeltaForms) {
+    const Tensor out = poisoned(p.out_shape());
+    backend_->column_sparse_attention(p.in, columns.view, form.with(cache, weight), {out});
+    std::vector<double> want(chosen.out.size());
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      const std::size_t query = i / 128;
+      const std::size_t row = i % 128 / 64 * 200 + query;
+      const double w = form.has_weight ? weight.view().f32()[row] : 1.0;
+      const double c = cache.view().f32()[i];
+      if (form.is_merged) {
+        const double a = std::exp(chosen.lse[row]);
+        const double rest = std::exp(w + form.follow * chosen.lse[row]);
+        want[i] = (a * chosen.out[i] + rest * c) / (a + rest);
+      } else {
+        want[i] = c + w * chosen.out[i];
       }
-      EXPECT_LE(error(out, want), 2e-6) << has_weight << is_merged;
     }
+    EXPECT_LE(error(out, want), 2e-6) << form.has_weight << form.is_merged << form.follow;
   }
 }
 

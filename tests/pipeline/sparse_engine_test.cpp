@@ -102,7 +102,8 @@ TEST_F(SparseEngine, SparseFeedForwardLayersStayNearTheDenseVideo) {
 TEST_F(SparseEngine, StaysNearTheDenseVideo) {
   Engine engine = open();
   const std::vector<float> dense = engine.sample(dense_request(engine)).values;
-  for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge}) {
+  for (const DeltaKind delta :
+       {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge, DeltaKind::kHalfMerge}) {
     GenerateRequest request = sparse_request(engine);
     request.sparsity->attn.delta = delta;
     const double difference = relative_error(engine.sample(request).values, dense);
@@ -144,8 +145,8 @@ TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
 // From every step, whatever is cached there.
 TEST_F(SparseEngine, GoesOnFromACheckpoint) {
   Engine engine = open();
-  for (const DeltaKind delta :
-       {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge, DeltaKind::kNone}) {
+  for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge,
+                                DeltaKind::kHalfMerge, DeltaKind::kNone}) {
     GenerateRequest request = sparse_request(engine);
     request.sparsity->attn.delta = delta;
     request.sparsity->attn.recompute_mask = delta != DeltaKind::kWeighted;

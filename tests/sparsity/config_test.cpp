@@ -68,10 +68,10 @@ step_caching:
 
 TEST(SparsityConfig, ReadsWhatTheReferenceDoesNotHave) {
   const SparsityConfig config = parse(
-      "attn: {delta: lse_merge, top_p: 0.9, score_queries: 4, mbm: 64, full_step_schedule: [0, "
+      "attn: {delta: half_merge, top_p: 0.9, score_queries: 4, mbm: 64, full_step_schedule: [0, "
       "9]}\n"
       "overrides:\n- {layers: 0-5, top_keys: 0.3}\n- {layers: 2, steps: 10-20, delta: none}\n");
-  EXPECT_EQ(config.attn.delta, DeltaKind::kLseMerge);
+  EXPECT_EQ(config.attn.delta, DeltaKind::kHalfMerge);
   EXPECT_EQ(config.attn.full_step_schedule, (std::set<int>{0, 9}));
   ASSERT_EQ(config.overrides.size(), 2U);
   EXPECT_TRUE(config.overrides[0].layers.contains(5));
@@ -120,7 +120,8 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"attn: {recompute_mask: maybe}",
        "c.yml:1: attn.recompute_mask: wanted true or false, found 'maybe'"},
       {"attn: {delta: add}",
-       "c.yml:1: attn.delta: wanted subtract, weighted, lse_merge or none, found 'add'"},
+       "c.yml:1: attn.delta: wanted subtract, weighted, lse_merge, half_merge or none, found "
+       "'add'"},
       {"attn: 3", "c.yml:1: key 'attn' is not known; known are: "},
       {"steps: 1\nsteps: 2", "c.yml:2: key 'steps' is there twice"},
       {"offloading:\n  attn.counts: true\n  attn: {counts: true}",

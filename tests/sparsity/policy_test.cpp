@@ -82,7 +82,8 @@ class Policy : public testing::Test {
   Context ctx_{*backend_, scratch_};
 };
 
-constexpr DeltaKind kDeltas[] = {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge};
+constexpr DeltaKind kDeltas[] = {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge,
+                                 DeltaKind::kHalfMerge};
 
 TEST_F(Policy, FullStepsAreDense) {
   ColumnSparsePolicy policy(make_config(), kGrid, 0);
@@ -125,8 +126,8 @@ TEST_F(Policy, TheDeltaMakesUpForMostOfWhatIsLeftOut) {
 }
 
 TEST_F(Policy, AllColumnsAreDenseAtEveryStep) {
-  for (const DeltaKind delta :
-       {DeltaKind::kNone, DeltaKind::kWeighted, DeltaKind::kLseMerge, DeltaKind::kSubtract}) {
+  for (const DeltaKind delta : {DeltaKind::kNone, DeltaKind::kWeighted, DeltaKind::kLseMerge,
+                                DeltaKind::kHalfMerge, DeltaKind::kSubtract}) {
     SparsityConfig config = make_config(delta);
     config.attn.top_keys = 1;
     ColumnSparsePolicy policy(config, kGrid, 0);

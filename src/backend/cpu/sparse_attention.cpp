@@ -28,7 +28,7 @@ Shares shares_of(const AttentionDelta& delta, std::int64_t row, float lse) {
   if (!delta.weight) return {};
   const float weight = data(delta.weight)[row];
   if (!delta.is_merged) return {weight, 1.0F};
-  const float chosen = 1.0F / (1.0F + std::exp(weight - lse));
+  const float chosen = 1.0F / (1.0F + std::exp(weight + delta.follow * lse - lse));
   return {chosen, 1.0F - chosen};
 }
 
@@ -100,13 +100,15 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
         if (delta.weight) {
           const std::int64_t row = head * num_queries + query;
           const float dense_lse = data(dense.lse)[row];
-          mass = std::min(std::exp(data(sparse.lse)[row] - dense_lse), 1.0F);
+          const float chosen_lse = data(sparse.lse)[row];
+          mass = std::min(std::exp(chosen_lse - dense_lse), 1.0F);
           const float rest = 1.0F - mass;
           const bool is_empty = rest < kMinRest;
           if (delta.is_merged) divisor = is_empty ? 1.0F : rest;
           data(delta.weight)[row] = !delta.is_merged ? mass
-                                    : is_empty       ? kLseOfNothing
-                                                     : dense_lse + std::log(rest);
+                                    : is_empty
+                                        ? kLseOfNothing
+                                        : dense_lse + std::log(rest) - delta.follow * chosen_lse;
         }
         const std::int64_t at = query * width + head * head_dim;
         const float* full = data(dense.out) + at;
