@@ -50,6 +50,11 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
   }
 }
 
+const ColumnPlan* ColumnSparsePolicy::find_plan(AttentionSite site) const {
+  const auto found = sites_.find({site.branch, site.layer});
+  return found != sites_.end() && found->second.plan ? &*found->second.plan : nullptr;
+}
+
 void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
                                   const AttentionInputs& in, const TensorView& out,
                                   SiteState& state) {
