@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mochi {
@@ -21,6 +22,7 @@ enum class DeltaKind : std::uint8_t {
   kLseMerge,  // C and its log-sum-exp are the other columns' own attention; both are merged
   kNone,      // nothing: attention over the chosen columns alone
 };
+std::string_view delta_name(DeltaKind delta);  // "lse_merge", as files have it
 
 struct AttentionSparsity {
   bool is_enabled = true;
