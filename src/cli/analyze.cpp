@@ -46,7 +46,7 @@ void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
   add_fps_flag(command, options);
   add_engine_flags(command, options.engine);
   add_lora_flags(command, options);
-  add_report_flags(command, options);
+  add_report_flags(command, options, "report");
   command.callback([&options] { take_loras(options); });
 }
 

@@ -147,9 +147,10 @@ void check_fps(const GenerateOptions& options) {
   }
 }
 
-void add_report_flags(CLI::App& command, GenerateOptions& options) {
+void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
   command.add_flag("--quiet", options.run.is_quiet, "print errors only");
-  command.add_flag("--json", options.run.prints_json, "print the video's JSON, not a summary");
+  command.add_flag("--json", options.run.prints_json,
+                   fmt::format("print the {}'s JSON, not a summary", what));
 }
 
 void add_engine_flags(CLI::App& command, EngineOptions& options) {

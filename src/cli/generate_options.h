@@ -74,8 +74,8 @@ void check_fps(const GenerateOptions& options);
 // --out, --out-dir, --fps, and that the first two exclude each other.
 void add_output_flags(CLI::App& command, GenerateOptions& options);
 
-// --quiet, --json.
-void add_report_flags(CLI::App& command, GenerateOptions& options);
+// --quiet, --json; `what` the JSON is of.
+void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what = "video");
 
 // --model-dir, --device, --dtype, --threads: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);
