@@ -58,8 +58,8 @@ void run_analyze(GenerateOptions options) {
   VideoJob job;
   job.options = options;
   prepare_request(job, engine);
-  job.outcome.output = *options.output;
-  ReportFolder report(*options.output, kFileNames);
+  job.outcome.output = options.output.value_or("");  // which the parser has found to be there
+  ReportFolder report(job.outcome.output, kFileNames);
   const Analysis analysis =
       run_analysis(engine, job.outcome.request, job.outcome.fps,
                    find_video_folder(report, options.run.is_quiet), options.run.is_quiet);
@@ -77,7 +77,7 @@ void run_analyze(GenerateOptions options) {
     fmt::print("{}\n", json.dump());
   } else if (!options.run.is_quiet) {
     for (const std::string& sentence : summarise_in_words(analysis)) fmt::print("{}\n", sentence);
-    fmt::print("{}\n", (*options.output / "report.html").string());
+    fmt::print("{}\n", (job.outcome.output / "report.html").string());
   }
 }
 

@@ -100,7 +100,7 @@ TEST(Analysis, TheWordsHoldTheNumbers) {
   expect_contains(words[0], "PSNR of 20.00 dB and a mean SSIM of 0.5000");
   expect_contains(words[1], "kept 33.3 % of the columns, which hold 70.0 %");
   expect_contains(words[2], "0.375 with subtract");
-  expect_contains(words[3], "2 sparse steps: 1.5 s each, 3 s of them in the dense run");
+  expect_contains(words[3], "2 sparse steps: 1.5 s each (3 s in the dense run)");
   analysis.frames = {{.psnr = std::numeric_limits<double>::infinity(), .ssim = 1}};
   expect_contains(summarise_in_words(analysis)[0], "byte for byte");
 }

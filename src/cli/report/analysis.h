@@ -31,7 +31,8 @@ struct FrameStrips {
 using SiteKey = std::tuple<int, bool, int>;
 
 struct Analysis {
-  GenerateRequest request;  // the sparse one
+  GenerateRequest request;                 // the sparse one
+  DeltaKind delta = DeltaKind::kSubtract;  // that is configured
   RunTimes dense, sparse;
   std::map<SiteKey, SiteReport> sites;
   std::vector<double> latents_errors;  // of the sparse latents after each step

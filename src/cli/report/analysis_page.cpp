@@ -16,8 +16,11 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
 std::vector<std::string> number_names(int count) {
   std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) names.push_back(std::to_string(i));
   return names;
 }
@@ -37,6 +40,7 @@ std::string describe_quality(const Analysis& analysis) {
 
 std::string describe_errors(const Analysis& analysis, const SparseMeans& means) {
   std::vector<std::pair<double, std::string_view>> ranked;
+  ranked.reserve(kAllDeltas.size());
   for (const DeltaKind delta : kAllDeltas) {
     ranked.emplace_back(means.errors.at(delta), delta_name(delta));
   }
@@ -48,7 +52,7 @@ std::string describe_errors(const Analysis& analysis, const SparseMeans& means) 
   return fmt::format(
       "With the same columns and inputs, the attention output of sparse sites is off by a relative "
       "error of {} (means); {} is configured.",
-      list, delta_name(analysis.request.sparsity->attn.delta));
+      list, delta_name(analysis.delta));
 }
 
 std::string describe_speed(const Analysis& analysis) {
@@ -59,7 +63,7 @@ std::string describe_speed(const Analysis& analysis) {
                   sampling_seconds(analysis.dense) / sampling_seconds(analysis.sparse));
   for (const KindTimes& times : split_times(analysis)) {
     const auto count = static_cast<double>(times.steps.size());
-    text += fmt::format(" {} {} step{}: {:.3g} s each, {:.3g} s of them in the dense run.",
+    text += fmt::format(" {} {} step{}: {:.3g} s each ({:.3g} s in the dense run).",
                         times.steps.size(), times.kind, times.steps.size() == 1 ? "" : "s",
                         times.sparse_seconds / count, times.dense_seconds / count);
   }
@@ -98,11 +102,17 @@ void add_quality(HtmlPage& page, const Analysis& analysis) {
       {"PSNR of each frame, sparse against dense", "frame", "dB", {make_series("", psnr)}}));
   page.add_svg(draw_plot(
       {"SSIM of each frame, sparse against dense", "frame", "SSIM", {make_series("", ssim)}}));
-  page.add_text("The two samplings start from the same noise. After each step:");
+  // Rounding, which differs with the order of the tokens, would take most of the plot.
+  std::vector<double> errors = analysis.latents_errors;
+  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNan);
+  page.add_text(
+      "The two samplings start from the same noise. After each step (below 1e-6, which is "
+      "rounding, "
+      "nothing is drawn):");
   page.add_svg(draw_plot({"Relative error of the latents, sparse against dense",
                           "step",
                           "‖dense − sparse‖ / ‖dense‖",
-                          {make_series("", analysis.latents_errors)},
+                          {make_series("", errors)},
                           true}));
 }
 
@@ -180,7 +190,7 @@ void add_errors(HtmlPage& page, const Analysis& analysis) {
     }
   }
   for (const DeltaKind delta : kAllDeltas) {
-    const bool is_own = delta == analysis.request.sparsity->attn.delta;
+    const bool is_own = delta == analysis.delta;
     plot.series.push_back(make_series(
         fmt::format("{}{}", delta_name(delta), is_own ? " (configured)" : ""), errors[delta]));
   }
@@ -223,7 +233,7 @@ void add_times(HtmlPage& page, const Analysis& analysis) {
 void flatten(const OrderedJson& json, const std::string& path,
              std::vector<std::vector<std::string>>& rows) {
   for (const auto& [key, value] : json.items()) {
-    const std::string name = path.empty() ? key : path + "." + key;
+    const std::string name = path.empty() ? key : fmt::format("{}.{}", path, key);
     if (value.is_object() && !value.empty()) {
       flatten(value, name, rows);
     } else {

@@ -27,6 +27,7 @@ class Run {
       bool is_quiet)
       : engine_(engine), fps_(fps), video_folder_(std::move(video_folder)), is_quiet_(is_quiet) {
     analysis_.request = request;
+    analysis_.delta = request.sparsity.value_or(SparsityConfig{}).attn.delta;
   }
 
   Analysis run() {

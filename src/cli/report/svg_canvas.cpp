@@ -74,7 +74,7 @@ void SvgCanvas::add_dot(double x, double y, double radius, const std::string& co
 
 void SvgCanvas::add_cell(const Box& box, const std::string& color, const std::string& tooltip) {
   svg_ += fmt::format(
-      R"(<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill="{}">{}</rect>)"
+      R"(<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" shape-rendering="crispEdges" fill="{}">{}</rect>)"
       "\n",
       box.left, box.top, box.width, box.height, color, tooltip_element(tooltip));
 }

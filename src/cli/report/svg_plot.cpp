@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kPlotWidth = 560, kPlotHeight = 260;  // of the frame, in pixels
 constexpr double kTop = 36, kBottom = 50, kSide = 16;
-constexpr int kMaxXTicks = 10, kMaxYTicks = 7;
+constexpr int kMaxXTicks = 10, kMaxYTicks = 7, kMaxLogTicks = 9;
 constexpr double kGridOpacity = 0.15;
 // Of middling lightness: they stand out from white and from black.
 constexpr std::array kColors{"#2f81f7", "#e8730c", "#2da44e", "#c04ad6",
@@ -72,7 +72,7 @@ class Drawing {
         if (is_shown(plot, point)) range.add(point.second);
       }
     }
-    return plot.is_log_y ? make_log_axis(range, kMaxYTicks)
+    return plot.is_log_y ? make_log_axis(range, kMaxLogTicks)
                          : make_axis(range, AxisEnds::kTicks, kMaxYTicks);
   }
 
