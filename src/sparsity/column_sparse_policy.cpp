@@ -52,7 +52,9 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
 
 const ColumnPlan* ColumnSparsePolicy::find_plan(AttentionSite site) const {
   const auto found = sites_.find({site.branch, site.layer});
-  return found != sites_.end() && found->second.plan ? &*found->second.plan : nullptr;
+  if (found == sites_.end()) return nullptr;
+  const std::optional<ColumnPlan>& plan = found->second.plan;
+  return plan ? &*plan : nullptr;
 }
 
 void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,

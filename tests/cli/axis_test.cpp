@@ -10,6 +10,7 @@ namespace {
 
 std::vector<std::string> labels_of(const Axis& axis) {
   std::vector<std::string> labels;
+  labels.reserve(axis.ticks.size());
   for (const double tick : axis.ticks) labels.push_back(format_tick(axis, tick));
   return labels;
 }
