@@ -33,6 +33,13 @@ TEST(ReportFolder, LeavesNothingUnlessCommitted) {
   EXPECT_EQ(folder.num_entries(), 0U);
 }
 
+TEST(ReportFolder, WantsAName) {
+  for (const char* path : {".", "./", ".."}) {
+    expect_contains(message_of<Error>([&] { ReportFolder(path, kNames); }),
+                    "cannot write '" + std::string(path) + "': wanted a name");
+  }
+}
+
 // What comes in while the report is made is found, too.
 TEST(ReportFolder, DoesNotReplaceWhatIsNoReport) {
   const TempFolder folder;

@@ -167,7 +167,7 @@ class AnalyzeTest(ProgramTest):
         (self.folder / "linked").mkdir()
         (self.folder / "linked/report.html").mkdir()
         (self.folder / "bad.yml").write_text("attn: {top_keys: 2}")
-        analyze = ["analyze", "--model-dir", self.model, "--prompt", "x", "--quiet"]
+        analyze = ["analyze", "--model-dir", self.model, "--quiet"]
         held = "which is no file of a report"
         for code, line, *args in [
             (2, "--output is required"),
@@ -176,6 +176,9 @@ class AnalyzeTest(ProgramTest):
              "linked"),
             (1, "cannot write a folder 'file': a file of that name exists", "--output", "file"),
             (1, "cannot write 'a/r': folder 'a' does not exist", "--output", "a/r"),
+            (1, "cannot write '.': wanted a name", "--output", "."),
+            (1, "cannot write '': not a file name", "--output", ""),
+            (2, "--prompt: not valid UTF-8 at byte 1", "--output", "r", "--prompt", "a\udcff"),
             (2, "--fps: wanted 1 to 1000, found 0", "--output", "r", "--fps", 0),
             (2, "--num-frames: wanted 6·k + 1, found 8; the nearest are 7 and 13", "--output", "r",
              "--num-frames", 8),

@@ -10,6 +10,9 @@ namespace fs = std::filesystem;
 
 ReportFolder::ReportFolder(const fs::path& path, std::span<const std::string_view> names)
     : target_(path), names_(names) {
+  // A folder that somebody stands in cannot be put in the place of another.
+  const fs::path name = target_.path().filename();
+  if (name == "." || name == "..") fail("cannot write '{}': wanted a name", path.string());
   check_replaceable();
   std::error_code error;
   fs::create_directory(folder(), error);
