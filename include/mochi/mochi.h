@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "mochi/analysis.h"
 #include "mochi/sparsity.h"
 
 namespace mochi {
@@ -120,6 +121,11 @@ struct SampleControl {
   int checkpoint_every = 0;
   std::function<void(const SamplerState&)> on_checkpoint;
   const SamplerState* start = nullptr;  // go on from here instead of from noise
+  // Called for every site of a sparse request, which then takes several times as long and gives the
+  // same latents.
+  SiteFn on_site = {};
+  // Called after each step with what there is so far.
+  std::function<void(int num_done, const Latents&)> on_latents = {};
 };
 
 // RGB bytes [height, width, 3] of one frame, in order. They are gone when the call returns.

@@ -3,12 +3,14 @@
 // their meaning: docs/sparsity.md. Standard types only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mochi {
@@ -22,6 +24,10 @@ enum class DeltaKind : std::uint8_t {
   kHalfMerge,  // the same, and that log-sum-exp moves half as far as that of A'
   kNone,       // nothing: attention over the chosen columns alone
 };
+inline constexpr std::array kDeltaKinds{DeltaKind::kSubtract, DeltaKind::kWeighted,
+                                        DeltaKind::kLseMerge, DeltaKind::kHalfMerge,
+                                        DeltaKind::kNone};
+std::string_view delta_name(DeltaKind delta);  // "lse_merge", as files have it
 
 struct AttentionSparsity {
   bool is_enabled = true;

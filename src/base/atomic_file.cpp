@@ -85,6 +85,18 @@ void AtomicPath::commit() {
   sync_to_disk(folder_of(path_));
 }
 
+void AtomicPath::commit_over_folder() {
+  if (!fs::exists(path_)) return commit();
+  const AtomicPath aside(path_);
+  fs::rename(path_, aside.temp_path());
+  try {
+    commit();
+  } catch (const Error&) {
+    fs::rename(aside.temp_path(), path_);
+    throw;
+  }
+}
+
 AtomicFile::AtomicFile(const fs::path& path) : target_(path) {
   std::error_code ignored;
   if (fs::is_directory(target_.path(), ignored)) {

@@ -27,6 +27,9 @@ class AtomicPath {
   // Syncs what lies under temp_path() to disk and renames it to path(), replacing a file or an
   // empty folder of that name.
   void commit();
+  // The same where a folder of that name may hold files: it steps aside, and goes only when the new
+  // one is in place.
+  void commit_over_folder();
 
  private:
   std::filesystem::path path_;

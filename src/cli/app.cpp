@@ -19,6 +19,8 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
                     commands.inspect);
   add_compare_flags(*app->add_subcommand("compare", "say how near two videos or latents are"),
                     commands.compare);
+  add_analyze_flags(*app->add_subcommand("analyze", "say what sparse attention does to a video"),
+                    commands.analyze);
   app->add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", commands.shell, "which shell")
       ->type_name("bash|zsh")

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/analyze.h"
 #include "cli/compare.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
@@ -20,6 +21,7 @@ struct Commands {
   EncodeOptions encode;
   InspectOptions inspect;
   CompareOptions compare;
+  GenerateOptions analyze;
   std::string shell;                // of `completion`
   std::string manual_form = "man";  // of `manual`
 };

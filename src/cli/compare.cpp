@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/difference.h"
 #include "base/error.h"
 #include "cli/interrupt.h"
 #include "cli/latents_file.h"
@@ -27,20 +27,6 @@ namespace fs = std::filesystem;
 
 // Infinity, which JSON does not have, is null.
 OrderedJson number(double value) { return std::isfinite(value) ? OrderedJson(value) : nullptr; }
-
-double mean_of(const std::vector<FrameQuality>& frames, double FrameQuality::* member) {
-  double sum = 0;
-  for (const FrameQuality& frame : frames) sum += frame.*member;
-  return sum / static_cast<double>(frames.size());
-}
-
-// Of all bytes of the video, which one equal frame does not make infinite.
-double whole_psnr(const std::vector<FrameQuality>& frames) {
-  double error = 0;
-  for (const FrameQuality& frame : frames) error += std::pow(10.0, -frame.psnr / 10);
-  const double mean = error / static_cast<double>(frames.size());
-  return mean > 0 ? -10 * std::log10(mean) : std::numeric_limits<double>::infinity();
-}
 
 int largest_of(const std::vector<FrameQuality>& frames) {
   int largest = 0;
@@ -102,18 +88,6 @@ void compare_videos(const CompareOptions& options) {
   if (frames.empty()) fail("'{}' has no frames", options.first.string());
   options.prints_json ? print_videos_json(frames) : print_videos(frames);
 }
-
-// ‖a − b‖ / ‖a‖ and the largest difference, of some of the values.
-struct Difference {
-  double squares = 0, norm = 0, largest = 0;
-
-  void add(double a, double b) {
-    squares += (a - b) * (a - b);
-    norm += a * a;
-    largest = std::max(largest, std::abs(a - b));
-  }
-  double relative() const { return squares == 0 ? 0 : std::sqrt(squares / norm); }
-};
 
 std::string describe(const Latents& latents) {
   return fmt::format("[1, {}, {}, {}, {}]", latents.channels, latents.num_frames, latents.height,

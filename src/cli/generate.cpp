@@ -8,7 +8,6 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
-#include "cli/flag_names.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
 #include "cli/recipe.h"
@@ -22,9 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_flags(const GenerateOptions& options) {
-  if (options.fps && (*options.fps < 1 || *options.fps > kMaxFps)) {
-    throw UsageError(fmt::format("--fps: wanted 1 to {}, found {}", kMaxFps, *options.fps));
-  }
+  check_fps(options);
   if (options.run.checkpoint_every < 0) {
     throw UsageError(fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}",
                                  options.run.checkpoint_every));
@@ -90,14 +87,6 @@ Run make_run(const GenerateOptions& given) {
   return run;
 }
 
-Engine make_engine(const EngineOptions& options) {
-  try {
-    return Engine(options);
-  } catch (const Error& error) {
-    throw Error(name_flag(error.what()));
-  }
-}
-
 void print_summary(const Outcome& outcome) {
   fmt::print("{} ({}x{}, {} frames, {} fps)\n", outcome.output.string(), outcome.size.width,
              outcome.size.height, outcome.size.num_frames, outcome.fps);
@@ -145,7 +134,7 @@ void run_generate(const GenerateOptions& options) {
   Run run = make_run(options);
   EngineOptions engine_options = run.jobs.front().options.engine;
   if (engine_options.model_dir.empty()) engine_options.model_dir = find_boxed_model();
-  Engine engine = make_engine(engine_options);
+  Engine engine = open_engine(engine_options);
   // Another model may make a like video, but cannot go on with this one.
   const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();
   if (run.recipe && needs_same_model) check_model_files(*run.recipe, engine);

@@ -11,8 +11,6 @@
 namespace mochi::cli {
 namespace {
 
-using Flags = std::vector<const CLI::Option*>;
-
 // Groups of the help.
 constexpr const char* kSampling = "What it shows, and how it is sampled";
 constexpr const char* kFiles = "Files";
@@ -22,49 +20,9 @@ std::string refuse_sign(const std::string& text) {
   return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
 }
 
-Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
-  return {
-      command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
-          ->group(kSampling),
-      command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show")
-          ->group(kSampling),
-      command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kSampling),
-      command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kSampling),
-      command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kSampling),
-      command.add_option("--seed", options.seed, "of the start noise (default: 0)")
-          ->check(refuse_sign, "")
-          ->group(kSampling),
-      command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
-      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),
-      command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
-          ->delimiter(',')
-          ->allow_extra_args(false)
-          ->type_name("FLOAT,...")
-          ->group(kSampling),
-      command
-          .add_option("--threshold-noise", options.threshold_noise,
-                      "noise the linear steps take away")
-          ->group(kSampling),
-      command
-          .add_option("--linear-steps", options.linear_steps,
-                      "linear part of the steps (0: half of them)")
-          ->group(kSampling),
-      command.add_option("--noise-source", options.noise_source, "whose random numbers")
-          ->type_name("mochi|torch-cpu|torch-cuda")
-          ->group(kSampling),
-      command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
-          ->type_name("FILE")
-          ->group(kSampling),
-  };
-}
-
 Flags add_sparsity_flags(CLI::App& command, GenerateOptions& options) {
   return {
-      command
-          .add_option("--chipmunk-config", options.chipmunk_config,
-                      "how it is sparse (default: dense)")
-          ->type_name("FILE")
-          ->group(kSampling),
+      add_sparsity_flag(command, options, "how it is sparse (default: dense)"),
       command.add_flag("--no-sparsity", options.is_dense, "all is dense")->group(kSampling),
   };
 }
@@ -109,6 +67,66 @@ void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
 
 }  // namespace
 
+Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
+  return {
+      command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
+          ->group(kSampling),
+      command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show")
+          ->group(kSampling),
+      command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kSampling),
+      command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kSampling),
+      command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kSampling),
+      command.add_option("--seed", options.seed, "of the start noise (default: 0)")
+          ->check(refuse_sign, "")
+          ->group(kSampling),
+      command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
+      command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),
+      command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("FLOAT,...")
+          ->group(kSampling),
+      command
+          .add_option("--threshold-noise", options.threshold_noise,
+                      "noise the linear steps take away")
+          ->group(kSampling),
+      command
+          .add_option("--linear-steps", options.linear_steps,
+                      "linear part of the steps (0: half of them)")
+          ->group(kSampling),
+      command.add_option("--noise-source", options.noise_source, "whose random numbers")
+          ->type_name("mochi|torch-cpu|torch-cuda")
+          ->group(kSampling),
+      command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
+          ->type_name("FILE")
+          ->group(kSampling),
+  };
+}
+
+CLI::Option* add_sparsity_flag(CLI::App& command, GenerateOptions& options, const char* help) {
+  return command.add_option("--chipmunk-config", options.chipmunk_config, help)
+      ->type_name("FILE")
+      ->group(kSampling);
+}
+
+CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
+  constexpr const char* kGroup = "Model and machine";
+  CLI::Option* loras =
+      command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
+          ->allow_extra_args(false)
+          ->type_name("FILE[:scale]")
+          ->group(kGroup);
+  command
+      .add_flag("--cpu-offload", options.engine.cpu_offload,
+                "keep a network in memory only while it works")
+      ->group(kGroup);
+  return loras;
+}
+
+void take_loras(GenerateOptions& options) {
+  for (const std::string& lora : options.loras) options.engine.loras.push_back(parse_lora(lora));
+}
+
 void add_output_flags(CLI::App& command, GenerateOptions& options) {
   command.add_option("--out", options.output, ".mp4, .webm, .gif, .y4m, or a folder of PNGs")
       ->type_name("FILE")
@@ -116,12 +134,23 @@ void add_output_flags(CLI::App& command, GenerateOptions& options) {
   command.add_option("--out-dir", options.run.out_dir, "folder of videos without --out (videos/)")
       ->type_name("DIR")
       ->group(kFiles);
+  add_fps_flag(command, options);
+}
+
+void add_fps_flag(CLI::App& command, GenerateOptions& options) {
   command.add_option("--fps", options.fps, "frames per second")->group(kFiles);
 }
 
-void add_report_flags(CLI::App& command, GenerateOptions& options) {
+void check_fps(const GenerateOptions& options) {
+  if (options.fps && (*options.fps < 1 || *options.fps > kMaxFps)) {
+    throw UsageError(fmt::format("--fps: wanted 1 to {}, found {}", kMaxFps, *options.fps));
+  }
+}
+
+void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
   command.add_flag("--quiet", options.run.is_quiet, "print errors only");
-  command.add_flag("--json", options.run.prints_json, "print the video's JSON, not a summary");
+  command.add_flag("--json", options.run.prints_json,
+                   fmt::format("print the {}'s JSON, not a summary", what));
 }
 
 void add_engine_flags(CLI::App& command, EngineOptions& options) {
@@ -156,15 +185,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
           ->type_name("FILE")
           ->group(kFiles);
   add_engine_flags(command, options.engine);
-  of_sampling.push_back(
-      command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
-          ->allow_extra_args(false)
-          ->type_name("FILE[:scale]")
-          ->group("Model and machine"));
-  command
-      .add_flag("--cpu-offload", options.engine.cpu_offload,
-                "keep a network in memory only while it works")
-      ->group("Model and machine");
+  of_sampling.push_back(add_lora_flags(command, options));
   add_report_flags(command, options);
   // CLI11's own excludes() would fill the help with lists of flags.
   command.callback([&command, &options, from_latents, of_sampling] {
@@ -178,7 +199,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
     refuse_together(get("--out"), get("--out-dir"));
     refuse_together(get("--no-sparsity"), get("--chipmunk-config"));
     refuse_together(get("--resume"), get("--from-json"));
-    for (const std::string& lora : options.loras) options.engine.loras.push_back(parse_lora(lora));
+    take_loras(options);
   });
 }
 

@@ -54,11 +54,28 @@ Lora parse_lora(const std::string& text);
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);
 
+// In the order in which help shows them.
+using Flags = std::vector<const CLI::Option*>;
+
+// What is to be seen and how it is sampled: --prompt to --noise.
+Flags add_request_flags(CLI::App& command, GenerateOptions& options);
+
+// --chipmunk-config.
+CLI::Option* add_sparsity_flag(CLI::App& command, GenerateOptions& options, const char* help);
+
+// --lora-path, and --cpu-offload behind it. The command's callback has to call take_loras().
+CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options);
+void take_loras(GenerateOptions& options);
+
+// --fps, and the check of what was given: throws UsageError.
+void add_fps_flag(CLI::App& command, GenerateOptions& options);
+void check_fps(const GenerateOptions& options);
+
 // --out, --out-dir, --fps, and that the first two exclude each other.
 void add_output_flags(CLI::App& command, GenerateOptions& options);
 
-// --quiet, --json.
-void add_report_flags(CLI::App& command, GenerateOptions& options);
+// --quiet, --json; `what` the JSON is of.
+void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what = "video");
 
 // --model-dir, --device, --dtype, --threads: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/nearest.h"
+#include "cli/analyze.h"
 #include "cli/app.h"
 #include "cli/completion.h"
 #include "cli/flag_table.h"
@@ -90,6 +91,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "encode") run_encode(std::move(commands.encode));
   if (name == "inspect") run_inspect(commands.inspect);
   if (name == "compare") run_compare(commands.compare);
+  if (name == "analyze") run_analyze(commands.analyze);
   if (name == "version") fmt::print("mochi {}\n", version());
   if (name == "completion") {
     const bool is_bash = commands.shell == "bash";

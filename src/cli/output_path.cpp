@@ -38,6 +38,20 @@ fs::path beside(const fs::path& output, const char* ending) {
   return path;
 }
 
+// The first of these files, seen from the program's folder, that exists.
+fs::path find_beside_program(const std::array<const char*, 3>& files, const char* what,
+                             const char* flag) {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  std::string places;
+  for (const char* file : files) {
+    const fs::path path = (program.parent_path() / file).lexically_normal();
+    if (fs::exists(path, error)) return path;
+    places += fmt::format("{}'{}'", places.empty() ? "" : ", ", path.parent_path().string());
+  }
+  fail("no {} found in {}; give one with {}", what, places, flag);
+}
+
 }  // namespace
 
 fs::path numbered_output_path(const fs::path& folder, const std::string& text, std::uint64_t seed,
@@ -64,18 +78,17 @@ fs::path checkpoint_path(const fs::path& output) {
 }
 
 fs::path find_boxed_model() {
-  constexpr std::array kPlaces{"../../models/micro", "../share/mochi/models/micro",
-                               "../models/micro"};
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  const fs::path folder = program.parent_path();
-  std::string places;
-  for (const char* place : kPlaces) {
-    const fs::path path = (folder / place).lexically_normal();
-    if (fs::exists(path / "config.json", error)) return path;
-    places += fmt::format("{}'{}'", places.empty() ? "" : ", ", path.string());
-  }
-  fail("no model found in {}; give one with --model-dir", places);
+  return find_beside_program(
+             {"../../models/micro/config.json", "../share/mochi/models/micro/config.json",
+              "../models/micro/config.json"},
+             "model", "--model-dir")
+      .parent_path();
+}
+
+fs::path find_boxed_sparsity() {
+  return find_beside_program(
+      {"../../chipmunk-config.yml", "../share/mochi/chipmunk-config.yml", "../chipmunk-config.yml"},
+      "chipmunk-config.yml", "--chipmunk-config");
 }
 
 }  // namespace mochi::cli

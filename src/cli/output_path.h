@@ -26,5 +26,7 @@ std::filesystem::path sidecar_path(const std::filesystem::path& output);
 // models/micro beside the program: in its source tree or below its install prefix. Throws Error
 // naming the places.
 std::filesystem::path find_boxed_model();
+// Likewise chipmunk-config.yml.
+std::filesystem::path find_boxed_sparsity();
 
 }  // namespace mochi::cli

@@ -142,7 +142,15 @@ void decode_to_file(Engine& engine, const Latents& latents, const Outcome& outco
 
 }  // namespace
 
-void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
+Engine open_engine(const EngineOptions& options) {
+  try {
+    return Engine(options);
+  } catch (const Error& error) {
+    throw Error(name_flag(error.what()));
+  }
+}
+
+void prepare_request(VideoJob& job, const Engine& engine) {
   const GenerateOptions& options = job.options;
   Outcome& outcome = job.outcome;
   outcome.model_dir = options.engine.model_dir;
@@ -156,6 +164,10 @@ void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
     prepare_sampling(job, engine);
   }
   outcome.size = engine.video_size(job.latents);
+}
+
+void prepare(VideoJob& job, const Engine& engine, std::set<fs::path>& taken) {
+  prepare_request(job, engine);
   choose_output(job, taken);
   if (job.checkpoint) check_checkpoint(job, job.checkpoint->recipe, engine);
   check_outputs(job);

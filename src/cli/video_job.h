@@ -19,6 +19,12 @@ struct VideoJob {
   Outcome outcome;
 };
 
+// Throws Error naming the flag at fault.
+Engine open_engine(const EngineOptions& options);
+
+// The part of prepare() that is not about the output: the request, the size, what made it.
+void prepare_request(VideoJob& job, const Engine& engine);
+
 // Checks everything that can be checked before the work begins, and decides where the video goes:
 // to none of `taken`, which it joins. Throws UsageError where a flag is at fault, Error naming the
 // line or file elsewhere.

@@ -62,17 +62,8 @@ class PngFolderWriter final : public VideoWriter {
   }
 
   void finish_file() override {
-    if (!fs::exists(target_.path())) return target_.commit();
     check_replaceable(target_.path());
-    // The old frames step aside and go only when the new ones are in place.
-    const AtomicPath aside(target_.path());
-    fs::rename(target_.path(), aside.temp_path());
-    try {
-      target_.commit();
-    } catch (const Error&) {
-      fs::rename(aside.temp_path(), target_.path());
-      throw;
-    }
+    target_.commit_over_folder();
   }
 
   AtomicPath target_;

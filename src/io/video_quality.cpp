@@ -116,4 +116,17 @@ FrameQuality compare_frames(std::span<const std::uint8_t> a, std::span<const std
   return quality;
 }
 
+double whole_psnr(std::span<const FrameQuality> frames) {
+  double error = 0;
+  for (const FrameQuality& frame : frames) error += std::pow(10.0, -frame.psnr / 10);
+  const double mean = error / static_cast<double>(frames.size());
+  return mean > 0 ? -10 * std::log10(mean) : std::numeric_limits<double>::infinity();
+}
+
+double mean_of(std::span<const FrameQuality> frames, double FrameQuality::* member) {
+  double sum = 0;
+  for (const FrameQuality& frame : frames) sum += frame.*member;
+  return sum / static_cast<double>(frames.size());
+}
+
 }  // namespace mochi

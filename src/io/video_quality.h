@@ -19,4 +19,9 @@ struct FrameQuality {
 FrameQuality compare_frames(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b,
                             int width, int height);
 
+// PSNR over all bytes of a video of such frames, which one equal frame does not make infinite.
+double whole_psnr(std::span<const FrameQuality> frames);
+// &FrameQuality::psnr or ssim.
+double mean_of(std::span<const FrameQuality> frames, double FrameQuality::* member);
+
 }  // namespace mochi

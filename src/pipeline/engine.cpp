@@ -13,6 +13,7 @@
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
 #include "pipeline/sampler.h"
+#include "sparsity/analysis_policy.h"
 #include "sparsity/column_sparse_policy.h"
 
 namespace mochi {
@@ -39,9 +40,12 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
-std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request,
-                                             const TokenGrid& grid) {
+std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request, const TokenGrid& grid,
+                                             const SiteFn& on_site) {
   if (!request.sparsity) return std::make_unique<DensePolicy>();
+  if (on_site) {
+    return std::make_unique<AnalysisPolicy>(*request.sparsity, grid, request.seed, on_site);
+  }
   return std::make_unique<ColumnSparsePolicy>(*request.sparsity, grid, request.seed);
 }
 
@@ -200,7 +204,7 @@ void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
   const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
   ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps(), "", first_step);
   const TokenGrid grid = model.token_grid(z.dim(1), z.dim(2), z.dim(3));
-  const std::unique_ptr<AttentionPolicy> policy = make_policy(request, grid);
+  const std::unique_ptr<AttentionPolicy> policy = make_policy(request, grid, control.on_site);
   if (control.start != nullptr) restore_caches(control.start->caches, *policy, *backend);
   const DitRun run = model.prepare(*backend, grid, policy->token_order());
   const TextCondition cond = model.condition(ctx, features.cond);
@@ -212,6 +216,7 @@ void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
   };
   const auto on_step = [&](int num_done) {
     const bool goes_on = reporter.try_report(num_done);
+    if (control.on_latents) control.on_latents(num_done, download_latents(z));
     const bool is_due = control.checkpoint_every > 0 && num_done < plan.num_steps() &&
                         (!goes_on || num_done % control.checkpoint_every == 0);
     if (is_due) {

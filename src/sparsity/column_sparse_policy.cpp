@@ -37,6 +37,13 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
   }
 }
 
+const ColumnPlan* ColumnSparsePolicy::find_plan(AttentionSite site) const {
+  const auto found = sites_.find({site.branch, site.layer});
+  if (found == sites_.end()) return nullptr;
+  const std::optional<ColumnPlan>& plan = found->second.plan;
+  return plan ? &*plan : nullptr;
+}
+
 void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
                                   const AttentionInputs& in, const TensorView& out,
                                   SiteState& state) {

@@ -23,7 +23,7 @@ namespace mochi {
 inline constexpr float kHalfMergeFollow = 0.5F;
 
 // State of one generation: make a new one for the next.
-class ColumnSparsePolicy final : public AttentionPolicy {
+class ColumnSparsePolicy : public AttentionPolicy {
  public:
   ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid, std::uint64_t seed);
 
@@ -37,6 +37,9 @@ class ColumnSparsePolicy final : public AttentionPolicy {
   void restore(Backend& backend, const std::vector<PolicyTensor>& tensors) override;
 
   const SparsityConfig& config() const { return config_; }
+  // The columns that sparse steps use at this site; null before they are chosen. It lives until the
+  // next full step.
+  const ColumnPlan* find_plan(AttentionSite site) const;
 
  private:
   // What the last full step left at one site.

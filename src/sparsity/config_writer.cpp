@@ -8,14 +8,15 @@
 #include "sparsity/config_keys.h"
 
 namespace mochi {
-namespace {
 
-std::string_view delta_name(DeltaKind kind) {
+std::string_view delta_name(DeltaKind delta) {
   for (const auto& [name, known] : kDeltaNames) {
-    if (known == kind) return name;
+    if (known == delta) return name;
   }
   return "?";
 }
+
+namespace {
 
 void write(YAML::Emitter& out, bool value) { out << value; }
 void write(YAML::Emitter& out, int value) { out << value; }

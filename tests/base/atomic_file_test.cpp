@@ -106,6 +106,22 @@ TEST(AtomicPath, CommitsAFolder) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
+TEST(AtomicPath, PutsAFolderInThePlaceOfAnother) {
+  const TempFolder folder;
+  for (const char* name : {"a", "b"}) {
+    AtomicPath target(folder / "frames");
+    fs::create_directory(target.temp_path());
+    std::ofstream(target.temp_path() / name) << name;
+    target.commit_over_folder();
+  }
+  EXPECT_FALSE(fs::exists(folder / "frames/a"));
+  EXPECT_EQ(read_text(folder / "frames/b"), "b");
+  AtomicPath nothing(folder / "frames");  // there is nothing to put there
+  EXPECT_THROW(nothing.commit_over_folder(), Error);
+  EXPECT_EQ(read_text(folder / "frames/b"), "b");
+  EXPECT_EQ(folder.num_entries(), 1U);
+}
+
 TEST(AtomicPath, RemovesAnUncommittedFolder) {
   const TempFolder folder;
   {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "base/error.h"
@@ -39,6 +40,17 @@ TEST(VideoQuality, EqualFrames) {
   EXPECT_TRUE(std::isinf(quality.psnr));
   EXPECT_DOUBLE_EQ(quality.ssim, 1);
   EXPECT_EQ(quality.largest_difference, 0);
+}
+
+// Of 10 and 20 dB the mean error is (0.1 + 0.01) / 2.
+TEST(VideoQuality, AVideosPsnrIsThatOfAllItsBytes) {
+  const double inf = std::numeric_limits<double>::infinity();
+  const std::vector<FrameQuality> frames{{.psnr = 10, .ssim = 0.5}, {.psnr = 20, .ssim = 1}};
+  EXPECT_NEAR(whole_psnr(frames), -10 * std::log10(0.055), 1e-12);
+  EXPECT_DOUBLE_EQ(mean_of(frames, &FrameQuality::ssim), 0.75);
+  const std::vector<FrameQuality> with_equal{{.psnr = inf}, {.psnr = 20}};
+  EXPECT_NEAR(whole_psnr(with_equal), -10 * std::log10(0.005), 1e-12);
+  EXPECT_EQ(whole_psnr(std::vector<FrameQuality>{{.psnr = inf}}), inf);
 }
 
 TEST(VideoQuality, SmallFramesHaveOneWindow) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
 #include "base/temp_folder.h"
@@ -212,6 +213,38 @@ TEST_F(SparseEngine, RefusesConfigurationsThatNoFileMayHave) {
                   "attn.top_keys: wanted 0 to 1, found '.nan'");
   expect_contains(message([](SparsityConfig& config) { config.attn.mbm = 100; }),
                   "sparsity: attn.mbm: wanted 192, 128 or 64, found 100");
+}
+
+// Watching a sampling changes none of its latents; and of what it did, everything is told.
+TEST_F(SparseEngine, TellsWhatItDoesAndDoesTheSame) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3}};
+  request.cfg_schedule.assign(8, 6.0);
+  request.cfg_schedule[6] = 1.0;
+  const std::vector<float> plain = engine.sample(request).values;
+  std::map<int, int> num_sites;
+  std::vector<std::vector<float>> latents;
+  SampleControl control;
+  control.on_site = [&](const SiteReport& site) { ++num_sites[site.step]; };
+  control.on_latents = [&](int num_done, const Latents& so_far) {
+    latents.resize(static_cast<std::size_t>(num_done));
+    latents.back() = so_far.values;
+  };
+  EXPECT_EQ(engine.sample(request, {}, control).values, plain);
+  ASSERT_EQ(latents.size(), 8U);
+  EXPECT_EQ(latents.back(), plain);
+  EXPECT_NE(latents[6], plain);
+  const int num_layers = num_sites[0] / 2;
+  EXPECT_GT(num_layers, 0);
+  for (int step = 0; step < 8; ++step) {
+    const int num_branches = step == 3 ? 0 : step == 6 ? 1 : 2;
+    EXPECT_EQ(num_sites[step], num_branches * num_layers) << step;
+  }
+  request.sparsity.reset();
+  num_sites.clear();
+  engine.sample(request, {}, control);
+  EXPECT_TRUE(num_sites.empty());
 }
 
 TEST_F(SparseEngine, FindsDoubts) {

@@ -2,85 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <random>
 
-#include "sparsity/column_sparse_policy.h"
-#include "support/relative_error.h"
+#include "sparsity/policy_fixture.h"
 
 namespace mochi {
 namespace {
-
-constexpr TokenGrid kGrid{5, 13, 9};  // whole voxels and tails in every direction
-constexpr std::int64_t kHeads = 2;
-constexpr std::int64_t kHeadDim = 32;
-constexpr AttentionSite kSite{Branch::kCond, 3};
-
-struct Problem {
-  Tensor q, k, v;
-  AttentionInputs in;
-  Shape out_shape() const { return {in.q.dim(1), kHeads * kHeadDim}; }
-};
-
-class Policy : public testing::Test {
- protected:
-  static Tensor random(const Shape& shape, std::mt19937& generator) {
-    Tensor tensor(DType::kF32, shape);
-    std::normal_distribution<float> normal;
-    for (float& value : tensor.view().f32()) value = normal(generator);
-    return tensor;
-  }
-
-  // Step `step` of a generation: a fixed part, and one that changes.
-  static Problem problem_at(int step, std::int64_t num_text = 6) {
-    const Shape shape{kHeads, kGrid.num_tokens() + num_text, kHeadDim};
-    std::mt19937 fixed(1);
-    std::mt19937 changing(static_cast<std::uint32_t>(100 + step));
-    const auto drifting = [&] {
-      Tensor base = random(shape, fixed);
-      const Tensor change = random(shape, changing);
-      for (std::size_t i = 0; i < base.view().f32().size(); ++i) {
-        base.view().f32()[i] += 0.1F * change.view().f32()[i];
-      }
-      return base;
-    };
-    Problem problem{drifting(), drifting(), drifting(), {}};
-    problem.in.q = problem.q;
-    problem.in.k = problem.k;
-    problem.in.v = problem.v;
-    problem.in.scale = 0.3F;
-    return problem;
-  }
-
-  Tensor attend(AttentionPolicy& policy, const Problem& problem, int step,
-                AttentionSite site = kSite) {
-    Tensor out(DType::kF32, problem.out_shape());
-    std::ranges::fill(out.view().f32(), std::nanf(""));
-    policy.attend(ctx_, site, step, problem.in, out);
-    return out;
-  }
-  Tensor dense(const Problem& problem) {
-    DensePolicy policy;
-    return attend(policy, problem, 0);
-  }
-  static double error(const Tensor& got, const Tensor& want) {
-    return relative_error(got.view().f32(), want.view().f32());
-  }
-
-  static SparsityConfig make_config(DeltaKind delta = DeltaKind::kSubtract) {
-    SparsityConfig config;
-    config.attn.top_keys = 0.2;
-    config.attn.local_voxels = 1;
-    config.attn.counts_multiple_of = 16;
-    config.attn.delta = delta;
-    config.attn.full_step_schedule = {0, 1, 5};
-    return config;
-  }
-
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
-  Arena scratch_;
-  Context ctx_{*backend_, scratch_};
-};
 
 constexpr DeltaKind kDeltas[] = {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge,
                                  DeltaKind::kHalfMerge};
@@ -126,8 +52,7 @@ TEST_F(Policy, TheDeltaMakesUpForMostOfWhatIsLeftOut) {
 }
 
 TEST_F(Policy, AllColumnsAreDenseAtEveryStep) {
-  for (const DeltaKind delta : {DeltaKind::kNone, DeltaKind::kWeighted, DeltaKind::kLseMerge,
-                                DeltaKind::kHalfMerge, DeltaKind::kSubtract}) {
+  for (const DeltaKind delta : kDeltaKinds) {
     SparsityConfig config = make_config(delta);
     config.attn.top_keys = 1;
     ColumnSparsePolicy policy(config, kGrid, 0);

@@ -1,0 +1,18 @@
+// `mochi analyze`: what sparse attention left out of one video, and what it cost.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "cli/generate_options.h"
+
+namespace mochi::cli {
+
+// Declares the flags; they write into `options`, which must outlive the parsing. `output` is the
+// report's folder.
+void add_analyze_flags(CLI::App& command, GenerateOptions& options);
+
+// Writes a folder with a report that appears whole or not at all. Throws UsageError for flags that
+// do not fit, Error for all else, Cancelled when a signal came.
+void run_analyze(GenerateOptions options);
+
+}  // namespace mochi::cli
