@@ -264,8 +264,7 @@ void Engine::check(const GenerateRequest& request) const {
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
   if (!request.sparsity) return {};
-  return mochi::find_doubts(*request.sparsity, request.num_steps,
-                            static_cast<int>(impl_->directory.config().dit.depth));
+  return mochi::find_doubts(*request.sparsity, request.num_steps, num_layers());
 }
 
 void Engine::check_files(const GenerateRequest& request) const {
@@ -355,6 +354,8 @@ Latents Engine::latent_size(const VideoSize& size) const {
 VideoSize Engine::video_size(const Latents& latents) const {
   return size_video(impl_->directory.config(), latents);
 }
+
+int Engine::num_layers() const { return static_cast<int>(impl_->directory.config().dit.depth); }
 
 std::vector<ModelFile> Engine::model_files() const {
   std::vector<ModelFile> files;

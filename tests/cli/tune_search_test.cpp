@@ -43,7 +43,7 @@ Evaluation evaluate(const Quality& quality, const SparsityConfig& config) {
 
 std::vector<Trial> search_with(const Quality& quality, double min_psnr, int max_trials = 100) {
   return search(
-      make_default_start(kWorkload), kWorkload, {min_psnr, 1, max_trials},
+      make_default_start(kWorkload), kWorkload, {min_psnr, 1}, max_trials,
       [&](const SparsityConfig& config, std::size_t) { return evaluate(quality, config); },
       [](const Trial&) {});
 }
@@ -71,7 +71,7 @@ TEST(TuneSearch, FindsTheCheapestGoodOne) {
     for (const double min_psnr : {20.0, 27.0, 30.0, 33.0, 36.0}) {
       const std::vector<Trial> trials = search_with(quality, min_psnr);
       EXPECT_LE(trials.size(), 24U);
-      const auto fastest = find_fastest(trials, 1, min_psnr);
+      const auto fastest = find_fastest(trials, {min_psnr, 1});
       const double wanted = cheapest(quality, min_psnr);
       ASSERT_EQ(fastest.has_value(), std::isfinite(wanted)) << seed << " " << min_psnr;
       if (fastest) {
@@ -111,7 +111,7 @@ TEST(TuneSearch, TimesDoNotMatter) {
   const Quality quality = random_quality(5);
   double seconds = 100;
   const std::vector<Trial> trials = search(
-      make_default_start(kWorkload), kWorkload, {30, 1, 100},
+      make_default_start(kWorkload), kWorkload, {30, 1}, 100,
       [&](const SparsityConfig& config, std::size_t) {
         return Evaluation{seconds = std::fmod(seconds * 7.3, 50), quality.find(config)};
       },
@@ -127,7 +127,7 @@ TEST(TuneSearch, GoesTheSameWayWithSomeEvaluationsKnown) {
   using Key = std::pair<std::string, std::size_t>;
   const auto run = [&](std::map<Key, Evaluation>& known, std::vector<Key>& asked) {
     return search(
-        make_default_start(kWorkload), kWorkload, {30, kNumPrompts, 100},
+        make_default_start(kWorkload), kWorkload, {30, kNumPrompts}, 100,
         [&](const SparsityConfig& config, std::size_t prompt_idx) {
           const Key key{to_json(config), prompt_idx};
           if (known.contains(key)) return known.at(key);
@@ -160,7 +160,7 @@ TEST(TuneSearch, HopelessTrialsAreGivenUp) {
 
 TEST(TuneSearch, TheStartIsTriedOnAllPrompts) {
   const std::vector<Trial> trials = search(
-      make_default_start(kWorkload), kWorkload, {90, 4, 5},
+      make_default_start(kWorkload), kWorkload, {90, 4}, 5,
       [&](const SparsityConfig& config, std::size_t) {
         return Evaluation{1, config.attn.delta == DeltaKind::kLseMerge ? 20.0 : 10.0};
       },

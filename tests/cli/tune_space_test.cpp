@@ -91,7 +91,7 @@ TEST(SearchSpace, DefaultStartIsTheFileInTheBox) {
 TEST(SearchSpace, Describes) {
   const SparsityConfig start = make_default_start(kMochi);
   EXPECT_EQ(describe_briefly(start, 64),
-            "lse_merge, keys 15 %, 6 full steps, 2 dense layers, scores of all queries");
+            "lse_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1");
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ TEST(Trial, FrontIsTheLiteralOne) {
       trials.push_back(make_trial({seconds}, {30 + std::round(2 * noise[2 * i + 1])}));
       if (i % 5 == 4) trials.back().evaluations.clear();
     }
-    std::vector<std::size_t> front = find_pareto_front(trials, 1);
+    std::vector<std::size_t> front = find_pareto_front(trials, {0, 1});
     EXPECT_TRUE(std::ranges::is_sorted(
         front, {}, [&](std::size_t i) { return trials[i].evaluations[0].seconds; }));
     std::ranges::sort(front);
@@ -60,10 +60,10 @@ TEST(Trial, FastestIsOfTheCompleteAndGoodOnes) {
       make_trial({2, 2}, {34, 35}),  // not quite
       make_trial({5, 1}, {35, 35}),  // good, and exactly so
   };
-  EXPECT_EQ(find_fastest(trials, 2, 35), 3U);
-  EXPECT_EQ(find_fastest(trials, 2, 35.1), std::nullopt);
-  EXPECT_EQ(find_best(trials, 2), 0U);
-  EXPECT_EQ(find_best(std::span(trials).subspan(1, 1), 2), std::nullopt);
+  EXPECT_EQ(find_fastest(trials, {35, 2}), 3U);
+  EXPECT_EQ(find_fastest(trials, {35.1, 2}), std::nullopt);
+  EXPECT_EQ(find_best(trials, {0, 2}), 0U);
+  EXPECT_EQ(find_best(std::span(trials).subspan(1, 1), {0, 2}), std::nullopt);
 }
 
 TEST(Trial, SpeedIsComparedOnTheTrialsOwnPrompts) {

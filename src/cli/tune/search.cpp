@@ -12,10 +12,6 @@ double mean_of_first(const Trial& trial, std::size_t count) {
   return mean_of(std::span(trial.evaluations).first(count), &Evaluation::psnr);
 }
 
-bool is_good(const Trial& trial, const SearchGoal& goal) {
-  return trial.is_complete(goal.num_prompts) && mean_psnr(trial) >= goal.min_psnr;
-}
-
 // Without a screen, of all prompts.
 Trial try_out(const SparsityConfig& config, std::size_t num_prompts, const Screen* screen,
               const EvaluateFn& evaluate) {
@@ -65,11 +61,10 @@ bool Screen::is_hopeless(const Trial& trial) const {
   return mean_psnr(trial) + left_out < min_psnr_ - kScreenMargin;
 }
 
-std::vector<Trial> search(const SparsityConfig& start, const Workload& workload,
-                          const SearchGoal& goal, const EvaluateFn& evaluate,
-                          const TrialFn& on_trial) {
+std::vector<Trial> search(const SparsityConfig& start, const Workload& workload, const Goal& goal,
+                          int max_trials, const EvaluateFn& evaluate, const TrialFn& on_trial) {
   std::vector<Trial> trials;
-  const auto has_budget = [&] { return std::ssize(trials) < goal.max_trials; };
+  const auto has_budget = [&] { return std::ssize(trials) < max_trials; };
   std::optional<Screen> screen;  // by the first trial
   const auto run = [&](const SparsityConfig& config) {
     trials.push_back(try_out(config, goal.num_prompts, screen ? &*screen : nullptr, evaluate));
@@ -84,12 +79,12 @@ std::vector<Trial> search(const SparsityConfig& start, const Workload& workload,
   const Trial best = find_best_start(trials);
   OpenCandidates open(list_candidates(start, best.config.attn.delta, workload));
   if (const std::optional<Candidate> place = find_place(best.config, workload)) {
-    open.settle(*place, is_good(best, goal));
+    open.settle(*place, goal.is_good(best));
   }
   while (!open.is_empty() && has_budget()) {
     const Candidate next = open.choose();
     run(next.config);
-    open.settle(next, is_good(trials.back(), goal));
+    open.settle(next, goal.is_good(trials.back()));
   }
   return trials;
 }

@@ -28,12 +28,6 @@ class OpenCandidates {
   std::vector<Candidate> open_;  // by rising cost
 };
 
-struct SearchGoal {
-  double min_psnr = 0;          // dB, of the mean over all prompts
-  std::size_t num_prompts = 1;  // 1 or more
-  int max_trials = 0;           // 1 or more
-};
-
 // The first prompts decide whether the others are worth while. Prompts differ, so a trial's prompts
 // are seen beside the same prompts of the yardstick, a complete trial.
 class Screen {
@@ -54,10 +48,9 @@ using EvaluateFn = std::function<Evaluation(const SparsityConfig& config, std::s
 using TrialFn = std::function<void(const Trial& trial)>;
 
 // Tries the start, the start with other deltas, and then, with the delta of the highest PSNR, the
-// candidates, until the cheapest good one is known or max_trials are through. Returns the trials in
-// order; no configuration comes twice.
-std::vector<Trial> search(const SparsityConfig& start, const Workload& workload,
-                          const SearchGoal& goal, const EvaluateFn& evaluate,
-                          const TrialFn& on_trial);
+// candidates, until the cheapest good one is known or max_trials (1 or more) are through. Returns
+// the trials in order; no configuration comes twice.
+std::vector<Trial> search(const SparsityConfig& start, const Workload& workload, const Goal& goal,
+                          int max_trials, const EvaluateFn& evaluate, const TrialFn& on_trial);
 
 }  // namespace mochi::cli

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <string_view>
 
 namespace mochi::cli {
 namespace {
@@ -44,20 +43,6 @@ std::vector<Place> list_places(const Workload& workload) {
     }
   }
   return places;
-}
-
-std::string_view name_of(DeltaKind delta) {
-  switch (delta) {
-    case DeltaKind::kSubtract:
-      return "subtract";
-    case DeltaKind::kWeighted:
-      return "weighted";
-    case DeltaKind::kLseMerge:
-      return "lse_merge";
-    case DeltaKind::kNone:
-      return "none";
-  }
-  return "?";
 }
 
 }  // namespace
@@ -128,11 +113,10 @@ std::set<int> spread_full_steps(int count, int num_steps) {
 std::string describe_briefly(const SparsityConfig& config, int num_steps) {
   const AttentionSparsity& attn = config.attn;
   const std::string keys = attn.top_p > 0 ? fmt::format("top_p {:g}", attn.top_p)
-                                          : fmt::format("keys {:g} %", 100 * attn.top_keys);
-  return fmt::format(
-      "{}, {}, {} full steps, {} dense layers, scores of {}", name_of(attn.delta), keys,
-      list_full_steps(config, num_steps).size(), attn.first_n_dense_layers,
-      attn.score_queries == 1 ? "all queries" : fmt::format("1 query in {}", attn.score_queries));
+                                          : fmt::format("top_keys {:g}", attn.top_keys);
+  return fmt::format("{}, {}, full steps {}, dense layers {}, score_queries {}",
+                     delta_name(attn.delta), keys, list_full_steps(config, num_steps).size(),
+                     attn.first_n_dense_layers, attn.score_queries);
 }
 
 }  // namespace mochi::cli

@@ -53,7 +53,7 @@ SparsityConfig make_default_start(const Workload& workload);
 // Steps 0, 1 and later ones at equal distances: `count` of num_steps, 2 ≤ count ≤ num_steps.
 std::set<int> spread_full_steps(int count, int num_steps);
 
-// "lse_merge, keys 15 %, 6 full steps, 2 dense layers, scores of 1 query in 4".
+// "lse_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1".
 std::string describe_briefly(const SparsityConfig& config, int num_steps);
 
 }  // namespace mochi::cli

@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace mochi::cli {
 namespace {
 
-std::vector<std::size_t> list_complete(std::span<const Trial> trials, std::size_t num_prompts) {
+std::vector<std::size_t> list_complete(std::span<const Trial> trials, const Goal& goal) {
   std::vector<std::size_t> complete;
   for (std::size_t i = 0; i < trials.size(); ++i) {
-    if (trials[i].is_complete(num_prompts)) complete.push_back(i);
+    if (goal.is_complete(trials[i])) complete.push_back(i);
   }
   return complete;
 }
@@ -17,6 +18,10 @@ std::vector<std::size_t> list_complete(std::span<const Trial> trials, std::size_
 double mean_seconds(const Trial& trial) { return mean_of(trial.evaluations, &Evaluation::seconds); }
 
 }  // namespace
+
+bool Goal::is_good(const Trial& trial) const {
+  return is_complete(trial) && mean_psnr(trial) >= min_psnr;
+}
 
 double mean_of(std::span<const Evaluation> evaluations, double Evaluation::* member) {
   double sum = 0;
@@ -37,37 +42,34 @@ double speed_up(const Trial& trial, std::span<const double> dense_seconds) {
   return mean / mean_seconds(trial);
 }
 
-std::optional<std::size_t> find_fastest(std::span<const Trial> trials, std::size_t num_prompts,
-                                        double min_psnr) {
+std::optional<std::size_t> find_fastest(std::span<const Trial> trials, const Goal& goal) {
   std::optional<std::size_t> fastest;
-  for (const std::size_t i : list_complete(trials, num_prompts)) {
-    if (mean_psnr(trials[i]) < min_psnr) continue;
+  for (std::size_t i = 0; i < trials.size(); ++i) {
+    if (!goal.is_good(trials[i])) continue;
     if (!fastest || mean_seconds(trials[i]) < mean_seconds(trials[*fastest])) fastest = i;
   }
   return fastest;
 }
 
-std::optional<std::size_t> find_best(std::span<const Trial> trials, std::size_t num_prompts) {
-  const std::vector<std::size_t> complete = list_complete(trials, num_prompts);
+std::optional<std::size_t> find_best(std::span<const Trial> trials, const Goal& goal) {
+  const std::vector<std::size_t> complete = list_complete(trials, goal);
   if (complete.empty()) return std::nullopt;
   return *std::ranges::max_element(complete, {},
                                    [&](std::size_t i) { return mean_psnr(trials[i]); });
 }
 
-std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, std::size_t num_prompts) {
-  std::vector<std::size_t> order = list_complete(trials, num_prompts);
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
-    const double seconds_a = mean_seconds(trials[a]);
-    const double seconds_b = mean_seconds(trials[b]);
-    return seconds_a != seconds_b ? seconds_a < seconds_b
-                                  : mean_psnr(trials[a]) > mean_psnr(trials[b]);
-  });
+std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, const Goal& goal) {
+  const auto place_of = [&](std::size_t i) {
+    return std::pair(mean_seconds(trials[i]), -mean_psnr(trials[i]));
+  };
+  std::vector<std::size_t> order = list_complete(trials, goal);
+  std::ranges::stable_sort(order, {}, place_of);
   std::vector<std::size_t> front;
   for (const std::size_t i : order) {
-    const bool is_equal = !front.empty() &&
-                          mean_seconds(trials[i]) == mean_seconds(trials[front.back()]) &&
-                          mean_psnr(trials[i]) == mean_psnr(trials[front.back()]);
-    if (front.empty() || is_equal || mean_psnr(trials[i]) > mean_psnr(trials[front.back()])) {
+    // Those before are as fast or faster: only what is nearer to dense than all of them, or equal
+    // to the last one in both, is beaten by none.
+    if (front.empty() || mean_psnr(trials[i]) > mean_psnr(trials[front.back()]) ||
+        place_of(i) == place_of(front.back())) {
       front.push_back(i);
     }
   }

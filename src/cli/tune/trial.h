@@ -24,8 +24,15 @@ struct Evaluation {
 struct Trial {
   SparsityConfig config;
   std::vector<Evaluation> evaluations;  // of the first prompts; fewer than there are: given up
+};
 
-  bool is_complete(std::size_t num_prompts) const { return evaluations.size() == num_prompts; }
+// What trials are held to.
+struct Goal {
+  double min_psnr = 0;          // dB, of the mean over all prompts
+  std::size_t num_prompts = 1;  // 1 or more
+
+  bool is_complete(const Trial& trial) const { return trial.evaluations.size() == num_prompts; }
+  bool is_good(const Trial& trial) const;
 };
 
 // There is one evaluation or more.
@@ -39,15 +46,14 @@ std::size_t worst_prompt(const Trial& trial);
 // Dense seconds over the trial's, of the prompts that the trial has. dense_seconds: of each prompt.
 double speed_up(const Trial& trial, std::span<const double> dense_seconds);
 
-// Of the complete trials with min_psnr or more, the one of the fewest seconds; nothing if none is.
-std::optional<std::size_t> find_fastest(std::span<const Trial> trials, std::size_t num_prompts,
-                                        double min_psnr);
+// Of the good trials, the one of the fewest seconds; nothing when none is good.
+std::optional<std::size_t> find_fastest(std::span<const Trial> trials, const Goal& goal);
 
-// Of the complete trials, the one of the highest PSNR; nothing if none is complete.
-std::optional<std::size_t> find_best(std::span<const Trial> trials, std::size_t num_prompts);
+// Of the complete trials, the one of the highest PSNR; nothing when none is complete.
+std::optional<std::size_t> find_best(std::span<const Trial> trials, const Goal& goal);
 
 // The complete trials that no other one beats, being as fast and as near to dense and better in one
 // of both: indices, fastest first.
-std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, std::size_t num_prompts);
+std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, const Goal& goal);
 
 }  // namespace mochi::cli
