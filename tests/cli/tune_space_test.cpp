@@ -43,11 +43,10 @@ TEST(SearchSpace, CandidatesAreWhereTheyAreSaidToBe) {
   start.attn.random_keys = 0.03;
   EXPECT_FALSE(find_place(start, kMochi));
   for (const Candidate& candidate : list_candidates(start, DeltaKind::kSubtract, kMochi)) {
-    const std::optional<Candidate> found = find_place(candidate.config, kMochi);
-    ASSERT_TRUE(found);
-    EXPECT_TRUE(is_as_sparse(found->place, candidate.place));
-    EXPECT_TRUE(is_as_sparse(candidate.place, found->place));
-    EXPECT_EQ(found->cost, candidate.cost);
+    const Candidate found = find_place(candidate.config, kMochi).value();
+    EXPECT_TRUE(is_as_sparse(found.place, candidate.place));
+    EXPECT_TRUE(is_as_sparse(candidate.place, found.place));
+    EXPECT_EQ(found.cost, candidate.cost);
     EXPECT_EQ(candidate.config.attn.delta, DeltaKind::kSubtract);
     EXPECT_EQ(candidate.config.attn.random_keys, 0.03);
   }
@@ -61,9 +60,9 @@ TEST(SearchSpace, SmallWorkloadsHaveSparseStepsAndLayers) {
       EXPECT_LT(candidate.place.num_full_steps, workload.num_steps);
       EXPECT_LT(candidate.place.num_dense_layers, workload.num_layers);
     }
-    const std::optional<Candidate> start = find_place(make_default_start(workload), workload);
-    EXPECT_LT(start->place.num_full_steps, workload.num_steps);
-    EXPECT_LT(start->place.num_dense_layers, workload.num_layers);
+    const Candidate start = find_place(make_default_start(workload), workload).value();
+    EXPECT_LT(start.place.num_full_steps, workload.num_steps);
+    EXPECT_LT(start.place.num_dense_layers, workload.num_layers);
   }
 }
 

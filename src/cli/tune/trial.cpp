@@ -51,9 +51,8 @@ std::optional<std::size_t> find_fastest(std::span<const Trial> trials, const Goa
   return fastest;
 }
 
-std::optional<std::size_t> find_best(std::span<const Trial> trials, const Goal& goal) {
+std::size_t find_best(std::span<const Trial> trials, const Goal& goal) {
   const std::vector<std::size_t> complete = list_complete(trials, goal);
-  if (complete.empty()) return std::nullopt;
   return *std::ranges::max_element(complete, {},
                                    [&](std::size_t i) { return mean_psnr(trials[i]); });
 }

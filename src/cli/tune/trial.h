@@ -49,8 +49,9 @@ double speed_up(const Trial& trial, std::span<const double> dense_seconds);
 // Of the good trials, the one of the fewest seconds; nothing when none is good.
 std::optional<std::size_t> find_fastest(std::span<const Trial> trials, const Goal& goal);
 
-// Of the complete trials, the one of the highest PSNR; nothing when none is complete.
-std::optional<std::size_t> find_best(std::span<const Trial> trials, const Goal& goal);
+// Of the complete trials, the one of the highest PSNR. There is one: the start is tried on all
+// prompts.
+std::size_t find_best(std::span<const Trial> trials, const Goal& goal);
 
 // The complete trials that no other one beats, being as fast and as near to dense and better in one
 // of both: indices, fastest first.

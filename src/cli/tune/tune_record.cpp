@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -47,21 +46,15 @@ OrderedJson describe(const TuneRecord& record, std::size_t trial_idx) {
   return json;
 }
 
-double require_number(const Json& json, const char* key) {
-  const double value = json.at(key).get<double>();
-  if (!std::isfinite(value)) fail("{} is not finite", key);
-  return value;
-}
-
 Evaluation read_evaluation(const Json& json) {
-  return {require_number(json, "seconds"), require_number(json, "psnr"),
-          require_number(json, "ssim"), require_number(json, "relative_error")};
+  const auto get = [&json](const char* key) { return json.at(key).get<double>(); };
+  return {get("seconds"), get("psnr"), get("ssim"), get("relative_error")};
 }
 
 void read_runs(const Json& json, const std::string& source, TuneRecord& record) {
   for (const Json& run : json.at("dense")) {
     record.dense.push_back(
-        {require_number(run, "seconds"), run.at("fingerprint").get<std::string>()});
+        {run.at("seconds").get<double>(), run.at("fingerprint").get<std::string>()});
   }
   for (const Json& found : json.at("trials")) {
     Trial trial{parse_sparsity_config(found.at("config").dump(), source), {}};
@@ -86,6 +79,7 @@ bool is_consistent(const TuneRecord& record) {
 
 std::vector<double> TuneRecord::dense_seconds() const {
   std::vector<double> seconds;
+  seconds.reserve(dense.size());
   for (const DenseRun& run : dense) seconds.push_back(run.seconds);
   return seconds;
 }

@@ -106,6 +106,15 @@ std::vector<std::string> make_row(const TuneRecord& record, std::size_t trial_id
           describe_outcome(record, trial_idx)};
 }
 
+std::vector<std::vector<std::string>> make_settings(const TuneRecord& record) {
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& [key, value] : record.settings.items()) {
+    if (value.is_object()) continue;  // the start's configuration, which is that of trial 1
+    rows.push_back({key, value.is_string() ? value.get<std::string>() : value.dump()});
+  }
+  return rows;
+}
+
 }  // namespace
 
 fs::path report_path(const fs::path& folder) { return folder / "report.html"; }
@@ -128,9 +137,8 @@ std::string describe_progress(const TuneRecord& record, std::size_t trial_idx,
 }
 
 std::string describe_best(const TuneRecord& record) {
-  const auto best = find_best(record.trials, record.goal);
-  return fmt::format("the best, trial {}, has {:.2f} dB", *best + 1,
-                     mean_psnr(record.trials[*best]));
+  const std::size_t best = find_best(record.trials, record.goal);
+  return fmt::format("the best, trial {}, has {:.2f} dB", best + 1, mean_psnr(record.trials[best]));
 }
 
 std::string make_summary(const TuneRecord& record) {
@@ -165,17 +173,13 @@ std::string make_report(const TuneRecord& record) {
   page.add_svg(make_plot(record));
   page.add_heading("Trials");
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(record.trials.size());
   for (std::size_t i = 0; i < record.trials.size(); ++i) rows.push_back(make_row(record, i));
   page.add_table({"trial", "configuration", "times as fast", "seconds", "PSNR, dB",
                   "worst prompt, dB", "SSIM", "latents' error", "verdict"},
                  rows);
   page.add_heading("Settings");
-  rows.clear();
-  for (const auto& [key, value] : record.settings.items()) {
-    if (value.is_object()) continue;  // the start's configuration, which is that of trial 1
-    rows.push_back({key, value.is_string() ? value.get<std::string>() : value.dump()});
-  }
-  page.add_table({"setting", "value"}, rows);
+  page.add_table({"setting", "value"}, make_settings(record));
   return page.finish();
 }
 
