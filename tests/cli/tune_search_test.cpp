@@ -21,7 +21,7 @@ struct Quality {
   std::map<DeltaKind, double> of_delta = {};
 
   double find(const SparsityConfig& config) const {
-    const Place place = find_place(config, kWorkload).value().place;
+    const Place place = make_candidate(config, kWorkload).place;
     const auto delta = of_delta.find(config.attn.delta);
     return base + per_keys * std::log2(place.top_keys / 0.05) +
            per_full_steps * std::log2(place.num_full_steps / 2.0) +
@@ -38,7 +38,7 @@ Quality random_quality(std::uint64_t seed) {
 }
 
 Evaluation evaluate(const Quality& quality, const SparsityConfig& config) {
-  return {find_place(config, kWorkload).value().cost, quality.find(config)};
+  return {make_candidate(config, kWorkload).cost, quality.find(config)};
 }
 
 std::vector<Trial> search_with(const Quality& quality, double min_psnr, int max_trials = 100) {
@@ -62,8 +62,7 @@ double cheapest(const Quality& quality, double min_psnr) {
   for (const Candidate& candidate : list_candidates(start, DeltaKind::kLseMerge, kWorkload)) {
     if (quality.find(candidate.config) >= min_psnr) cost = std::min(cost, candidate.cost);
   }
-  if (quality.find(start) >= min_psnr)
-    cost = std::min(cost, find_place(start, kWorkload).value().cost);
+  if (quality.find(start) >= min_psnr) cost = std::min(cost, make_candidate(start, kWorkload).cost);
   return cost;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/tune/search.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace mochi::cli {
 namespace {
@@ -78,8 +79,8 @@ std::vector<Trial> search(const SparsityConfig& start, const Workload& workload,
 
   const Trial best = find_best_start(trials);
   OpenCandidates open(list_candidates(start, best.config.attn.delta, workload));
-  if (const std::optional<Candidate> place = find_place(best.config, workload)) {
-    open.settle(*place, goal.is_good(best));
+  if (has_place(best.config)) {
+    open.settle(make_candidate(best.config, workload), goal.is_good(best));
   }
   while (!open.is_empty() && has_budget()) {
     const Candidate next = open.choose();

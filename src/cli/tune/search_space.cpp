@@ -60,20 +60,20 @@ double estimate_cost(const Place& place, const Workload& workload) {
   return dense_part + (1 - dense_part) * (full_part * full_step + (1 - full_part) * place.top_keys);
 }
 
-std::optional<Candidate> find_place(const SparsityConfig& config, const Workload& workload) {
-  if (config.attn.top_p > 0) return std::nullopt;
+bool has_place(const SparsityConfig& config) { return config.attn.top_p == 0; }
+
+Candidate make_candidate(const SparsityConfig& config, const Workload& workload) {
+  const AttentionSparsity& attn = config.attn;
   const auto num_full_steps = static_cast<int>(list_full_steps(config, workload.num_steps).size());
-  const Place place{config.attn.top_keys, num_full_steps, config.attn.first_n_dense_layers,
-                    config.attn.score_queries};
-  return Candidate{config, place, estimate_cost(place, workload)};
+  const Place place{attn.top_keys, num_full_steps, attn.first_n_dense_layers, attn.score_queries};
+  return {config, place, estimate_cost(place, workload)};
 }
 
 std::vector<Candidate> list_candidates(const SparsityConfig& start, DeltaKind delta,
                                        const Workload& workload) {
   std::vector<Candidate> candidates;
   for (const Place& place : list_places(workload)) {
-    candidates.push_back(
-        {put(start, place, delta, workload.num_steps), place, estimate_cost(place, workload)});
+    candidates.push_back(make_candidate(put(start, place, delta, workload.num_steps), workload));
   }
   std::ranges::stable_sort(candidates, {}, &Candidate::cost);
   return candidates;

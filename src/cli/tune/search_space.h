@@ -1,7 +1,6 @@
 // The configurations among which `mochi tune` looks, ordered by how much attention they leave.
 #pragma once
 
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -37,8 +36,11 @@ struct Candidate {
   double cost = 0;
 };
 
-// Nothing when top_p chooses the columns: their number is not known then.
-std::optional<Candidate> find_place(const SparsityConfig& config, const Workload& workload);
+// Whether a configuration has a place: not when top_p chooses the columns, whose number is not
+// known then.
+bool has_place(const SparsityConfig& config);
+
+Candidate make_candidate(const SparsityConfig& config, const Workload& workload);
 
 // All places for this delta, by rising cost; everything else is the start's.
 std::vector<Candidate> list_candidates(const SparsityConfig& start, DeltaKind delta,
