@@ -46,23 +46,30 @@ OrderedJson describe(const TuneRecord& record, std::size_t trial_idx) {
   return json;
 }
 
-Evaluation read_evaluation(const Json& json) {
-  const auto get = [&json](const char* key) { return json.at(key).get<double>(); };
-  return {get("seconds"), get("psnr"), get("ssim"), get("relative_error")};
+// Calls read(item, path) for each item of the list at `path` + `key`: objects, as their readers see
+// to.
+void read_list(const Json& object, const std::string& source, const std::string& path,
+               const char* key, const auto& read) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_array()) {
+    fail("{}: {}{}: wanted a list", source, path, key);
+  }
+  for (std::size_t i = 0; i < found->size(); ++i) {
+    read(found->at(i), fmt::format("{}{}[{}]", path, key, i));
+  }
 }
 
-void read_runs(const Json& json, const std::string& source, TuneRecord& record) {
-  for (const Json& run : json.at("dense")) {
-    record.dense.push_back(
-        {run.at("seconds").get<double>(), run.at("fingerprint").get<std::string>()});
-  }
-  for (const Json& found : json.at("trials")) {
-    Trial trial{parse_sparsity_config(found.at("config").dump(), source), {}};
-    for (const Json& evaluation : found.at("evaluations")) {
-      trial.evaluations.push_back(read_evaluation(evaluation));
-    }
-    record.trials.push_back(std::move(trial));
-  }
+Trial read_trial(const Json& json, const std::string& source, const std::string& path) {
+  JsonReader reader(json, source, path);
+  if (!reader.get_object("config")) fail("{}: key is missing", reader.locate("config"));
+  Trial trial{parse_sparsity_config(json.at("config").dump(), reader.locate("config")), {}};
+  read_list(json, source, path + ".", "evaluations", [&](const Json& item, const auto& at) {
+    JsonReader evaluation(item, source, at);
+    trial.evaluations.push_back({evaluation.require_float("seconds"),
+                                 evaluation.require_float("psnr"), evaluation.require_float("ssim"),
+                                 evaluation.require_float("relative_error")});
+  });
+  return trial;
 }
 
 // Whether it could have come to be: dense videos first, then trials of some of the prompts.
@@ -103,12 +110,16 @@ void read_record(const fs::path& folder, TuneRecord& record) {
   const std::string source = record_path(folder).string();
   if (!fs::exists(record_path(folder))) fail("--resume: no '{}'", source);
   const Json json = read_json(record_path(folder));
-  try {
-    check_same(fmt::format("'{}'", source), record.settings, json.at("settings"));
-    read_runs(json, source, record);
-  } catch (const Json::exception& error) {
-    fail("'{}' is none of this program's: {}", source, error.what());
-  }
+  JsonReader root(json, source);
+  if (!root.get_object("settings")) fail("{}: key is missing", root.locate("settings"));
+  check_same(fmt::format("'{}'", source), record.settings, json.at("settings"));
+  read_list(json, source, "", "dense", [&](const Json& item, const auto& path) {
+    JsonReader run(item, source, path);
+    record.dense.push_back({run.require_float("seconds"), run.require_string("fingerprint")});
+  });
+  read_list(json, source, "", "trials", [&](const Json& item, const auto& path) {
+    record.trials.push_back(read_trial(item, source, path));
+  });
   if (!is_consistent(record)) fail("'{}' does not hold together", source);
 }
 
