@@ -182,6 +182,7 @@ class Engine {
   Latents latent_size(const VideoSize& size) const;
   VideoSize video_size(const Latents& latents) const;
 
+  int num_layers() const;  // of the transformer, as SparsityConfig counts them
   std::vector<ModelFile> model_files() const;
   std::string device() const;  // in use: "cpu"
   std::string dtype() const;   // in use: "fp32" or "bf16"

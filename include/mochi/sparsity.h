@@ -121,6 +121,9 @@ SparsityConfig parse_sparsity_config(const std::string& text, const std::string&
 std::string to_yaml(const SparsityConfig& config);
 std::string to_json(const SparsityConfig& config);
 
+// The full steps of a generation of so many steps.
+std::set<int> list_full_steps(const SparsityConfig& config, int num_steps);
+
 // What is allowed but probably not meant, for a generation of so many steps and a model of so many
 // layers and hidden columns in feed-forward layers: steps in schedules that it does not have, for
 // example. A line each.

@@ -21,6 +21,9 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
                     commands.compare);
   add_analyze_flags(*app->add_subcommand("analyze", "say what sparse attention does to a video"),
                     commands.analyze);
+  add_tune_flags(
+      *app->add_subcommand("tune", "find the fastest sparsity configuration of a wanted quality"),
+      commands.tune);
   app->add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", commands.shell, "which shell")
       ->type_name("bash|zsh")

@@ -11,6 +11,7 @@
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
+#include "cli/tune/tune_options.h"
 
 namespace mochi::cli {
 
@@ -22,6 +23,7 @@ struct Commands {
   InspectOptions inspect;
   CompareOptions compare;
   GenerateOptions analyze;
+  TuneOptions tune;
   std::string shell;                // of `completion`
   std::string manual_form = "man";  // of `manual`
 };

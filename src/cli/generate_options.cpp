@@ -67,10 +67,8 @@ void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
 
 }  // namespace
 
-Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
+Flags add_basic_flags(CLI::App& command, GenerateOptions& options) {
   return {
-      command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
-          ->group(kSampling),
       command.add_option("--negative-prompt", options.negative_prompt, "what it shall not show")
           ->group(kSampling),
       command.add_option("--width", options.width, "pixels, a multiple of 16")->group(kSampling),
@@ -81,6 +79,18 @@ Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
           ->group(kSampling),
       command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
       command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),
+  };
+}
+
+Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
+  Flags flags{
+      command.add_option("--prompt", options.prompt, "what the video shows (default: the model's)")
+          ->group(kSampling)};
+  const auto add = [&flags](const Flags& more) {
+    flags.insert(flags.end(), more.begin(), more.end());
+  };
+  add(add_basic_flags(command, options));
+  add({
       command.add_option("--cfg-schedule", options.cfg_schedule, "guidance of each step: 6,6,4,1")
           ->delimiter(',')
           ->allow_extra_args(false)
@@ -100,7 +110,8 @@ Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
       command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
           ->type_name("FILE")
           ->group(kSampling),
-  };
+  });
+  return flags;
 }
 
 CLI::Option* add_sparsity_flag(CLI::App& command, GenerateOptions& options, const char* help) {

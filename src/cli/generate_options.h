@@ -57,7 +57,10 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options);
 // In the order in which help shows them.
 using Flags = std::vector<const CLI::Option*>;
 
-// What is to be seen and how it is sampled: --prompt to --noise.
+// --negative-prompt, --width, --height, --num-frames, --seed, --num-steps, --cfg-scale.
+Flags add_basic_flags(CLI::App& command, GenerateOptions& options);
+
+// What is to be seen and how it is sampled: --prompt, those, and more of them to --noise.
 Flags add_request_flags(CLI::App& command, GenerateOptions& options);
 
 // --chipmunk-config.

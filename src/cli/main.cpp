@@ -20,6 +20,7 @@
 #include "cli/generate.h"
 #include "cli/interrupt.h"
 #include "cli/manual.h"
+#include "cli/tune/tune.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 
@@ -92,6 +93,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "inspect") run_inspect(commands.inspect);
   if (name == "compare") run_compare(commands.compare);
   if (name == "analyze") run_analyze(commands.analyze);
+  if (name == "tune") run_tune(commands.tune);
   if (name == "version") fmt::print("mochi {}\n", version());
   if (name == "completion") {
     const bool is_bash = commands.shell == "bash";

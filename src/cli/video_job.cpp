@@ -9,6 +9,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/check_same.h"
 #include "cli/flag_names.h"
 #include "cli/interrupt.h"
 #include "cli/latents_file.h"
@@ -55,24 +56,13 @@ void prepare_sampling(VideoJob& job, const Engine& engine) {
 // A checkpoint goes on with what it was made for, and with nothing else.
 void check_checkpoint(const VideoJob& job, const Json& found, const Engine& engine) {
   const nlohmann::ordered_json wanted = describe_recipe(job.outcome, engine);
-  const auto compare = [](const auto& of_job, const Json& of_checkpoint) {
-    for (const auto& [key, value] : of_job.items()) {
-      const Json saved = of_checkpoint.value(key, Json());
-      if (Json(value) == saved) continue;
-      if (value.is_object()) fail("--resume: the checkpoint's video has another {}", key);
-      fail("--resume: the checkpoint's video has {} {}, wanted is {}", key, saved.dump(),
-           value.dump());
-    }
-    for (const auto& [key, saved] : of_checkpoint.items()) {
-      if (!of_job.contains(key)) fail("--resume: the checkpoint's video has a {} of its own", key);
-    }
-  };
-  compare(wanted["request"], found.value("request", Json::object()));
+  const std::string owner = "the checkpoint's video";
+  check_same(owner, wanted["request"], found.value("request", Json::object()));
   const auto part = [](const auto& json, const char* section, const char* key) {
-    return Json{{key, json.value(section, Json::object()).value(key, Json())}};
+    return nlohmann::ordered_json{{key, json.value(section, Json::object()).value(key, Json())}};
   };
-  compare(part(Json(wanted), "model", "loras"), part(found, "model", "loras"));
-  compare(part(Json(wanted), "engine", "dtype"), part(found, "engine", "dtype"));
+  check_same(owner, part(Json(wanted), "model", "loras"), part(found, "model", "loras"));
+  check_same(owner, part(Json(wanted), "engine", "dtype"), part(found, "engine", "dtype"));
 }
 
 void choose_output(VideoJob& job, std::set<fs::path>& taken) {

@@ -208,6 +208,12 @@ std::int64_t JsonReader::require_int(const std::string& key) {
   return convert<std::int64_t>(*value, locate(key));
 }
 
+double JsonReader::require_float(const std::string& key) {
+  const Json* value = find(key);
+  if (value == nullptr) fail_missing(key);
+  return convert<double>(*value, locate(key));
+}
+
 std::string JsonReader::require_string(const std::string& key) {
   const Json* value = find(key);
   if (value == nullptr) fail_missing(key);

@@ -43,6 +43,7 @@ class JsonReader {
 
   // The same for keys that must be there.
   std::int64_t require_int(const std::string& key);
+  double require_float(const std::string& key);
   std::string require_string(const std::string& key);
 
   // A nested object; nothing when the key is absent.

@@ -264,9 +264,8 @@ void Engine::check(const GenerateRequest& request) const {
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
   if (!request.sparsity) return {};
-  const DitConfig& dit = impl_->directory.config().dit;
-  return mochi::find_doubts(*request.sparsity, request.num_steps, static_cast<int>(dit.depth),
-                            dit.mlp_hidden_x);
+  return mochi::find_doubts(*request.sparsity, request.num_steps, num_layers(),
+                            impl_->directory.config().dit.mlp_hidden_x);
 }
 
 void Engine::check_files(const GenerateRequest& request) const {
@@ -356,6 +355,8 @@ Latents Engine::latent_size(const VideoSize& size) const {
 VideoSize Engine::video_size(const Latents& latents) const {
   return size_video(impl_->directory.config(), latents);
 }
+
+int Engine::num_layers() const { return static_cast<int>(impl_->directory.config().dit.depth); }
 
 std::vector<ModelFile> Engine::model_files() const {
   std::vector<ModelFile> files;

@@ -79,6 +79,14 @@ AttentionSparsity resolve_attention(const SparsityConfig& config, int step, int 
   return attn;
 }
 
+std::set<int> list_full_steps(const SparsityConfig& config, int num_steps) {
+  std::set<int> steps;
+  for (int step = 0; step < num_steps; ++step) {
+    if (is_full_step(config, step)) steps.insert(step);
+  }
+  return steps;
+}
+
 std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers,
                                      std::int64_t num_hidden) {
   std::vector<std::string> doubts;

@@ -66,6 +66,7 @@ TEST_F(Reader, GivesValuesOrFallbacks) {
   EXPECT_EQ(reader_.get_floats("means", {}), (std::vector<double>{0.5, 1.0}));
   EXPECT_EQ(reader_.get_bools("flags", {}), (std::vector<bool>{true, false}));
   EXPECT_EQ(reader_.require_int("depth"), 48);
+  EXPECT_EQ(reader_.require_float("ratio"), 1.5);
   EXPECT_EQ(reader_.require_string("name"), "mochi");
   EXPECT_TRUE(reader_.has("depth"));
   EXPECT_FALSE(reader_.has("absent"));
@@ -82,6 +83,7 @@ TEST_F(Reader, RefusesOtherTypes) {
   expect_contains(error_of([&] { reader_.get_ints("depth", {}); }), "wanted a list");
   expect_contains(error_of([&] { reader_.get_ints("mixed", {}); }), "mixed[1]: wanted an integer");
   expect_contains(error_of([&] { reader_.require_int("absent"); }), "absent: key is missing");
+  expect_contains(error_of([&] { reader_.require_float("absent"); }), "absent: key is missing");
   expect_contains(error_of([&] { reader_.get_object("depth"); }), "depth: wanted an object");
 }
 

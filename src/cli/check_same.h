@@ -1,0 +1,15 @@
+// Whether work that was begun can be gone on with.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "io/json.h"
+
+namespace mochi::cli {
+
+// Throws Error when the two objects differ, naming the first key that does: "--resume: OWNER has
+// seed 3, wanted is 4".
+void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, const Json& found);
+
+}  // namespace mochi::cli

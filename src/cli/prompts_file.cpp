@@ -1,0 +1,37 @@
+#include "cli/prompts_file.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace mochi::cli {
+namespace {
+
+std::string_view trim(std::string_view line) {
+  constexpr const char* kSpace = " \t\r";
+  const std::size_t begin = line.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return {};
+  return line.substr(begin, line.find_last_not_of(kSpace) - begin + 1);
+}
+
+}  // namespace
+
+std::vector<LinePrompt> read_prompts(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  if (!file) fail("cannot open '{}'", path.string());
+  std::vector<LinePrompt> prompts;
+  std::string line;
+  for (int line_idx = 1; std::getline(file, line); ++line_idx) {
+    const std::string_view text = trim(line);
+    if (text.empty() || text.starts_with('#')) continue;
+    prompts.push_back({std::string(text), fmt::format("{}:{}", path.string(), line_idx)});
+  }
+  if (file.bad()) fail("cannot read '{}'", path.string());
+  if (prompts.empty()) fail("'{}': wanted a prompt a line, found none", path.string());
+  return prompts;
+}
+
+}  // namespace mochi::cli

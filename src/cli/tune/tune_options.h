@@ -1,0 +1,26 @@
+// The flags of `mochi tune`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <optional>
+
+#include "cli/generate_options.h"
+
+namespace mochi::cli {
+
+struct TuneOptions {
+  double min_psnr = 0;  // dB
+  std::filesystem::path prompts;
+  std::filesystem::path output;  // a folder
+  int max_trials = 24;
+  bool resumes = false;
+  bool is_quiet = false;
+  std::optional<std::filesystem::path> start;  // --chipmunk-config
+  GenerateOptions generation;                  // of each video, but for prompt and sparsity
+};
+
+// Declares the flags; they write into `options`, which must outlive the parsing.
+void add_tune_flags(CLI::App& command, TuneOptions& options);
+
+}  // namespace mochi::cli
