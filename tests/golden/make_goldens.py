@@ -8,7 +8,8 @@ import importlib
 
 import torch
 
-PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "quality")
+PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "quality",
+         "sparsity")
 
 
 def main():
