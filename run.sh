@@ -16,4 +16,11 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   fi
 )
 
-exec "$root/build/bin/mochi" generate "$@"
+# Sparse, unless the arguments say how, or that nothing is to be sampled.
+sparsity=(--chipmunk-config "$root/chipmunk-config.yml")
+for argument in "$@"; do
+  case "${argument//_/-}" in
+    --chipmunk-config*|--no-sparsity|--from-json*|--from-latents*|--resume*|-h|--help) sparsity=() ;;
+  esac
+done
+exec "$root/build/bin/mochi" generate "${sparsity[@]}" "$@"

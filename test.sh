@@ -38,3 +38,17 @@ stage "all tests of the optimised build"
 cmake --preset cpu -DMOCHI_TESTS=ON >/dev/null
 cmake --build --preset cpu
 ctest --preset cpu
+
+stage "run.sh: sparse by itself, dense when told so"
+videos="$(mktemp -d)"
+trap 'rm -r "$videos"' EXIT
+./run.sh --num-frames 7 --num-steps 3 --out "$videos/sparse.mp4"
+./run.sh --num-frames 7 --num-steps 3 --no-sparsity --out "$videos/dense.mp4"
+python3 - "$videos" <<'PYTHON'
+import json, pathlib, sys
+for name, delta in ("sparse", "half_merge"), ("dense", None):
+    request = json.loads(pathlib.Path(sys.argv[1], f"{name}.mp4.json").read_text())["request"]
+    found = (request.get("sparsity") or {}).get("attn", {}).get("delta")
+    assert found == delta, f"{name}.mp4.json: wanted delta {delta}, found {found}"
+print("as wanted")
+PYTHON
