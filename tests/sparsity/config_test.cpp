@@ -188,6 +188,15 @@ TEST(SparsityConfig, TheFileInTheBoxIsMochis) {
   EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
 }
 
+TEST(SparsityConfig, TheMicroModelsFileIsSparseInAllItsLayers) {
+  const SparsityConfig config =
+      load_sparsity_config(std::string(MOCHI_MICRO_DIR) + "/chipmunk-config.yml");
+  EXPECT_EQ(config.attn.delta, DeltaKind::kHalfMerge);
+  EXPECT_EQ(config.attn.first_n_dense_layers, 0);
+  EXPECT_EQ(list_full_steps(config, 64).size(), 6U);
+  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
+}
+
 TEST(SparsityConfig, DoubtsNameStepsBeyondTheGeneration) {
   SparsityConfig config;
   config.attn.full_step_schedule = {0, 1, 60};
