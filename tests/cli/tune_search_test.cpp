@@ -9,6 +9,7 @@
 
 #include "base/noise.h"
 #include "cli/tune/search.h"
+#include "cli/tune_start.h"
 
 namespace mochi::cli {
 namespace {
@@ -43,7 +44,7 @@ Evaluation evaluate(const Quality& quality, const SparsityConfig& config) {
 
 std::vector<Trial> search_with(const Quality& quality, double min_psnr, int max_trials = 100) {
   return search(
-      make_default_start(kWorkload), kWorkload, {min_psnr, 1}, max_trials,
+      make_start(kWorkload), kWorkload, {min_psnr, 1}, max_trials,
       [&](const SparsityConfig& config, std::size_t) { return evaluate(quality, config); },
       [](const Trial&) {});
 }
@@ -58,7 +59,7 @@ std::vector<std::string> configs_of(const std::vector<Trial>& trials) {
 // The cost of the cheapest good configuration: all are looked at.
 double cheapest(const Quality& quality, double min_psnr) {
   double cost = std::numeric_limits<double>::infinity();
-  const SparsityConfig start = make_default_start(kWorkload);
+  const SparsityConfig start = make_start(kWorkload);
   for (const Candidate& candidate : list_candidates(start, DeltaKind::kLseMerge, kWorkload)) {
     if (quality.find(candidate.config) >= min_psnr) cost = std::min(cost, candidate.cost);
   }
@@ -102,7 +103,7 @@ TEST(TuneSearch, GoesOnWithTheBestDelta) {
   Quality quality = random_quality(1);
   quality.of_delta = {{DeltaKind::kWeighted, 2}, {DeltaKind::kSubtract, -10}};
   const std::vector<Trial> trials = search_with(quality, 30);
-  const std::size_t num_starts = list_starts(make_default_start(kWorkload)).size();
+  const std::size_t num_starts = list_starts(make_start(kWorkload)).size();
   ASSERT_GT(trials.size(), num_starts);
   for (std::size_t i = num_starts; i < trials.size(); ++i) {
     EXPECT_EQ(trials[i].config.attn.delta, DeltaKind::kWeighted);
@@ -113,7 +114,7 @@ TEST(TuneSearch, TimesDoNotMatter) {
   const Quality quality = random_quality(5);
   double seconds = 100;
   const std::vector<Trial> trials = search(
-      make_default_start(kWorkload), kWorkload, {30, 1}, 100,
+      make_start(kWorkload), kWorkload, {30, 1}, 100,
       [&](const SparsityConfig& config, std::size_t) {
         return Evaluation{seconds = std::fmod(seconds * 7.3, 50), quality.find(config)};
       },
@@ -129,7 +130,7 @@ TEST(TuneSearch, GoesTheSameWayWithSomeEvaluationsKnown) {
   using Key = std::pair<std::string, std::size_t>;
   const auto run = [&](std::map<Key, Evaluation>& known, std::vector<Key>& asked) {
     return search(
-        make_default_start(kWorkload), kWorkload, {30, kNumPrompts}, 100,
+        make_start(kWorkload), kWorkload, {30, kNumPrompts}, 100,
         [&](const SparsityConfig& config, std::size_t prompt_idx) {
           const Key key{to_json(config), prompt_idx};
           if (known.contains(key)) return known.at(key);
@@ -162,7 +163,7 @@ TEST(TuneSearch, HopelessTrialsAreGivenUp) {
 
 TEST(TuneSearch, TheStartIsTriedOnAllPrompts) {
   const std::vector<Trial> trials = search(
-      make_default_start(kWorkload), kWorkload, {90, 4}, 5,
+      make_start(kWorkload), kWorkload, {90, 4}, 5,
       [&](const SparsityConfig& config, std::size_t) {
         return Evaluation{1, config.attn.delta == DeltaKind::kHalfMerge ? 20.0 : 10.0};
       },

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/tune/search_space.h"
+#include "cli/tune_start.h"
 
 namespace mochi::cli {
 namespace {
@@ -26,7 +27,7 @@ TEST(SearchSpace, FullStepsAreSpread) {
 
 TEST(SearchSpace, SparserIsCheaper) {
   const std::vector<Candidate> candidates =
-      list_candidates(make_default_start(kMochi), DeltaKind::kWeighted, kMochi);
+      list_candidates(make_start(kMochi), DeltaKind::kWeighted, kMochi);
   EXPECT_EQ(candidates.size(), 180U);
   EXPECT_TRUE(std::ranges::is_sorted(candidates, {}, &Candidate::cost));
   for (const Candidate& a : candidates) {
@@ -40,7 +41,7 @@ TEST(SearchSpace, SparserIsCheaper) {
 }
 
 TEST(SearchSpace, CandidatesDifferAlongTheAxesAlone) {
-  SparsityConfig start = make_default_start(kMochi);
+  SparsityConfig start = make_start(kMochi);
   start.attn.top_p = 0.5;
   EXPECT_FALSE(has_place(start));
   start.attn.random_keys = 0.03;
@@ -70,7 +71,7 @@ TEST(SearchSpace, SmallWorkloadsHaveSparseStepsAndLayers) {
       EXPECT_LT(candidate.place.num_full_steps, workload.num_steps);
       EXPECT_LT(candidate.place.num_dense_layers, workload.num_layers);
     }
-    const Candidate start = make_candidate(make_default_start(workload), workload);
+    const Candidate start = make_candidate(make_start(workload), workload);
     EXPECT_LT(start.place.num_full_steps, workload.num_steps);
     EXPECT_LT(start.place.num_dense_layers, workload.num_layers);
   }
@@ -87,18 +88,22 @@ TEST(SearchSpace, StartsDifferInTheDeltaAlone) {
   EXPECT_EQ(list_starts(start).size(), 5U);
 }
 
-TEST(SearchSpace, DefaultStartIsTheFileInTheBox) {
-  const SparsityConfig box =
-      load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml");
-  SparsityConfig start = make_default_start({64, 48});
-  EXPECT_EQ(list_full_steps(start, 64).size(), list_full_steps(box, 64).size());
+TEST(SearchSpace, TheStartIsTheFileInTheBoxAsFarAsItFits) {
+  const SparsityConfig box = load_box();
+  SparsityConfig start = make_start({64, 48});
+  EXPECT_EQ(start.attn.full_step_schedule, (std::set<int>{0, 1, 14, 26, 39, 51}));
   start.attn.full_step_schedule = box.attn.full_step_schedule;
-  start.step_caching = box.step_caching;
   EXPECT_EQ(to_json(start), to_json(box));
+  start = make_start({4, 2});
+  EXPECT_EQ(start.attn.full_step_schedule, (std::set<int>{0, 1, 3}));
+  EXPECT_EQ(start.attn.first_n_dense_layers, 1);
+  SparsityConfig every_second;
+  every_second.attn.full_step_every = 2;
+  EXPECT_EQ(fit_start(every_second, {8, 4}).attn.full_step_schedule->size(), 5U);
 }
 
 TEST(SearchSpace, Describes) {
-  const SparsityConfig start = make_default_start(kMochi);
+  const SparsityConfig start = make_start(kMochi);
   EXPECT_EQ(describe_briefly(start, 64),
             "half_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1");
 }

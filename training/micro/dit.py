@@ -247,6 +247,15 @@ class DiT(nn.Module):
 
     def forward(self, z, sigma, feats, mask, plan):
         """z [B,12,T,H,W], sigma [B], feats [B,L,width], mask [B,L]; returns z_0 - noise."""
+        x, cos, sin = self.embed(z)
+        c = self.condition(sigma, feats, mask)
+        y = self.t5_yproj(feats)
+        for block in self.blocks:
+            x, y = block(x, y, c, cos, sin, plan.segments, plan.mask)
+        return self.finish(x, c, z.shape)
+
+    def embed(self, z):
+        """Tokens [B,N,dx] in raster order; their rotary cos and sin [N,heads,half]."""
         b, ch, t, h, w = z.shape
         p = self.patch
         rows, cols = h // p, w // p
@@ -255,12 +264,18 @@ class DiT(nn.Module):
                      self.x_embedder.proj.weight.flatten(1), self.x_embedder.proj.bias)
         pos = token_positions(t, rows, cols, z.device)
         angles = torch.einsum("na,ahj->nhj", pos, self.pos_frequencies.float())
-        cos, sin = angles.cos(), angles.sin()
-        c = self.t_embedder.mlp(self.timestep_features(sigma)) + self.t5_y_embedder(feats, mask)
-        c = F.silu(c)
-        y = self.t5_yproj(feats)
-        for block in self.blocks:
-            x, y = block(x, y, c, cos, sin, plan.segments, plan.mask)
+        return x, angles.cos(), angles.sin()
+
+    def condition(self, sigma, feats, mask):
+        """c [B,dx] of the noise level and the pooled caption."""
+        return F.silu(self.t_embedder.mlp(self.timestep_features(sigma))
+                      + self.t5_y_embedder(feats, mask))
+
+    def finish(self, x, c, shape):
+        """Velocity of `shape`, the latents', from tokens [B,N,dx] in raster order."""
+        b, ch, t, h, w = shape
+        p = self.patch
+        rows, cols = h // p, w // p
         shift, scale = self.final_layer.mod(c).chunk(2, -1)
         xf = F.layer_norm(x.float(), (x.shape[-1],), eps=1e-6)
         xf = xf * (1 + scale.float()[:, None]) + shift.float()[:, None]

@@ -198,29 +198,17 @@ def run_block(block, x, y, c, rotary, attention):
 
 def predict(model, z, sigma, feats, mask, sparsity, step):
     """Velocity [B, C, T, H, W], as micro.dit.DiT.forward, at one step."""
-    b, ch, t, h, w = z.shape
-    p = model.patch
-    rows, cols = h // p, w // p
-    tokens = z.view(b, ch, t, rows, p, cols, p).permute(0, 2, 3, 5, 1, 4, 6)
-    x = F.linear(tokens.reshape(b, t * rows * cols, ch * p * p),
-                 model.x_embedder.proj.weight.flatten(1), model.x_embedder.proj.bias)
-    positions = micro_dit.token_positions(t, rows, cols, z.device)
+    x, cos, sin = model.embed(z)
     if sparsity.order is not None:
-        x, positions = x[:, sparsity.order], positions[sparsity.order]
-    angles = torch.einsum("na,ahj->nhj", positions, model.pos_frequencies.float())
-    rotary = angles.cos(), angles.sin()
-    c = F.silu(model.t_embedder.mlp(model.timestep_features(sigma))
-               + model.t5_y_embedder(feats, mask))
+        x, cos, sin = x[:, sparsity.order], cos[sparsity.order], sin[sparsity.order]
+    c = model.condition(sigma, feats, mask)
     y = model.t5_yproj(feats)
     for layer, block in enumerate(model.blocks):
-        x, y = run_block(block, x, y, c, rotary,
+        x, y = run_block(block, x, y, c, (cos, sin),
                          lambda q, k, v, at=layer: sparsity.attend(at, step, q, k, v))
     if sparsity.order is not None:
         x = x[:, sparsity.order.argsort()]
-    shift, scale = model.final_layer.mod(c).chunk(2, -1)
-    x = F.layer_norm(x, (x.shape[-1],), eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
-    out = model.final_layer.linear(x).view(b, t, rows, cols, p, p, ch)
-    return out.permute(0, 6, 1, 2, 4, 3, 5).reshape(b, ch, t, h, w)
+    return model.finish(x, c, z.shape)
 
 
 @torch.no_grad()

@@ -107,8 +107,7 @@ void add_quality(HtmlPage& page, const Analysis& analysis) {
   std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNan);
   page.add_text(
       "The two samplings start from the same noise. After each step (below 1e-6, which is "
-      "rounding, "
-      "nothing is drawn):");
+      "rounding, nothing is drawn):");
   page.add_svg(draw_plot({"Relative error of the latents, sparse against dense",
                           "step",
                           "‖dense − sparse‖ / ‖dense‖",
@@ -153,15 +152,15 @@ void add_recalled(HtmlPage& page, const Analysis& analysis) {
       "How much of the dense softmax's mass lies on the columns that sparse sites kept: mean over "
       "queries, heads and branches. No cell: the site saw everything (a full step, a dense layer), "
       "or its step was skipped.");
-  HeatMap by_step = make_layer_map(analysis, "Attention mass recalled, by layer and step", "step",
-                                   average_by_step(analysis, &SparseMeans::recalled));
-  by_step.low = lowest_tenth(by_step.values);
-  page.add_svg(draw_heat_map(by_step));
+  const auto add_map = [&](const std::string& by, Grid values) {
+    HeatMap map = make_layer_map(analysis, "Attention mass recalled, by layer and " + by, by,
+                                 std::move(values));
+    map.low = lowest_tenth(map.values);
+    page.add_svg(draw_heat_map(map));
+  };
+  add_map("step", average_by_step(analysis, &SparseMeans::recalled));
   page.add_text("And of each head, mean over the sparse steps:");
-  HeatMap by_head = make_layer_map(analysis, "Attention mass recalled, by layer and head", "head",
-                                   average_by_head(analysis, &SparseMeans::recalled));
-  by_head.low = lowest_tenth(by_head.values);
-  page.add_svg(draw_heat_map(by_head));
+  add_map("head", average_by_head(analysis, &SparseMeans::recalled));
 }
 
 void add_kept(HtmlPage& page, const Analysis& analysis) {

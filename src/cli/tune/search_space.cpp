@@ -16,7 +16,7 @@ constexpr std::array kNumFullSteps{2, 4, 6, 9, 13};
 constexpr std::array kNumDenseLayers{0, 1, 2};
 constexpr std::array kScoreQueries{1, 4};
 
-// Of a dense attention, as measured on a CPU (bench/results/cpu-sparse.md).
+// Of a dense attention, about as on a CPU (bench/results/cpu-sparse.md).
 constexpr double kScoringCost = 0.04;
 
 SparsityConfig put(const SparsityConfig& start, const Place& place, DeltaKind delta,
@@ -90,15 +90,13 @@ std::vector<SparsityConfig> list_starts(const SparsityConfig& start) {
   return starts;
 }
 
-SparsityConfig make_default_start(const Workload& workload) {
-  constexpr int kDefaultFullSteps = 6;
-  SparsityConfig start;
-  start.attn.delta = DeltaKind::kHalfMerge;
-  start.attn.top_keys = 0.15;
-  start.attn.local_voxels = 1;
-  start.attn.first_n_dense_layers = std::min(2, workload.num_layers - 1);
-  start.attn.full_step_schedule =
-      spread_full_steps(std::min(kDefaultFullSteps, workload.num_steps - 1), workload.num_steps);
+SparsityConfig fit_start(SparsityConfig start, const Workload& workload) {
+  AttentionSparsity& attn = start.attn;
+  const auto num_full_steps = static_cast<int>(
+      attn.full_step_schedule.value_or(list_full_steps(start, workload.num_steps)).size());
+  attn.first_n_dense_layers = std::min(attn.first_n_dense_layers, workload.num_layers - 1);
+  attn.full_step_schedule =
+      spread_full_steps(std::min(num_full_steps, workload.num_steps - 1), workload.num_steps);
   return start;
 }
 

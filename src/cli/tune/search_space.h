@@ -49,8 +49,9 @@ std::vector<Candidate> list_candidates(const SparsityConfig& start, DeltaKind de
 // The start, and the same with each other delta.
 std::vector<SparsityConfig> list_starts(const SparsityConfig& start);
 
-// That of chipmunk-config.yml, with its number of full steps spread over the workload's steps.
-SparsityConfig make_default_start(const Workload& workload);
+// A configuration made for another workload: its number of full steps is spread over the steps of
+// this one, and a layer at least is left to be sparse.
+SparsityConfig fit_start(SparsityConfig start, const Workload& workload);
 
 // Steps 0, 1 and later ones at equal distances: `count` of num_steps, 2 ≤ count ≤ num_steps.
 std::set<int> spread_full_steps(int count, int num_steps);

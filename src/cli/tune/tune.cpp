@@ -60,12 +60,12 @@ GenerateRequest make_base_request(const TuneOptions& options, const Engine& engi
 }
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
-  if (!options.start) return make_default_start(workload);
-  SparsityConfig start = read_flags([&] { return load_sparsity_config(*options.start); });
+  const fs::path file = options.start ? *options.start : find_boxed_sparsity();
+  const SparsityConfig start = read_flags([&] { return load_sparsity_config(file); });
   if (!start.attn.is_enabled) {
-    fail("'{}': attn.is_enabled: wanted true, found false", options.start->string());
+    fail("'{}': attn.is_enabled: wanted true, found false", file.string());
   }
-  return start;
+  return options.start ? start : fit_start(start, workload);
 }
 
 std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
