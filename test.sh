@@ -8,6 +8,7 @@ stage() { printf '\n== %s (%d s so far)\n' "$*" "$SECONDS"; }
 
 stage "packages"
 tools/install_packages.sh build test
+if command -v nvcc >/dev/null; then tools/install_cuda.sh; fi
 
 stage "format and layers"
 tools/check_format.sh

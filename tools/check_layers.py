@@ -25,7 +25,10 @@ ALLOWED = {
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
-CPU_OWNER = ROOT / "src" / "backend" / "cpu"
+# What make_backend.cpp may see of the backends, and nobody else.
+BACKENDS = ROOT / "src" / "backend"
+DOORS = {"backend/cpu/cpu_backend.h", "backend/cuda/make_cuda_backend.h"}
+CUDA_HEADER = re.compile(r'^\s*#\s*include\s+<(cu|nv)', re.MULTILINE)
 
 
 def is_allowed(folder: str, include: str) -> bool:
@@ -46,8 +49,16 @@ def violations() -> list[str]:
         for include in INCLUDE.findall(text):
             if not is_allowed(folder, include):
                 found.append(f'{name}: may not include "{include}"')
-            if include.startswith("backend/cpu/") and CPU_OWNER not in path.parents:
-                found.append(f'{name}: "{include}" is private to backend/cpu')
+            for owner in ("cpu", "cuda"):
+                is_door = include in DOORS and path.parent in (BACKENDS, BACKENDS / "no_cuda")
+                if (include.startswith(f"backend/{owner}/") and not is_door
+                        and BACKENDS / owner not in path.parents):
+                    found.append(f'{name}: "{include}" is private to backend/{owner}')
+            if (BACKENDS / "cuda" / "device" in path.parents
+                    and not include.startswith("backend/cuda/device/")):
+                found.append(f'{name}: may not include "{include}": backend/cuda/device is a leaf')
+        if CUDA_HEADER.search(text) and BACKENDS / "cuda" not in path.parents:
+            found.append(f"{name}: CUDA headers stay under backend/cuda")
         if "getenv" in text and folder != "cli" and name.name != "subprocess.cpp":
             found.append(f"{name}: the environment is read in the mains (and PATH in subprocess.cpp)")
     for path in sorted(PUBLIC.rglob("*.h")):

@@ -3,15 +3,20 @@
 // (backend.cpp, backend_vae.cpp); a backend implements the private virtual half and may assume it.
 //
 // Unless an operation says otherwise: tensors are contiguous and on this backend's device;
-// activations have dtype activation_dtype(); "matrix" weights are F32 or BF16, "vector" weights
-// (biases, norm weights, modulations) and tables are F32; sums are accumulated in fp32; inputs and
-// outputs do not overlap. A violated contract throws Error naming the operation and the shapes.
+// activations have dtype activation_dtype(); "matrix" weights are F32 or BF16 on the CPU and of the
+// activation dtype on a GPU, "vector" weights (biases, norm weights) and tables are F32; sums are
+// accumulated in fp32; inputs and outputs do not overlap. A violated contract throws Error naming
+// the operation and the shapes.
+//
+// A GPU computes in the order of the calls but later than they return; download(), to_rgb8() and
+// synchronize() wait. Memory may be freed at once: freeing waits, too.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
@@ -117,7 +122,10 @@ class Backend {
   // Matrix weights of this dtype, F32 or BF16, make the fastest products here.
   virtual DType preferred_matrix_dtype() const = 0;
 
-  // Host → device and back; same dtype and size.
+  // Waits until everything asked for so far is computed. Throws Error when that failed.
+  void synchronize() { do_synchronize(); }
+
+  // Host → device and back; same dtype and size. The host memory may be reused on return.
   void upload(const TensorView& host, const TensorView& target);
   void download(const TensorView& source, const TensorView& host);
 
@@ -225,6 +233,7 @@ class Backend {
   void to_rgb8(const TensorView& x, const TensorView& out);
 
  private:
+  virtual void do_synchronize() {}
   virtual void do_upload(const TensorView& host, const TensorView& target) = 0;
   virtual void do_download(const TensorView& source, const TensorView& host) = 0;
   virtual void do_copy(const TensorView& source, const TensorView& target) = 0;
@@ -290,8 +299,17 @@ class Backend {
   virtual void do_to_rgb8(const TensorView& x, const TensorView& out) = 0;
 };
 
-// The backend of a device. Throws Error when this build or machine has none.
-std::unique_ptr<Backend> make_backend(Device device);
+struct BackendOptions {
+  // The CPU backend computes in fp32 whatever this says.
+  DType activation_dtype = DType::kBF16;  // or F32
+  std::uint64_t memory_limit_bytes = 0;   // of device memory; 0: all that there is
+};
+
+// The backend of a device. Throws Error saying why when this build or machine has none.
+std::unique_ptr<Backend> make_backend(Device device, const BackendOptions& options = {});
+
+// Why there is no CUDA backend here, in one line, or empty: there is one.
+std::string find_cuda_problem();
 
 // First argument of all that computes.
 struct Context {

@@ -37,6 +37,7 @@ class Contract {
                 dtype_name(wanted));
   }
   void matrix(const char* name, const TensorView& tensor) const {
+    if (backend_.device() != Device::kCpu) return activation(name, tensor);
     on_device(name, tensor);
     require(tensor.dtype() == DType::kF32 || tensor.dtype() == DType::kBF16,
             std::string(name) + " is " + dtype_name(tensor.dtype()) + ", wanted F32 or BF16");

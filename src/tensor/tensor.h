@@ -12,7 +12,7 @@
 
 namespace mochi {
 
-enum class Device : std::uint8_t { kCpu };
+enum class Device : std::uint8_t { kCpu, kCuda };
 
 // A contiguous block of elements, rows in the order of `shape`. Default: empty, data == nullptr,
 // which stands for "no tensor" where a parameter is optional.

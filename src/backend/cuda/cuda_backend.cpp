@@ -1,0 +1,78 @@
+#include "backend/cuda/cuda_backend.h"
+
+#include "backend/cuda/cublaslt.h"
+#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/device_allocator.h"
+#include "backend/cuda/make_cuda_backend.h"
+#include "base/error.h"
+
+namespace mochi {
+
+namespace cuda {
+
+void fail_cuda(cudaError_t code, const char* what) {
+  fail("GPU: {}: {} ({})", what, cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+}  // namespace cuda
+
+using cuda::check;
+
+std::string find_cuda_problem() {
+  int count = 0;
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code == cudaSuccess && count > 0) return {};
+  cudaGetLastError();
+  return std::string("no usable GPU: ") + cudaGetErrorString(code);
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+  const std::string problem = find_cuda_problem();
+  if (!problem.empty()) throw Error("device: " + problem);
+  return std::make_unique<CudaBackend>(options);
+}
+
+CudaBackend::CudaBackend(const BackendOptions& options)
+    : activation_dtype_(options.activation_dtype),
+      allocator_(std::make_unique<cuda::DeviceAllocator>(options.memory_limit_bytes)) {
+  if (activation_dtype_ != DType::kBF16 && activation_dtype_ != DType::kF32) {
+    fail("activations: wanted BF16 or F32, found {}", dtype_name(activation_dtype_));
+  }
+  check(cudaGetDeviceProperties(&properties_, 0), "asking for the GPU's properties");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  cublaslt_ = std::make_unique<cuda::CublasLt>();
+}
+
+CudaBackend::~CudaBackend() {
+  if (stream_ == nullptr) return;
+  cudaStreamSynchronize(stream_);
+  cudaStreamDestroy(stream_);
+}
+
+Allocator& CudaBackend::allocator() { return *allocator_; }
+
+std::byte* CudaBackend::workspace(std::size_t num_bytes) {
+  if (!workspace_ || workspace_.view().size_bytes() < num_bytes) {
+    workspace_ = Tensor();  // first, so that both never exist at a time
+    workspace_ = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
+  }
+  return workspace_.view().bytes();
+}
+
+void CudaBackend::do_synchronize() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+
+void CudaBackend::do_upload(const TensorView& host, const TensorView& target) {
+  check(cudaMemcpyAsync(target.bytes(), host.bytes(), host.size_bytes(), cudaMemcpyHostToDevice,
+                        stream_),
+        "copying to the GPU");
+  check(cudaStreamSynchronize(stream_), "copying to the GPU");
+}
+
+void CudaBackend::do_download(const TensorView& source, const TensorView& host) {
+  check(cudaMemcpyAsync(host.bytes(), source.bytes(), host.size_bytes(), cudaMemcpyDeviceToHost,
+                        stream_),
+        "copying from the GPU");
+  check(cudaStreamSynchronize(stream_), "copying from the GPU");
+}
+
+}  // namespace mochi

@@ -1,0 +1,101 @@
+// The CUDA backend: one GPU of compute capability 8.0 or newer, activations in BF16 or F32. All
+// work goes to one stream of its own. Matrix products are cuBLASLt's; everything else is ours:
+// kernels/ holds the bandwidth-bound ones and the portable attention, sm90/ those that need Hopper.
+// Results are the same bit for bit in every run on one GPU model.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <memory>
+
+#include "backend/backend.h"
+
+namespace mochi {
+
+namespace cuda {
+class CublasLt;
+class DeviceAllocator;
+}  // namespace cuda
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const BackendOptions& options);
+  ~CudaBackend() override;
+
+  Device device() const override { return Device::kCuda; }
+  Allocator& allocator() override;
+  DType activation_dtype() const override { return activation_dtype_; }
+  DType preferred_matrix_dtype() const override { return activation_dtype_; }
+
+ private:
+  void do_synchronize() override;
+  void do_upload(const TensorView& host, const TensorView& target) override;
+  void do_download(const TensorView& source, const TensorView& host) override;
+  void do_copy(const TensorView& source, const TensorView& target) override;
+  void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
+  void do_silu(const TensorView& x, const TensorView& out) override;
+  void do_mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size) override;
+  void do_transpose(const TensorView& x, const TensorView& out) override;
+  void do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                 const TensorView& out, const LinearOptions& options) override;
+  void do_gated_activation(const TensorView& x, Activation activation,
+                           const TensorView& out) override;
+  void do_attention(const AttentionInputs& in, const AttentionOutputs& to) override;
+  void do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
+                    const TensorView& out) override;
+  void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
+                   const TensorView& out) override;
+  void do_split_heads(const TensorView& x, const TensorView& out) override;
+  void do_patchify(const TensorView& latents, int patch_size, const TensorView& out) override;
+  void do_unpatchify(const TensorView& tokens, int patch_size, const TensorView& latents) override;
+  void do_norm_modulate(const TensorView& x, const TensorView& scale, float eps,
+                        const TensorView& out) override;
+  void do_layer_norm_modulate(const TensorView& x, const TensorView& shift, const TensorView& scale,
+                              float eps, const TensorView& out) override;
+  void do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
+                       const TensorView& q, const TensorView& k, const TensorView& v) override;
+  void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+                         const TensorView& x) override;
+  void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
+                                     const AttentionOutputs& to) override;
+  void do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
+                                  const AttentionDelta& delta, const AttentionOutputs& to) override;
+  void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
+                     const AttentionDelta& delta) override;
+  void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
+                         const TensorView& counts) override;
+  void do_expand_columns(const TensorView& plan, const ColumnLists& columns) override;
+  void do_find_movement(const TensorView& means, const TensorView& former,
+                        const TensorView& scores) override;
+  void do_column_sparse_mlp(const TensorView& x, const TensorView& w1, const TensorView& w2_rows,
+                            const ColumnLists& columns, const MlpCache& cache) override;
+  void do_gather_rows(const TensorView& x, const TensorView& indices,
+                      const TensorView& out) override;
+  void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,
+                       const TensorView& z) override;
+  void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
+                                   const TensorView& shift, const TensorView& out) override;
+  void do_channels_last_to_latents(const TensorView& x, const TensorView& scale,
+                                   const TensorView& shift, const TensorView& out) override;
+  void do_group_norm(const TensorView& x, const GroupNorm& params, const TensorView& out) override;
+  void do_conv3d(const TensorView& x, const Conv3d& params, const TensorView& out) override;
+  void do_depth_to_space_time(const TensorView& x, const Upsample& upsample,
+                              const TensorView& out) override;
+  void do_fourier_features(const TensorView& x, std::span<const int> frequencies,
+                           const TensorView& out) override;
+  void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
+  void do_to_rgb8(const TensorView& x, const TensorView& out) override;
+
+  bool is_hopper() const { return properties_.major == 9; }  // sm90/ runs here
+  // Memory for the insides of one operation; valid until the next operation that asks for it.
+  std::byte* workspace(std::size_t num_bytes);
+
+  DType activation_dtype_;
+  cudaDeviceProp properties_{};
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<cuda::DeviceAllocator> allocator_;
+  std::unique_ptr<cuda::CublasLt> cublaslt_;
+  Tensor workspace_;
+};
+
+}  // namespace mochi
