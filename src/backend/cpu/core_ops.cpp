@@ -51,7 +51,6 @@ void transpose_rows(const TensorView& x, const TensorView& out) {
 CpuBackend::CpuBackend() : onednn_(std::make_unique<cpu::OneDnn>()) {}
 CpuBackend::~CpuBackend() = default;
 
-
 void CpuBackend::do_upload(const TensorView& host, const TensorView& target) {
   std::memcpy(target.bytes(), host.bytes(), host.size_bytes());
 }
