@@ -22,6 +22,8 @@ if(NOT MOCHI_CUDA STREQUAL "OFF")
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${MOCHI_CCACHE})
     endif()
     find_package(CUDAToolkit 12.4 REQUIRED)
+    # Where tools/install_cuda.sh puts the library, for programs run from the build folder.
+    set(CMAKE_BUILD_RPATH ${PROJECT_SOURCE_DIR}/.nvidia/lib)
     set(MOCHI_HAS_CUDA ON)
   elseif(MOCHI_CUDA STREQUAL "ON")
     message(FATAL_ERROR "MOCHI_CUDA is ON, and there is no nvcc or no cublasLt.h: tools/install_cuda.sh brings the header")
