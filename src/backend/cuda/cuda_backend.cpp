@@ -40,7 +40,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   }
   check(cudaGetDeviceProperties(&properties_, 0), "asking for the GPU's properties");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-  cublaslt_ = std::make_unique<cuda::CublasLt>();
+  cublaslt_ = std::make_unique<cuda::CublasLt>(*allocator_);
 }
 
 CudaBackend::~CudaBackend() {

@@ -23,11 +23,6 @@ void CudaBackend::do_mean_rows(const TensorView& /*x*/, const TensorView& /*out*
 void CudaBackend::do_transpose(const TensorView& /*x*/, const TensorView& /*out*/) {
   fail_missing("transpose");
 }
-void CudaBackend::do_linear(const TensorView& /*x*/, const TensorView& /*weight*/,
-                            const TensorView& /*bias*/, const TensorView& /*out*/,
-                            const LinearOptions& /*options*/) {
-  fail_missing("linear");
-}
 void CudaBackend::do_gated_activation(const TensorView& /*x*/, Activation /*activation*/,
                                       const TensorView& /*out*/) {
   fail_missing("gated_activation");
