@@ -9,63 +9,8 @@ namespace {
 
 }  // namespace
 
-void CudaBackend::do_copy(const TensorView& /*source*/, const TensorView& /*target*/) {
-  fail_missing("copy");
-}
-void CudaBackend::do_add(const TensorView& /*a*/, const TensorView& /*b*/,
-                         const TensorView& /*out*/) {
-  fail_missing("add");
-}
-void CudaBackend::do_mean_rows(const TensorView& /*x*/, const TensorView& /*out*/,
-                               std::int64_t /*block_size*/) {
-  fail_missing("mean_rows");
-}
-void CudaBackend::do_transpose(const TensorView& /*x*/, const TensorView& /*out*/) {
-  fail_missing("transpose");
-}
-void CudaBackend::do_gated_activation(const TensorView& /*x*/, Activation /*activation*/,
-                                      const TensorView& /*out*/) {
-  fail_missing("gated_activation");
-}
 void CudaBackend::do_attention(const AttentionInputs& /*in*/, const AttentionOutputs& /*to*/) {
   fail_missing("attention");
-}
-void CudaBackend::do_embedding(std::span<const std::int32_t> /*ids*/, const TensorView& /*table*/,
-                               const TensorView& /*out*/) {
-  fail_missing("embedding");
-}
-void CudaBackend::do_rms_norm(const TensorView& /*x*/, const TensorView& /*weight*/, float /*eps*/,
-                              const TensorView& /*out*/) {
-  fail_missing("rms_norm");
-}
-void CudaBackend::do_split_heads(const TensorView& /*x*/, const TensorView& /*out*/) {
-  fail_missing("split_heads");
-}
-void CudaBackend::do_patchify(const TensorView& /*latents*/, int /*patch_size*/,
-                              const TensorView& /*out*/) {
-  fail_missing("patchify");
-}
-void CudaBackend::do_unpatchify(const TensorView& /*tokens*/, int /*patch_size*/,
-                                const TensorView& /*latents*/) {
-  fail_missing("unpatchify");
-}
-void CudaBackend::do_norm_modulate(const TensorView& /*x*/, const TensorView& /*scale*/,
-                                   float /*eps*/, const TensorView& /*out*/) {
-  fail_missing("norm_modulate");
-}
-void CudaBackend::do_layer_norm_modulate(const TensorView& /*x*/, const TensorView& /*shift*/,
-                                         const TensorView& /*scale*/, float /*eps*/,
-                                         const TensorView& /*out*/) {
-  fail_missing("layer_norm_modulate");
-}
-void CudaBackend::do_qk_norm_rope(const TensorView& /*qkv*/, const QkNormRope& /*params*/,
-                                  std::int64_t /*offset*/, const TensorView& /*q*/,
-                                  const TensorView& /*k*/, const TensorView& /*v*/) {
-  fail_missing("qk_norm_rope");
-}
-void CudaBackend::do_gated_residual(const TensorView& /*r*/, const TensorView& /*gate*/,
-                                    float /*eps*/, const TensorView& /*x*/) {
-  fail_missing("gated_residual");
 }
 void CudaBackend::do_attention_with_column_sums(const AttentionInputs& /*in*/,
                                                 const ColumnSums& /*scores*/,
@@ -102,10 +47,6 @@ void CudaBackend::do_column_sparse_mlp(const TensorView& /*x*/, const TensorView
 void CudaBackend::do_gather_rows(const TensorView& /*x*/, const TensorView& /*indices*/,
                                  const TensorView& /*out*/) {
   fail_missing("gather_rows");
-}
-void CudaBackend::do_guided_euler(const TensorView& /*v_cond*/, const TensorView& /*v_null*/,
-                                  float /*cfg*/, float /*dsigma*/, const TensorView& /*z*/) {
-  fail_missing("guided_euler");
 }
 void CudaBackend::do_latents_to_channels_last(const TensorView& /*latents*/,
                                               const TensorView& /*scale*/,
