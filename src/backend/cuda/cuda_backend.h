@@ -26,6 +26,10 @@ class CudaBackend final : public Backend {
   Allocator& allocator() override;
   DType activation_dtype() const override { return activation_dtype_; }
   DType preferred_matrix_dtype() const override { return activation_dtype_; }
+  // At 848×480 the last blocks then work on 2.9 GB of frames, in slices of 1 GB.
+  VideoPieces preferred_video_pieces() const override {
+    return {.latent_frames = 5, .slice_elements = std::int64_t{1} << 29};
+  }
 
  private:
   void do_synchronize() override;
@@ -88,7 +92,9 @@ class CudaBackend final : public Backend {
 
   bool is_hopper() const { return properties_.major == 9; }  // sm90/ runs here
   // Memory for the insides of one operation; valid until the next operation that asks for it.
-  std::byte* workspace(std::size_t num_bytes);
+  std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }
+  // The same of `memory`, which another operation inside need not respect.
+  std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
   DType activation_dtype_;
   cudaDeviceProp properties_{};
@@ -96,6 +102,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
+  Tensor conv_memory_;  // weights and patches of a convolution
 };
 
 }  // namespace mochi
