@@ -48,39 +48,5 @@ void CudaBackend::do_gather_rows(const TensorView& /*x*/, const TensorView& /*in
                                  const TensorView& /*out*/) {
   fail_missing("gather_rows");
 }
-void CudaBackend::do_latents_to_channels_last(const TensorView& /*latents*/,
-                                              const TensorView& /*scale*/,
-                                              const TensorView& /*shift*/,
-                                              const TensorView& /*out*/) {
-  fail_missing("latents_to_channels_last");
-}
-void CudaBackend::do_channels_last_to_latents(const TensorView& /*x*/, const TensorView& /*scale*/,
-                                              const TensorView& /*shift*/,
-                                              const TensorView& /*out*/) {
-  fail_missing("channels_last_to_latents");
-}
-void CudaBackend::do_group_norm(const TensorView& /*x*/, const GroupNorm& /*params*/,
-                                const TensorView& /*out*/) {
-  fail_missing("group_norm");
-}
-void CudaBackend::do_conv3d(const TensorView& /*x*/, const Conv3d& /*params*/,
-                            const TensorView& /*out*/) {
-  fail_missing("conv3d");
-}
-void CudaBackend::do_depth_to_space_time(const TensorView& /*x*/, const Upsample& /*upsample*/,
-                                         const TensorView& /*out*/) {
-  fail_missing("depth_to_space_time");
-}
-void CudaBackend::do_fourier_features(const TensorView& /*x*/, std::span<const int> /*frequencies*/,
-                                      const TensorView& /*out*/) {
-  fail_missing("fourier_features");
-}
-void CudaBackend::do_temporal_attention(const TensorView& /*qkv*/, int /*head_dim*/,
-                                        const TensorView& /*out*/) {
-  fail_missing("temporal_attention");
-}
-void CudaBackend::do_to_rgb8(const TensorView& /*x*/, const TensorView& /*out*/) {
-  fail_missing("to_rgb8");
-}
 
 }  // namespace mochi
