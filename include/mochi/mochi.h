@@ -37,8 +37,10 @@ struct Lora {
 
 struct EngineOptions {
   std::filesystem::path model_dir;
-  std::string device = "auto";   // "auto" or "cpu"
-  std::string dtype = "auto";    // of the weights in memory: "auto", "fp32" or "bf16"
+  std::string device = "auto";  // "cuda", "cpu", or "auto": a GPU where there is one
+  // Of the weights in memory, and on a GPU of all that is computed: "fp32", "bf16" or "auto".
+  std::string dtype = "auto";
+  std::uint64_t vram_limit_bytes = 0;  // of a GPU's memory; 0: all that there is
   int num_threads = 0;           // 0: as many as the machine offers; holds for the whole process
   bool cpu_offload = false;      // drop every network as soon as it has done its part
   std::vector<Lora> loras = {};  // their changes add up
@@ -184,9 +186,12 @@ class Engine {
 
   int num_layers() const;  // of the transformer, as SparsityConfig counts them
   std::vector<ModelFile> model_files() const;
-  std::string device() const;  // in use: "cpu"
-  std::string dtype() const;   // in use: "fp32" or "bf16"
+  std::string device() const;       // in use: "cuda" or "cpu"
+  std::string device_name() const;  // "CPU", or the GPU's name
+  std::string device_note() const;  // why "auto" did not take a GPU; empty: nothing to say
+  std::string dtype() const;        // in use: "fp32" or "bf16"
   int num_threads() const;
+  std::uint64_t peak_device_bytes() const;  // of a GPU's memory, so far; 0 on the CPU
 
  private:
   struct Impl;

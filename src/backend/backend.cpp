@@ -21,6 +21,31 @@ void Backend::download(const TensorView& source, const TensorView& host) {
   do_download(source, host);
 }
 
+void Backend::fill_normal(const NormalFill& fill, const TensorView& target) {
+  const Contract c("fill_normal", *this);
+  if (target.dtype() == DType::kF32) {
+    c.f32("target", target);
+  } else {
+    c.matrix("target", target);
+  }
+  do_fill_normal(fill, target);
+}
+
+void Backend::prefetch(int slot, const TensorView& host, const TensorView& target) {
+  const Contract c("prefetch", *this);
+  c.require(slot >= 0 && slot < kNumPrefetchSlots, "no slot " + std::to_string(slot));
+  c.require(host.device() == Device::kCpu, "source is not on the host");
+  c.dtype("target", target, host.dtype());
+  c.shape("target", target, host.shape());
+  do_prefetch(slot, host, target);
+}
+
+void Backend::await_prefetch(int slot) {
+  const Contract c("await_prefetch", *this);
+  c.require(slot >= 0 && slot < kNumPrefetchSlots, "no slot " + std::to_string(slot));
+  do_await_prefetch(slot);
+}
+
 void Backend::copy(const TensorView& source, const TensorView& target) {
   const Contract c("copy", *this);
   for (const TensorView& tensor : {source, target}) {

@@ -113,6 +113,29 @@ struct Upsample {
   int num_dropped_frames = 0;     // leading output frames left out
 };
 
+struct NormalFill {
+  std::uint64_t seed = 0;
+  float mean = 0.0F, deviation = 1.0F;
+};
+
+// A GPU's memory; of the CPU nothing is said here.
+struct DeviceMemory {
+  std::uint64_t used_bytes = 0;       // by this backend's tensors
+  std::uint64_t peak_bytes = 0;       // most that it ever was
+  std::uint64_t available_bytes = 0;  // more than that can be had, within the limit
+};
+
+// Brings stored weights to a device, in an order of its own. Not for two threads at once.
+class WeightLoader {
+ public:
+  virtual ~WeightLoader() = default;
+  // target, F32 or BF16 on the device, = stored floats of any dtype and alignment, which may be
+  // gone on return.
+  virtual void load(DType stored, std::span<const std::byte> bytes, const TensorView& target) = 0;
+  // Waits until all targets are filled. Throws Error when that failed.
+  virtual void finish() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -122,12 +145,29 @@ class Backend {
   // Matrix weights of this dtype, F32 or BF16, make the fastest products here.
   virtual DType preferred_matrix_dtype() const = 0;
 
+  virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
+  virtual DeviceMemory memory() const { return {}; }
+  // Host memory from which copies to the device are fastest.
+  virtual Allocator& staging_allocator() { return host_allocator(); }
+  // Null where weights are best read into place by the host.
+  virtual std::unique_ptr<WeightLoader> make_weight_loader() { return nullptr; }
+
   // Waits until everything asked for so far is computed. Throws Error when that failed.
   void synchronize() { do_synchronize(); }
 
   // Host → device and back; same dtype and size. The host memory may be reused on return.
   void upload(const TensorView& host, const TensorView& target);
   void download(const TensorView& source, const TensorView& host);
+
+  // ---- weights ----
+  // target (F32, or a matrix) = mean + deviation·fill_normal(kMochi, seed): equal everywhere.
+  void fill_normal(const NormalFill& fill, const TensorView& target);
+  // Device memory target = host memory of the same dtype and size, in the background: after all
+  // that was asked for so far, beside what is asked for next. The host memory must stay until
+  // await_prefetch(slot), behind which the target may be used. Slots: 0 to kNumPrefetchSlots − 1.
+  void prefetch(int slot, const TensorView& host, const TensorView& target);
+  void await_prefetch(int slot);
+  static constexpr int kNumPrefetchSlots = 8;
 
   // ---- any model ----
   // target = source; same size, dtypes F32 or activation (converted).
@@ -236,6 +276,9 @@ class Backend {
   virtual void do_synchronize() {}
   virtual void do_upload(const TensorView& host, const TensorView& target) = 0;
   virtual void do_download(const TensorView& source, const TensorView& host) = 0;
+  virtual void do_fill_normal(const NormalFill& fill, const TensorView& target) = 0;
+  virtual void do_prefetch(int slot, const TensorView& host, const TensorView& target) = 0;
+  virtual void do_await_prefetch(int slot) = 0;
   virtual void do_copy(const TensorView& source, const TensorView& target) = 0;
   virtual void do_add(const TensorView& a, const TensorView& b, const TensorView& out) = 0;
   virtual void do_silu(const TensorView& x, const TensorView& out) = 0;

@@ -17,6 +17,12 @@ class Error : public std::runtime_error {
   explicit Error(const std::string& message);
 };
 
+// Memory of the host or of a device that is not there: with less to do, the same may go well.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 template <typename... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
   throw Error(fmt::format(format, std::forward<Args>(args)...));

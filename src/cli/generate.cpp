@@ -87,7 +87,7 @@ Run make_run(const GenerateOptions& given) {
   return run;
 }
 
-void print_summary(const Outcome& outcome) {
+void print_summary(const Outcome& outcome, const Engine& engine) {
   fmt::print("{} ({}x{}, {} frames, {} fps)\n", outcome.output.string(), outcome.size.width,
              outcome.size.height, outcome.size.num_frames, outcome.fps);
   std::string times;
@@ -95,8 +95,19 @@ void print_summary(const Outcome& outcome) {
     times += fmt::format("{} {}, ", phase_name(phase), format_seconds(seconds));
   }
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  fmt::print("{}in all {}; peak memory {:.0f} MiB\n", times, format_seconds(outcome.total_seconds),
+  fmt::print("{}in all {}; peak memory {:.0f} MiB", times, format_seconds(outcome.total_seconds),
              static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
+  if (engine.peak_device_bytes() > 0) {
+    fmt::print(", on the GPU {:.0f} MiB",
+               static_cast<double>(engine.peak_device_bytes()) / kMebibyte);
+  }
+  fmt::print("\n");
+}
+
+// Says why there is no GPU where one would have been taken.
+void announce_device(const GenerateOptions& options, const Engine& engine) {
+  if (options.run.is_quiet || engine.device_note().empty()) return;
+  fmt::print(stderr, "running on the CPU: {}\n", engine.device_note());
 }
 
 // Says which video of many this is, and which prompt it shows where nobody has given one.
@@ -122,7 +133,7 @@ void finish(VideoJob& job, const Engine& engine) {
   if (job.options.run.prints_json) {
     fmt::print("{}\n", json.dump());
   } else if (!job.options.run.is_quiet) {
-    print_summary(job.outcome);
+    print_summary(job.outcome, engine);
   }
   std::fflush(stdout);
 }
@@ -143,6 +154,7 @@ void run_generate(const GenerateOptions& options) {
     job.options.engine.model_dir = engine_options.model_dir;
     prepare(job, engine, taken);
   }
+  announce_device(options, engine);
   for (std::size_t i = 0; i < run.jobs.size(); ++i) {
     announce(run.jobs[i], i, run.jobs.size());
     mochi::cli::run(run.jobs[i], engine);

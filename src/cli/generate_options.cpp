@@ -172,7 +172,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
       ->type_name("DIR")
       ->group(kGroup);
   command.add_option("--device", options.device, "where the networks run")
-      ->type_name("auto|cpu")
+      ->type_name("auto|cpu|cuda")
       ->capture_default_str()
       ->group(kGroup);
   command.add_option("--dtype", options.dtype, "of the weights in memory")

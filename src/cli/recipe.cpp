@@ -98,7 +98,9 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   recipe.model_files = read_model_files(read_list(json, model, "files"));
   options.engine.loras = read_loras(read_list(json, model, "loras"));
   JsonReader engine = require_object(root, "engine");
-  options.engine.device = engine.require_string("device");
+  // A video made on a GPU is made on one again where there is one; elsewhere a CPU will do.
+  const std::string device = engine.require_string("device");
+  options.engine.device = device == "cuda" ? "auto" : device;
   options.engine.dtype = engine.require_string("dtype");
   return recipe;
 }

@@ -83,6 +83,7 @@ OrderedJson describe_recipe(const Outcome& outcome, const Engine& engine) {
   }
   json["model"] = describe_model(outcome, engine);
   json["engine"] = {{"device", engine.device()},
+                    {"device_name", engine.device_name()},
                     {"dtype", engine.dtype()},
                     {"num_threads", engine.num_threads()}};
   return json;
@@ -95,6 +96,7 @@ OrderedJson describe_outcome(const Outcome& outcome, const Engine& engine) {
   seconds["total"] = outcome.total_seconds;
   json["seconds"] = seconds;
   json["peak_memory_bytes"] = outcome.peak_memory_bytes;
+  if (engine.peak_device_bytes() > 0) json["peak_device_bytes"] = engine.peak_device_bytes();
   return json;
 }
 

@@ -22,9 +22,23 @@ namespace {
 // Latent frames decoded at a time: one keeps the memory least, and more are no faster.
 constexpr std::int64_t kDecodeChunkFrames = 1;
 
-Device parse_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") return Device::kCpu;
-  fail("device: wanted 'auto' or 'cpu', found '{}'", name);
+struct DeviceChoice {
+  Device device = Device::kCpu;
+  std::string note;  // why it is not a GPU
+};
+
+DeviceChoice choose_device(const std::string& name) {
+  if (name == "cpu") return {};
+  if (name == "cuda") return {Device::kCuda, ""};
+  if (name != "auto") fail("device: wanted 'auto', 'cpu' or 'cuda', found '{}'", name);
+  const std::string problem = find_cuda_problem();
+  if (problem.empty()) return {Device::kCuda, ""};
+  return {Device::kCpu, problem};
+}
+
+// "auto" is F32 where that is asked for and BF16 elsewhere: on the CPU it does not matter.
+DType parse_activation_dtype(const std::string& dtype) {
+  return dtype == "fp32" ? DType::kF32 : DType::kBF16;
 }
 
 DType parse_matrix_dtype(const std::string& name, const Backend& backend) {
@@ -133,6 +147,7 @@ struct Engine::Impl {
   void upload_latents(const Latents& latents, const TensorView& z) const;
   Latents download_latents(const TensorView& z) const;
 
+  DeviceChoice choice;
   ModelDirectory directory;
   LoraDeltas loras;
   std::unique_ptr<Backend> backend;
@@ -145,8 +160,11 @@ struct Engine::Impl {
 };
 
 Engine::Impl::Impl(const EngineOptions& options)
-    : directory(options.model_dir),
-      backend(make_backend(parse_device(options.device))),
+    : choice(choose_device(options.device)),
+      directory(options.model_dir),
+      backend(
+          make_backend(choice.device, {.activation_dtype = parse_activation_dtype(options.dtype),
+                                       .memory_limit_bytes = options.vram_limit_bytes})),
       matrix_dtype(parse_matrix_dtype(options.dtype, *backend)),
       keeps_networks(!options.cpu_offload &&
                      weight_bytes(directory, matrix_dtype) <= physical_memory_bytes() / 2) {
@@ -367,7 +385,15 @@ std::vector<ModelFile> Engine::model_files() const {
   return files;
 }
 
-std::string Engine::device() const { return "cpu"; }
+std::string Engine::device() const {
+  return impl_->choice.device == Device::kCuda ? "cuda" : "cpu";
+}
+
+std::string Engine::device_name() const { return impl_->backend->device_name(); }
+
+std::string Engine::device_note() const { return impl_->choice.note; }
+
+std::uint64_t Engine::peak_device_bytes() const { return impl_->backend->memory().peak_bytes; }
 
 std::string Engine::dtype() const { return impl_->matrix_dtype == DType::kBF16 ? "bf16" : "fp32"; }
 

@@ -47,7 +47,8 @@ class HostAllocator final : public Allocator {
     const std::size_t rounded = (num_bytes + kAlignment) / kAlignment * kAlignment;
     void* block = std::aligned_alloc(kAlignment, rounded);
     if (block == nullptr) {
-      throw Error("out of memory: wanted " + std::to_string(num_bytes) + " bytes on the host");
+      throw OutOfMemory("out of memory: wanted " + std::to_string(num_bytes) +
+                        " bytes on the host");
     }
     return block;
   }

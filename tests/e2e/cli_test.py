@@ -179,7 +179,7 @@ class CliTest(ProgramTest):
     def test_bad_machine_and_files(self):
         cases = [
             (["--dtype", "fp7"], "--dtype: wanted"),
-            (["--device", "tpu"], "--device: wanted"),
+            (["--device", "tpu"], "--device: wanted 'auto', 'cpu' or 'cuda', found 'tpu'"),
             (["--threads", -1], "--threads: wanted"),
             (["--out", "nowhere/a.y4m"], "nowhere"),
             (["--out", "a.avi"], ".mp4"),

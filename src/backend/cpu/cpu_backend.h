@@ -22,10 +22,14 @@ class CpuBackend final : public Backend {
   Allocator& allocator() override { return host_allocator(); }
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override;
+  std::string device_name() const override { return "CPU"; }
 
  private:
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
+  void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
+  void do_await_prefetch(int /*slot*/) override {}
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;

@@ -4,6 +4,10 @@
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/device_allocator.h"
 #include "backend/cuda/make_cuda_backend.h"
+#include "backend/cuda/pinned_memory.h"
+#include "backend/cuda/prefetch_stream.h"
+#include "backend/cuda/staged_loader.h"
+#include "backend/cuda_facts.h"
 #include "base/error.h"
 
 namespace mochi {
@@ -19,11 +23,23 @@ void fail_cuda(cudaError_t code, const char* what) {
 using cuda::check;
 
 std::string find_cuda_problem() {
-  int count = 0;
-  const cudaError_t code = cudaGetDeviceCount(&count);
-  if (code == cudaSuccess && count > 0) return {};
-  cudaGetLastError();
-  return std::string("no usable GPU: ") + cudaGetErrorString(code);
+  CudaFacts facts;
+  cudaDriverGetVersion(&facts.driver_version);
+  cudaRuntimeGetVersion(&facts.runtime_version);
+  cudaError_t code = cudaGetDeviceCount(&facts.num_gpus);
+  facts.has_new_enough_driver = code != cudaErrorInsufficientDriver;
+  cudaGetLastError();  // or the next call would report it again
+  const bool is_answer =
+      code == cudaSuccess || code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice;
+  if (is_answer && facts.num_gpus > 0) {
+    cudaDeviceProp properties{};
+    code = cudaGetDeviceProperties(&properties, 0);
+    facts.gpu_name = properties.name;
+    facts.compute_major = properties.major;
+    facts.compute_minor = properties.minor;
+  }
+  if (is_answer && (facts.num_gpus == 0 || code == cudaSuccess)) return find_problem(facts);
+  return std::string("the GPU does not answer: ") + cudaGetErrorString(code);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
@@ -45,11 +61,29 @@ CudaBackend::CudaBackend(const BackendOptions& options)
 
 CudaBackend::~CudaBackend() {
   if (stream_ == nullptr) return;
+  prefetches_.reset();
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
 }
 
 Allocator& CudaBackend::allocator() { return *allocator_; }
+
+DeviceMemory CudaBackend::memory() const { return allocator_->memory(); }
+
+Allocator& CudaBackend::staging_allocator() { return cuda::pinned_allocator(); }
+
+std::unique_ptr<WeightLoader> CudaBackend::make_weight_loader() {
+  return std::make_unique<cuda::StagedLoader>(*allocator_);
+}
+
+void CudaBackend::do_prefetch(int slot, const TensorView& host, const TensorView& target) {
+  if (!prefetches_) prefetches_ = std::make_unique<cuda::PrefetchStream>();
+  prefetches_->start(slot, host, target, stream_);
+}
+
+void CudaBackend::do_await_prefetch(int slot) {
+  if (prefetches_) prefetches_->await(slot, stream_);
+}
 
 std::byte* CudaBackend::workspace(std::size_t num_bytes) {
   if (!workspace_ || workspace_.view().size_bytes() < num_bytes) {

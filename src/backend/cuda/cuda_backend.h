@@ -15,6 +15,7 @@ namespace mochi {
 namespace cuda {
 class CublasLt;
 class DeviceAllocator;
+class PrefetchStream;
 }  // namespace cuda
 
 class CudaBackend final : public Backend {
@@ -26,11 +27,18 @@ class CudaBackend final : public Backend {
   Allocator& allocator() override;
   DType activation_dtype() const override { return activation_dtype_; }
   DType preferred_matrix_dtype() const override { return activation_dtype_; }
+  std::string device_name() const override { return properties_.name; }
+  DeviceMemory memory() const override;
+  Allocator& staging_allocator() override;  // pinned
+  std::unique_ptr<WeightLoader> make_weight_loader() override;
 
  private:
   void do_synchronize() override;
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
+  void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
+  void do_await_prefetch(int slot) override;
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;
@@ -96,6 +104,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
+  std::unique_ptr<cuda::PrefetchStream> prefetches_;  // made when first asked for
 };
 
 }  // namespace mochi

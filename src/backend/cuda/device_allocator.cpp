@@ -7,20 +7,42 @@
 
 namespace mochi::cuda {
 
+DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
+  if (limit_bytes > 0 && limit_bytes <= kReservedBytes) {
+    fail("vram_limit: wanted more than the {} MB that CUDA itself takes, found {} MB",
+         kReservedBytes >> 20, limit_bytes >> 20);
+  }
+  limit_bytes_ = limit_bytes > 0 ? limit_bytes - kReservedBytes : 0;
+}
+
+std::uint64_t DeviceAllocator::available_bytes() const {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the free GPU memory");
+  const std::uint64_t free = free_bytes;
+  if (limit_bytes_ == 0) return free;
+  return std::min(free, limit_bytes_ - std::min(limit_bytes_, used_bytes_));
+}
+
 void* DeviceAllocator::allocate(std::size_t num_bytes) {
   const std::lock_guard lock(mutex_);
   const std::size_t size = std::max<std::size_t>(num_bytes, 1);
   void* block = nullptr;
   const bool is_over = limit_bytes_ > 0 && used_bytes_ + size > limit_bytes_;
-  if (is_over || cudaMalloc(&block, size) != cudaSuccess) {
-    cudaGetLastError();
-    std::size_t free_bytes = 0;
-    std::size_t total_bytes = 0;
-    check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the free GPU memory");
-    fail("GPU memory: wanted {} MB more, in use are {} MB, free are {} MB of {} MB", size >> 20,
-         used_bytes_ >> 20, free_bytes >> 20, total_bytes >> 20);
+  const cudaError_t code = is_over ? cudaErrorMemoryAllocation : cudaMalloc(&block, size);
+  if (code == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // or the next call would report it again
+    constexpr int kMegabyte = 20;
+    throw OutOfMemory(fmt::format(
+        "GPU memory: wanted {} MB more, in use are {} MB, available {} MB{}",
+        (size >> kMegabyte) + 1, used_bytes_ >> kMegabyte, available_bytes() >> kMegabyte,
+        limit_bytes_ == 0
+            ? ""
+            : fmt::format(" of the limit of {} MB", (limit_bytes_ + kReservedBytes) >> kMegabyte)));
   }
+  check(code, "taking GPU memory");
   used_bytes_ += size;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
   sizes_[block] = size;
   return block;
 }
@@ -32,6 +54,11 @@ void DeviceAllocator::deallocate(void* block) noexcept {
   used_bytes_ -= found->second;
   sizes_.erase(found);
   cudaFree(block);
+}
+
+DeviceMemory DeviceAllocator::memory() const {
+  const std::lock_guard lock(mutex_);
+  return {used_bytes_, peak_bytes_, available_bytes()};
 }
 
 }  // namespace mochi::cuda

@@ -1,0 +1,49 @@
+// Weights made from nothing but a seed; and prefetching, which is no more than a copy here.
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/noise.h"
+#include "base/parallel_for.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::int64_t kGrain = 1 << 16;
+
+// Rounds a finite value to nearest, ties to even.
+BFloat16 round_to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return {static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16)};
+}
+
+}  // namespace
+
+void CpuBackend::do_fill_normal(const NormalFill& fill, const TensorView& target) {
+  const std::int64_t n = target.num_elements();
+  std::vector<float> own;
+  std::span<float> values;
+  if (target.dtype() == DType::kF32) {
+    values = target.f32();
+  } else {
+    own.resize(static_cast<std::size_t>(n));
+    values = own;
+  }
+  mochi::fill_normal(NoiseSource::kMochi, fill.seed, values);
+  const bool is_bf16 = !own.empty();
+  auto* const rounded = reinterpret_cast<BFloat16*>(target.bytes());
+  parallel_for(0, n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+      values[i] = std::fma(fill.deviation, values[i], fill.mean);
+      if (is_bf16) rounded[i] = round_to_bf16(values[i]);
+    }
+  });
+}
+
+void CpuBackend::do_prefetch(int /*slot*/, const TensorView& host, const TensorView& target) {
+  std::memcpy(target.bytes(), host.bytes(), host.size_bytes());
+}
+
+}  // namespace mochi
