@@ -2,29 +2,28 @@
 // themselves are tested over the mirror.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "backend/backend.h"
 #include "base/error.h"
-#include "support/backend_case.h"
+#include "support/device_tensors.h"
 #include "support/relative_error.h"
 
 namespace mochi {
 namespace {
 
-class CudaBackendTest : public testing::TestWithParam<BackendCase> {
+class CudaBackendTest : public OnDevice {
  protected:
   void SetUp() override {
-    const std::string problem = find_cuda_problem();
-    if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
-    backend_ = make_backend(Device::kCuda, {.activation_dtype = dtype()});
+    OnDevice::SetUp();
+    if (IsSkipped()) return;
+    backend_ = make();
     cpu_ = make_backend(Device::kCpu);
   }
-  DType dtype() const { return GetParam().dtype; }
 
   // Normal values, exact in the dtype of the case.
   Tensor random(const Shape& shape, float scale = 1.0F) {
@@ -35,20 +34,9 @@ class CudaBackendTest : public testing::TestWithParam<BackendCase> {
     return tensor;
   }
   Tensor on_gpu(const Shape& shape) const { return Tensor(dtype(), shape, backend_->allocator()); }
-  // Host F32 values → activations on the GPU, by way of the copy that converts.
-  Tensor to_gpu(const TensorView& host) const {
-    const Tensor raw(DType::kF32, host.shape(), backend_->allocator());
-    backend_->upload(host, raw);
-    Tensor result = on_gpu(host.shape());
-    backend_->copy(raw, result);
-    return result;
-  }
+  Tensor to_gpu(const TensorView& host) const { return to_activation(*backend_, host); }
   std::vector<float> to_host(const TensorView& activations) const {
-    const Tensor raw(DType::kF32, activations.shape(), backend_->allocator());
-    backend_->copy(activations, raw);
-    const Tensor host(DType::kF32, activations.shape());
-    backend_->download(raw, host);
-    return {host.view().f32().begin(), host.view().f32().end()};
+    return mochi::to_host(*backend_, activations);
   }
 
   std::mt19937 generator_{11};

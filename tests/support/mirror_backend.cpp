@@ -104,6 +104,16 @@ void MirrorBackend::do_download(const TensorView& source, const TensorView& host
   convert(source, host);
 }
 
+void MirrorBackend::do_fill_normal(const NormalFill& fill, const TensorView& target) {
+  Call call(inner_, "fill_normal");
+  inner_.fill_normal(fill, target.dtype() == DType::kF32 ? call.raw_out(target) : call.out(target));
+  call.finish();
+}
+
+void MirrorBackend::do_prefetch(int /*slot*/, const TensorView& host, const TensorView& target) {
+  convert(host, target);
+}
+
 void MirrorBackend::do_copy(const TensorView& source, const TensorView& target) {
   Call call(inner_, "copy");
   inner_.copy(call.raw_in(source), call.raw_out(target));

@@ -18,11 +18,15 @@ class MirrorBackend final : public Backend {
   Allocator& allocator() override { return host_allocator(); }
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override { return inner_.activation_dtype(); }
+  std::string device_name() const override { return inner_.device_name(); }
 
  private:
   void do_synchronize() override { inner_.synchronize(); }
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
+  void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
+  void do_await_prefetch(int /*slot*/) override {}
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;
