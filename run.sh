@@ -7,6 +7,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 (
   cd "$root"
   tools/install_packages.sh build
+  # With a GPU and its compiler here, the program gets the CUDA backend.
+  if command -v nvidia-smi >/dev/null && command -v nvcc >/dev/null; then tools/install_cuda.sh --libraries; fi
   [[ -f build/build.ninja ]] || { echo "configuring build/"; cmake --preset cpu -DMOCHI_TESTS=OFF >/dev/null; }
   if [[ -x build/bin/mochi ]]; then
     ninja -C build --quiet mochi

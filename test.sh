@@ -8,7 +8,11 @@ stage() { printf '\n== %s (%d s so far)\n' "$*" "$SECONDS"; }
 
 stage "packages"
 tools/install_packages.sh build test
-if command -v nvcc >/dev/null; then tools/install_cuda.sh; fi
+cuda=OFF
+if command -v nvcc >/dev/null; then
+  tools/install_cuda.sh
+  cuda=ON
+fi
 
 stage "format and layers"
 tools/check_format.sh
@@ -36,7 +40,7 @@ stage "fuzz targets, 60 s each"
 tools/run_fuzz.sh 60
 
 stage "all tests of the optimised build"
-cmake --preset cpu -DMOCHI_TESTS=ON >/dev/null
+cmake --preset cpu -DMOCHI_TESTS=ON -DMOCHI_CUDA=$cuda >/dev/null
 cmake --build --preset cpu
 ctest --preset cpu
 

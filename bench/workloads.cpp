@@ -11,9 +11,6 @@
 namespace mochi::bench {
 namespace {
 
-// As the engine decodes: one latent frame at a time.
-constexpr std::int64_t kDecodeChunkFrames = 1;
-
 const ProgressFn kNoProgress;
 
 // Every workload draws values of its own.
@@ -103,7 +100,9 @@ double DecodeWorkload::flops() const {
 }
 
 void DecodeWorkload::run() {
-  decode_video(ctx_, network_.decoder(), latents_, kDecodeChunkFrames,
+  // As the engine decodes.
+  decode_video(ctx_, network_.decoder(), latents_,
+               ctx_.backend.preferred_video_pieces().latent_frames,
                [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});
 }
 

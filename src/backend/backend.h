@@ -108,6 +108,13 @@ struct Conv3d {
   std::array<int, 3> stride{1, 1, 1};  // frames, rows, columns
 };
 
+// How a backend likes the work on a video cut: more at a time costs memory, and keeps a GPU busy;
+// on a CPU it is no faster.
+struct VideoPieces {
+  std::int64_t latent_frames = 1;                       // decoded at a time
+  std::int64_t slice_elements = std::int64_t{1} << 23;  // of each scratch tensor in a block
+};
+
 struct Upsample {
   int temporal = 1, spatial = 1;  // factors; spatial holds for rows and columns
   int num_dropped_frames = 0;     // leading output frames left out
@@ -144,6 +151,7 @@ class Backend {
   virtual DType activation_dtype() const = 0;
   // Matrix weights of this dtype, F32 or BF16, make the fastest products here.
   virtual DType preferred_matrix_dtype() const = 0;
+  virtual VideoPieces preferred_video_pieces() const { return {}; }
 
   virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
   virtual DeviceMemory memory() const { return {}; }

@@ -11,8 +11,6 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   app->require_subcommand(1);
   app->get_formatter()->column_width(45);
   app->set_version_flag("--version", fmt::format("mochi {}", version()));
-  // What shows it need not say how to show it.
-  app->set_help_flag("-h,--help", "print this help")->group("");
   add_generate_flags(*app->add_subcommand("generate", "make a video from a prompt"),
                      commands.generate);
   add_decode_flags(*app->add_subcommand("decode", "make a video from latents"), commands.decode);

@@ -17,9 +17,6 @@
 namespace mochi {
 namespace {
 
-// Latent frames decoded at a time: one keeps the memory least, and more are no faster.
-constexpr std::int64_t kDecodeChunkFrames = 1;
-
 struct DeviceChoice {
   Device device = Device::kCpu;
   std::string note;  // why it is not a GPU
@@ -297,7 +294,8 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
     Arena scratch(impl.backend->allocator());
     Context ctx{*impl.backend, scratch};
     ProgressReporter reporter(progress, Phase::kDecoding, size.num_frames);
-    decode_video(ctx, impl.decoder->decoder(), z, kDecodeChunkFrames,
+    decode_video(ctx, impl.decoder->decoder(), z,
+                 impl.backend->preferred_video_pieces().latent_frames,
                  [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
                    has_frames = true;
                    sink(rgb, frame_idx);

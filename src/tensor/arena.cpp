@@ -5,7 +5,7 @@
 namespace mochi {
 
 namespace {
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kMinBlockBytes = std::size_t{16} << 20;
 }  // namespace
 
@@ -23,18 +23,24 @@ TensorView Arena::allocate(DType dtype, const Shape& shape) {
   }
   std::byte* data = blocks_[block_idx_].memory.view().bytes() + offset_;
   offset_ += rounded;
+  used_bytes_ += rounded;
+  peak_bytes_ = std::max(peak_bytes_, used_bytes_);
   return {data, dtype, shape, allocator_.device()};
 }
 
-void Arena::release_to(std::size_t block_idx, std::size_t offset) {
+void Arena::release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes) {
   block_idx_ = block_idx;
   offset_ = offset;
-  // An empty arena in several blocks becomes one block, so that memory does not fragment for good.
-  if (block_idx == 0 && offset == 0 && blocks_.size() > 1) {
-    const auto total = static_cast<std::int64_t>(capacity_bytes());
+  used_bytes_ = used_bytes;
+  // An empty arena in several blocks becomes one that holds the most that was ever in use: memory
+  // does not fragment for good, and from then on nothing is allocated and addresses stay the same.
+  if (used_bytes == 0 && blocks_.size() > 1) {
     blocks_.clear();
     blocks_.push_back(
-        {Tensor(DType::kU8, Shape{total}, allocator_), static_cast<std::size_t>(total)});
+        {Tensor(DType::kU8, Shape{static_cast<std::int64_t>(peak_bytes_)}, allocator_),
+         peak_bytes_});
+    block_idx_ = 0;
+    offset_ = 0;
   }
 }
 

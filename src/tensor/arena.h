@@ -15,15 +15,18 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Undefined contents, 64-byte aligned; valid until the enclosing Scope ends.
+  // Undefined contents, 256-byte aligned; valid until the enclosing Scope ends.
   TensorView allocate(DType dtype, const Shape& shape);
 
   // Gives back, at its end, everything allocated since its beginning.
   class Scope {
    public:
     explicit Scope(Arena& arena)
-        : arena_(arena), block_idx_(arena.block_idx_), offset_(arena.offset_) {}
-    ~Scope() { arena_.release_to(block_idx_, offset_); }
+        : arena_(arena),
+          block_idx_(arena.block_idx_),
+          offset_(arena.offset_),
+          used_bytes_(arena.used_bytes_) {}
+    ~Scope() { arena_.release_to(block_idx_, offset_, used_bytes_); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
 
@@ -31,12 +34,13 @@ class Arena {
     Arena& arena_;
     std::size_t block_idx_;
     std::size_t offset_;
+    std::size_t used_bytes_;
   };
 
   std::size_t capacity_bytes() const;  // taken from the allocator so far
 
  private:
-  void release_to(std::size_t block_idx, std::size_t offset);
+  void release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes);
 
   struct Block {
     Tensor memory;
@@ -44,8 +48,10 @@ class Arena {
   };
   Allocator& allocator_;
   std::vector<Block> blocks_;
-  std::size_t block_idx_ = 0;  // block in use
-  std::size_t offset_ = 0;     // bytes used of it
+  std::size_t block_idx_ = 0;   // block in use
+  std::size_t offset_ = 0;      // bytes used of it
+  std::size_t used_bytes_ = 0;  // by all that is allocated
+  std::size_t peak_bytes_ = 0;  // most that ever were
 };
 
 }  // namespace mochi

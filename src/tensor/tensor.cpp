@@ -43,7 +43,7 @@ namespace {
 class HostAllocator final : public Allocator {
  public:
   void* allocate(std::size_t num_bytes) override {
-    constexpr std::size_t kAlignment = 64;
+    constexpr std::size_t kAlignment = 256;
     const std::size_t rounded = (num_bytes + kAlignment) / kAlignment * kAlignment;
     void* block = std::aligned_alloc(kAlignment, rounded);
     if (block == nullptr) {

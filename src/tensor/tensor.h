@@ -47,7 +47,7 @@ class TensorView {
   Device device_ = Device::kCpu;
 };
 
-// Where tensors of one device get their memory; returns 64-byte aligned blocks.
+// Where tensors of one device get their memory; returns 256-byte aligned blocks.
 class Allocator {
  public:
   virtual ~Allocator() = default;

@@ -6,8 +6,6 @@
 namespace mochi::vae {
 namespace {
 
-constexpr std::int64_t kSliceElements = std::int64_t{1} << 23;
-
 // Frames 0 and 1 of `padded` from the cache or, at the start, from the first frame behind them;
 // the last two frames go to the cache.
 void exchange_past(Context& ctx, const TensorView& padded, const TensorView& cache, bool is_start) {
@@ -50,14 +48,15 @@ void run_slice(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_g
 
 Shape cache_shape(const Shape& x) { return {kNumPastFrames, x[1] + 2, x[2] + 2, x[3]}; }
 
-std::int64_t frames_per_slice(std::int64_t frame_elements) {
-  return std::max<std::int64_t>(kSliceElements / std::max<std::int64_t>(frame_elements, 1), 1);
+std::int64_t frames_per_slice(const Backend& backend, std::int64_t frame_elements) {
+  const std::int64_t slice_elements = backend.preferred_video_pieces().slice_elements;
+  return std::max<std::int64_t>(slice_elements / std::max<std::int64_t>(frame_elements, 1), 1);
 }
 
 void run_res_block(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_groups,
                    const ResBlockCache& cache, bool is_start, const TensorView& x) {
   const std::int64_t num_frames = x.dim(0);
-  const std::int64_t slice = frames_per_slice(x.num_elements() / num_frames);
+  const std::int64_t slice = frames_per_slice(ctx.backend, x.num_elements() / num_frames);
   for (std::int64_t begin = 0; begin < num_frames; begin += slice) {
     run_slice(ctx, weights, norm_groups, cache, is_start && begin == 0,
               x.rows(begin, std::min(begin + slice, num_frames)));

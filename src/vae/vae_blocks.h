@@ -23,7 +23,7 @@ Shape cache_shape(const Shape& x);
 
 // How many frames of `frame_elements` to work on at a time, so that scratch memory stays small
 // beside the video itself.
-std::int64_t frames_per_slice(std::int64_t frame_elements);
+std::int64_t frames_per_slice(const Backend& backend, std::int64_t frame_elements);
 
 // x [T, H, W, C] += conv2(silu(norm2(conv1(silu(norm1(x)))))). Reads the past from `cache`, unless
 // the video starts with x, and leaves the new past there.

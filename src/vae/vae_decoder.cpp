@@ -83,7 +83,7 @@ void VaeDecoderStream::upsample(Context& ctx, std::size_t up_idx, const TensorVi
   const std::int64_t dropped = is_start_ ? temporal - 1 : 0;
   const std::int64_t num_features =
       config.decoder_channels[up_idx + 1] * temporal * spatial * spatial;
-  const std::int64_t slice = vae::frames_per_slice(x.dim(1) * x.dim(2) * num_features);
+  const std::int64_t slice = vae::frames_per_slice(ctx.backend, x.dim(1) * x.dim(2) * num_features);
   for (std::int64_t begin = 0; begin < x.dim(0); begin += slice) {
     const std::int64_t end = std::min(begin + slice, x.dim(0));
     const Arena::Scope scope(ctx.scratch);
@@ -149,19 +149,29 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   }
   if (chunk_frames < 1) fail("VAE decoder: want chunks of 1 frame or more, not {}", chunk_frames);
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
-  std::vector<std::uint8_t> bytes;
+  std::vector<std::uint8_t> bytes;  // of the last chunk, which the sink has not seen
   std::int64_t frame_idx = 0;
+  const std::int64_t scale = decoder.config().spatial_compression();
+  const auto frame_bytes =
+      static_cast<std::size_t>(latents.dim(2) * scale * latents.dim(3) * scale * kRgb);
+  const auto hand_over = [&] {
+    for (std::size_t offset = 0; offset < bytes.size(); offset += frame_bytes) {
+      sink(std::span(bytes).subspan(offset, frame_bytes), frame_idx++);
+    }
+    bytes.clear();
+  };
+  // A GPU is given its next chunk before the sink gets the last one.
+  const bool is_ahead = ctx.backend.device() != Device::kCpu;
   for (std::int64_t begin = 0; begin < latents.dim(1); begin += chunk_frames) {
     const Arena::Scope scope(ctx.scratch);
     const std::int64_t end = std::min(begin + chunk_frames, latents.dim(1));
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
+    hand_over();
     bytes.resize(static_cast<std::size_t>(frames.num_elements()));
     ctx.backend.to_rgb8(frames, TensorView(bytes.data(), DType::kU8, frames.shape()));
-    const std::size_t frame_bytes = bytes.size() / static_cast<std::size_t>(frames.dim(0));
-    for (std::size_t offset = 0; offset < bytes.size(); offset += frame_bytes) {
-      sink(std::span(bytes).subspan(offset, frame_bytes), frame_idx++);
-    }
+    if (!is_ahead) hand_over();
   }
+  hand_over();
 }
 
 }  // namespace mochi

@@ -61,7 +61,7 @@ void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorV
   const std::vector<int> frequencies(config().fourier_frequencies.begin(),
                                      config().fourier_frequencies.end());
   const std::int64_t num_features = kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
-  const std::int64_t slice = vae::frames_per_slice(x.dim(1) * x.dim(2) * num_features);
+  const std::int64_t slice = vae::frames_per_slice(ctx.backend, x.dim(1) * x.dim(2) * num_features);
   for (std::int64_t begin = 0; begin < x.dim(0); begin += slice) {
     const std::int64_t end = std::min(begin + slice, x.dim(0));
     const Arena::Scope scope(ctx.scratch);

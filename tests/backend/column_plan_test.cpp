@@ -17,7 +17,7 @@ struct Plan {
   std::vector<std::int32_t> counts;
 };
 
-class Selection : public OpsFixture {
+class SelectionBase : public OpsFixture {
  protected:
   Plan select(ColumnChoice choice, std::int64_t heads, std::int64_t groups) {
     const std::int64_t words = (choice.num_keys + 31) / 32;
@@ -42,7 +42,7 @@ class Selection : public OpsFixture {
   }
 
   Tensor random_scores(const Shape& shape) {
-    Tensor scores = random(shape);
+    Tensor scores = random_f32(shape);  // rounded ones would tie
     for (float& score : scores.view().f32()) score = std::exp(3 * score);
     return scores;
   }
@@ -67,7 +67,10 @@ class Selection : public OpsFixture {
   }
 };
 
-TEST_F(Selection, PlansAreSortedUniqueInRangeAndPadded) {
+using Selection = OverBackends<SelectionBase>;
+INSTANTIATE_TEST_SUITE_P(On, Selection, all_backends(), name_of_case);
+
+TEST_P(Selection, PlansAreSortedUniqueInRangeAndPadded) {
   for (const std::int64_t num_keys : {1, 31, 32, 33, 127, 128, 129, 300, 1000}) {
     for (const std::int64_t multiple : {1, 16, 128}) {
       for (const double random : {0.0, 0.05}) {
@@ -96,7 +99,7 @@ TEST_F(Selection, PlansAreSortedUniqueInRangeAndPadded) {
   }
 }
 
-TEST_F(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
+TEST_P(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
   const std::int64_t num_keys = 500;
   const Tensor scores = random_scores({2, 3, num_keys});
   const Tensor fixed = random_bits(3, num_keys, 0.1);
@@ -127,7 +130,7 @@ TEST_F(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
   }
 }
 
-TEST_F(Selection, MassKeepsTheFewestColumnsThatHoldIt) {
+TEST_P(Selection, MassKeepsTheFewestColumnsThatHoldIt) {
   const std::int64_t num_keys = 300;
   const Tensor scores = random_scores({1, 4, num_keys});
   const Tensor fixed = random_bits(4, num_keys, 0.0);
@@ -154,7 +157,7 @@ TEST_F(Selection, MassKeepsTheFewestColumnsThatHoldIt) {
   for (const std::int32_t count : counts_for(1e-9, 5, 20).counts) EXPECT_EQ(count, 5);
 }
 
-TEST_F(Selection, RandomColumnsFollowSeedAndProbability) {
+TEST_P(Selection, RandomColumnsFollowSeedAndProbability) {
   const std::int64_t num_keys = 20'000;
   const Tensor fixed = random_bits(2, num_keys, 0.0);
   const auto draw = [&](std::uint64_t seed) {
@@ -169,7 +172,7 @@ TEST_F(Selection, RandomColumnsFollowSeedAndProbability) {
 }
 
 // Infinite and undefined scores (of a broken model) must not break anything else.
-TEST_F(Selection, AnyScoreIsSafe) {
+TEST_P(Selection, AnyScoreIsSafe) {
   const Tensor scores = random_scores({1, 1, 200});
   for (std::size_t i = 0; i < 200; i += 3) {
     scores.view().f32()[i] = i % 2 == 0 ? std::nanf("") : INFINITY;

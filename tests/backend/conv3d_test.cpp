@@ -66,10 +66,11 @@ std::vector<double> slow_conv(const TensorView& x, const Conv3d& params, const S
   return result;
 }
 
-class VaeOpsConv : public VaeOps, public ::testing::WithParamInterface<ConvCase> {
+class VaeOpsConv : public OverBackendsAnd<VaeOpsFixture, ConvCase> {
  protected:
   void SetUp() override {
-    const ConvCase& param = GetParam();
+    OverBackendsAnd::SetUp();
+    const ConvCase& param = this->param();
     x_ = random_tensor(param.x, 1);
     weight_ = random_tensor(
         {param.out_channels, param.x[3], param.kernel[0], param.kernel[1], param.kernel[2]}, 2);
@@ -88,15 +89,15 @@ class VaeOpsConv : public VaeOps, public ::testing::WithParamInterface<ConvCase>
 
 TEST_P(VaeOpsConv, MatchesLoops) {
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
-  EXPECT_TRUE(is_thread_invariant(out_, [&] { backend_->conv3d(x_, params_, out_); }));
-  EXPECT_LE(relative_error(out_.view().f32(), want), 1e-6);
+  EXPECT_TRUE(is_repeatable(out_, [&] { backend_->conv3d(x_, params_, out_); }));
+  EXPECT_LE(relative_error(out_.view().f32(), want), limit(1e-6));
 }
 
 TEST_P(VaeOpsConv, AddsInPlace) {
   params_.residual = residual_;
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
   backend_->conv3d(x_, params_, residual_);
-  EXPECT_LE(relative_error(residual_.view().f32(), want), 1e-6);
+  EXPECT_LE(relative_error(residual_.view().f32(), want), limit(1e-6));
 }
 
 TEST_P(VaeOpsConv, TakesBf16Weights) {
@@ -106,23 +107,27 @@ TEST_P(VaeOpsConv, TakesBf16Weights) {
   params_.weight = rounded;
   backend_->conv3d(x_, params_, out_);
   // Where the processor has bf16 tiles, x is rounded as well: 2^-9 at most per factor.
-  EXPECT_LE(relative_error(out_.view().f32(), want), cpu::prefers_bf16() ? 4e-3 : 1e-6);
+  EXPECT_LE(relative_error(out_.view().f32(), want),
+            limit(is_cpu() && cpu::prefers_bf16() ? 4e-3 : 1e-6));
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, VaeOpsConv,
-    ::testing::Values(ConvCase{{3, 5, 6, 12}, 12, {3, 3, 3}, {1, 1, 1}},
-                      ConvCase{{4, 7, 9, 32}, 32, {3, 3, 3}, {1, 1, 1}, true, true},
-                      ConvCase{{3, 4, 11, 48}, 48, {3, 3, 3}, {1, 1, 1}, false, true},
-                      ConvCase{{3, 5, 5, 96}, 64, {3, 3, 3}, {1, 1, 1}},
-                      ConvCase{{3, 6, 6, 32}, 3, {3, 3, 3}, {1, 1, 1}},
-                      ConvCase{{3, 3, 3, 8}, 8, {3, 3, 3}, {1, 1, 1}, true, true},
-                      ConvCase{{2, 6, 10, 8}, 12, {1, 2, 2}, {1, 2, 2}},
-                      ConvCase{{4, 6, 4, 12}, 16, {2, 2, 2}, {2, 2, 2}},
-                      ConvCase{{7, 4, 6, 64}, 24, {3, 2, 2}, {3, 2, 2}, false},
-                      ConvCase{{2, 3, 3, 12}, 24, {1, 1, 1}, {1, 1, 1}}));
+    On, VaeOpsConv,
+    testing::Combine(all_backends(),
+                     testing::Values(ConvCase{{3, 5, 6, 12}, 12, {3, 3, 3}, {1, 1, 1}},
+                                     ConvCase{{4, 7, 9, 32}, 32, {3, 3, 3}, {1, 1, 1}, true, true},
+                                     ConvCase{
+                                         {3, 4, 11, 48}, 48, {3, 3, 3}, {1, 1, 1}, false, true},
+                                     ConvCase{{3, 5, 5, 96}, 64, {3, 3, 3}, {1, 1, 1}},
+                                     ConvCase{{3, 6, 6, 32}, 3, {3, 3, 3}, {1, 1, 1}},
+                                     ConvCase{{3, 3, 3, 8}, 8, {3, 3, 3}, {1, 1, 1}, true, true},
+                                     ConvCase{{2, 6, 10, 8}, 12, {1, 2, 2}, {1, 2, 2}},
+                                     ConvCase{{4, 6, 4, 12}, 16, {2, 2, 2}, {2, 2, 2}},
+                                     ConvCase{{7, 4, 6, 64}, 24, {3, 2, 2}, {3, 2, 2}, false},
+                                     ConvCase{{2, 3, 3, 12}, 24, {1, 1, 1}, {1, 1, 1}})),
+    name_of_combined<ConvCase>);
 
-TEST_F(VaeOps, ConvRefusesMismatches) {
+TEST_P(VaeOps, ConvRefusesMismatches) {
   const Tensor x(DType::kF32, {3, 5, 5, 8});
   const Tensor out(DType::kF32, {1, 3, 3, 4});
   const Tensor wrong_input(DType::kF32, {4, 7, 3, 3, 3});

@@ -11,16 +11,23 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "support/backend_case.h"
 #include "support/relative_error.h"
 
 namespace mochi {
 
-class OpsFixture : public testing::Test {
+class OpsFixture : public OnBackend {
  protected:
-  Tensor random(const Shape& shape) {
+  Tensor random_f32(const Shape& shape) {
     Tensor tensor(DType::kF32, shape);
     std::normal_distribution<float> normal;
     for (float& value : tensor.view().f32()) value = normal(generator_);
+    return tensor;
+  }
+  // Exact in the dtype that the case computes in, so that an error is the operation's own.
+  Tensor random(const Shape& shape) {
+    Tensor tensor = random_f32(shape);
+    round(tensor);
     return tensor;
   }
   // Of NaNs, so that an element nobody writes shows.
@@ -39,7 +46,6 @@ class OpsFixture : public testing::Test {
   }
 
   std::mt19937 generator_{7};
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
 };
 
 }  // namespace mochi

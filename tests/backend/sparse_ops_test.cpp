@@ -16,7 +16,7 @@ namespace {
 
 using Lists = std::vector<std::vector<std::int32_t>>;  // of (head, group)
 
-class SparseOps : public OpsFixture {
+class SparseOpsBase : public OpsFixture {
  protected:
   struct Problem {
     Tensor q, k, v;
@@ -121,25 +121,29 @@ class SparseOps : public OpsFixture {
   }
 };
 
+using SparseOps = OverBackends<SparseOpsBase>;
+INSTANTIATE_TEST_SUITE_P(On, SparseOps, all_backends(), name_of_case);
+using SparseOpsOnCpu = OnCpu<SparseOpsBase>;
+
 struct Sizes {
   std::int64_t tokens, head_dim, group_size;
 };
 constexpr Sizes kSizes[] = {{1, 8, 64},    {63, 20, 64},   {200, 128, 192}, {385, 64, 192},
                             {300, 40, 64}, {257, 32, 128}, {384, 16, 192}};
 
-TEST_F(SparseOps, DenseAttentionGivesItsLse) {
+TEST_P(SparseOps, DenseAttentionGivesItsLse) {
   for (const Sizes& sizes : kSizes) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     const Tensor out = poisoned(p.out_shape());
     const Tensor lse = poisoned(p.lse_shape());
     backend_->attention(p.in, {out, lse});
     const Reference want = attend(p, all_columns(p, 64), 64);
-    EXPECT_LE(error(out, want.out), 1e-6) << sizes.tokens;
-    EXPECT_LE(error(lse, want.lse), 1e-6) << sizes.tokens;
+    EXPECT_LE(error(out, want.out), limit(1e-6)) << sizes.tokens;
+    EXPECT_LE(error(lse, want.lse), limit(1e-6)) << sizes.tokens;
   }
 }
 
-TEST_F(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
+TEST_P(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
   for (const Sizes& sizes : kSizes) {
     for (const std::int64_t stride : {1, 4, 16, 64}) {
       const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
@@ -161,15 +165,15 @@ TEST_F(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
           }
         }
       }
-      EXPECT_LE(error(sums, want), 2e-6) << sizes.tokens << " " << stride;
+      EXPECT_LE(error(sums, want), limit(2e-6)) << sizes.tokens << " " << stride;
       const Reference dense = attend(p, all_columns(p, 64), 64);
-      EXPECT_LE(error(out, dense.out), 1e-6);
-      EXPECT_LE(error(lse, dense.lse), 1e-6);
+      EXPECT_LE(error(out, dense.out), limit(1e-6));
+      EXPECT_LE(error(lse, dense.lse), limit(1e-6));
     }
   }
 }
 
-TEST_F(SparseOps, ChosenColumnsAreAllThatIsSeen) {
+TEST_P(SparseOps, ChosenColumnsAreAllThatIsSeen) {
   for (const Sizes& sizes : kSizes) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     if (sizes.tokens < 2) continue;
@@ -179,12 +183,12 @@ TEST_F(SparseOps, ChosenColumnsAreAllThatIsSeen) {
     const Tensor lse = poisoned(p.lse_shape());
     backend_->column_sparse_attention(p.in, columns.view, {}, {out, lse});
     const Reference want = attend(p, lists, sizes.group_size);
-    EXPECT_LE(error(out, want.out), 1e-6) << sizes.tokens;
-    EXPECT_LE(error(lse, want.lse), 1e-6) << sizes.tokens;
+    EXPECT_LE(error(out, want.out), limit(1e-6)) << sizes.tokens;
+    EXPECT_LE(error(lse, want.lse), limit(1e-6)) << sizes.tokens;
   }
 }
 
-TEST_F(SparseOps, AllColumnsAreDenseAttention) {
+TEST_P(SparseOps, AllColumnsAreDenseAttention) {
   for (const Sizes& sizes : kSizes) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     const DeviceLists columns = upload(all_columns(p, sizes.group_size), sizes.group_size);
@@ -192,11 +196,11 @@ TEST_F(SparseOps, AllColumnsAreDenseAttention) {
     const Tensor out = poisoned(p.out_shape());
     backend_->attention(p.in, {dense});
     backend_->column_sparse_attention(p.in, columns.view, {}, {out});
-    EXPECT_LE(error(out, dense.view()), 1e-6) << sizes.tokens;
+    EXPECT_LE(error(out, dense.view()), limit(1e-6)) << sizes.tokens;
   }
 }
 
-TEST_F(SparseOps, TheNumberOfThreadsChangesNothing) {
+TEST_F(SparseOpsOnCpu, TheNumberOfThreadsChangesNothing) {
   const Problem p = make_problem(3, 385, 64);
   const DeviceLists columns = upload(some_columns(p, 192), 192);
   const auto run = [&](int num_threads) {
@@ -220,7 +224,7 @@ struct DeltaForm {
 constexpr DeltaForm kDeltaForms[] = {{}, {true}, {true, true}, {true, true, 0.5F}};
 
 // Just after a full step the delta makes the sparse result the dense one, in every form.
-TEST_F(SparseOps, DeltasRestoreTheDenseOutput) {
+TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
   for (const Sizes& sizes : kSizes) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     Lists lists =
@@ -240,14 +244,14 @@ TEST_F(SparseOps, DeltasRestoreTheDenseOutput) {
       backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
       const Tensor out = poisoned(p.out_shape());
       backend_->column_sparse_attention(p.in, columns.view, delta, {out});
-      EXPECT_LE(error(out, dense.view()), 2e-6)
+      EXPECT_LE(error(out, dense.view()), limit(2e-6))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
     }
   }
 }
 
 // The formulas themselves, with other queries, keys and values than the delta was made from.
-TEST_F(SparseOps, DeltasAreAppliedAsDescribed) {
+TEST_P(SparseOps, DeltasAreAppliedAsDescribed) {
   const Problem p = make_problem(2, 200, 64);
   const Lists lists = some_columns(p, 64);
   const DeviceLists columns = upload(lists, 64);
@@ -271,11 +275,11 @@ TEST_F(SparseOps, DeltasAreAppliedAsDescribed) {
         want[i] = c + w * chosen.out[i];
       }
     }
-    EXPECT_LE(error(out, want), 2e-6) << form.has_weight << form.is_merged << form.follow;
+    EXPECT_LE(error(out, want), limit(2e-6)) << form.has_weight << form.is_merged << form.follow;
   }
 }
 
-TEST_F(SparseOps, GatherRowsTakesRows) {
+TEST_P(SparseOps, GatherRowsTakesRows) {
   const Tensor x = random({5, 3});
   const Tensor out = poisoned({4, 3});
   backend_->gather_rows(x, ints({4, 0, 0, 2}, {4}), out);
@@ -286,7 +290,7 @@ TEST_F(SparseOps, GatherRowsTakesRows) {
   }
 }
 
-TEST_F(SparseOps, ContractsNameTheOperation) {
+TEST_P(SparseOps, ContractsNameTheOperation) {
   const Problem p = make_problem(2, 64, 16);
   const Tensor out = poisoned(p.out_shape());
   const auto message = [](const auto& call) -> std::string {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -12,18 +13,10 @@
 
 #include "backend/backend.h"
 #include "base/parallel_for.h"
+#include "support/backend_case.h"
 #include "support/relative_error.h"
 
 namespace mochi {
-
-inline Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.0F,
-                            float scale = 1.0F) {
-  Tensor tensor(DType::kF32, shape);
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
-  return tensor;
-}
 
 // Element (t, h, w, c) of a rank-4 tensor.
 inline double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64_t w,
@@ -31,12 +24,29 @@ inline double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64
   return x.f32()[((t * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c];
 }
 
-class VaeOps : public ::testing::Test {
+class VaeOpsFixture : public OnBackend {
  protected:
-  ~VaeOps() override { set_num_threads(0); }
+  ~VaeOpsFixture() override { set_num_threads(0); }
 
-  // Whether `run` writes the same bits into `out` with one, two and three threads.
-  static bool is_thread_invariant(const TensorView& out, const std::function<void()>& run) {
+  // Exact in the dtype that the case computes in.
+  Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.0F,
+                       float scale = 1.0F) const {
+    Tensor tensor(DType::kF32, shape);
+    std::mt19937 generator(seed);
+    std::normal_distribution<float> normal;
+    for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
+    round(tensor);
+    return tensor;
+  }
+  // Of NaNs, so that an element nobody writes shows.
+  static Tensor poisoned(const Shape& shape) {
+    Tensor tensor(DType::kF32, shape);
+    std::ranges::fill(tensor.view().f32(), std::nanf(""));
+    return tensor;
+  }
+
+  // Whether `run` writes the same bits into `out` three times, with one, two and three threads.
+  static bool is_repeatable(const TensorView& out, const std::function<void()>& run) {
     std::vector<float> first;
     for (const int threads : {1, 2, 3}) {
       set_num_threads(threads);
@@ -47,8 +57,8 @@ class VaeOps : public ::testing::Test {
     }
     return true;
   }
-
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
 };
+
+using VaeOps = OverBackends<VaeOpsFixture>;
 
 }  // namespace mochi

@@ -5,11 +5,13 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dit/dit.h"
 #include "dit/lora.h"
 #include "io/json.h"
+#include "support/device_tensors.h"
 #include "support/golden.h"
 
 namespace mochi {
@@ -23,8 +25,12 @@ inline DitConfig golden_dit_config(const Golden& golden) {
 // A transformer with the weights of one golden file.
 struct Bench {
   explicit Bench(const std::string& weights_name, DType matrix_dtype = DType::kF32,
-                 const LoraDeltas& loras = {})
-      : golden(weights_name), store(*backend, matrix_dtype), dit(load(loras)) {}
+                 const LoraDeltas& loras = {},
+                 std::unique_ptr<Backend> on = make_backend(Device::kCpu))
+      : golden(weights_name),
+        backend(std::move(on)),
+        store(*backend, matrix_dtype),
+        dit(load(loras)) {}
 
   Dit load(const LoraDeltas& loras) {
     DitWeights weights(golden_dit_config(golden));
@@ -35,21 +41,20 @@ struct Bench {
   }
 
   std::vector<float> velocity(const Golden& test_case, const std::string& text_name) {
-    const Tensor latents = test_case.tensor("input.latents");
-    const Tensor text = test_case.tensor(text_name);
+    const Tensor latents = to_device(*backend, test_case.tensor("input.latents"));
+    const Tensor text = to_activation(*backend, test_case.tensor(text_name));
     const Shape& shape = latents.view().shape();
     const DitRun run = dit.prepare(*backend, dit.token_grid(shape[1], shape[2], shape[3]));
     const TextCondition condition = dit.condition(ctx, text);
     DensePolicy policy;
-    const Tensor out(DType::kF32, shape);
+    const Tensor out(DType::kF32, shape, backend->allocator());
     const DitCall call{.sigma = test_case.values("input.sigma")[0]};
     dit.forward(ctx, run, call, condition, policy, latents, out);
-    const std::span<float> values = out.view().f32();
-    return {values.begin(), values.end()};
+    return to_host(*backend, out);
   }
 
   Golden golden;
-  std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> backend;
   Arena arena{backend->allocator()};
   Context ctx{*backend, arena};
   WeightStore store;

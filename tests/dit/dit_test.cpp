@@ -35,6 +35,29 @@ TEST(DitGolden, VelocityWithBf16Weights) {
   expect_goldens("b", kCasesOfB, DType::kBF16);
 }
 
+// Both as PyTorch's own bf16 run: matrices and activations are BF16.
+class DitGoldenOn : public OnDevice {
+ protected:
+  static void expect_velocity(const std::string& model, std::span<const char* const> cases) {
+    Bench bench("dit_" + model + "_weights", GetParam().dtype, {}, make());
+    for (const char* name : cases) {
+      const Golden golden("dit_" + model + "_" + name);
+      const double error =
+          relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
+      record_error(model + "_" + name, error);
+      EXPECT_LE(error, GetParam().dtype == DType::kF32 ? 1e-5 : 1.1 * golden.bf16_error("final"))
+          << model << " " << name;
+    }
+  }
+};
+
+TEST_P(DitGoldenOn, Velocity) {
+  expect_velocity("a", kCasesOfA);
+  expect_velocity("b", kCasesOfB);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, DitGoldenOn, cuda_backends(), name_of_case);
+
 TEST(DitGolden, BranchesOfDifferentTextLength) {
   for (const std::string model : {"a", "b"}) {
     Bench bench("dit_" + model + "_weights");

@@ -53,7 +53,7 @@ TEST(Arena, StopsAllocatingAfterTheFirstRound) {
     const Arena::Scope scope(arena);
     const TensorView large = arena.allocate(DType::kF32, {6 << 20});
     const TensorView larger = arena.allocate(DType::kF32, {9 << 20});
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.bytes()) % 64, 0U);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.bytes()) % 256, 0U);
     large.f32()[0] = 1.0F;
     larger.f32()[0] = 2.0F;
     EXPECT_EQ(large.f32()[0], 1.0F);
@@ -62,6 +62,21 @@ TEST(Arena, StopsAllocatingAfterTheFirstRound) {
   const std::size_t capacity = arena.capacity_bytes();
   for (int i = 0; i < 3; ++i) round();
   EXPECT_EQ(arena.capacity_bytes(), capacity);
+}
+
+TEST(Arena, KeepsTheMostThatWasInUse) {
+  Arena arena;
+  constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
+  {
+    const Arena::Scope scope(arena);
+    arena.allocate(DType::kU8, {10 * kMegabyte});
+    {
+      const Arena::Scope inner(arena);
+      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit behind the first
+    }
+    arena.allocate(DType::kU8, {5 * kMegabyte});
+  }
+  EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
 }
 
 }  // namespace

@@ -23,6 +23,22 @@ TEST_P(T5Cases, MatchesTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(NumTokens, T5Cases, testing::Values(1, 7, 77, 256));
 
+class T5GoldenOn : public OnDevice {};
+
+TEST_P(T5GoldenOn, MatchesTransformers) {
+  const T5Golden model("t5_weights");
+  for (const int num_tokens : {1, 7, 77, 256}) {
+    const T5Golden golden("t5_tokens" + std::to_string(num_tokens));
+    const auto got = run_t5(model.weights(), model.config(), golden.ids(), dtype(), make());
+    const double error = relative_error(got, golden.values("output.features"));
+    record_error("tokens" + std::to_string(num_tokens), error);
+    EXPECT_LE(error, dtype() == DType::kF32 ? 1e-5 : 1.1 * golden.bf16_error("features"))
+        << num_tokens;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, T5GoldenOn, cuda_backends(), name_of_case);
+
 TEST(T5Formats, ShardedAndOneFile) {
   const T5Golden golden("formats/t5_case");
   const struct {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "support/device_tensors.h"
 #include "support/golden.h"
 #include "text/t5_encoder.h"
 
@@ -23,11 +24,10 @@ class T5Golden : public Golden {
 };
 
 // Features of `ids` by an encoder with these weights.
-inline std::vector<float> run_t5(const std::shared_ptr<const TensorSource>& checkpoint,
-                                 const TextEncoderConfig& config,
-                                 const std::vector<std::int32_t>& ids,
-                                 DType matrix_dtype = DType::kF32) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+inline std::vector<float> run_t5(
+    const std::shared_ptr<const TensorSource>& checkpoint, const TextEncoderConfig& config,
+    const std::vector<std::int32_t>& ids, DType matrix_dtype = DType::kF32,
+    const std::unique_ptr<Backend>& backend = make_backend(Device::kCpu)) {
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   WeightStore store(*backend, matrix_dtype);
@@ -38,10 +38,7 @@ inline std::vector<float> run_t5(const std::shared_ptr<const TensorSource>& chec
   const Tensor features(backend->activation_dtype(), {std::ssize(ids), config.hidden_size},
                         backend->allocator());
   encoder.encode(ctx, ids, features);
-  const Tensor host(DType::kF32, features.view().shape());
-  backend->copy(features, host);
-  const auto values = host.view().f32();
-  return {values.begin(), values.end()};
+  return to_host(*backend, features);
 }
 
 }  // namespace mochi

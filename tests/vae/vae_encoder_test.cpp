@@ -9,44 +9,72 @@
 namespace mochi {
 namespace {
 
+// The golden's clip, [T, H, W, 3].
+Tensor frames_of(const VaeGolden& golden) {
+  const Shape shape = golden.shape("input.video");
+  Tensor result(DType::kF32, {shape[1], shape[2], shape[3], shape[0]});
+  const auto values = golden.values("input.video");
+  const auto channels_last = transpose(values, 3, values.size() / 3);
+  std::copy(channels_last.begin(), channels_last.end(), result.view().f32().begin());
+  return result;
+}
+
+void expect_posterior(VaeBench& bench, const VaeGolden& golden, double max_mean_error,
+                      double max_logvar_error) {
+  const VaeGolden weights("vae_encoder_weights");
+  const VaeEncoder encoder = bench.load_encoder(weights.config(), *weights.weights());
+  const Shape latents = golden.shape("output.mean");
+  const Tensor posterior(DType::kF32, {2 * latents[0], latents[1], latents[2], latents[3]},
+                         bench.backend->allocator());
+  encoder.encode_posterior(bench.ctx, to_activation(*bench.backend, frames_of(golden)), posterior);
+  const TensorView mean = posterior.view().rows(0, latents[0]);
+  const TensorView logvar = posterior.view().rows(latents[0], 2 * latents[0]);
+  const double mean_error =
+      relative_error(to_host(*bench.backend, mean), golden.values("output.mean"));
+  const double logvar_error =
+      relative_error(to_host(*bench.backend, logvar), golden.values("output.logvar"));
+  record_error("mean", mean_error);
+  record_error("logvar", logvar_error);
+  EXPECT_LE(mean_error, max_mean_error);
+  EXPECT_LE(logvar_error, max_logvar_error);
+}
+
 class VaeEncoderGolden : public ::testing::TestWithParam<std::string> {
  protected:
-  // The golden's clip, [T, H, W, 3].
-  Tensor frames() const {
-    const Shape shape = golden_.shape("input.video");
-    Tensor result(DType::kF32, {shape[1], shape[2], shape[3], shape[0]});
-    const auto values = golden_.values("input.video");
-    const auto channels_last = transpose(values, 3, values.size() / 3);
-    std::copy(channels_last.begin(), channels_last.end(), result.view().f32().begin());
-    return result;
-  }
-
-  void expect_posterior(DType matrix_dtype, double max_mean_error, double max_logvar_error) const {
-    VaeBench bench(matrix_dtype);
-    const VaeEncoder encoder = bench.load_encoder(weights_.config(), *weights_.weights());
-    const Shape latents = golden_.shape("output.mean");
-    const Tensor posterior(DType::kF32, {2 * latents[0], latents[1], latents[2], latents[3]});
-    encoder.encode_posterior(bench.ctx, frames(), posterior);
-    const TensorView mean = posterior.view().rows(0, latents[0]);
-    const TensorView logvar = posterior.view().rows(latents[0], 2 * latents[0]);
-    const double mean_error = relative_error(mean.f32(), golden_.values("output.mean"));
-    const double logvar_error = relative_error(logvar.f32(), golden_.values("output.logvar"));
-    record_error("mean", mean_error);
-    record_error("logvar", logvar_error);
-    EXPECT_LE(mean_error, max_mean_error);
-    EXPECT_LE(logvar_error, max_logvar_error);
-  }
+  Tensor frames() const { return frames_of(golden_); }
 
   VaeGolden weights_{"vae_encoder_weights"};
   VaeGolden golden_{"vae_encoder_" + GetParam()};
 };
 
-TEST_P(VaeEncoderGolden, Fp32) { expect_posterior(DType::kF32, 1e-5, 1e-5); }
+TEST_P(VaeEncoderGolden, Fp32) {
+  VaeBench bench;
+  expect_posterior(bench, golden_, 1e-5, 1e-5);
+}
 
 TEST_P(VaeEncoderGolden, Bf16Weights) {
-  expect_posterior(DType::kBF16, 1.2 * golden_.bf16_error("mean"),
+  VaeBench bench(DType::kBF16);
+  expect_posterior(bench, golden_, 1.2 * golden_.bf16_error("mean"),
                    1.2 * golden_.bf16_error("logvar"));
 }
+
+class VaeEncoderOn : public OnDevice {};
+
+TEST_P(VaeEncoderOn, MatchesTheGoldens) {
+  for (const std::string name : {"frames1", "frames7", "frames13"}) {
+    SCOPED_TRACE(name);
+    VaeBench bench(dtype(), make());
+    const VaeGolden golden("vae_encoder_" + name);
+    if (dtype() == DType::kF32) {
+      expect_posterior(bench, golden, 1e-5, 1e-5);
+    } else {
+      expect_posterior(bench, golden, 1.1 * golden.bf16_error("mean"),
+                       1.1 * golden.bf16_error("logvar"));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, VaeEncoderOn, cuda_backends(), name_of_case);
 
 TEST_P(VaeEncoderGolden, LatentsAreNormalisedMeans) {
   VaeBench bench;

@@ -6,8 +6,10 @@
 #include <memory>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "support/device_tensors.h"
 #include "support/golden.h"
 #include "vae/vae_decoder.h"
 #include "vae/vae_encoder.h"
@@ -47,7 +49,9 @@ inline Tensor random_tensor(const Shape& shape, unsigned seed) {
 
 // A backend, scratch memory, and weights of one type.
 struct VaeBench {
-  explicit VaeBench(DType matrix_dtype = DType::kF32) : store(*backend, matrix_dtype) {}
+  explicit VaeBench(DType matrix_dtype = DType::kF32,
+                    std::unique_ptr<Backend> on = make_backend(Device::kCpu))
+      : backend(std::move(on)), store(*backend, matrix_dtype) {}
 
   VaeDecoder load_decoder(const VaeConfig& config, TensorSource& source) {
     VaeDecoderWeights weights(config);
@@ -67,7 +71,7 @@ struct VaeBench {
     return {*backend, weights};
   }
 
-  std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> backend;
   Arena arena{backend->allocator()};
   Context ctx{*backend, arena};
   WeightStore store;

@@ -56,7 +56,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   }
   check(cudaGetDeviceProperties(&properties_, 0), "asking for the GPU's properties");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-  cublaslt_ = std::make_unique<cuda::CublasLt>();
+  cublaslt_ = std::make_unique<cuda::CublasLt>(*allocator_);
 }
 
 CudaBackend::~CudaBackend() {
@@ -85,12 +85,12 @@ void CudaBackend::do_await_prefetch(int slot) {
   if (prefetches_) prefetches_->await(slot, stream_);
 }
 
-std::byte* CudaBackend::workspace(std::size_t num_bytes) {
-  if (!workspace_ || workspace_.view().size_bytes() < num_bytes) {
-    workspace_ = Tensor();  // first, so that both never exist at a time
-    workspace_ = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
+std::byte* CudaBackend::grow(Tensor& memory, std::size_t num_bytes) {
+  if (!memory || memory.view().size_bytes() < num_bytes) {
+    memory = Tensor();  // first, so that both never exist at a time
+    memory = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
   }
-  return workspace_.view().bytes();
+  return memory.view().bytes();
 }
 
 void CudaBackend::do_synchronize() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }

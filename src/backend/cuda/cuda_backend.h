@@ -31,6 +31,10 @@ class CudaBackend final : public Backend {
   DeviceMemory memory() const override;
   Allocator& staging_allocator() override;  // pinned
   std::unique_ptr<WeightLoader> make_weight_loader() override;
+  // At 848×480 the last blocks then work on 2.9 GB of frames, in slices of 1 GB.
+  VideoPieces preferred_video_pieces() const override {
+    return {.latent_frames = 5, .slice_elements = std::int64_t{1} << 29};
+  }
 
  private:
   void do_synchronize() override;
@@ -96,7 +100,9 @@ class CudaBackend final : public Backend {
 
   bool is_hopper() const { return properties_.major == 9; }  // sm90/ runs here
   // Memory for the insides of one operation; valid until the next operation that asks for it.
-  std::byte* workspace(std::size_t num_bytes);
+  std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }
+  // The same of `memory`, which another operation inside need not respect.
+  std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
   DType activation_dtype_;
   cudaDeviceProp properties_{};
@@ -105,6 +111,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
   std::unique_ptr<cuda::PrefetchStream> prefetches_;  // made when first asked for
+  Tensor conv_memory_;                                // weights and patches of a convolution
 };
 
 }  // namespace mochi

@@ -1,0 +1,236 @@
+// Operations that move elements, and the means of rows.
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/vector.cuh"
+
+namespace mochi {
+namespace {
+
+using cuda::kVectorSize;
+
+constexpr int kThreads = 256;
+constexpr int kTile = 32;  // rows and columns that a block transposes
+
+__device__ std::int64_t thread_idx() {
+  return static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+}
+
+unsigned num_blocks(std::int64_t num_threads) {
+  return static_cast<unsigned>((num_threads + kThreads - 1) / kThreads);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    transpose_kernel(const T* g_x, T* g_out, std::int64_t rows, std::int64_t columns) {
+  __shared__ T s_tile[kTile][kTile + 1];
+  const std::int64_t column_tiles = (columns + kTile - 1) / kTile;
+  const std::int64_t first_row = blockIdx.x / column_tiles * kTile;
+  const std::int64_t first_column = blockIdx.x % column_tiles * kTile;
+  const int lane = threadIdx.x % kTile;
+  for (int i = threadIdx.x / kTile; i < kTile; i += kThreads / kTile) {
+    const std::int64_t row = first_row + i;
+    const std::int64_t column = first_column + lane;
+    if (row < rows && column < columns) s_tile[i][lane] = g_x[row * columns + column];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x / kTile; i < kTile; i += kThreads / kTile) {
+    const std::int64_t row = first_row + lane;
+    const std::int64_t column = first_column + i;
+    if (row < rows && column < columns) g_out[column * rows + row] = s_tile[lane][i];
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    embedding_kernel(const std::int32_t* g_ids, const T* g_table, T* g_out, std::int64_t width) {
+  const T* g_row = g_table + g_ids[blockIdx.x] * width;
+  for (std::int64_t i = threadIdx.x; i < width; i += kThreads) {
+    g_out[blockIdx.x * width + i] = g_row[i];
+  }
+}
+
+// out [heads, rows, size] = x [rows, heads, size], in units of one element or one vector.
+template <typename Unit>
+__global__ void __launch_bounds__(kThreads)
+    split_heads_kernel(const Unit* g_x, Unit* g_out, std::int64_t heads, std::int64_t rows,
+                       std::int64_t size) {
+  const std::int64_t i = thread_idx();
+  if (i >= heads * rows * size) return;
+  const std::int64_t head = i / size % heads;
+  const std::int64_t row = i / (size * heads);
+  g_out[(head * rows + row) * size + i % size] = g_x[i];
+}
+
+struct Patches {  // a latent grid cut into patches
+  std::int64_t channels, frames, rows, columns, size;
+
+  __host__ __device__ std::int64_t num_elements() const {
+    return channels * frames * rows * columns;
+  }
+};
+
+Patches patches_of(const TensorView& latents, int patch_size) {
+  return {latents.dim(0), latents.dim(1), latents.dim(2), latents.dim(3), patch_size};
+}
+
+// Where element i of latents [channels, frames, rows, columns] is among the tokens; features are
+// (channel, row, column) or (row, column, channel).
+template <bool kIsChannelLast>
+__device__ std::int64_t token_element(const Patches& grid, std::int64_t i) {
+  const std::int64_t column = i % grid.columns;
+  const std::int64_t row = i / grid.columns % grid.rows;
+  const std::int64_t frame = i / (grid.columns * grid.rows) % grid.frames;
+  const std::int64_t channel = i / (grid.columns * grid.rows * grid.frames);
+  const std::int64_t p = grid.size;
+  const std::int64_t token = (frame * (grid.rows / p) + row / p) * (grid.columns / p) + column / p;
+  const std::int64_t place = row % p * p + column % p;
+  const std::int64_t feature =
+      kIsChannelLast ? place * grid.channels + channel : channel * p * p + place;
+  return token * grid.channels * p * p + feature;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    patchify_kernel(const float* g_latents, T* g_tokens, Patches grid) {
+  const std::int64_t i = thread_idx();
+  if (i < grid.num_elements()) {
+    g_tokens[token_element<false>(grid, i)] = static_cast<T>(g_latents[i]);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    unpatchify_kernel(const T* g_tokens, float* g_latents, Patches grid) {
+  const std::int64_t i = thread_idx();
+  if (i < grid.num_elements()) {
+    g_latents[i] = static_cast<float>(g_tokens[token_element<true>(grid, i)]);
+  }
+}
+
+// A thread adds up kSize columns of one block of rows, in the order of the rows.
+template <typename T, int kSize>
+__global__ void __launch_bounds__(kThreads)
+    mean_rows_kernel(const T* g_x, T* g_out, std::int64_t rows, std::int64_t width,
+                     std::int64_t block_size) {
+  const std::int64_t units = width / kSize;
+  const std::int64_t i = thread_idx();
+  const std::int64_t block = i / units;
+  const std::int64_t unit = i % units;
+  const std::int64_t first = block * block_size;
+  if (block > 0 && first >= rows) return;
+  if (block > 0 && block_size == 0) return;
+  const std::int64_t end = min(first + block_size, rows);
+  float sums[kSize] = {};
+#pragma unroll 8
+  for (std::int64_t row = first; row < end; ++row) {
+    const T* g_row = g_x + row * width;
+    if constexpr (kSize == 1) {
+      sums[0] += static_cast<float>(g_row[unit]);
+    } else {
+      float values[kSize];
+      cuda::unpack(cuda::load_vector_once(g_row, unit), values);
+#pragma unroll
+      for (int j = 0; j < kSize; ++j) sums[j] += values[j];
+    }
+  }
+  const float factor = end > first ? 1.0F / static_cast<float>(end - first) : 0.0F;
+#pragma unroll
+  for (float& sum : sums) sum *= factor;
+  if constexpr (kSize == 1) {
+    g_out[block * width + unit] = static_cast<T>(sums[0]);
+  } else {
+    cuda::store_vector(g_out + block * width, unit, sums);
+  }
+}
+
+}  // namespace
+
+void CudaBackend::do_transpose(const TensorView& x, const TensorView& out) {
+  const std::int64_t rows = x.dim(0);
+  const std::int64_t columns = x.dim(1);
+  if (x.num_elements() == 0) return;
+  const auto num_tiles =
+      static_cast<unsigned>((rows + kTile - 1) / kTile * ((columns + kTile - 1) / kTile));
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    transpose_kernel<T><<<num_tiles, kThreads, 0, stream_>>>(cuda::data_of<const T>(x),
+                                                             cuda::data_of<T>(out), rows, columns);
+  });
+  cuda::check_launch("transpose");
+}
+
+void CudaBackend::do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
+                               const TensorView& out) {
+  if (out.num_elements() == 0) return;
+  auto* g_ids = reinterpret_cast<std::int32_t*>(workspace(ids.size_bytes()));
+  // From pageable memory: on return the ids have been read.
+  cuda::check(cudaMemcpyAsync(g_ids, ids.data(), ids.size_bytes(), cudaMemcpyHostToDevice, stream_),
+              "copying token ids to the GPU");
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    embedding_kernel<T><<<static_cast<unsigned>(ids.size()), kThreads, 0, stream_>>>(
+        g_ids, cuda::data_of<const T>(table), cuda::data_of<T>(out), table.dim(1));
+  });
+  cuda::check_launch("embedding");
+}
+
+void CudaBackend::do_split_heads(const TensorView& x, const TensorView& out) {
+  const std::int64_t n = out.num_elements();
+  const std::int64_t heads = out.dim(0);
+  const std::int64_t rows = out.dim(1);
+  const std::int64_t size = out.dim(2);
+  if (n == 0) return;
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    if (cuda::has_vector_rows<T>(size, {x.bytes(), out.bytes()})) {
+      constexpr std::int64_t kSize = kVectorSize<T>;
+      split_heads_kernel<<<num_blocks(n / kSize), kThreads, 0, stream_>>>(
+          cuda::data_of<const uint4>(x), cuda::data_of<uint4>(out), heads, rows, size / kSize);
+    } else {
+      split_heads_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(
+          cuda::data_of<const T>(x), cuda::data_of<T>(out), heads, rows, size);
+    }
+  });
+  cuda::check_launch("split_heads");
+}
+
+void CudaBackend::do_patchify(const TensorView& latents, int patch_size, const TensorView& out) {
+  const std::int64_t n = latents.num_elements();
+  if (n == 0) return;
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    patchify_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(cuda::data_of<const float>(latents),
+                                                             cuda::data_of<T>(out),
+                                                             patches_of(latents, patch_size));
+  });
+  cuda::check_launch("patchify");
+}
+
+void CudaBackend::do_unpatchify(const TensorView& tokens, int patch_size,
+                                const TensorView& latents) {
+  const std::int64_t n = latents.num_elements();
+  if (n == 0) return;
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    unpatchify_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(cuda::data_of<const T>(tokens),
+                                                               cuda::data_of<float>(latents),
+                                                               patches_of(latents, patch_size));
+  });
+  cuda::check_launch("unpatchify");
+}
+
+void CudaBackend::do_mean_rows(const TensorView& x, const TensorView& out,
+                               std::int64_t block_size) {
+  const std::int64_t width = x.dim(1);
+  if (out.num_elements() == 0) return;
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    const T* g_x = cuda::data_of<const T>(x);
+    T* g_out = cuda::data_of<T>(out);
+    if (cuda::has_vector_rows<T>(width, {g_x, g_out})) {
+      constexpr int kSize = kVectorSize<T>;
+      mean_rows_kernel<T, kSize><<<num_blocks(out.num_elements() / kSize), kThreads, 0, stream_>>>(
+          g_x, g_out, x.dim(0), width, block_size);
+    } else {
+      mean_rows_kernel<T, 1><<<num_blocks(out.num_elements()), kThreads, 0, stream_>>>(
+          g_x, g_out, x.dim(0), width, block_size);
+    }
+  });
+  cuda::check_launch("mean_rows");
+}
+
+}  // namespace mochi

@@ -1,0 +1,81 @@
+// The softmax of one warpgroup's 64 queries, whose logits and outputs lie in registers as wgmma
+// leaves them: each thread has parts of two rows (see device/wgmma.cuh).
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "backend/cuda/device/mma.cuh"
+
+namespace mochi::cuda::sm90 {
+
+// The running state of the two rows. A row is spread over the four threads of a quad: `max` is the
+// row's, `sum` only of this thread's columns.
+struct RowState {
+  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling
+  float sum[2] = {0.0F, 0.0F};            // Σ exp(scale · (logit − max))
+};
+
+__device__ inline float max_of_quad(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+
+__device__ inline float sum_of_quad(float x) {
+  x += __shfl_xor_sync(0xffffffff, x, 1);
+  return x + __shfl_xor_sync(0xffffffff, x, 2);
+}
+
+// Logits of columns from num_valid on become −∞.
+template <int kSize>
+__device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
+  const int first = 2 * (static_cast<int>(threadIdx.x) % 4);
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) {
+    if (first + i / 4 * 8 + i % 2 >= num_valid) logits[i] = -INFINITY;
+  }
+}
+
+// Logits become weights exp2(scale_log2 · (logit − max)) with the new maximum. `shrink` is by what
+// everything under the former maximum must be multiplied.
+template <int kSize>
+__device__ inline void exponentiate(float (&logits)[kSize], float scale_log2, RowState& state,
+                                    float (&shrink)[2]) {
+  float offset[2];
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    float max = state.max[row];
+#pragma unroll
+    for (int i = 2 * row; i < kSize; i += 4) max = fmaxf(max, fmaxf(logits[i], logits[i + 1]));
+    max = max_of_quad(max);
+    shrink[row] = device::exp2_fast((state.max[row] - max) * scale_log2);
+    state.max[row] = max;
+    state.sum[row] *= shrink[row];
+    offset[row] = -max * scale_log2;
+  }
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) {
+    const int row = i / 2 % 2;
+    logits[i] = device::exp2_fast(fmaf(logits[i], scale_log2, offset[row]));
+    state.sum[row] += logits[i];
+  }
+}
+
+template <int kSize>
+__device__ inline void multiply_rows(float (&values)[kSize], const float (&factors)[2]) {
+#pragma unroll
+  for (int i = 0; i < kSize; ++i) values[i] *= factors[i / 2 % 2];
+}
+
+// As operand `a` of wgmma: four registers for every 16 columns.
+template <int kSize>
+__device__ inline void pack_rows(const float (&values)[kSize],
+                                 std::uint32_t (&packed)[kSize / 8][4]) {
+#pragma unroll
+  for (int i = 0; i < kSize; i += 2) {
+    packed[i / 8][i / 2 % 4] = device::pack_bf16(values[i], values[i + 1]);
+  }
+}
+
+}  // namespace mochi::cuda::sm90

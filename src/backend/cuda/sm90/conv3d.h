@@ -1,0 +1,25 @@
+// Convolutions of BF16 channels-last videos on Hopper: implicit matrix products by TMA and wgmma.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace mochi::cuda {
+
+struct HopperConv3d {
+  const void* g_x;         // [frames, rows, columns, in_channels] bf16, halo included
+  const void* g_weight;    // [out_channels, kt·kh·kw, in_channels] bf16
+  const float* g_bias;     // [out_channels], or null
+  const void* g_residual;  // added to the output, or null; may be g_out
+  void* g_out;             // [frames − kt + 1, rows − kh + 1, columns − kw + 1, out_channels] bf16
+  std::int64_t frames, rows, columns, in_channels, out_channels;
+  int kt, kh, kw;
+};
+
+// Whether sizes and alignment allow launch_hopper_conv3d.
+bool suits_hopper(const HopperConv3d& conv);
+
+void launch_hopper_conv3d(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream);
+
+}  // namespace mochi::cuda

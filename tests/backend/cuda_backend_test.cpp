@@ -1,0 +1,204 @@
+// What only shows on tensors that stay on the GPU: order, waiting, memory, size. The operations
+// themselves are tested over the mirror.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/error.h"
+#include "support/device_tensors.h"
+#include "support/relative_error.h"
+
+namespace mochi {
+namespace {
+
+class CudaBackendTest : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (IsSkipped()) return;
+    backend_ = make();
+    cpu_ = make_backend(Device::kCpu);
+  }
+
+  // Normal values, exact in the dtype of the case.
+  Tensor random(const Shape& shape, float scale = 1.0F) {
+    Tensor tensor(DType::kF32, shape);
+    std::normal_distribution<float> normal(0.0F, scale);
+    for (float& value : tensor.view().f32()) value = normal(generator_);
+    round_to(dtype(), tensor);
+    return tensor;
+  }
+  Tensor on_gpu(const Shape& shape) const { return Tensor(dtype(), shape, backend_->allocator()); }
+  Tensor to_gpu(const TensorView& host) const { return to_activation(*backend_, host); }
+  std::vector<float> to_host(const TensorView& activations) const {
+    return mochi::to_host(*backend_, activations);
+  }
+
+  std::mt19937 generator_{11};
+  std::unique_ptr<Backend> backend_, cpu_;
+};
+
+INSTANTIATE_TEST_SUITE_P(On, CudaBackendTest, cuda_backends(), name_of_case);
+
+TEST_P(CudaBackendTest, CopiesConvertBothWays) {
+  const Tensor x = random({1001});
+  EXPECT_TRUE(std::ranges::equal(to_host(to_gpu(x)), x.view().f32()));
+  // To nearest, ties to even: 1 + 2^-8 lies between two BF16 values, as does 1 + 3·2^-8.
+  const Tensor ties(DType::kF32, {2});
+  ties.view().f32()[0] = 1.0F + 0x1p-8F;
+  ties.view().f32()[1] = 1.0F + 0x3p-8F;
+  const std::vector<float> want = dtype() == DType::kF32
+                                      ? std::vector{1.0F + 0x1p-8F, 1.0F + 0x3p-8F}
+                                      : std::vector{1.0F, 1.0F + 0x1p-6F};
+  EXPECT_EQ(to_host(to_gpu(ties)), want);
+}
+
+// Operations are asked for one after another without waiting; each must see what those before it
+// wrote, and memory that is given back must not be reused while it is still read.
+TEST_P(CudaBackendTest, OperationsSeeWhatThoseBeforeThemWrote) {
+  constexpr int kRows = 512;
+  constexpr int kWidth = 768;
+  constexpr int kNumLayers = 12;
+  const Tensor start = random({kRows, kWidth});
+  const Tensor weight = random({kWidth, kWidth}, 1.0F / std::sqrt(static_cast<float>(kWidth)));
+  const Tensor gate = random({kWidth});
+  const auto run = [&](Backend& backend, const Tensor& x, const TensorView& w, const TensorView& g,
+                       bool is_waiting) {
+    const auto wait = [&] {
+      if (is_waiting) backend.synchronize();
+    };
+    for (int layer = 0; layer < kNumLayers; ++layer) {
+      // Freed at the end of each turn, and the next turn gets the same memory.
+      const Tensor y(backend.activation_dtype(), x.view().shape(), backend.allocator());
+      const Tensor z(backend.activation_dtype(), x.view().shape(), backend.allocator());
+      backend.norm_modulate(x, g, 1e-5F, y);
+      wait();
+      backend.linear(y, w, {}, z);
+      wait();
+      backend.silu(z, z);
+      wait();
+      backend.gated_residual(z, g, 1e-5F, x);
+      wait();
+    }
+  };
+  const Tensor gpu_weight = to_gpu(weight);
+  const Tensor gpu_gate = to_gpu(gate);
+  const Tensor unwaiting = to_gpu(start);
+  run(*backend_, unwaiting, gpu_weight, gpu_gate, false);
+  const Tensor waiting = to_gpu(start);
+  run(*backend_, waiting, gpu_weight, gpu_gate, true);
+  EXPECT_EQ(to_host(unwaiting), to_host(waiting));
+  run(*cpu_, start, weight, gate, false);
+  EXPECT_LE(relative_error(to_host(unwaiting), start.view().f32()), 4 * GetParam().floor);
+}
+
+TEST_P(CudaBackendTest, TheSameCallGivesTheSameBits) {
+  const Tensor q = to_gpu(random({4, 1000, 128}));
+  const Tensor k = to_gpu(random({4, 1000, 128}));
+  const Tensor v = to_gpu(random({4, 1000, 128}));
+  const Tensor x = to_gpu(random({1000, 512}));
+  const Tensor weight = to_gpu(random({384, 512}));
+  const Tensor frames = to_gpu(random({2, 32, 48, 64}));
+  const Tensor norm_weight(DType::kF32, {64}, backend_->allocator());
+  backend_->upload(random({64}), norm_weight);
+  const auto run = [&] {
+    const Tensor attended = on_gpu({1000, 512});
+    backend_->attention({q, k, v, {}, 0.1F}, {attended});
+    const Tensor product = on_gpu({1000, 384});
+    backend_->linear(x, weight, {}, product);
+    const Tensor normed = on_gpu({2, 34, 50, 64});
+    backend_->group_norm(frames, {.weight = norm_weight, .bias = norm_weight}, normed);
+    const Tensor means = on_gpu({1, 512});
+    backend_->mean_rows(x, means);
+    std::vector<float> result = to_host(attended);
+    for (const Tensor* other : {&product, &normed, &means}) {
+      const std::vector<float> values = to_host(*other);
+      result.insert(result.end(), values.begin(), values.end());
+    }
+    return result;
+  };
+  const std::vector<float> first = run();
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(run(), first);
+}
+
+TEST_P(CudaBackendTest, RefusesTensorsOfTheHost) {
+  const Tensor x = random({4, 4});
+  try {
+    backend_->silu(Tensor(dtype(), {4, 4}), on_gpu({4, 4}));
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "silu: x is on another device");
+  }
+  EXPECT_THROW(backend_->upload(on_gpu({4}), on_gpu({4})), Error);
+  EXPECT_THROW(backend_->download(on_gpu({4}), on_gpu({4})), Error);
+}
+
+TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
+  constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
+  const std::unique_ptr<Backend> small = make_backend(
+      Device::kCuda, {.activation_dtype = dtype(), .memory_limit_bytes = 64 * kMegabyte});
+  for (int i = 0; i < 3; ++i) {
+    const Tensor most(DType::kU8, {60 * kMegabyte}, small->allocator());
+    EXPECT_THROW(Tensor(DType::kU8, {8 * kMegabyte}, small->allocator()), Error);
+  }
+  const Tensor ones(DType::kF32, {4});
+  std::ranges::fill(ones.view().f32(), 1.0F);
+  const Tensor there(DType::kF32, {4}, small->allocator());
+  const Tensor back(DType::kF32, {4});
+  small->upload(ones, there);
+  small->download(there, back);
+  EXPECT_TRUE(std::ranges::equal(back.view().f32(), ones.view().f32()));
+}
+
+// Elements behind the 2^31st must be found, too.
+TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
+  if (dtype() == DType::kF32) GTEST_SKIP() << "the same code as of BF16, and twice the memory";
+  constexpr std::int64_t kWidth = 3072;
+  constexpr std::int64_t kRows = 700'000;
+  Tensor x;
+  Tensor y;
+  try {
+    x = on_gpu({kRows, kWidth});
+    y = on_gpu({kRows, kWidth});
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  const TensorView last_x = x.view().rows(kRows - 2, kRows);
+  const TensorView last_y = y.view().rows(kRows - 2, kRows);
+  const Tensor rows = random({2, kWidth});
+  const Tensor small = to_gpu(rows);
+  const Tensor small_out = on_gpu({2, kWidth});
+  const Tensor vector = to_gpu(random({kWidth}));
+  backend_->copy(small, last_x);
+  const auto expect_same_as_small = [&](const char* op) {
+    EXPECT_EQ(to_host(last_y), to_host(small_out)) << op;
+    backend_->copy(small, last_y);  // so that the next one has to write
+  };
+  backend_->silu(x, y);
+  backend_->silu(small, small_out);
+  expect_same_as_small("silu");
+  backend_->add(x, x, y);
+  backend_->add(small, small, small_out);
+  expect_same_as_small("add");
+  backend_->copy(x, y);
+  backend_->copy(small, small_out);
+  expect_same_as_small("copy");
+  backend_->norm_modulate(x, vector, 1e-5F, y);
+  backend_->norm_modulate(small, vector, 1e-5F, small_out);
+  expect_same_as_small("norm_modulate");
+  backend_->layer_norm_modulate(x, vector, vector, 1e-5F, y);
+  backend_->layer_norm_modulate(small, vector, vector, 1e-5F, small_out);
+  expect_same_as_small("layer_norm_modulate");
+  backend_->copy(small, small_out);
+  backend_->gated_residual(x, vector, 1e-5F, y);
+  backend_->gated_residual(small, vector, 1e-5F, small_out);
+  expect_same_as_small("gated_residual");
+}
+
+}  // namespace
+}  // namespace mochi

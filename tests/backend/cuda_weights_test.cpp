@@ -1,0 +1,114 @@
+// Weights on their way to the GPU: loaded, made of a seed, or prefetched beside other work.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "io/convert.h"
+#include "support/device_tensors.h"
+#include "support/relative_error.h"
+
+namespace mochi {
+namespace {
+
+class CudaWeights : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (IsSkipped()) return;
+    backend_ = make();
+    cpu_ = make_backend(Device::kCpu);
+  }
+  std::vector<std::byte> download(const TensorView& tensor) const {
+    std::vector<std::byte> bytes(tensor.size_bytes());
+    backend_->download(tensor, TensorView(bytes.data(), tensor.dtype(), tensor.shape()));
+    return bytes;
+  }
+  static std::vector<std::byte> bytes_of(const TensorView& host) {
+    return {host.bytes(), host.bytes() + host.size_bytes()};
+  }
+
+  std::unique_ptr<Backend> backend_, cpu_;
+};
+
+INSTANTIATE_TEST_SUITE_P(On, CudaWeights, cuda_backends(), name_of_case);
+
+TEST_P(CudaWeights, ASeedMakesTheSameValuesEverywhere) {
+  const Shape shape{1003, 77};
+  const NormalFill fill{.seed = 12345, .mean = 0.5F, .deviation = 0.25F};
+  const Tensor want(dtype(), shape);
+  const Tensor got(dtype(), shape, backend_->allocator());
+  cpu_->fill_normal(fill, want);
+  backend_->fill_normal(fill, got);
+  EXPECT_EQ(download(got), bytes_of(want));
+}
+
+// All stored dtypes, sizes beyond one buffer, and a source that is not aligned.
+TEST_P(CudaWeights, LoadedValuesAreThoseOfTheHost) {
+  std::mt19937 generator(3);
+  for (const DType stored :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2}) {
+    const std::unique_ptr<WeightLoader> loader = backend_->make_weight_loader();
+    ASSERT_TRUE(loader);
+    std::vector<Tensor> targets;
+    std::vector<std::vector<float>> wanted;
+    for (const std::int64_t n : {1, 1001, 9'000'001}) {
+      std::vector<std::byte> bytes(1 + static_cast<std::size_t>(n) * dtype_bytes(stored));
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(generator() & 0x3fU);
+      const std::span<const std::byte> source = std::span(bytes).subspan(1);
+      std::vector<float>& values = wanted.emplace_back(static_cast<std::size_t>(n));
+      convert_to_f32(stored, source, values);
+      if (dtype() == DType::kBF16) {
+        for (float& value : values) value = bf16_to_f32(f32_to_bf16(value));
+      }
+      loader->load(stored, source, targets.emplace_back(dtype(), Shape{n}, backend_->allocator()));
+    }
+    loader->finish();
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+      EXPECT_TRUE(to_host(*backend_, targets[i]) == wanted[i]) << dtype_name(stored) << " " << i;
+    }
+  }
+}
+
+// Two buffers in turn, each overwritten while products with the other run: every product must see
+// its own weights whole.
+TEST_P(CudaWeights, PrefetchedWeightsArriveInTimeAndNotTooEarly) {
+  constexpr std::int64_t kWidth = 1024;
+  constexpr int kNumLayers = 12;
+  std::vector<Tensor> layers;
+  for (int i = 0; i < kNumLayers; ++i) {
+    const Tensor& layer =
+        layers.emplace_back(dtype(), Shape{kWidth, kWidth}, backend_->staging_allocator());
+    cpu_->fill_normal({.seed = static_cast<std::uint64_t>(i), .deviation = 1.0F / 32}, layer);
+  }
+  const auto run = [&](bool is_prefetching) {
+    const Tensor x(dtype(), {256, kWidth}, backend_->allocator());
+    const Tensor y(dtype(), {256, kWidth}, backend_->allocator());
+    backend_->fill_normal({.seed = 99}, x);
+    std::vector<Tensor> buffers;
+    for (int i = 0; i < 2; ++i) {
+      buffers.emplace_back(dtype(), Shape{kWidth, kWidth}, backend_->allocator());
+    }
+    if (is_prefetching) backend_->prefetch(0, layers[0], buffers[0]);
+    for (int i = 0; i < kNumLayers; ++i) {
+      if (is_prefetching) {
+        if (i + 1 < kNumLayers) {
+          backend_->prefetch((i + 1) % 2, layers[i + 1], buffers[(i + 1) % 2]);
+        }
+        backend_->await_prefetch(i % 2);
+      } else {
+        backend_->upload(layers[i], buffers[i % 2]);
+      }
+      backend_->linear(x, buffers[i % 2], {}, y);
+      backend_->silu(y, y);
+      backend_->add(x, y, x);
+    }
+    return to_host(*backend_, x);
+  };
+  EXPECT_EQ(run(true), run(false));
+}
+
+}  // namespace
+}  // namespace mochi

@@ -1,0 +1,108 @@
+// The backends that a test of operations runs over.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "backend/backend.h"
+#include "io/convert.h"
+#include "support/mirror_backend.h"
+
+namespace mochi {
+
+struct BackendCase {
+  const char* name;  // of a GPU: has "Cuda" in it, by which test runs find them
+  Device device;
+  DType dtype;   // of activations and matrices where it computes
+  double floor;  // relative errors of one operation that are this dtype's, not a mistake
+};
+
+inline void PrintTo(const BackendCase& which, std::ostream* out) { *out << which.name; }
+
+// A BF16 result is half a unit in the ninth bit off at most, 1.7e-3 on the average.
+constexpr BackendCase kCpuCase{"Cpu", Device::kCpu, DType::kF32, 0.0};
+constexpr BackendCase kCudaF32Case{"CudaF32", Device::kCuda, DType::kF32, 3e-6};
+constexpr BackendCase kCudaBF16Case{"CudaBF16", Device::kCuda, DType::kBF16, 3e-3};
+
+// For INSTANTIATE_TEST_SUITE_P.
+inline auto all_backends() { return testing::Values(kCpuCase, kCudaF32Case, kCudaBF16Case); }
+inline auto cuda_backends() { return testing::Values(kCudaF32Case, kCudaBF16Case); }
+inline std::string name_of_case(const testing::TestParamInfo<BackendCase>& info) {
+  return info.param.name;
+}
+// Of Combine(all_backends(), …): "CudaF32_3".
+template <typename Param>
+std::string name_of_combined(const testing::TestParamInfo<std::tuple<BackendCase, Param>>& info) {
+  return std::get<0>(info.param).name + ("_" + std::to_string(info.index));
+}
+
+// One for all tests of a program: what one leaves behind must not disturb the next.
+inline Backend& shared_cuda_backend(DType dtype) {
+  static const std::unique_ptr<Backend> f32 =
+      make_backend(Device::kCuda, {.activation_dtype = DType::kF32});
+  static const std::unique_ptr<Backend> bf16 =
+      make_backend(Device::kCuda, {.activation_dtype = DType::kBF16});
+  return dtype == DType::kF32 ? *f32 : *bf16;
+}
+
+// Values as they arrive where the case computes.
+inline void round_to(DType dtype, const TensorView& f32) {
+  if (dtype != DType::kBF16) return;
+  for (float& value : f32.f32()) value = bf16_to_f32(f32_to_bf16(value));
+}
+
+// A test's backend takes tensors on the host in every case.
+class OnBackend : public testing::Test {
+ protected:
+  // Skips the test where there is no such device.
+  void open(const BackendCase& which) {
+    which_ = which;
+    if (which.device == Device::kCpu) {
+      backend_ = make_backend(Device::kCpu);
+      return;
+    }
+    const std::string problem = find_cuda_problem();
+    if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
+    backend_ = std::make_unique<MirrorBackend>(shared_cuda_backend(which.dtype));
+  }
+  bool is_cpu() const { return which_.device == Device::kCpu; }
+  void round(const TensorView& f32) const { round_to(which_.dtype, f32); }
+
+  // What a relative error may be: `cpu` or the floor. Where an operation rounds more than its
+  // result, `factor` says how many floors.
+  double limit(double cpu, double factor = 1.0) const {
+    return std::max(cpu, factor * which_.floor);
+  }
+
+  BackendCase which_ = kCpuCase;
+  std::unique_ptr<Backend> backend_;
+};
+
+// Over all backends; `Fixture` is an OnBackend.
+template <typename Fixture>
+class OverBackends : public Fixture, public testing::WithParamInterface<BackendCase> {
+ protected:
+  void SetUp() override { this->open(GetParam()); }
+};
+
+// Over all backends × `Param`.
+template <typename Fixture, typename Param>
+class OverBackendsAnd : public Fixture,
+                        public testing::WithParamInterface<std::tuple<BackendCase, Param>> {
+ protected:
+  void SetUp() override { this->open(std::get<0>(this->GetParam())); }
+  const Param& param() const { return std::get<1>(this->GetParam()); }
+};
+
+// What is about the CPU's threads.
+template <typename Fixture>
+class OnCpu : public Fixture {
+ protected:
+  void SetUp() override { this->open(kCpuCase); }
+};
+
+}  // namespace mochi

@@ -1,0 +1,53 @@
+// Between values on the host and tensors of any backend, for tests of what computes on the device.
+#pragma once
+
+#include <vector>
+
+#include "backend/backend.h"
+#include "support/backend_case.h"
+
+namespace mochi {
+
+// A copy of F32 or I32 host values on the backend's device, of the same dtype.
+inline Tensor to_device(Backend& backend, const TensorView& host) {
+  Tensor result(host.dtype(), host.shape(), backend.allocator());
+  backend.upload(host, result);
+  return result;
+}
+
+// F32 host values as activations.
+inline Tensor to_activation(Backend& backend, const TensorView& host) {
+  const Tensor raw = to_device(backend, host);
+  Tensor result(backend.activation_dtype(), host.shape(), backend.allocator());
+  backend.copy(raw, result);
+  return result;
+}
+
+// Values of a tensor, F32 or activations.
+inline std::vector<float> to_host(Backend& backend, const TensorView& tensor) {
+  const Tensor host(DType::kF32, tensor.shape());
+  if (tensor.dtype() == DType::kF32) {
+    backend.download(tensor, host);
+  } else {
+    const Tensor raw(DType::kF32, tensor.shape(), backend.allocator());
+    backend.copy(tensor, raw);
+    backend.download(raw, host);
+  }
+  return {host.view().f32().begin(), host.view().f32().end()};
+}
+
+// Over backends whose tensors stay on their device.
+class OnDevice : public testing::TestWithParam<BackendCase> {
+ protected:
+  void SetUp() override {
+    if (GetParam().device == Device::kCpu) return;
+    const std::string problem = find_cuda_problem();
+    if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
+  }
+  DType dtype() const { return GetParam().dtype; }
+  static std::unique_ptr<Backend> make() {
+    return make_backend(GetParam().device, {.activation_dtype = GetParam().dtype});
+  }
+};
+
+}  // namespace mochi
