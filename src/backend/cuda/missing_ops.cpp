@@ -32,9 +32,6 @@ void CudaBackend::do_gated_activation(const TensorView& /*x*/, Activation /*acti
                                       const TensorView& /*out*/) {
   fail_missing("gated_activation");
 }
-void CudaBackend::do_attention(const AttentionInputs& /*in*/, const AttentionOutputs& /*to*/) {
-  fail_missing("attention");
-}
 void CudaBackend::do_embedding(std::span<const std::int32_t> /*ids*/, const TensorView& /*table*/,
                                const TensorView& /*out*/) {
   fail_missing("embedding");
@@ -71,22 +68,6 @@ void CudaBackend::do_qk_norm_rope(const TensorView& /*qkv*/, const QkNormRope& /
 void CudaBackend::do_gated_residual(const TensorView& /*r*/, const TensorView& /*gate*/,
                                     float /*eps*/, const TensorView& /*x*/) {
   fail_missing("gated_residual");
-}
-void CudaBackend::do_attention_with_column_sums(const AttentionInputs& /*in*/,
-                                                const ColumnSums& /*scores*/,
-                                                const AttentionOutputs& /*to*/) {
-  fail_missing("attention_with_column_sums");
-}
-void CudaBackend::do_column_sparse_attention(const AttentionInputs& /*in*/,
-                                             const ColumnLists& /*columns*/,
-                                             const AttentionDelta& /*delta*/,
-                                             const AttentionOutputs& /*to*/) {
-  fail_missing("column_sparse_attention");
-}
-void CudaBackend::do_find_delta(const AttentionOutputs& /*dense*/,
-                                const AttentionOutputs& /*sparse*/,
-                                const AttentionDelta& /*delta*/) {
-  fail_missing("find_delta");
 }
 void CudaBackend::do_select_columns(const ColumnChoice& /*choice*/, const TensorView& /*plan*/,
                                     const TensorView& /*counts*/) {

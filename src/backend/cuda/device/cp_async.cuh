@@ -1,0 +1,33 @@
+// Copies of 16 bytes from global to shared memory that do not pass through registers.
+#pragma once
+
+#include "backend/cuda/device/mbarrier.cuh"
+
+namespace mochi::cuda::device {
+
+// Zeros instead if not `is_there`; then g_source is not read, but must be an address.
+__device__ inline void copy_16_bytes(void* s_target, const void* g_source, bool is_there = true) {
+  const int num_bytes = is_there ? 16 : 0;
+  asm volatile(
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(s_target)),
+      "l"(g_source), "r"(num_bytes)
+      : "memory");
+}
+
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until at most kPending of this thread's groups are under way.
+template <int kPending>
+__device__ inline void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// This thread arrives when all copies that it started have come; the barrier counts it in its
+// number of arrivals.
+__device__ inline void arrive_after_copies(Barrier* s_barrier) {
+  asm volatile(
+      "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(s_barrier))
+      : "memory");
+}
+
+}  // namespace mochi::cuda::device

@@ -1,0 +1,68 @@
+// Barriers in shared memory (compute capability 9.0): they count arrivals of threads and bytes that
+// the copy engine has brought. A wait names the parity of the phase to be over: 0 for the first.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cuda/device/shared_memory.cuh"
+
+namespace mochi::cuda::device {
+
+using Barrier = std::uint64_t;
+
+__device__ inline void init_barrier(Barrier* s_barrier, unsigned num_arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(s_barrier)),
+               "r"(num_arrivals)
+               : "memory");
+}
+
+// By the thread that made barriers, before the block's (or cluster's) barrier that publishes them.
+__device__ inline void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ inline void arrive(Barrier* s_barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(s_barrier))
+               : "memory");
+}
+
+// At the barrier in the same place of the cluster's block `rank`.
+__device__ inline void arrive_at(Barrier* s_barrier, unsigned rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "}" ::"r"(shared_address(s_barrier)),
+      "r"(rank)
+      : "memory");
+}
+
+// Arrives, and the phase wants that many bytes more.
+__device__ inline void arrive_expecting(Barrier* s_barrier, unsigned num_bytes) {
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(s_barrier)),
+      "r"(num_bytes)
+      : "memory");
+}
+
+__device__ inline bool is_phase_over(Barrier* s_barrier, unsigned parity) {
+  unsigned is_over;
+  asm volatile(
+      "{\n"
+      ".reg .pred over;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, over;\n"
+      "}"
+      : "=r"(is_over)
+      : "r"(shared_address(s_barrier)), "r"(parity)
+      : "memory");
+  return is_over != 0;
+}
+
+__device__ inline void wait(Barrier* s_barrier, unsigned parity) {
+  while (!is_phase_over(s_barrier, parity)) {
+  }
+}
+
+}  // namespace mochi::cuda::device
