@@ -69,26 +69,6 @@ void CudaBackend::do_gated_residual(const TensorView& /*r*/, const TensorView& /
                                     float /*eps*/, const TensorView& /*x*/) {
   fail_missing("gated_residual");
 }
-void CudaBackend::do_select_columns(const ColumnChoice& /*choice*/, const TensorView& /*plan*/,
-                                    const TensorView& /*counts*/) {
-  fail_missing("select_columns");
-}
-void CudaBackend::do_expand_columns(const TensorView& /*plan*/, const ColumnLists& /*columns*/) {
-  fail_missing("expand_columns");
-}
-void CudaBackend::do_find_movement(const TensorView& /*means*/, const TensorView& /*former*/,
-                                   const TensorView& /*scores*/) {
-  fail_missing("find_movement");
-}
-void CudaBackend::do_column_sparse_mlp(const TensorView& /*x*/, const TensorView& /*w1*/,
-                                       const TensorView& /*w2_rows*/,
-                                       const ColumnLists& /*columns*/, const MlpCache& /*cache*/) {
-  fail_missing("column_sparse_mlp");
-}
-void CudaBackend::do_gather_rows(const TensorView& /*x*/, const TensorView& /*indices*/,
-                                 const TensorView& /*out*/) {
-  fail_missing("gather_rows");
-}
 void CudaBackend::do_guided_euler(const TensorView& /*v_cond*/, const TensorView& /*v_null*/,
                                   float /*cfg*/, float /*dsigma*/, const TensorView& /*z*/) {
   fail_missing("guided_euler");

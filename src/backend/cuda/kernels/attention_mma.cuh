@@ -250,16 +250,17 @@ __global__ void __launch_bounds__(kWarps * 32)
   const auto start_tile = [&](int tile) {
     const auto row_of = [&](int i) { return key_rows(tile, i); };
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
-    start_rows<kKeyTile, kDim, kThreads>(s_k, p.g_k + p.keys_of(task.head), p.head_dim, row_of);
-    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.g_v + p.keys_of(task.head), p.head_dim,
+    start_rows<kKeyTile, kDim, kThreads>(s_k, p.g_k + p.keys_of(task.head), p.head_dim, p.head_dim,
                                          row_of);
+    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.g_v + p.keys_of(task.head), p.head_dim,
+                                         p.head_dim, row_of);
     device::commit_copies();
   };
   key_rows.find(0);
   key_rows.find(1);
   __syncthreads();
   start_rows<kQueries, kDim, kThreads>(
-      s_q, p.g_q + p.row_of(task.head, task.first_query) * p.head_dim, p.head_dim,
+      s_q, p.g_q + p.row_of(task.head, task.first_query) * p.head_dim, p.head_dim, p.head_dim,
       [&](int i) { return i < task.num_queries ? i : -1; });
   start_tile(0);
 

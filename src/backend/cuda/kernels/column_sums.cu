@@ -34,7 +34,7 @@ struct QueryTiles {
   template <int kDim>
   __device__ void start(int tile, Bf16* s_q, float* s_lse) const {
     cuda::start_rows<kQueryTile, kDim, kThreads>(s_q, p.g_q + p.row_of(head, 0) * p.head_dim,
-                                                 p.head_dim,
+                                                 p.head_dim, p.head_dim,
                                                  [&](int i) { return (*this)(tile, i); });
     cuda::device::commit_copies();
     const int i = threadIdx.x;
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads)
       ((sums.group_size + sums.query_stride - 1) / sums.query_stride + kQueryTile - 1) /
           kQueryTile};
   cuda::start_rows<kBlockKeys, kDim, kThreads>(
-      s_k, p.g_k + p.keys_of(head), p.head_dim,
+      s_k, p.g_k + p.keys_of(head), p.head_dim, p.head_dim,
       [&](int i) { return first_key + i < p.num_keys ? first_key + i : -1; });
   tiles.template start<kDim>(0, s_q, s_lse[0]);
   cuda::device::wait_copies<0>();

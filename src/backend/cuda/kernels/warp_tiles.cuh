@@ -19,10 +19,11 @@ constexpr int kChunkElements = 8;  // of 16 bytes
 template <int kDim>
 constexpr int kRowStride = kDim + kChunkElements;
 
-// Starts to copy rows row_of(0…kRows) of g_x [rows, width], width ≤ kDim. Zeros stand for rows
-// below 0, and behind a row.
+// Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
+// apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
+// addresses are multiples of 16 bytes.
 template <int kRows, int kDim, int kThreads, typename RowOf>
-__device__ void start_rows(Bf16* s_x, const Bf16* g_x, int width, RowOf row_of) {
+__device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
   constexpr int kChunks = kDim / kChunkElements;
 #pragma unroll 2
   for (int first = 0; first < kRows * kChunks; first += kThreads) {
@@ -30,9 +31,9 @@ __device__ void start_rows(Bf16* s_x, const Bf16* g_x, int width, RowOf row_of) 
     if (kRows * kChunks % kThreads != 0 && i >= kRows * kChunks) break;
     const int element = i % kChunks * kChunkElements;
     const int row = row_of(i / kChunks);
-    const bool is_there = row >= 0 && element < width;
+    const bool is_there = row >= 0 && element < num_there;
     device::copy_16_bytes(s_x + i / kChunks * kRowStride<kDim> + element,
-                          g_x + (is_there ? static_cast<std::int64_t>(row) * width + element : 0),
+                          g_x + (is_there ? static_cast<std::int64_t>(row) * stride + element : 0),
                           is_there);
   }
 }
