@@ -16,7 +16,7 @@
 namespace mochi {
 
 struct BackendCase {
-  const char* name;  // of a GPU: has "Cuda" in it, by which test runs find them
+  const char* name;  // of a GPU: begins with "Cuda", by which test runs find them
   Device device;
   DType dtype;   // of activations and matrices where it computes
   double floor;  // relative errors of one operation that are this dtype's, not a mistake
