@@ -16,11 +16,8 @@ struct Subject {
   void (*run)(Session&);
 };
 
-constexpr Subject kSubjects[] = {{"op", bench_ops},
-                                 {"dit", bench_dit},
-                                 {"vae", bench_vae},
-                                 {"t5", bench_t5},
-                                 {"video", bench_video}};
+constexpr Subject kSubjects[] = {{"op", bench_ops}, {"dit", bench_dit},     {"vae", bench_vae},
+                                 {"t5", bench_t5},  {"video", bench_video}, {"load", bench_load}};
 
 const Subject& find_subject(const std::string& name) {
   std::vector<std::string> known;

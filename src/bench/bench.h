@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -11,7 +12,7 @@
 namespace mochi::bench {
 
 struct BenchRequest {
-  std::string subject;             // "op", "dit", "vae", "t5" or "video"
+  std::string subject;             // "op", "dit", "vae", "t5", "video" or "load"
   std::vector<std::string> names;  // of "op": those that contain one of them; empty: all
   std::string device = "auto";     // or "cpu", "cuda"
   std::string dtype = "auto";      // of activations: "bf16" or "fp32"
@@ -21,7 +22,8 @@ struct BenchRequest {
   int num_steps = 8;               // of "video"
   int num_repetitions = 5;
   int num_threads = 0;
-  bool is_profiled = false;  // networks: what each operation takes
+  std::filesystem::path file;  // of "load"
+  bool is_profiled = false;    // networks: what each operation takes
 };
 
 struct Ceilings {

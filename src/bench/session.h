@@ -33,5 +33,6 @@ void bench_dit(Session& session);
 void bench_vae(Session& session);
 void bench_t5(Session& session);
 void bench_video(Session& session);
+void bench_load(Session& session);
 
 }  // namespace mochi::bench

@@ -133,16 +133,17 @@ OrderedJson to_json(const BenchReport& report, const bench::BenchRequest& reques
 
 // Seconds and memory by the length of the video.
 std::string draw_growth(const BenchReport& report) {
-  constexpr const char* kFrames = "frames";
-  Series seconds{.name = "", .points = {}};
+  Series seconds{.name = "seconds", .points = {}};
+  Series gigabytes{.name = "GB of memory at most", .points = {}};
   for (const Measurement& measurement : report.measurements) {
-    if (measurement.num_frames > 0 && measurement.problem.empty()) {
-      seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
-    }
+    if (measurement.num_frames == 0 || !measurement.problem.empty()) continue;
+    seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
+    gigabytes.points.emplace_back(measurement.num_frames,
+                                  static_cast<double>(measurement.peak_bytes) / kGigabyte);
   }
   const std::string title =
       fmt::format("{}, {}", report.measurements.back().name, report.device_name);
-  return draw_plot({title, kFrames, "seconds", {seconds}});
+  return draw_plot({title, "frames", "", {seconds, gigabytes}});
 }
 
 void check_flags(const BenchOptions& options) {
@@ -160,7 +161,7 @@ void check_flags(const BenchOptions& options) {
 void add_bench_flags(CLI::App& command, BenchOptions& options) {
   bench::BenchRequest& request = options.request;
   command.add_option("subject", request.subject, "what is measured; weights are random")
-      ->type_name("op|dit|vae|t5|video")
+      ->type_name("op|dit|vae|t5|video|load")
       ->required();
   command
       .add_option("names", request.names, "of op: the operations whose names contain one of these")
@@ -179,8 +180,10 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
   command.add_option("--repetitions", request.num_repetitions, "whose median is told")
       ->capture_default_str();
   command.add_flag("--profile", request.is_profiled, "of dit, vae, t5: what each operation takes");
+  command.add_option("--file", request.file, "of load: a transformer's .safetensors file")
+      ->type_name("FILE");
   command.add_option("--json", options.json_file, "write what was measured")->type_name("FILE");
-  command.add_option("--plot", options.plot_file, "draw time over the lengths, as .svg")
+  command.add_option("--plot", options.plot_file, "draw time and memory over the lengths, as .svg")
       ->type_name("FILE");
   command.add_option("--device", request.device, "where it runs")
       ->type_name("auto|cpu|cuda")

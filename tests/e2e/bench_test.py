@@ -74,10 +74,19 @@ class BenchTest(ProgramTest):
         phases = [measurement["name"] for measurement in video["measurements"][2:]]
         self.assertEqual(phases, ["text", "sampling", "decoding"])
 
+    def test_loading(self):
+        file = self.model / "dit.safetensors"
+        _, report = self.bench_json("load", "--file", file)
+        (loading,) = report["measurements"]
+        self.assertEqual(loading["bytes"], file.stat().st_size)
+        self.assertEqual(loading["relative_error"], 0)
+
     def test_wrong_commands(self):
         cases = [
             (["bench"], 2, "subject is required"),
-            (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, vae, t5, video"),
+            (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, vae, t5, video, load"),
+            (["bench", "load"], 1, "--file: wanted a .safetensors file of a transformer"),
+            (["bench", "load", "--file", "none"], 1, re.compile(".*'none'.*")),
             (["bench", "op", "attenton"], 1, re.compile("unknown operation 'attenton', .*")),
             (["bench", "dit", "x"], 1, "'dit' is measured whole, found the name 'x'"),
             (["bench", "dit", "--num-frames", "1,8"], 1, re.compile("--num-frames: wanted 6.*")),
