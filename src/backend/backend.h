@@ -128,7 +128,7 @@ struct NormalFill {
 // A GPU's memory; of the CPU nothing is said here.
 struct DeviceMemory {
   std::uint64_t used_bytes = 0;       // by this backend's tensors
-  std::uint64_t peak_bytes = 0;       // most that it ever was
+  std::uint64_t peak_bytes = 0;       // most that it ever was, or since restart_peak()
   std::uint64_t available_bytes = 0;  // more than that can be had, within the limit
 };
 
@@ -155,6 +155,7 @@ class Backend {
 
   virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
   virtual DeviceMemory memory() const { return {}; }
+  virtual void restart_peak() {}
   // Host memory from which copies to the device are fastest.
   virtual Allocator& staging_allocator() { return host_allocator(); }
   // Null where weights are best read into place by the host.

@@ -71,6 +71,8 @@ Allocator& CudaBackend::allocator() { return *allocator_; }
 
 DeviceMemory CudaBackend::memory() const { return allocator_->memory(); }
 
+void CudaBackend::restart_peak() { allocator_->restart_peak(); }
+
 Allocator& CudaBackend::staging_allocator() { return cuda::pinned_allocator(); }
 
 std::unique_ptr<WeightLoader> CudaBackend::make_weight_loader() {

@@ -29,6 +29,7 @@ class CudaBackend final : public Backend {
   DType preferred_matrix_dtype() const override { return activation_dtype_; }
   std::string device_name() const override { return properties_.name; }
   DeviceMemory memory() const override;
+  void restart_peak() override;
   Allocator& staging_allocator() override;  // pinned
   std::unique_ptr<WeightLoader> make_weight_loader() override;
   // At 848×480 the last blocks then work on 2.9 GB of frames, in slices of 1 GB.
