@@ -42,7 +42,7 @@ def fail(message):
 
 
 class Engine:
-    """mochi_bench, waiting for commands."""
+    """mochi_model_bench, waiting for commands."""
 
     def __init__(self, program, model_dir, threads, dump):
         command = [program, "--model-dir", model_dir, "--threads", str(threads), "--prompt", PROMPT,
@@ -54,7 +54,7 @@ class Engine:
     def read(self):
         line = self.process.stdout.readline()
         if not line:
-            fail(f"mochi_bench ended with status {self.process.wait()}")
+            fail(f"mochi_model_bench ended with status {self.process.wait()}")
         return json.loads(line)
 
     def seconds(self, workload):
@@ -245,7 +245,7 @@ def main():
             results["generate"] = generate(f"{options.build}/mochi", options, folder)
             print(f"  {results['generate']['seconds']['total']:.1f} s", flush=True)
         dump = f"{folder}/dump.safetensors"
-        engine = Engine(f"{options.build}/mochi_bench", options.model_dir, options.threads, dump)
+        engine = Engine(f"{options.build}/mochi_model_bench", options.model_dir, options.threads, dump)
         inputs = load_file(dump)
         config = pytorch_models.load_config(options.model_dir)
         results["sizes"] = {"latents": engine.description["latents"],

@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/parallel_for.h"
-#include "measure.h"
+#include "bench/measure.h"
 #include "pipeline/request.h"
 #include "sparse_mlp.h"
 #include "sparsity/column_sparse_policy.h"

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "measure.h"
+#include "bench/measure.h"
 #include "sparsity/column_plan.h"
 #include "workloads.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/noise.h"
-#include "flops.h"
+#include "bench/flops.h"
 
 namespace mochi::bench {
 namespace {

@@ -129,7 +129,7 @@ struct NormalFill {
 // A GPU's memory; of the CPU nothing is said here.
 struct DeviceMemory {
   std::uint64_t used_bytes = 0;       // by this backend's tensors
-  std::uint64_t peak_bytes = 0;       // most that it ever was
+  std::uint64_t peak_bytes = 0;       // most that it ever was, or since restart_peak()
   std::uint64_t available_bytes = 0;  // more than that can be had, within the limit
 };
 
@@ -165,6 +165,7 @@ class Backend {
 
   virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
   virtual DeviceMemory memory() const { return {}; }
+  virtual void restart_peak() {}
   // Host memory from which copies to the device are fastest.
   virtual Allocator& staging_allocator() { return host_allocator(); }
   // Null where weights are best read into place by the host.
@@ -371,6 +372,7 @@ struct BackendOptions {
   // The CPU backend computes in fp32 whatever this says.
   DType activation_dtype = DType::kBF16;  // or F32
   std::uint64_t memory_limit_bytes = 0;   // of device memory; 0: all that there is
+  bool is_portable = false;  // leave out what only one architecture has: for tests and comparisons
 };
 
 // The backend of a device. Throws Error saying why when this build or machine has none.

@@ -24,6 +24,7 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   add_tune_flags(
       *app->add_subcommand("tune", "find the fastest sparsity configuration of a wanted quality"),
       commands.tune);
+  add_bench_flags(*app->add_subcommand("bench", "measure operations and networks"), commands.bench);
   app->add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", commands.shell, "which shell")
       ->type_name("bash|zsh")

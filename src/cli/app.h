@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/analyze.h"
+#include "cli/bench.h"
 #include "cli/compare.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
@@ -24,6 +25,7 @@ struct Commands {
   CompareOptions compare;
   GenerateOptions analyze;
   TuneOptions tune;
+  BenchOptions bench;
   std::string shell;                // of `completion`
   std::string manual_form = "man";  // of `manual`
 };

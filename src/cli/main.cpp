@@ -16,6 +16,7 @@
 #include "base/nearest.h"
 #include "cli/analyze.h"
 #include "cli/app.h"
+#include "cli/bench.h"
 #include "cli/completion.h"
 #include "cli/flag_table.h"
 #include "cli/generate.h"
@@ -95,6 +96,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "compare") run_compare(commands.compare);
   if (name == "analyze") run_analyze(commands.analyze);
   if (name == "tune") run_tune(commands.tune);
+  if (name == "bench") run_bench(commands.bench);
   if (name == "version") fmt::print("mochi {}\n", version());
   if (name == "completion") {
     const bool is_bash = commands.shell == "bash";

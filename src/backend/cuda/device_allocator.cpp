@@ -61,4 +61,9 @@ DeviceMemory DeviceAllocator::memory() const {
   return {used_bytes_, peak_bytes_, available_bytes()};
 }
 
+void DeviceAllocator::restart_peak() {
+  const std::lock_guard lock(mutex_);
+  peak_bytes_ = used_bytes_;
+}
+
 }  // namespace mochi::cuda

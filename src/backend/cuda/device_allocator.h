@@ -22,6 +22,7 @@ class DeviceAllocator final : public Allocator {
   void deallocate(void* block) noexcept override;
   Device device() const override { return Device::kCuda; }
   DeviceMemory memory() const;
+  void restart_peak();
 
   // Of a limit so much is left to CUDA's own needs, which nobody can count from inside: its
   // context, the code of the kernels, the libraries' tables.

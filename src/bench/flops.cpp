@@ -1,4 +1,4 @@
-#include "flops.h"
+#include "bench/flops.h"
 
 namespace mochi::bench {
 namespace {
@@ -62,6 +62,14 @@ double decode_flops(const VaeConfig& config, std::int64_t frames, std::int64_t r
   }
   macs += res_blocks(config.decoder_res_blocks.back(), pixels, channels);
   return 2.0 * (macs + product(pixels, channels, kRgb));
+}
+
+double t5_flops(const TextEncoderConfig& config, std::int64_t num_tokens) {
+  const std::int64_t inner = config.num_heads * config.head_dim;
+  const double macs =
+      product(num_tokens, config.hidden_size, 4 * inner + 3 * config.feed_forward_size) +
+      product(num_tokens, num_tokens, 2 * inner);
+  return 2.0 * static_cast<double>(config.num_layers) * macs;
 }
 
 }  // namespace mochi::bench

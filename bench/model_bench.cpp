@@ -18,6 +18,7 @@
 #include "base/memory_usage.h"
 #include "base/nearest.h"
 #include "base/parallel_for.h"
+#include "bench/measure.h"
 #include "io/safetensors.h"
 #include "pipeline/request.h"
 #include "workloads.h"
@@ -72,12 +73,6 @@ Timing measure(Workload& workload) {
   workload.run();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   return {seconds.count(), static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC};
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 class Bench {
@@ -178,7 +173,7 @@ class Bench {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Measures the engine on a model.", "mochi_bench");
+  CLI::App app("Measures the engine on a model.", "mochi_model_bench");
   add_flags(app, options);
   try {
     app.parse(argc, argv);
@@ -203,7 +198,7 @@ int main(int argc, char** argv) {
   try {
     return mochi::bench::run(argc, argv);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "mochi_bench: {}\n", error.what());
+    fmt::print(stderr, "mochi_model_bench: {}\n", error.what());
     return 1;
   }
 }

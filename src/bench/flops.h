@@ -6,6 +6,7 @@
 
 #include "dit/dit_config.h"
 #include "dit/rotary.h"
+#include "text/text_encoder_config.h"
 #include "vae/vae_config.h"
 
 namespace mochi::bench {
@@ -23,5 +24,9 @@ double dit_flops(const DitConfig& config, const TokenGrid& grid, std::int64_t nu
 // 3×3×3 convolutions of 27·C·C per pixel, and the 1×1×1 projections in, out and between stages.
 double decode_flops(const VaeConfig& config, std::int64_t frames, std::int64_t rows,
                     std::int64_t columns);
+
+// Of n tokens: per layer n·(4·D·A + 3·D·F) with the widths D and A = heads·head_dim, and n·n·2·A of
+// attention.
+double t5_flops(const TextEncoderConfig& config, std::int64_t num_tokens);
 
 }  // namespace mochi::bench

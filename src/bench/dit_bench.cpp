@@ -1,0 +1,120 @@
+// One forward pass of the transformer, dense, for one branch.
+#include "bench/dit_bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "bench/flops.h"
+#include "bench/op_bench.h"
+#include "pipeline/request.h"
+
+namespace mochi::bench {
+namespace {
+
+constexpr float kSigma = 0.75F;
+
+Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t rows,
+                    std::int64_t columns) {
+  return {config.latent_channels, frames, rows, columns};
+}
+
+// Of two layers and few tokens: the oracle takes its time.
+double verify(Session& session) {
+  DitConfig config = session.sizes.config.dit;
+  config.depth = std::min<std::int64_t>(config.depth, 2);
+  Backend& device = *session.backend;
+  Backend& oracle = *session.oracle;
+  const RandomNetwork network(device, DitWeights(config));
+  std::deque<Tensor> tensors;
+  const Dit dit(network.weights);
+  const Dit oracle_dit(copy_for_oracle(device, oracle, DitWeights(network.weights), tensors));
+
+  const Shape shape = latents_shape(config, 2, 4 * config.patch_size, 5 * config.patch_size);
+  RandomInputs inputs(device, session.next_seed++);
+  const TensorView text = inputs.activations({7, config.text_width}, kNoRows);
+  const TensorView latents = inputs.f32(shape, kNoRows);
+  const TensorView velocity = inputs.output(DType::kF32, shape, kNoRows);
+  run_dit(device, dit, text, latents, velocity);
+  LastRows same(oracle, device, inputs);
+  const TensorView oracle_text = same.activations(text.shape(), kNoRows);
+  const TensorView oracle_latents = same.f32(shape, kNoRows);
+  const TensorView wanted = same.output(DType::kF32, shape, kNoRows);
+  run_dit(oracle, oracle_dit, oracle_text, oracle_latents, wanted);
+  return relative_error(download_last_rows(device, velocity, shape, kNoRows), wanted);
+}
+
+std::vector<int> frames_of(const Session& session) {
+  if (!session.request.num_frames.empty()) return session.request.num_frames;
+  return {session.sizes.video.num_frames};
+}
+
+}  // namespace
+
+DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents)
+    : dit_(dit),
+      inputs_(*session.backend, session.next_seed++),
+      scratch_(session.backend->allocator()),
+      latents_(inputs_.f32(latents)),
+      velocity_(inputs_.output(DType::kF32, latents)),
+      run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]))) {
+  Context ctx{*session.backend, scratch_};
+  text_ = dit.condition(
+      ctx, inputs_.activations({session.sizes.num_text_tokens, dit.config().text_width}));
+}
+
+void DitRunner::run(Backend& backend) {
+  Context ctx{backend, scratch_};
+  DensePolicy policy;
+  dit_.forward(ctx, run_, {Branch::kCond, 0, kSigma}, text_, policy, latents_, velocity_);
+}
+
+void run_dit(Backend& backend, const Dit& dit, const TensorView& text, const TensorView& latents,
+             const TensorView& velocity) {
+  Arena scratch(backend.allocator());
+  Context ctx{backend, scratch};
+  const TextCondition condition = dit.condition(ctx, text);
+  const DitRun run =
+      dit.prepare(backend, dit.token_grid(latents.dim(1), latents.dim(2), latents.dim(3)));
+  DensePolicy policy;
+  dit.forward(ctx, run, {Branch::kCond, 0, kSigma}, condition, policy, latents, velocity);
+}
+
+void bench_dit(Session& session) {
+  DitConfig config = session.sizes.config.dit;
+  if (session.request.num_layers > 0) config.depth = session.request.num_layers;
+  std::vector<Latents> sizes;
+  for (const int num_frames : frames_of(session)) {
+    VideoSize video = session.sizes.video;
+    video.num_frames = num_frames;
+    sizes.push_back(size_latents(session.sizes.config, video));  // finds what is wrong first
+  }
+  measure_ceilings(session);
+  const double error = verify(session);
+  const RandomNetwork network(*session.backend, DitWeights(config));
+  const Dit dit(network.weights);
+  DitRunner smallest(session, dit, latents_shape(config, 1, config.patch_size, config.patch_size));
+  const double launch_seconds =
+      measure_launches(*session.backend, [&] { smallest.run(*session.backend); });
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const Latents& latents = sizes[i];
+    const Shape shape = latents_shape(config, latents.num_frames, latents.height, latents.width);
+    DitRunner runner(session, dit, shape);
+    Measurement result;
+    result.name = "dit forward";
+    result.num_frames = frames_of(session)[i];
+    result.num_tokens = runner.grid().num_tokens() + session.sizes.num_text_tokens;
+    result.size = fmt::format("{} frames, {} tokens, {} layers", result.num_frames,
+                              result.num_tokens, config.depth);
+    result.relative_error = error;
+    result.max_error = max_network_error(session.backend->activation_dtype());
+    result.flops = dit_flops(config, runner.grid(), session.sizes.num_text_tokens);
+    result.weight_bytes = network.store.size_bytes();
+    if (session.backend->device() != Device::kCpu) result.launch_seconds = launch_seconds;
+    measure_network(session, [&](Backend& backend) { runner.run(backend); }, result);
+    session.add(std::move(result));
+  }
+}
+
+}  // namespace mochi::bench

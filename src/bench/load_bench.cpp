@@ -1,0 +1,80 @@
+// Bringing the transformer's weights from a file into the device's memory.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "base/error.h"
+#include "bench/network.h"
+#include "dit/dit.h"
+#include "io/checkpoint.h"
+
+namespace mochi::bench {
+namespace {
+
+struct Loaded {
+  Loaded(Backend& backend, const TensorSource& source, const DitConfig& config)
+      : store(backend, backend.preferred_matrix_dtype()), weights(config) {
+    store.load(weights, source);
+    backend.synchronize();
+  }
+  WeightStore store;
+  DitWeights weights;
+};
+
+// Of all vectors and of the first matrices: downloading everything takes long.
+double verify(Backend& device, const TensorSource& source, DitWeights weights) {
+  constexpr int kNumMatrices = 8;
+  int num_matrices = 0;
+  double largest = 0;
+  weights.visit(
+      [&](const std::string& name, TensorView& member, const Shape& shape, WeightRole role) {
+        if (role == WeightRole::kMatrix && ++num_matrices > kNumMatrices) return;
+        const Tensor wanted(DType::kF32, shape);
+        source.read(name, wanted);
+        largest = std::max(
+            largest, relative_error(download_last_rows(device, member, shape, kNoRows), wanted));
+      });
+  return largest;
+}
+
+}  // namespace
+
+void bench_load(Session& session) {
+  if (session.request.file.empty()) fail("file: wanted a .safetensors file of a transformer");
+  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(session.request.file);
+  const DitConfig config = infer_dit_config(*checkpoint);
+  Backend& backend = *session.backend;
+  Measurement result;
+  result.name = "load transformer";
+  result.max_error = max_network_error(backend.activation_dtype());  // of rounding to BF16
+  backend.restart_peak();
+  {
+    const Loaded first(backend, *checkpoint, config);  // this also brings the file into memory
+    result.relative_error = verify(backend, *checkpoint, first.weights);
+    result.weight_bytes = first.store.size_bytes();
+    result.peak_bytes = session.peak_bytes();
+  }
+  std::vector<double> seconds;
+  for (int i = 0; i < session.request.num_repetitions; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const Loaded loaded(backend, *checkpoint, config);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    seconds.push_back(taken.count());
+  }
+  std::uint64_t file_bytes = 0;
+  for (const std::filesystem::path& path : checkpoint->files()) {
+    file_bytes += std::filesystem::file_size(path);
+  }
+  const auto [fastest, slowest] = std::ranges::minmax(seconds);
+  result.seconds = median(seconds);
+  result.fastest = fastest;
+  result.slowest = slowest;
+  result.num_repetitions = session.request.num_repetitions;
+  result.bytes = static_cast<double>(file_bytes);
+  result.size = fmt::format("{:.2f} GB, {} layers", result.bytes * 1e-9, config.depth);
+  session.add(std::move(result));
+}
+
+}  // namespace mochi::bench

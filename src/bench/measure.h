@@ -1,0 +1,38 @@
+// Timing, and comparing what is computed.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace mochi::bench {
+
+using Task = std::function<void()>;
+
+// Of an even number the mean of the two in the middle; not of none.
+double median(std::vector<double> values);
+
+// Medians in seconds: every task once a round, after a round that does not count.
+std::map<std::string, double> take_turns(const std::vector<std::pair<std::string, Task>>& tasks,
+                                         int num_repetitions);
+
+struct Timing {
+  double seconds = 0;  // of one run: the median of the batches
+  double fastest = 0, slowest = 0;
+  int num_batches = 0;
+  int batch_size = 0;  // runs between two waits for the device
+};
+
+// Runs the tasks in turn, in batches that take min_batch_seconds or longer: what waiting for the
+// device costs is then small beside them. One round that does not count goes first.
+Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_batches,
+                    double min_batch_seconds);
+
+// ‖got − want‖ / ‖want‖.
+double relative_error(const TensorView& got, const TensorView& want);
+
+}  // namespace mochi::bench

@@ -1,0 +1,43 @@
+#include "bench/network.h"
+
+#include <chrono>
+
+namespace mochi::bench {
+
+double max_network_error(DType activation_dtype) {
+  return activation_dtype == DType::kBF16 ? 3e-2 : 1e-3;
+}
+
+void measure_network(Session& session, const std::function<void(Backend&)>& run,
+                     Measurement& result) {
+  Backend& backend = *session.backend;
+  backend.restart_peak();
+  const Timing timing = time_batches(backend, {[&] { run(backend); }},
+                                     session.request.num_repetitions, session.sizes.batch_seconds);
+  result.seconds = timing.seconds;
+  result.fastest = timing.fastest;
+  result.slowest = timing.slowest;
+  result.num_repetitions = timing.num_batches * timing.batch_size;
+  result.peak_bytes = session.peak_bytes();
+  if (!session.request.is_profiled) return;
+  ProfilingBackend profiling(backend, /*is_timing=*/true);
+  run(profiling);
+  result.profile = to_profile(profiling.totals());
+}
+
+double measure_launches(Backend& backend, const Task& run) {
+  constexpr int kNumRuns = 5;
+  run();
+  std::vector<double> seconds;
+  for (int i = 0; i < kNumRuns; ++i) {
+    backend.synchronize();
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    seconds.push_back(taken.count());
+  }
+  backend.synchronize();
+  return median(seconds);
+}
+
+}  // namespace mochi::bench

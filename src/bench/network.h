@@ -1,0 +1,49 @@
+// What the benchmarks of whole networks share.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/inputs.h"
+#include "bench/measure.h"
+#include "bench/session.h"
+#include "weights/weights.h"
+
+namespace mochi::bench {
+
+// Random weights on the device; `W` is a struct of views.
+template <typename W>
+struct RandomNetwork {
+  RandomNetwork(Backend& backend, W random_weights)
+      : store(backend, backend.preferred_matrix_dtype()), weights(std::move(random_weights)) {
+    store.init_random(weights, /*seed=*/1);
+  }
+  WeightStore store;
+  W weights;
+};
+
+// The same values for the oracle, in F32; `tensors` owns them.
+template <typename W>
+W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor>& tensors) {
+  weights.visit([&](const std::string&, TensorView& member, const Shape& shape, WeightRole) {
+    const Tensor host = download_last_rows(device, member, shape, kNoRows);
+    member = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
+    oracle.upload(host, member);
+  });
+  return weights;
+}
+
+// By how much the result of a few layers of a network may be off.
+double max_network_error(DType activation_dtype);
+
+// Times `run`, which asks the backend that it is given for all of the work; fills in what is known
+// of every network. The profile, if wanted, is of one more run.
+void measure_network(Session& session, const std::function<void(Backend&)>& run,
+                     Measurement& result);
+
+// Seconds until `run` has asked for all of its work, at a size so small that the device keeps up.
+double measure_launches(Backend& backend, const Task& run);
+
+}  // namespace mochi::bench

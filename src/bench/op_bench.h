@@ -1,0 +1,23 @@
+// One operation: verified, then timed.
+#pragma once
+
+#include "bench/op_cases.h"
+#include "bench/session.h"
+
+namespace mochi::bench {
+
+// By how much a result of the device may be off: what rounding to its activations costs, and a
+// little more for what is rounded inside.
+double max_op_error(DType activation_dtype);
+
+// The greatest relative error of the outputs of `task`, which was made from `all` on the device:
+// their last rows beside those that the oracle computes from the same inputs. Runs the task once.
+double verify_op(const OpCase& op, RandomInputs& all, const OpTask& task, Backend& device,
+                 Backend& oracle);
+
+Measurement measure_op(Session& session, const OpCase& op);
+
+// Fills the report's ceilings; as measurements they go first.
+void measure_ceilings(Session& session);
+
+}  // namespace mochi::bench

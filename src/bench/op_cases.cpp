@@ -1,0 +1,64 @@
+#include "bench/op_cases.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace mochi::bench {
+namespace {
+
+constexpr std::int64_t kVerifiedRows = 67;  // no multiple of any tile
+
+void append(std::vector<OpCase>& cases, std::vector<OpCase> more) {
+  std::ranges::move(more, std::back_inserter(cases));
+}
+
+}  // namespace
+
+OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k, std::int64_t n,
+                   bool has_bias, bool accumulates) {
+  return {.name = "linear " + what,
+          .size = fmt::format("{}×{}→{}", num_rows, k, n),
+          .num_rows = num_rows,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, k});
+            const TensorView weight = in.matrix({n, k});
+            const TensorView bias = has_bias ? in.vector(n, {0.0F, 0.02F}) : TensorView();
+            const TensorView out = accumulates ? in.activations({rows, n}) : in.output({rows, n});
+            if (accumulates) in.add_output(out, 0);
+            return [=](Backend& backend) {
+              backend.linear(x, weight, bias, out, {.accumulate = accumulates});
+            };
+          }};
+}
+
+OpCase product_ceiling(const Sizes& sizes) {
+  OpCase ceiling =
+      linear_case("ceiling", sizes.product, sizes.product, sizes.product, /*has_bias=*/false);
+  ceiling.name = "ceiling: product";
+  return ceiling;
+}
+
+OpCase copy_ceiling(const Sizes& sizes) {
+  return {.name = "ceiling: copy",
+          .size = fmt::format("{}", sizes.copy_values),
+          .num_rows = sizes.copy_values,
+          .num_verified = 1000,
+          .make = [](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows});
+            const TensorView out = in.output({rows});
+            return [=](Backend& backend) { backend.copy(x, out); };
+          }};
+}
+
+std::vector<OpCase> list_op_cases(const Sizes& sizes) {
+  std::vector<OpCase> cases = list_dit_cases(sizes);
+  append(cases, list_text_cases(sizes));
+  append(cases, list_decoder_cases(sizes));
+  append(cases, list_encoder_cases(sizes));
+  return cases;
+}
+
+}  // namespace mochi::bench

@@ -1,0 +1,40 @@
+// The operations as the model calls them, at its sizes.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/inputs.h"
+#include "bench/sizes.h"
+
+namespace mochi::bench {
+
+using OpTask = std::function<void(Backend&)>;
+
+struct OpCase {
+  std::string name;           // the operation's and what it is for, "linear qkv"
+  std::string size;           // "44520×3072→9216"
+  std::int64_t num_rows;      // along the axis of rows
+  std::int64_t num_verified;  // last rows that the oracle computes; it takes time
+  // Makes inputs and outputs of that many rows; the task runs the operation once.
+  std::function<OpTask(Inputs&, std::int64_t num_rows)> make;
+};
+
+// All of them, and where they belong: one function for each network.
+std::vector<OpCase> list_op_cases(const Sizes& sizes);
+
+std::vector<OpCase> list_dit_cases(const Sizes& sizes);
+std::vector<OpCase> list_text_cases(const Sizes& sizes);
+std::vector<OpCase> list_decoder_cases(const Sizes& sizes);
+std::vector<OpCase> list_encoder_cases(const Sizes& sizes);
+
+// What each backend is held against: a product and a copy too large for any cache.
+OpCase product_ceiling(const Sizes& sizes);
+OpCase copy_ceiling(const Sizes& sizes);
+
+// out [rows, n] = x [rows, k] times a matrix [n, k].
+OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k, std::int64_t n,
+                   bool has_bias, bool accumulates = false);
+
+}  // namespace mochi::bench

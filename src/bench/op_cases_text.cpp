@@ -1,0 +1,115 @@
+// Operations of the text encoder, and of the transformer's text at the beginning of a generation.
+#include <fmt/format.h>
+
+#include "bench/op_cases.h"
+
+namespace mochi::bench {
+namespace {
+
+constexpr std::int64_t kVerifiedRows = 67;
+
+OpCase embedding_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
+  return {.name = "embedding",
+          .size = fmt::format("{} of {}×{}", num_tokens, text.vocab_size, text.hidden_size),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView table = in.matrix({text.vocab_size, text.hidden_size});
+            const TensorView out = in.output({rows, text.hidden_size});
+            // Counted from the last row, so that any number of last rows sees the same.
+            std::vector<std::int32_t> ids;
+            for (std::int64_t row = rows; row-- > 0;) {
+              ids.push_back(static_cast<std::int32_t>(row * 7919 % text.vocab_size));
+            }
+            return [=](Backend& backend) { backend.embedding(ids, table, out); };
+          }};
+}
+
+OpCase rms_norm_case(std::int64_t num_tokens, std::int64_t width) {
+  return {.name = "rms_norm",
+          .size = fmt::format("{}×{}", num_tokens, width),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, width});
+            const TensorView weight = in.vector(width);
+            const TensorView out = in.output({rows, width});
+            return [=](Backend& backend) { backend.rms_norm(x, weight, 1e-6F, out); };
+          }};
+}
+
+OpCase split_heads_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
+  return {.name = "split_heads",
+          .size = fmt::format("{}×{}×{}", num_tokens, text.num_heads, text.head_dim),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, text.num_heads * text.head_dim});
+            const TensorView out = in.output({text.num_heads, rows, text.head_dim}, 1);
+            return [=](Backend& backend) { backend.split_heads(x, out); };
+          }};
+}
+
+OpCase biased_attention_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
+  return {.name = "attention with bias",
+          .size = fmt::format("{}×{}×{}", text.num_heads, num_tokens, text.head_dim),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            AttentionInputs inputs;
+            // As small as a trained encoder's, which has no scale on the logits.
+            inputs.q = in.activations({text.num_heads, rows, text.head_dim}, 1, {0.0F, 0.125F});
+            inputs.k = in.activations({text.num_heads, num_tokens, text.head_dim}, kNoRows);
+            inputs.v = in.activations({text.num_heads, num_tokens, text.head_dim}, kNoRows);
+            inputs.bias = in.f32({text.num_heads, rows, num_tokens}, 1);
+            const TensorView out = in.output({rows, text.num_heads * text.head_dim});
+            return [=](Backend& backend) { backend.attention(inputs, {out}); };
+          }};
+}
+
+OpCase gelu_case(std::int64_t num_tokens, std::int64_t width) {
+  return {.name = "gated_activation gelu",
+          .size = fmt::format("{}×2×{}", num_tokens, width),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, 2 * width});
+            const TensorView out = in.output({rows, width});
+            return
+                [=](Backend& backend) { backend.gated_activation(x, Activation::kGeluTanh, out); };
+          }};
+}
+
+// Of a column of vectors, so that rows of the result are independent.
+OpCase mean_rows_case(std::int64_t num_tokens, std::int64_t width) {
+  return {.name = "mean_rows",
+          .size = fmt::format("{}×{}", num_tokens, width),
+          .num_rows = num_tokens,
+          .num_verified = num_tokens,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, width}, 0, {1.0F, 1.0F});
+            const TensorView out = in.output({1, width});
+            return [=](Backend& backend) { backend.mean_rows(x, out); };
+          }};
+}
+
+}  // namespace
+
+std::vector<OpCase> list_text_cases(const Sizes& sizes) {
+  const TextEncoderConfig& text = sizes.config.text_encoder;
+  const std::int64_t n = sizes.num_encoder_tokens;
+  const std::int64_t inner = text.num_heads * text.head_dim;
+  const std::int64_t width = text.hidden_size;
+  return {embedding_case(text, n),
+          linear_case("T5 q, k, v", n, width, inner, false),
+          linear_case("T5 o", n, inner, width, false, /*accumulates=*/true),
+          linear_case("T5 wi", n, width, 2 * text.feed_forward_size, false),
+          linear_case("T5 wo", n, text.feed_forward_size, width, false, /*accumulates=*/true),
+          rms_norm_case(n, width),
+          split_heads_case(text, n),
+          biased_attention_case(text, n),
+          gelu_case(n, text.feed_forward_size),
+          mean_rows_case(n, width)};
+}
+
+}  // namespace mochi::bench

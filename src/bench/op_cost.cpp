@@ -1,0 +1,44 @@
+#include "bench/op_cost.h"
+
+#include "bench/flops.h"
+
+namespace mochi::bench {
+namespace {
+
+double bytes_of(const TensorView& tensor) {
+  return tensor ? static_cast<double>(tensor.size_bytes()) : 0.0;
+}
+
+}  // namespace
+
+Cost traffic(std::initializer_list<TensorView> tensors) {
+  Cost cost;
+  for (const TensorView& tensor : tensors) cost.bytes += bytes_of(tensor);
+  return cost;
+}
+
+Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                 const TensorView& out, const LinearOptions& options) {
+  Cost cost = traffic({x, weight, bias, out, options.accumulate ? out : TensorView()});
+  cost.flops = gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
+  return cost;
+}
+
+Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to) {
+  Cost cost = traffic({in.q, in.k, in.v, in.bias, to.out, to.lse});
+  const std::int64_t width = in.q.dim(0) * in.q.dim(2);
+  cost.flops = 2.0 * gemm_flops(in.q.dim(1), in.k.dim(1), width);
+  return cost;
+}
+
+Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out) {
+  Cost cost = traffic({x, params.weight, params.bias, params.residual, out});
+  const std::int64_t num_pixels = out.dim(0) * out.dim(1) * out.dim(2);
+  const std::int64_t out_channels = params.weight.dim(0);
+  cost.flops = gemm_flops(num_pixels, out_channels, params.weight.num_elements() / out_channels);
+  return cost;
+}
+
+Cost embedding_cost(const TensorView& out) { return traffic({out, out}); }
+
+}  // namespace mochi::bench

@@ -1,0 +1,32 @@
+// What one call of an operation has to do at least.
+#pragma once
+
+#include <initializer_list>
+
+#include "backend/backend.h"
+
+namespace mochi::bench {
+
+struct Cost {
+  double flops = 0;  // two per multiply-add of products, attention and convolutions; nothing else
+  double bytes = 0;  // every input read and every output written once
+
+  Cost& operator+=(const Cost& other) {
+    flops += other.flops;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
+// Of an operation without products: empty tensors count nothing; what is read and written is to be
+// given twice.
+Cost traffic(std::initializer_list<TensorView> tensors);
+
+Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                 const TensorView& out, const LinearOptions& options);
+Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to);
+Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out);
+// Table rows are read one for each of `out`.
+Cost embedding_cost(const TensorView& out);
+
+}  // namespace mochi::bench
