@@ -355,6 +355,7 @@ struct BackendOptions {
   // The CPU backend computes in fp32 whatever this says.
   DType activation_dtype = DType::kBF16;  // or F32
   std::uint64_t memory_limit_bytes = 0;   // of device memory; 0: all that there is
+  bool is_portable = false;  // leave out what only one architecture has: for tests and comparisons
 };
 
 // The backend of a device. Throws Error saying why when this build or machine has none.

@@ -64,13 +64,18 @@ void run_res_block(Context& ctx, const ResBlockWeights& weights, std::int64_t no
 }
 
 void run_pixelwise(Context& ctx, const TensorView& x, const TensorView& weight,
-                   const TensorView& bias, const TensorView& out, const LinearOptions& options) {
-  const std::int64_t in_features = x.dim(x.rank() - 1);
-  const std::int64_t out_features = out.dim(out.rank() - 1);
-  const std::int64_t num_pixels = x.num_elements() / in_features;
-  ctx.backend.linear(x.reshape({num_pixels, in_features}),
-                     weight.reshape({out_features, in_features}), bias,
-                     out.reshape({num_pixels, out_features}), options);
+                   const TensorView& bias, const TensorView& out, bool accumulate) {
+  const std::int64_t in_channels = x.dim(x.rank() - 1);
+  const std::int64_t out_channels = out.dim(out.rank() - 1);
+  const std::int64_t num_pixels = x.num_elements() / in_channels;
+  // As a convolution rather than a matrix product: its rounding must not depend on the number of
+  // pixels, lest a video depend on how it is cut.
+  const TensorView target = out.reshape({1, 1, num_pixels, out_channels});
+  ctx.backend.conv3d(x.reshape({1, 1, num_pixels, in_channels}),
+                     {.weight = weight.reshape({out_channels, in_channels, 1, 1, 1}),
+                      .bias = bias,
+                      .residual = accumulate ? target : TensorView()},
+                     target);
 }
 
 Tensor upload_vector(Backend& backend, std::span<const double> values) {

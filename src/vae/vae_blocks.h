@@ -30,11 +30,10 @@ std::int64_t frames_per_slice(const Backend& backend, std::int64_t frame_element
 void run_res_block(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_groups,
                    const ResBlockCache& cache, bool is_start, const TensorView& x);
 
-// out [..., out_channels] = weight · x [..., in_channels] + bias, at every pixel; a 1×1×1
-// convolution's weight will do.
+// out [..., out_channels] = weight · x [..., in_channels] + bias, at every pixel, or += with
+// `accumulate`; weight [out_channels, in_channels], or that of a 1×1×1 convolution.
 void run_pixelwise(Context& ctx, const TensorView& x, const TensorView& weight,
-                   const TensorView& bias, const TensorView& out,
-                   const LinearOptions& options = {});
+                   const TensorView& bias, const TensorView& out, bool accumulate = false);
 
 // A host vector in the backend's memory, as F32.
 Tensor upload_vector(Backend& backend, std::span<const double> values);

@@ -85,7 +85,8 @@ void VaeEncoder::run_attention(Context& ctx, const AttentionBlockWeights& weight
   vae::run_pixelwise(ctx, attended, weights.qkv.weight, {}, qkv);
   ctx.backend.temporal_attention(qkv, static_cast<int>(config().encoder_attention_head_dim),
                                  attended);
-  vae::run_pixelwise(ctx, attended, weights.out.weight, weights.out.bias, x, {.accumulate = true});
+  vae::run_pixelwise(ctx, attended, weights.out.weight, weights.out.bias, x,
+                     /*accumulate=*/true);
 }
 
 void VaeEncoder::run_stage(Context& ctx, const EncoderStageWeights& stage,

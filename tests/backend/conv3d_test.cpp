@@ -113,18 +113,20 @@ TEST_P(VaeOpsConv, TakesBf16Weights) {
 
 INSTANTIATE_TEST_SUITE_P(
     On, VaeOpsConv,
-    testing::Combine(all_backends(),
-                     testing::Values(ConvCase{{3, 5, 6, 12}, 12, {3, 3, 3}, {1, 1, 1}},
-                                     ConvCase{{4, 7, 9, 32}, 32, {3, 3, 3}, {1, 1, 1}, true, true},
-                                     ConvCase{
-                                         {3, 4, 11, 48}, 48, {3, 3, 3}, {1, 1, 1}, false, true},
-                                     ConvCase{{3, 5, 5, 96}, 64, {3, 3, 3}, {1, 1, 1}},
-                                     ConvCase{{3, 6, 6, 32}, 3, {3, 3, 3}, {1, 1, 1}},
-                                     ConvCase{{3, 3, 3, 8}, 8, {3, 3, 3}, {1, 1, 1}, true, true},
-                                     ConvCase{{2, 6, 10, 8}, 12, {1, 2, 2}, {1, 2, 2}},
-                                     ConvCase{{4, 6, 4, 12}, 16, {2, 2, 2}, {2, 2, 2}},
-                                     ConvCase{{7, 4, 6, 64}, 24, {3, 2, 2}, {3, 2, 2}, false},
-                                     ConvCase{{2, 3, 3, 12}, 24, {1, 1, 1}, {1, 1, 1}})),
+    testing::Combine(
+        all_backends(),
+        testing::Values(ConvCase{{3, 5, 6, 12}, 12, {3, 3, 3}, {1, 1, 1}},
+                        ConvCase{{4, 7, 9, 32}, 32, {3, 3, 3}, {1, 1, 1}, true, true},
+                        ConvCase{{3, 4, 11, 48}, 48, {3, 3, 3}, {1, 1, 1}, false, true},
+                        ConvCase{{3, 5, 5, 96}, 64, {3, 3, 3}, {1, 1, 1}},
+                        ConvCase{{3, 6, 6, 32}, 3, {3, 3, 3}, {1, 1, 1}},
+                        ConvCase{{4, 6, 20, 128}, 72, {3, 3, 3}, {1, 1, 1}, true, true},
+                        ConvCase{{3, 10, 6, 64}, 160, {3, 3, 3}, {1, 1, 1}},
+                        ConvCase{{3, 3, 3, 8}, 8, {3, 3, 3}, {1, 1, 1}, true, true},
+                        ConvCase{{2, 6, 10, 8}, 12, {1, 2, 2}, {1, 2, 2}},
+                        ConvCase{{4, 6, 4, 12}, 16, {2, 2, 2}, {2, 2, 2}},
+                        ConvCase{{7, 4, 6, 64}, 24, {3, 2, 2}, {3, 2, 2}, false},
+                        ConvCase{{2, 3, 3, 12}, 24, {1, 1, 1}, {1, 1, 1}})),
     name_of_combined<ConvCase>);
 
 TEST_P(VaeOps, ConvRefusesMismatches) {

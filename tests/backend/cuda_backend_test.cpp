@@ -140,8 +140,10 @@ TEST_P(CudaBackendTest, RefusesTensorsOfTheHost) {
 
 TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
   constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
-  const std::unique_ptr<Backend> small = make_backend(
-      Device::kCuda, {.activation_dtype = dtype(), .memory_limit_bytes = 64 * kMegabyte});
+  const std::unique_ptr<Backend> small =
+      make_backend(Device::kCuda, {.activation_dtype = dtype(),
+                                   .memory_limit_bytes = 64 * kMegabyte,
+                                   .is_portable = GetParam().is_portable});
   for (int i = 0; i < 3; ++i) {
     const Tensor most(DType::kU8, {60 * kMegabyte}, small->allocator());
     EXPECT_THROW(Tensor(DType::kU8, {8 * kMegabyte}, small->allocator()), Error);

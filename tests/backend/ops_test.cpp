@@ -39,21 +39,28 @@ double activate(double x, Activation activation) {
 
 constexpr Activation kActivations[] = {Activation::kNone, Activation::kSilu, Activation::kGeluTanh};
 
-TEST_P(Ops, Linear) {
+// One row, odd sizes, whole tiles and more than one of them.
+struct LinearCase {
+  std::int64_t rows, k, n;
+};
+using LinearOp = OverBackendsAnd<OpsBase, LinearCase>;
+
+TEST_P(LinearOp, MatchesLoops) {
+  const auto [rows, k, n] = param();
   for (const Activation activation : kActivations) {
     for (const bool has_bias : {false, true}) {
-      const Tensor x = random({19, 33});
-      const Tensor weight = random({21, 33});
-      const Tensor bias = has_bias ? random({21}) : Tensor();
-      const Tensor out = poisoned({19, 21});
+      const Tensor x = random({rows, k});
+      const Tensor weight = random({n, k});
+      const Tensor bias = has_bias ? random({n}) : Tensor();
+      const Tensor out = poisoned({rows, n});
       backend_->linear(x, weight, bias, out, {.activation = activation});
       std::vector<double> want;
-      for (int row = 0; row < 19; ++row) {
-        for (int n = 0; n < 21; ++n) {
-          double sum = has_bias ? bias.view().f32()[n] : 0.0;
-          for (int k = 0; k < 33; ++k) {
+      for (std::int64_t row = 0; row < rows; ++row) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          double sum = has_bias ? bias.view().f32()[j] : 0.0;
+          for (std::int64_t i = 0; i < k; ++i) {
             sum +=
-                static_cast<double>(x.view().f32()[row * 33 + k]) * weight.view().f32()[n * 33 + k];
+                static_cast<double>(x.view().f32()[row * k + i]) * weight.view().f32()[j * k + i];
           }
           want.push_back(activate(sum, activation));
         }
@@ -62,6 +69,13 @@ TEST_P(Ops, Linear) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    On, LinearOp,
+    testing::Combine(all_backends(),
+                     testing::Values(LinearCase{19, 33, 21}, LinearCase{1, 256, 72},
+                                     LinearCase{130, 64, 200}, LinearCase{257, 128, 264})),
+    name_of_combined<LinearCase>);
 
 TEST_P(Ops, LinearAccumulates) {
   const Tensor x = random({5, 8});
@@ -127,6 +141,8 @@ INSTANTIATE_TEST_SUITE_P(On, AttentionOp,
                                                           AttentionCase{3, 130, 513, 16, false},
                                                           AttentionCase{2, 128, 256, 128, false},
                                                           AttentionCase{2, 300, 7, 24, true},
+                                                          AttentionCase{1, 260, 390, 128, false},
+                                                          AttentionCase{1, 1, 300, 64, false},
                                                           AttentionCase{4, 77, 77, 8, true})),
                          name_of_combined<AttentionCase>);
 
@@ -227,6 +243,50 @@ TEST_P(Ops, Norms) {
   expect_near(modulated, want_modulated, 1e-6);
   expect_near(layer, want_layer, 1e-6);
   expect_near(residual, want_residual, 1e-6);
+}
+
+TEST_P(Ops, SumsAndLayouts) {
+  const Tensor a = random({7, 3 * 20});
+  const Tensor b = random({7, 3 * 20});
+  const Tensor sum = poisoned({7, 60});
+  const Tensor active = poisoned({7, 60});
+  const Tensor heads = poisoned({3, 7, 20});
+  const Tensor mean = poisoned({1, 60});
+  backend_->add(a, b, sum);
+  backend_->silu(a, active);
+  backend_->split_heads(a, heads);
+  backend_->mean_rows(a, mean);
+  std::vector<double> want_sum;
+  std::vector<double> want_active;
+  std::vector<double> want_heads(420);
+  std::vector<double> want_mean(60);
+  for (std::size_t i = 0; i < 420; ++i) {
+    const double x = a.view().f32()[i];
+    want_sum.push_back(x + b.view().f32()[i]);
+    want_active.push_back(activate(x, Activation::kSilu));
+    want_heads[(i % 60 / 20 * 7 + i / 60) * 20 + i % 20] = x;
+    want_mean[i % 60] += x / 7;
+  }
+  expect_near(sum, want_sum, 1e-6);
+  expect_near(active, want_active, 1e-6);
+  EXPECT_EQ(relative_error(heads.view().f32(), want_heads), 0.0);
+  expect_near(mean, want_mean, 1e-6);
+  backend_->add(a, b, a);
+  expect_near(a, want_sum, 1e-6);
+  const Tensor nothing = poisoned({1, 60});
+  backend_->mean_rows(a.view().rows(0, 0), nothing);
+  for (const float value : nothing.view().f32()) EXPECT_EQ(value, 0.0F);
+}
+
+TEST_P(Ops, EmbeddingTakesRows) {
+  const Tensor table = random({11, 24});
+  const std::vector<std::int32_t> ids{10, 0, 3, 3, 7};
+  const Tensor out = poisoned({5, 24});
+  backend_->embedding(ids, table, out);
+  for (std::size_t i = 0; i < 5 * 24; ++i) {
+    EXPECT_EQ(out.view().f32()[i],
+              table.view().f32()[static_cast<std::size_t>(ids[i / 24]) * 24 + i % 24]);
+  }
 }
 
 TEST_P(Ops, PatchesComeBackInTheOtherOrder) {

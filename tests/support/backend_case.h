@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -15,10 +16,11 @@
 namespace mochi {
 
 struct BackendCase {
-  const char* name;  // of a GPU: has "Cuda" in it, by which test runs find them
+  const char* name;  // of a GPU: begins with "Cuda", by which test runs find them
   Device device;
   DType dtype;   // of activations and matrices where it computes
   double floor;  // relative errors of one operation that are this dtype's, not a mistake
+  bool is_portable = false;  // without the kernels of one architecture
 };
 
 inline void PrintTo(const BackendCase& which, std::ostream* out) { *out << which.name; }
@@ -27,10 +29,15 @@ inline void PrintTo(const BackendCase& which, std::ostream* out) { *out << which
 constexpr BackendCase kCpuCase{"Cpu", Device::kCpu, DType::kF32, 0.0};
 constexpr BackendCase kCudaF32Case{"CudaF32", Device::kCuda, DType::kF32, 3e-6};
 constexpr BackendCase kCudaBF16Case{"CudaBF16", Device::kCuda, DType::kBF16, 3e-3};
+constexpr BackendCase kCudaPortableCase{"CudaPortable", Device::kCuda, DType::kBF16, 3e-3, true};
 
 // For INSTANTIATE_TEST_SUITE_P.
-inline auto all_backends() { return testing::Values(kCpuCase, kCudaF32Case, kCudaBF16Case); }
-inline auto cuda_backends() { return testing::Values(kCudaF32Case, kCudaBF16Case); }
+inline auto all_backends() {
+  return testing::Values(kCpuCase, kCudaF32Case, kCudaBF16Case, kCudaPortableCase);
+}
+inline auto cuda_backends() {
+  return testing::Values(kCudaF32Case, kCudaBF16Case, kCudaPortableCase);
+}
 inline std::string name_of_case(const testing::TestParamInfo<BackendCase>& info) {
   return info.param.name;
 }
@@ -41,12 +48,15 @@ std::string name_of_combined(const testing::TestParamInfo<std::tuple<BackendCase
 }
 
 // One for all tests of a program: what one leaves behind must not disturb the next.
-inline Backend& shared_cuda_backend(DType dtype) {
-  static const std::unique_ptr<Backend> f32 =
-      make_backend(Device::kCuda, {.activation_dtype = DType::kF32});
-  static const std::unique_ptr<Backend> bf16 =
-      make_backend(Device::kCuda, {.activation_dtype = DType::kBF16});
-  return dtype == DType::kF32 ? *f32 : *bf16;
+inline Backend& shared_cuda_backend(const BackendCase& which) {
+  static std::map<std::string, std::unique_ptr<Backend>> backends;
+  std::unique_ptr<Backend>& backend = backends[which.name];
+  if (!backend) {
+    backend = make_backend(Device::kCuda, {.activation_dtype = which.dtype,
+                                           .memory_limit_bytes = 0,
+                                           .is_portable = which.is_portable});
+  }
+  return *backend;
 }
 
 // Values as they arrive where the case computes.
@@ -67,7 +77,7 @@ class OnBackend : public testing::Test {
     }
     const std::string problem = find_cuda_problem();
     if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
-    backend_ = std::make_unique<MirrorBackend>(shared_cuda_backend(which.dtype));
+    backend_ = std::make_unique<MirrorBackend>(shared_cuda_backend(which));
   }
   bool is_cpu() const { return which_.device == Device::kCpu; }
   void round(const TensorView& f32) const { round_to(which_.dtype, f32); }

@@ -46,7 +46,9 @@ class OnDevice : public testing::TestWithParam<BackendCase> {
   }
   DType dtype() const { return GetParam().dtype; }
   static std::unique_ptr<Backend> make() {
-    return make_backend(GetParam().device, {.activation_dtype = GetParam().dtype});
+    return make_backend(GetParam().device, {.activation_dtype = GetParam().dtype,
+                                            .memory_limit_bytes = 0,
+                                            .is_portable = GetParam().is_portable});
   }
 };
 

@@ -1,5 +1,6 @@
 // Convolutions on channels-last activations, by oneDNN where winograd.h has nothing faster.
 #include <algorithm>
+#include <array>
 #include <unordered_map>
 
 #include "backend/cpu/cpu_backend.h"
@@ -78,9 +79,24 @@ void run(cpu::OneDnn& onednn, const TensorView& x, const Conv3d& params, const T
   onednn.stream.wait();
 }
 
+// A matrix product, then.
+bool is_pixelwise(const Conv3d& params) {
+  const Shape& weight = params.weight.shape();
+  const bool has_one_tap = weight[2] == 1 && weight[3] == 1 && weight[4] == 1;
+  return has_one_tap && params.stride == std::array{1, 1, 1};
+}
+
 }  // namespace
 
 void CpuBackend::do_conv3d(const TensorView& x, const Conv3d& params, const TensorView& out) try {
+  if (is_pixelwise(params)) {
+    if (params.residual && params.residual.bytes() != out.bytes()) do_copy(params.residual, out);
+    const std::int64_t num_pixels = out.num_elements() / out.dim(3);
+    return do_linear(x.reshape({num_pixels, x.dim(3)}),
+                     params.weight.reshape({out.dim(3), x.dim(3)}), params.bias,
+                     out.reshape({num_pixels, out.dim(3)}),
+                     {.accumulate = static_cast<bool>(params.residual)});
+  }
   const bool has_bf16_tiles = params.weight.dtype() == DType::kBF16 && cpu::prefers_bf16();
   if (!has_bf16_tiles && cpu::suits_winograd(x, params)) {
     return cpu::conv3d_winograd(x, params, out);

@@ -99,7 +99,7 @@ class CudaBackend final : public Backend {
   void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
 
-  bool is_hopper() const { return properties_.major == 9; }  // sm90/ runs here
+  bool is_hopper() const { return is_hopper_; }  // sm90/ runs here
   // Memory for the insides of one operation; valid until the next operation that asks for it.
   std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }
   // The same of `memory`, which another operation inside need not respect.
@@ -107,6 +107,7 @@ class CudaBackend final : public Backend {
 
   DType activation_dtype_;
   cudaDeviceProp properties_{};
+  bool is_hopper_ = false;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;

@@ -62,6 +62,53 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) g_out[column] = epilogue.apply(sum, column, g_out[column]);
 }
 
+constexpr int kMaxNarrow = 4;  // outputs
+
+// Few outputs of many rows, which are to be read at full speed: 16 lanes share kRows rows.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    multiply_narrow_kernel(const T* g_x, const T* g_weight, T* g_out, std::int64_t rows, int n,
+                           std::int64_t k, Epilogue epilogue) {
+  constexpr int kSize = kVectorSize<T>;
+  constexpr int kLanes = 16;
+  constexpr int kRows = 4;
+  const int lane = threadIdx.x % kLanes;
+  const std::int64_t first =
+      (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes * kRows;
+  float sums[kRows][kMaxNarrow] = {};
+  for (std::int64_t i = lane; i < k / kSize; i += kLanes) {
+    float x[kRows][kSize];
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      // Past the end the last row stands in: all lanes take part in the sums.
+      const std::int64_t row_idx = first + row < rows ? first + row : rows - 1;
+      cuda::unpack(cuda::load_vector_once(g_x + row_idx * k, i), x[row]);
+    }
+#pragma unroll
+    for (int column = 0; column < kMaxNarrow; ++column) {
+      if (column >= n) break;
+      float w[kSize];
+      cuda::unpack(cuda::load_vector(g_weight + column * k, i), w);
+#pragma unroll
+      for (int row = 0; row < kRows; ++row) {
+#pragma unroll
+        for (int j = 0; j < kSize; ++j) sums[row][column] += x[row][j] * w[j];
+      }
+    }
+  }
+#pragma unroll
+  for (int column = 0; column < kMaxNarrow; ++column) {
+    if (column >= n) break;
+#pragma unroll
+    for (int row = 0; row < kRows; ++row) {
+      const float sum = cuda::sum_over_lanes<kLanes>(sums[row][column]);
+      if (lane != row || first + row >= rows) continue;
+      T& out = g_out[(first + row) * n + column];
+      out = epilogue.apply(sum, column, out);
+    }
+  }
+}
+
 // Any sizes, tile by tile of out; not fast.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -149,6 +196,11 @@ void CudaBackend::do_linear(const TensorView& x, const TensorView& weight, const
       const auto num_blocks = static_cast<unsigned>((n + kWarps - 1) / kWarps);
       multiply_row_kernel<T>
           <<<num_blocks, kThreads, 0, stream_>>>(g_x, g_weight, g_out, n, k, epilogue);
+    } else if (n <= kMaxNarrow && cuda::has_vector_rows<T>(k, {g_x, g_weight})) {
+      constexpr int kBlockRows = kThreads / 4;
+      multiply_narrow_kernel<T>
+          <<<static_cast<unsigned>((rows + kBlockRows - 1) / kBlockRows), kThreads, 0, stream_>>>(
+              g_x, g_weight, g_out, rows, static_cast<int>(n), k, epilogue);
     } else if (k > 0 && cublaslt_->multiply(x, weight, out, options.accumulate, stream_)) {
       epilogue.accumulate = false;
       if (epilogue.g_bias != nullptr || epilogue.activation != Activation::kNone) {

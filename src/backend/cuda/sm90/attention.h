@@ -8,6 +8,8 @@
 
 namespace mochi::cuda::sm90 {
 
+inline constexpr std::int64_t kAttentionHeadDim = 128;
+
 struct AttentionParams {
   const __nv_bfloat16* g_q;  // [heads, num_queries, 128]
   const __nv_bfloat16* g_k;  // [heads, num_keys, 128]

@@ -29,32 +29,37 @@ namespace {
 using device::Barrier;
 
 constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
-constexpr int kTilePixels = 256;
-constexpr int kDepth = 64;       // input channels of one stage
-constexpr int kOverhang = 8;     // pixels of a strip behind its tile, for the taps of a row
-constexpr int kClusterSize = 2;  // blocks that share their weights, each loading half of them
-constexpr int kStrips = 3;       // stages of pixels
-constexpr int kTaps = 5;         // stages of weights
+constexpr int kDepth = 64;          // input channels of one stage
+constexpr int kOverhang = 8;        // pixels of a strip behind its tile, for the taps of a row
+constexpr int kClusterSize = 2;     // blocks that share their weights, each loading half of them
 constexpr int kConsumers = 2;
+constexpr int kStorers = 96;  // threads that carry results away, in three warps
 constexpr int kThreads = 128 * (kConsumers + 1);
 constexpr int kProducerRegisters = 40;
 constexpr int kConsumerRegisters = 232;
 
 constexpr int kRowBytes = kDepth * 2;
-constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
 constexpr int kTapBytes = kTileChannels * kRowBytes;
-constexpr int kPassPixels = 128;  // that the epilogue handles at a time
-constexpr int kPassBytes = kPassPixels * 64 * 2;
+constexpr int kAlignment = 1024;  // of tiles in the 128-byte swizzle
 
-struct SharedMemory {
-  unsigned char s_strips[kStrips][kStripBytes];
-  unsigned char s_taps[kTaps][kTapBytes];
-  unsigned char s_passes[kConsumers][kPassBytes];
-  Barrier strip_full[kStrips], strip_empty[kStrips];
-  Barrier tap_full[kTaps], tap_empty[kTaps];
+template <int kPixels, int kNumStrips, int kNumTaps>
+struct TileConfig {
+  static constexpr int kTilePixels = kPixels;
+  static constexpr int kStrips = kNumStrips;  // stages of pixels
+  static constexpr int kTaps = kNumTaps;      // stages of weights
+  static constexpr int kStripBytes = (kPixels + kOverhang) * kRowBytes;
 };
-constexpr int kAlignment = 1024;
-constexpr int kSharedBytes = sizeof(SharedMemory) + kAlignment;
+
+template <typename Config>
+struct SharedMemory {
+  unsigned char s_strips[Config::kStrips][Config::kStripBytes];
+  unsigned char s_taps[Config::kTaps][kTapBytes];
+  unsigned char s_out[kConsumers][Config::kTilePixels * 64 * 2];
+  Barrier strip_full[Config::kStrips], strip_empty[Config::kStrips];
+  Barrier tap_full[Config::kTaps], tap_empty[Config::kTaps];
+  Barrier out_ready[kConsumers];  // s_out holds the residual, or nothing that is needed
+  Barrier out_full[kConsumers];   // s_out holds the result
+};
 
 struct Sizes {
   int frames, rows, columns;  // of the output
@@ -97,9 +102,10 @@ struct Tile {
 
 // The tile of this block among those of its cluster's work item; channels change fastest, so that
 // the clusters at work share pixels and weights in the L2 cache.
+template <typename Config>
 __device__ Tile find_tile(const Sizes& sizes, int item, int rank) {
   const int tile = item / sizes.channel_tiles * kClusterSize + rank;
-  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * kTilePixels,
+  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * Config::kTilePixels,
           item % sizes.channel_tiles * kTileChannels};
 }
 
@@ -107,15 +113,18 @@ __device__ int num_items(const Sizes& sizes) {
   return (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
 }
 
+template <typename Config>
 __device__ void produce(const CUtensorMap& strip_map, const CUtensorMap& overhang_map,
-                        const CUtensorMap& tap_map, const Sizes& sizes, SharedMemory& s, int rank) {
-  Ring<kStrips> strip;
-  Ring<kTaps> tap;
+                        const CUtensorMap& tap_map, const Sizes& sizes, SharedMemory<Config>& s,
+                        int rank) {
+  constexpr int kTilePixels = Config::kTilePixels;
+  Ring<Config::kStrips> strip;
+  Ring<Config::kTaps> tap;
   const unsigned strip_bytes =
       (kTilePixels + (sizes.kw > 1 ? kOverhang : 0)) * static_cast<unsigned>(kRowBytes);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
-    const Tile tile = find_tile(sizes, item, rank);
+    const Tile tile = find_tile<Config>(sizes, item, rank);
     for (int filter_row = 0; filter_row < sizes.kt * sizes.kh; ++filter_row) {
       const int pixel = (tile.frame + filter_row / sizes.kh) * sizes.frame_pixels +
                         filter_row % sizes.kh * sizes.padded_columns + tile.first_pixel;
@@ -144,47 +153,97 @@ __device__ void produce(const CUtensorMap& strip_map, const CUtensorMap& overhan
   }
 }
 
-// Where a pass's 16-byte piece `i` (of 8 channels) of a pixel lies in global memory; none for
-// pixels that are not there.
-__device__ std::int64_t find_piece(const Sizes& sizes, const Tile& tile, int pixel, int channel) {
-  const int row = pixel / sizes.padded_columns;
-  const int column = pixel % sizes.padded_columns;
-  const bool is_there = tile.frame < sizes.frames && row < sizes.rows && column < sizes.columns &&
-                        channel < sizes.out_channels;
-  if (!is_there) return -1;
-  return ((static_cast<std::int64_t>(tile.frame) * sizes.rows + row) * sizes.columns + column) *
-             sizes.out_channels +
-         channel;
+// Walks through the pixels of a tile in steps of kStep: where each lies in the output.
+template <int kStep>
+class PixelWalk {
+ public:
+  __device__ PixelWalk(const Sizes& sizes, const Tile& tile, int pixel)
+      : columns_(sizes.padded_columns),
+        row_((tile.first_pixel + pixel) / columns_),
+        column_((tile.first_pixel + pixel) % columns_) {}
+
+  __device__ bool is_there(const Sizes& sizes) const {
+    return row_ < sizes.rows && column_ < sizes.columns;
+  }
+  __device__ std::int64_t offset(const Sizes& sizes, const Tile& tile) const {
+    const std::int64_t row = static_cast<std::int64_t>(tile.frame) * sizes.rows + row_;
+    return (row * sizes.columns + column_) * sizes.out_channels;
+  }
+  __device__ void advance() {
+    column_ += kStep;
+    while (column_ >= columns_) {
+      column_ -= columns_;
+      ++row_;
+    }
+  }
+
+ private:
+  int columns_, row_, column_;
+};
+
+// Calls fn(byte offset in s_out, element offset in the output) for those 16-byte pieces of one
+// warpgroup's results that are this storing thread's and belong to the output.
+template <typename Config, typename Fn>
+__device__ void for_each_piece(const Sizes& sizes, const Tile& tile, int warpgroup, Fn&& fn) {
+  const int thread = threadIdx.x % 128 - 32;
+  const int piece = thread % 8;
+  const int channel = tile.first_channel + warpgroup * 64 + piece * 8;
+  if (tile.frame >= sizes.frames || channel >= sizes.out_channels) return;
+  constexpr int kStep = kStorers / 8;
+  PixelWalk<kStep> walk(sizes, tile, thread / 8);
+#pragma unroll 4
+  for (int pixel = thread / 8; pixel < Config::kTilePixels; pixel += kStep) {
+    if (walk.is_there(sizes)) {
+      fn(device::swizzled_128b(pixel, piece), walk.offset(sizes, tile) + channel);
+    }
+    walk.advance();
+  }
 }
 
-// The residual of one pass of one warpgroup on its way to shared memory, [pixel][64 channels].
-__device__ void start_residual(const Epilogue& epilogue, const Sizes& sizes, const Tile& tile,
-                               int warpgroup, int pass, unsigned char* s_pass) {
-  const int thread = threadIdx.x % 128;
-#pragma unroll
-  for (int i = 0; i < kPassPixels / 16; ++i) {
-    const int pixel = i * 16 + thread / 8;
-    const int piece = thread % 8;
-    const std::int64_t offset =
-        find_piece(sizes, tile, tile.first_pixel + pass * kPassPixels + pixel,
-                   tile.first_channel + warpgroup * 64 + piece * 8);
-    device::copy_16_bytes(s_pass + device::swizzled_128b(pixel, piece),
-                          epilogue.g_residual + (offset < 0 ? 0 : offset), offset >= 0);
+// The warps beside the producer: they bring the residual of a tile to shared memory ahead of its
+// results, and carry the results away while the next tile is computed.
+template <typename Config>
+__device__ void store(const Sizes& sizes, const Epilogue& epilogue, SharedMemory<Config>& s,
+                      int rank) {
+  const auto make_ready = [&](const Tile& tile, int warpgroup) {
+    if (epilogue.g_residual != nullptr) {
+      for_each_piece<Config>(sizes, tile, warpgroup, [&](unsigned from, std::int64_t offset) {
+        device::copy_16_bytes(s.s_out[warpgroup] + from, epilogue.g_residual + offset);
+      });
+    }
+    device::arrive_after_copies(&s.out_ready[warpgroup]);
+  };
+  const int num_clusters = gridDim.x / kClusterSize;
+  int item = blockIdx.x / kClusterSize;
+  if (item >= num_items(sizes)) return;
+  for (int i = 0; i < kConsumers; ++i) make_ready(find_tile<Config>(sizes, item, rank), i);
+  for (unsigned parity = 0; item < num_items(sizes); parity ^= 1) {
+    const Tile tile = find_tile<Config>(sizes, item, rank);
+    item += num_clusters;
+    const Tile next = find_tile<Config>(sizes, item, rank);
+    for (int i = 0; i < kConsumers; ++i) {
+      device::wait(&s.out_full[i], parity);
+      for_each_piece<Config>(sizes, tile, i, [&](unsigned from, std::int64_t offset) {
+        *reinterpret_cast<uint4*>(epilogue.g_out + offset) =
+            *reinterpret_cast<const uint4*>(s.s_out[i] + from);
+      });
+      // Each thread overwrites only what it has read.
+      if (item < num_items(sizes)) make_ready(next, i);
+    }
   }
-  device::commit_copies();
 }
 
 __device__ float low_half(std::uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ float high_half(std::uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000U); }
 
-// Bias and residual are added in fp32. A warp has 16 channels of all pixels; shared memory turns
-// that into rows of 64 channels.
-__device__ void finish(const Epilogue& epilogue, const Sizes& sizes, const Tile& tile,
-                       int warpgroup, float (&sums)[kTilePixels / 2], unsigned char* s_pass) {
-  const int thread = threadIdx.x % 128;
-  const int warp = thread / 32;
-  const int lane = thread % 32;
-  const int channel = tile.first_channel + warpgroup * 64 + warp * 16 + lane / 4;
+// Adds bias and residual in fp32. A warp has 16 channels of all pixels; s_out, [pixel][64 channels]
+// bf16, holds the residual and gets the result in its place.
+template <int kNumSums>
+__device__ void finish(const Epilogue& epilogue, const Sizes& sizes, int first_channel,
+                       const float (&sums)[kNumSums], unsigned char* s_out) {
+  const int lane = threadIdx.x % 32;
+  const int warp = threadIdx.x % 128 / 32;
+  const int channel = first_channel + warp * 16 + lane / 4;
   float bias[2] = {};
   if (epilogue.g_bias != nullptr) {
 #pragma unroll
@@ -194,58 +253,32 @@ __device__ void finish(const Epilogue& epilogue, const Sizes& sizes, const Tile&
   }
   const bool has_residual = epilogue.g_residual != nullptr;
 #pragma unroll
-  for (int pass = 0; pass < kTilePixels / kPassPixels; ++pass) {
-    if (has_residual) {
-      device::wait_copies<0>();
-      device::sync_threads(1 + warpgroup, 128);
-    }
+  for (int j = 0; j < kNumSums / 8; ++j) {  // 16 pixels: four matrices of 8 pixels × 8 channels
+    const int pixel = j * 16 + lane / 16 * 8 + lane % 8;
+    unsigned char* s_row = s_out + device::swizzled_128b(pixel, 2 * warp + lane / 8 % 2);
+    std::uint32_t packed[4] = {};
+    if (has_residual) device::load_matrices_transposed(packed, s_row);
 #pragma unroll
-    for (int j = 0; j < kPassPixels / 16; ++j) {  // 16 pixels: four matrices of 8 pixels × channels
-      const int pixel = j * 16 + lane / 16 * 8 + lane % 8;
-      unsigned char* s_row = s_pass + device::swizzled_128b(pixel, 2 * warp + lane / 8 % 2);
-      std::uint32_t packed[4] = {};
-      if (has_residual) device::load_matrices_transposed(packed, s_row);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* pair = sums + (pass * kPassPixels + j * 16) / 2 + 2 * i;
-        packed[i] = device::pack_bf16(pair[0] + bias[i % 2] + low_half(packed[i]),
-                                      pair[1] + bias[i % 2] + high_half(packed[i]));
-      }
-      device::store_matrices_transposed(s_row, packed);
+    for (int i = 0; i < 4; ++i) {
+      const float* pair = sums + j * 8 + 2 * i;
+      packed[i] = device::pack_bf16(pair[0] + bias[i % 2] + low_half(packed[i]),
+                                    pair[1] + bias[i % 2] + high_half(packed[i]));
     }
-    device::sync_threads(1 + warpgroup, 128);
-#pragma unroll
-    for (int i = 0; i < kPassPixels / 16; ++i) {
-      const int pixel = i * 16 + thread / 8;
-      const int piece = thread % 8;
-      const std::int64_t offset =
-          find_piece(sizes, tile, tile.first_pixel + pass * kPassPixels + pixel,
-                     tile.first_channel + warpgroup * 64 + piece * 8);
-      if (offset < 0) continue;
-      *reinterpret_cast<uint4*>(epilogue.g_out + offset) =
-          *reinterpret_cast<const uint4*>(s_pass + device::swizzled_128b(pixel, piece));
-    }
-    device::sync_threads(1 + warpgroup, 128);
-    if (has_residual && pass + 1 < kTilePixels / kPassPixels) {
-      start_residual(epilogue, sizes, tile, warpgroup, pass + 1, s_pass);
-    }
+    device::store_matrices_transposed(s_row, packed);
   }
 }
 
-__device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemory& s, int rank,
-                        int warpgroup) {
-  Ring<kStrips> strip;
-  Ring<kTaps> tap;
+template <typename Config>
+__device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemory<Config>& s,
+                        int rank, int warpgroup) {
+  Ring<Config::kStrips> strip;
+  Ring<Config::kTaps> tap;
+  unsigned out_parity = 0;
   const int lane = threadIdx.x % 32;
-  unsigned char* s_pass = s.s_passes[warpgroup];
   const int num_strips = sizes.kt * sizes.kh * sizes.depth_steps;
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
-    const Tile tile = find_tile(sizes, item, rank);
-    if (epilogue.g_residual != nullptr) {
-      start_residual(epilogue, sizes, tile, warpgroup, 0, s_pass);
-    }
-    float sums[kTilePixels / 2];
+    float sums[Config::kTilePixels / 2];
     // Stages are given back one product later, when it is known to be over.
     int former_tap = -1;
     int former_strip = -1;
@@ -280,37 +313,49 @@ __device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemo
     device::wait_products<0>();
     device::hold(sums);
     give_back();
-    finish(epilogue, sizes, tile, warpgroup, sums, s_pass);
+    const Tile tile = find_tile<Config>(sizes, item, rank);
+    device::wait(&s.out_ready[warpgroup], out_parity);
+    out_parity ^= 1;
+    finish(epilogue, sizes, tile.first_channel + warpgroup * 64, sums, s.s_out[warpgroup]);
+    device::arrive(&s.out_full[warpgroup]);
   }
 }
 
+template <typename Config>
 __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
     conv3d_kernel(const __grid_constant__ CUtensorMap strip_map,
                   const __grid_constant__ CUtensorMap overhang_map,
                   const __grid_constant__ CUtensorMap tap_map, const Sizes sizes,
                   const Epilogue epilogue) {
-  extern __shared__ unsigned char s_raw[];
-  SharedMemory& s = *reinterpret_cast<SharedMemory*>(
-      s_raw + (kAlignment - device::shared_address(s_raw) % kAlignment) % kAlignment);
+  extern __shared__ __align__(kAlignment) unsigned char s_raw[];
+  auto& s = *reinterpret_cast<SharedMemory<Config>*>(s_raw);
   const int rank = static_cast<int>(device::cluster_rank());
   const int warpgroup = device::warp_uniform(threadIdx.x / 128);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kStrips; ++i) {
+    if (device::shared_address(s_raw) % kAlignment != 0) __trap();
+    for (int i = 0; i < Config::kStrips; ++i) {
       device::init_barrier(&s.strip_full[i], 1);
       device::init_barrier(&s.strip_empty[i], kConsumers * 4);
     }
-    for (int i = 0; i < kTaps; ++i) {
+    for (int i = 0; i < Config::kTaps; ++i) {
       device::init_barrier(&s.tap_full[i], 1);
       device::init_barrier(&s.tap_empty[i], kConsumers * 4 * kClusterSize);
+    }
+    for (int i = 0; i < kConsumers; ++i) {
+      device::init_barrier(&s.out_ready[i], kStorers);
+      device::init_barrier(&s.out_full[i], 128);
     }
     device::fence_barrier_init();
   }
   device::sync_cluster();
   if (warpgroup == kConsumers) {
     device::lower_registers<kProducerRegisters>();
-    if (threadIdx.x % 128 < 32 && device::is_elected()) {
+    if (device::warp_uniform(threadIdx.x % 128 / 32) > 0) {
+      store(sizes, epilogue, s, rank);
+    } else if (device::is_elected()) {
       produce(strip_map, overhang_map, tap_map, sizes, s, rank);
     }
+    __syncwarp();
   } else {
     device::raise_registers<kConsumerRegisters>();
     consume(sizes, epilogue, s, rank, warpgroup);
@@ -319,7 +364,7 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
   device::sync_cluster();
 }
 
-Sizes find_sizes(const HopperConv3d& conv) {
+Sizes find_sizes(const HopperConv3d& conv, int tile_pixels) {
   const auto ceil_divide = [](std::int64_t a, std::int64_t b) {
     return static_cast<int>((a + b - 1) / b);
   };
@@ -329,7 +374,7 @@ Sizes find_sizes(const HopperConv3d& conv) {
   sizes.columns = static_cast<int>(conv.columns) - conv.kw + 1;
   sizes.padded_columns = static_cast<int>(conv.columns);
   sizes.frame_pixels = static_cast<int>(conv.rows * conv.columns);
-  sizes.frame_tiles = ceil_divide(sizes.rows * conv.columns - (conv.kw - 1), kTilePixels);
+  sizes.frame_tiles = ceil_divide(sizes.rows * conv.columns - (conv.kw - 1), tile_pixels);
   sizes.num_tiles = sizes.frames * sizes.frame_tiles;
   sizes.channel_tiles = ceil_divide(conv.out_channels, kTileChannels);
   sizes.out_channels = static_cast<int>(conv.out_channels);
@@ -340,7 +385,41 @@ Sizes find_sizes(const HopperConv3d& conv) {
   return sizes;
 }
 
+template <typename Config>
+void launch(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream) {
+  constexpr int kSharedBytes = sizeof(SharedMemory<Config>);
+  const Sizes sizes = find_sizes(conv, Config::kTilePixels);
+  const std::int64_t pixel_bytes = conv.in_channels * 2;
+  const std::int64_t num_taps = std::int64_t{conv.kt} * conv.kh * conv.kw;
+  const std::array<std::int64_t, 2> pixel_sizes{conv.in_channels,
+                                                conv.frames * conv.rows * conv.columns};
+  const std::array<std::int64_t, 1> pixel_strides{pixel_bytes};
+  const CUtensorMap strip_map = make_tensor_map(conv.g_x, pixel_sizes, pixel_strides,
+                                                std::array<int, 2>{kDepth, Config::kTilePixels});
+  const CUtensorMap overhang_map =
+      make_tensor_map(conv.g_x, pixel_sizes, pixel_strides, std::array<int, 2>{kDepth, kOverhang});
+  // Of rank 4 for the sake of load_tile_to.
+  const CUtensorMap tap_map = make_tensor_map(
+      conv.g_weight, std::array<std::int64_t, 4>{conv.in_channels, num_taps, conv.out_channels, 1},
+      std::array<std::int64_t, 3>{pixel_bytes, num_taps * pixel_bytes,
+                                  num_taps * pixel_bytes * conv.out_channels},
+      std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
+  check(cudaFuncSetAttribute(conv3d_kernel<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes),
+        "asking for shared memory");
+  const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
+  const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
+  conv3d_kernel<Config>
+      <<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes, stream>>>(
+          strip_map, overhang_map, tap_map, sizes,
+          {conv.g_bias, static_cast<const __nv_bfloat16*>(conv.g_residual),
+           static_cast<__nv_bfloat16*>(conv.g_out)});
+  check_launch("conv3d");
+}
+
 }  // namespace
+
+int g_conv_variant = 0;
 
 bool suits_hopper(const HopperConv3d& conv) {
   constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;  // leaves room behind the end
@@ -354,32 +433,8 @@ bool suits_hopper(const HopperConv3d& conv) {
 }
 
 void launch_hopper_conv3d(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream) {
-  const Sizes sizes = find_sizes(conv);
-  const std::int64_t pixel_bytes = conv.in_channels * 2;
-  const std::int64_t num_taps = std::int64_t{conv.kt} * conv.kh * conv.kw;
-  const std::array<std::int64_t, 2> pixel_sizes{conv.in_channels,
-                                                conv.frames * conv.rows * conv.columns};
-  const std::array<std::int64_t, 1> pixel_strides{pixel_bytes};
-  const CUtensorMap strip_map = make_tensor_map(conv.g_x, pixel_sizes, pixel_strides,
-                                                std::array<int, 2>{kDepth, kTilePixels});
-  const CUtensorMap overhang_map =
-      make_tensor_map(conv.g_x, pixel_sizes, pixel_strides, std::array<int, 2>{kDepth, kOverhang});
-  // Of rank 4 for the sake of load_tile_to.
-  const CUtensorMap tap_map = make_tensor_map(
-      conv.g_weight, std::array<std::int64_t, 4>{conv.in_channels, num_taps, conv.out_channels, 1},
-      std::array<std::int64_t, 3>{pixel_bytes, num_taps * pixel_bytes,
-                                  num_taps * pixel_bytes * conv.out_channels},
-      std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
-  check(cudaFuncSetAttribute(conv3d_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedBytes),
-        "asking for shared memory");
-  const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
-  const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
-  conv3d_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,
-                  stream>>>(strip_map, overhang_map, tap_map, sizes,
-                            {conv.g_bias, static_cast<const __nv_bfloat16*>(conv.g_residual),
-                             static_cast<__nv_bfloat16*>(conv.g_out)});
-  check_launch("conv3d");
+  if (g_conv_variant == 1) return launch<TileConfig<192, 3, 6>>(conv, num_multiprocessors, stream);
+  launch<TileConfig<256, 2, 6>>(conv, num_multiprocessors, stream);
 }
 
 }  // namespace mochi::cuda

@@ -1,0 +1,46 @@
+// Dense attention.
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/kernels/attention_mma.cuh"
+#include "backend/cuda/sm90/attention.h"
+
+namespace mochi {
+namespace {
+
+constexpr int kWarps = 4;
+
+void attend_on_hopper(const AttentionInputs& in, const AttentionOutputs& to, cudaStream_t stream) {
+  cuda::sm90::launch_attention({.g_q = cuda::data_of<const __nv_bfloat16>(in.q),
+                                .g_k = cuda::data_of<const __nv_bfloat16>(in.k),
+                                .g_v = cuda::data_of<const __nv_bfloat16>(in.v),
+                                .g_out = cuda::data_of<__nv_bfloat16>(to.out),
+                                .g_lse = cuda::data_of<float>(to.lse),
+                                .heads = in.q.dim(0),
+                                .num_queries = in.q.dim(1),
+                                .num_keys = in.k.dim(1),
+                                .scale = in.scale},
+                               stream);
+}
+
+}  // namespace
+
+void CudaBackend::do_attention(const AttentionInputs& in, const AttentionOutputs& to) {
+  if (to.out.num_elements() == 0) return;
+  if (activation_dtype_ == DType::kF32) {
+    cuda::attend_simply(cuda::make_problem<float>(in, to), stream_);
+    return;
+  }
+  if (is_hopper() && in.q.dim(2) == cuda::sm90::kAttentionHeadDim && !in.bias && in.scale > 0) {
+    attend_on_hopper(in, to, stream_);
+    return;
+  }
+  const auto problem = cuda::make_problem<cuda::Bf16>(in, to);
+  if (!cuda::fits_mma(in)) {
+    cuda::attend_simply(problem, stream_);
+  } else if (in.bias) {
+    cuda::attend_by_mma<kWarps, false, true>(problem, stream_);
+  } else {
+    cuda::attend_by_mma<kWarps, false, false>(problem, stream_);
+  }
+}
+
+}  // namespace mochi

@@ -1,0 +1,43 @@
+// Rows of a matrix by their indices.
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/kernels/dispatch.cuh"
+
+namespace mochi {
+namespace {
+
+constexpr int kThreads = 256;
+
+// Pieces of a row: the largest words that its length and place allow.
+template <typename Word>
+__global__ void __launch_bounds__(kThreads)
+    gather_kernel(const Word* g_x, const std::int32_t* g_indices, Word* g_out, std::int64_t n,
+                  std::int64_t width) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= n) return;
+  g_out[i] = g_x[g_indices[i / width] * width + i % width];
+}
+
+}  // namespace
+
+void CudaBackend::do_gather_rows(const TensorView& x, const TensorView& indices,
+                                 const TensorView& out) {
+  if (out.num_elements() == 0) return;
+  const auto launch = [&]<typename Word>() {
+    const auto n = static_cast<std::int64_t>(out.size_bytes() / sizeof(Word));
+    gather_kernel<Word>
+        <<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
+            cuda::data_of<const Word>(x), cuda::data_of<const std::int32_t>(indices),
+            cuda::data_of<Word>(out), n, n / out.dim(0));
+  };
+  const std::uintptr_t places = reinterpret_cast<std::uintptr_t>(x.bytes()) |
+                                reinterpret_cast<std::uintptr_t>(out.bytes()) |
+                                out.size_bytes() / static_cast<std::size_t>(out.dim(0));
+  if (places % sizeof(uint4) == 0) {
+    launch.template operator()<uint4>();
+  } else {
+    cuda::dispatch(activation_dtype_, launch);
+  }
+  cuda::check_launch("gather_rows");
+}
+
+}  // namespace mochi

@@ -1,0 +1,244 @@
+// Sparse feed-forward layers in bf16 by tensor cores. Blocks of four warps compute tiles of 128 by
+// 128 products, a warp 64 by 64; while one chunk of 64 elements is multiplied, the next comes.
+#include "backend/cuda/kernels/mlp_problem.cuh"
+#include "backend/cuda/kernels/warp_tiles.cuh"
+
+namespace mochi::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kTile = 128;
+constexpr int kWarpTile = 64;
+constexpr int kChunk = 64;
+constexpr int kColumnTile = kTile / 2;  // hidden columns, each a gate and a value
+constexpr int kRowTiles = kWarpTile / 16;
+constexpr int kColumnTiles = kWarpTile / 8;
+
+using Sums = float[kRowTiles][kColumnTiles][4];
+
+__device__ int warp_row() { return static_cast<int>(threadIdx.x) / 64 * kWarpTile; }
+__device__ int warp_column() { return static_cast<int>(threadIdx.x) / 32 % 2; }
+// Of a thread: row of fragment m, half; and column of fragment n.
+__device__ int row_of(int m, int half) {
+  return warp_row() + m * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
+}
+__device__ int column_in(int n) { return n * 8 + static_cast<int>(threadIdx.x) % 4 * 2; }
+
+// sums += left [64 rows of the warp, 16] times the fragments that right_of(i) loads, i < 4.
+template <typename RightOf>
+__device__ void add_products(const Bf16* s_left, RightOf right_of, Sums& sums) {
+  std::uint32_t left[kRowTiles][4];
+#pragma unroll
+  for (int m = 0; m < kRowTiles; ++m) {
+    load_left<kChunk>(left[m], s_left + m * 16 * kRowStride<kChunk>);
+  }
+#pragma unroll
+  for (int i = 0; i < kColumnTiles / 2; ++i) {
+    std::uint32_t right[2][2];
+    right_of(i, right);
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+      device::multiply_add(sums[m][2 * i], left[m], right[0]);
+      device::multiply_add(sums[m][2 * i + 1], left[m], right[1]);
+    }
+  }
+}
+
+// Runs step(chunk, buffer) for every chunk, with the next under way: start(chunk, buffer).
+template <typename Start, typename Step>
+__device__ void run_chunks(int num_chunks, Start start, Step step) {
+  __syncthreads();
+  start(0, 0);
+  device::commit_copies();
+  for (int chunk = 0; chunk < num_chunks; ++chunk) {
+    device::wait_copies<0>();
+    __syncthreads();
+    if (chunk + 1 < num_chunks) start(chunk + 1, (chunk + 1) % 2);
+    device::commit_copies();
+    step(chunk % 2);
+  }
+}
+
+// A warp's gates are fragments 0…3, its values of the same columns fragments 4…7. Adds them to the
+// sums over tokens, and writes activations and changes.
+__device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
+                            int first_column, const Sums& sums,
+                            float (&totals)[2][kColumnTiles / 2][2]) {
+#pragma unroll
+  for (int n = 0; n < kColumnTiles / 2; ++n) {
+    const int place = first_column + warp_column() * kColumnTile / 2 + column_in(n);
+    const int left = place < block.num_columns ? block.g_columns[place] : -1;
+    const int right = place + 1 < block.num_columns ? block.g_columns[place + 1] : -1;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = first_token + row_of(m, half);
+        if (row >= block.num_tokens || place >= block.stride) continue;
+        const float(&gates)[4] = sums[m][n];
+        const float(&values)[4] = sums[m][n + kColumnTiles / 2];
+        float2 change{0.0F, 0.0F};  // also behind the last column
+        const int token = block.first_token + row;
+        if (left >= 0) change.x = p.update(token, left, gates[2 * half], values[2 * half]);
+        if (right >= 0) {
+          change.y = p.update(token, right, gates[2 * half + 1], values[2 * half + 1]);
+        }
+        Bf16* g_change = p.g_changes + block.first_change +
+                         static_cast<std::int64_t>(row) * block.stride + place;
+        *reinterpret_cast<__nv_bfloat162*>(g_change) = __float22bfloat162_rn(change);
+        for (int i = 0; i < 2; ++i) {
+          totals[0][n][i] += gates[2 * half + i];
+          totals[1][n][i] += values[2 * half + i];
+        }
+      }
+    }
+  }
+}
+
+// The block's tokens are spread over the threads of a warp that share columns, and over two warps.
+__device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int first_column,
+                            float (&totals)[2][kColumnTiles / 2][2], float* s_totals) {
+  const int lane = threadIdx.x % 32;
+  __syncthreads();
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+#pragma unroll
+    for (int n = 0; n < kColumnTiles / 2; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        float total = totals[part][n][i];
+        for (int step = 4; step < 32; step *= 2) total += __shfl_xor_sync(~0U, total, step);
+        const int column = warp_column() * kColumnTile / 2 + column_in(n) + i;
+        if (lane < 4) s_totals[(warp_row() / kWarpTile * 2 + part) * kColumnTile + column] = total;
+      }
+    }
+  }
+  __syncthreads();
+  const auto column = static_cast<int>(threadIdx.x);
+  if (column >= kColumnTile || first_column + column >= block.num_columns) return;
+  const float* s_total = s_totals + column;
+  p.write_means(blockIdx.y, block.g_columns[first_column + column],
+                s_total[0] + s_total[2 * kColumnTile],
+                s_total[kColumnTile] + s_total[3 * kColumnTile]);
+}
+
+// Block (x, y): columns x of the list of tokens' block y.
+__global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProblem p) {
+  constexpr int kSize = kTile * kRowStride<kChunk>;
+  extern __shared__ __align__(16) Bf16 s_memory[];  // two of tokens and weights each
+  __shared__ float s_totals[4 * kColumnTile];
+  const MlpBlock block = p.block(blockIdx.y);
+  const int first_column = blockIdx.x * kColumnTile;
+  if (first_column >= block.num_columns) return;
+  float totals[2][kColumnTiles / 2][2] = {};
+  for (int first = 0; first < block.num_tokens; first += kTile) {
+    Sums sums = {};
+    const auto start = [&](int chunk, int buffer) {
+      Bf16* s_tokens = s_memory + buffer * 2 * kSize;
+      const int element = chunk * kChunk;
+      start_rows<kTile, kChunk, kThreads>(
+          s_tokens, p.g_x + element, p.width, p.width - element,
+          [&](int i) { return first + i < block.num_tokens ? block.first_token + first + i : -1; });
+      start_rows<kTile, kChunk, kThreads>(
+          s_tokens + kSize, p.g_w1 + element, p.width, p.width - element, [&](int i) {
+            const int place = first_column + i % kColumnTile;
+            if (place >= block.num_columns) return -1;
+            return block.g_columns[place] + i / kColumnTile * p.hidden;
+          });
+    };
+    run_chunks((p.width + kChunk - 1) / kChunk, start, [&](int buffer) {
+      const Bf16* s_tokens = s_memory + buffer * 2 * kSize + warp_row() * kRowStride<kChunk>;
+      const Bf16* s_weights = s_memory + (buffer * 2 + 1) * kSize +
+                              warp_column() * kColumnTile / 2 * kRowStride<kChunk>;
+#pragma unroll
+      for (int d = 0; d < kChunk; d += 16) {
+        add_products(
+            s_tokens + d,
+            [&](int i, std::uint32_t(&right)[2][2]) {
+              const int row = i / 2 * kColumnTile + i % 2 * 16;
+              load_right_rows<kChunk>(right, s_weights + row * kRowStride<kChunk> + d);
+            },
+            sums);
+      }
+    });
+    update_tile(p, block, first, first_column, sums, totals);
+  }
+  write_means(p, block, first_column, totals, s_totals);
+}
+
+// Block (x, y): features x of the output of tokens' block y.
+__global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpProblem p) {
+  constexpr int kLeftSize = kTile * kRowStride<kChunk>;
+  constexpr int kSize = kLeftSize + kChunk * kRowStride<kTile>;
+  extern __shared__ __align__(16) Bf16 s_memory[];  // two of changes and weights each
+  const MlpBlock block = p.block(blockIdx.y);
+  if (block.num_columns == 0) return;
+  const int first_feature = blockIdx.x * kTile;
+  for (int first = 0; first < block.num_tokens; first += kTile) {
+    Sums sums = {};
+    const auto start = [&](int chunk, int buffer) {
+      Bf16* s_changes = s_memory + buffer * kSize;
+      const int place = chunk * kChunk;
+      start_rows<kTile, kChunk, kThreads>(
+          s_changes, p.g_changes + block.first_change + place, block.stride, block.stride - place,
+          [&](int i) { return first + i < block.num_tokens ? first + i : -1; });
+      start_rows<kChunk, kTile, kThreads>(
+          s_changes + kLeftSize, p.g_w2 + first_feature, p.width, p.width - first_feature,
+          [&](int i) { return place + i < block.num_columns ? block.g_columns[place + i] : -1; });
+    };
+    run_chunks((block.num_columns + kChunk - 1) / kChunk, start, [&](int buffer) {
+      const Bf16* s_changes = s_memory + buffer * kSize + warp_row() * kRowStride<kChunk>;
+      const Bf16* s_weights = s_memory + buffer * kSize + kLeftSize + warp_column() * kWarpTile;
+#pragma unroll
+      for (int k = 0; k < kChunk; k += 16) {
+        add_products(
+            s_changes + k,
+            [&](int i, std::uint32_t(&right)[2][2]) {
+              load_right_columns<kTile>(right, s_weights + k * kRowStride<kTile> + i * 16);
+            },
+            sums);
+      }
+    });
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = first + row_of(m, half);
+        if (row >= block.num_tokens) continue;
+        Bf16* g_row = p.g_out + static_cast<std::int64_t>(block.first_token + row) * p.width;
+#pragma unroll
+        for (int n = 0; n < kColumnTiles; ++n) {
+          const int feature = first_feature + warp_column() * kWarpTile + column_in(n);
+          if (feature >= p.width) continue;
+          auto& g_out = *reinterpret_cast<__nv_bfloat162*>(g_row + feature);
+          float2 out = __bfloat1622float2(g_out);
+          out.x += sums[m][n][2 * half];
+          out.y += sums[m][n][2 * half + 1];
+          g_out = __float22bfloat162_rn(out);
+        }
+      }
+    }
+  }
+}
+
+template <typename Kernel>
+void launch(Kernel kernel, int num_tiles, int num_elements, const Bf16MlpProblem& problem,
+            cudaStream_t stream) {
+  const int num_bytes = num_elements * static_cast<int>(sizeof(Bf16));
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, num_bytes),
+        "column_sparse_mlp");
+  const dim3 grid(num_tiles, problem.num_blocks);
+  kernel<<<grid, kThreads, num_bytes, stream>>>(problem);
+  check_launch("column_sparse_mlp");
+}
+
+}  // namespace
+
+void update_mlp_by_mma(const Bf16MlpProblem& problem, cudaStream_t stream) {
+  launch(activations_kernel, (problem.hidden + kColumnTile - 1) / kColumnTile,
+         4 * kTile * kRowStride<kChunk>, problem, stream);
+  launch(outputs_kernel, (problem.width + kTile - 1) / kTile,
+         2 * (kTile * kRowStride<kChunk> + kChunk * kRowStride<kTile>), problem, stream);
+}
+
+}  // namespace mochi::cuda

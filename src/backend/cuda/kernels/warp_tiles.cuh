@@ -1,0 +1,77 @@
+// Tiles of bf16 in shared memory, and the products of one warp with them. Rows are kDim elements
+// and 16 bytes of padding apart, so that eight neighbouring ones lie in different banks.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "backend/cuda/device/cp_async.cuh"
+#include "backend/cuda/device/mma.cuh"
+
+namespace mochi::cuda {
+
+using Bf16 = __nv_bfloat16;
+
+constexpr int kChunkElements = 8;  // of 16 bytes
+
+// kDim is a multiple of 16 that makes the rows' distance an odd number of chunks.
+template <int kDim>
+constexpr int kRowStride = kDim + kChunkElements;
+
+// Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
+// apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
+// addresses are multiples of 16 bytes.
+template <int kRows, int kDim, int kThreads, typename RowOf>
+__device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
+  constexpr int kChunks = kDim / kChunkElements;
+#pragma unroll 2
+  for (int first = 0; first < kRows * kChunks; first += kThreads) {
+    const int i = first + static_cast<int>(threadIdx.x);
+    if (kRows * kChunks % kThreads != 0 && i >= kRows * kChunks) break;
+    const int element = i % kChunks * kChunkElements;
+    const int row = row_of(i / kChunks);
+    const bool is_there = row >= 0 && element < num_there;
+    device::copy_16_bytes(s_x + i / kChunks * kRowStride<kDim> + element,
+                          g_x + (is_there ? static_cast<std::int64_t>(row) * stride + element : 0),
+                          is_there);
+  }
+}
+
+// The warp's 16 by 16 elements from s_x on, as the left factor.
+template <int kDim>
+__device__ void load_left(std::uint32_t (&a)[4], const Bf16* s_x) {
+  const int lane = threadIdx.x % 32;
+  device::load_matrices(a, s_x + lane % 16 * kRowStride<kDim> + lane / 16 * 8);
+}
+
+// 16 rows by 16 elements from s_x on as the right factor, transposed: the rows are its columns,
+// eight to each of b[0], b[1].
+template <int kDim>
+__device__ void load_right_rows(std::uint32_t (&b)[2][2], const Bf16* s_x) {
+  const int lane = threadIdx.x % 32;
+  std::uint32_t r[4];
+  device::load_matrices(r, s_x + (lane % 8 + lane / 16 * 8) * kRowStride<kDim> + lane / 8 % 2 * 8);
+  b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+}
+
+// 16 rows by 16 elements from s_x on as the right factor, as they are.
+template <int kDim>
+__device__ void load_right_columns(std::uint32_t (&b)[2][2], const Bf16* s_x) {
+  const int lane = threadIdx.x % 32;
+  std::uint32_t r[4];
+  device::load_matrices_transposed(r, s_x + lane % 16 * kRowStride<kDim> + lane / 16 * 8);
+  b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+}
+
+// What the four threads that share a row of a product have of it.
+__device__ inline float sum_of_quad(float x) {
+  x += __shfl_xor_sync(~0U, x, 1);
+  return x + __shfl_xor_sync(~0U, x, 2);
+}
+__device__ inline float max_of_quad(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0U, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0U, x, 2));
+}
+
+}  // namespace mochi::cuda
