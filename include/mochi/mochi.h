@@ -41,9 +41,14 @@ struct EngineOptions {
   // Of the weights in memory, and on a GPU of all that is computed: "fp32", "bf16" or "auto".
   std::string dtype = "auto";
   std::uint64_t vram_limit_bytes = 0;  // of a GPU's memory; 0: all that there is
-  int num_threads = 0;           // 0: as many as the machine offers; holds for the whole process
-  bool cpu_offload = false;      // drop every network as soon as it has done its part
+  int num_threads = 0;  // 0: as many as the machine offers; holds for the whole process
+  // Drop every network as soon as it has done its part; and on a GPU keep the transformer's blocks
+  // in host memory, from where they come when they run.
+  bool cpu_offload = false;
   std::vector<Lora> loras = {};  // their changes add up
+  // Random weights instead of files: "config": networks of the sizes in model_dir's config.json;
+  // "mochi-1-preview": of that model's sizes. For trying out and measuring.
+  std::string random_weights = {};
 };
 
 // One video. Engine::default_request() fills in the model's own defaults.
@@ -105,7 +110,7 @@ class Cancelled : public std::runtime_error {
 // A tensor that sparse steps depend on.
 struct CachedTensor {
   std::string name;
-  std::string dtype;  // "F32" or "I32"
+  std::string dtype;  // "F32", "BF16" or "I32"
   std::vector<std::int64_t> shape;
   std::vector<std::byte> bytes;
 };
@@ -118,14 +123,16 @@ struct SamplerState {
 };
 
 struct SampleControl {
-  // Steps between two calls of on_checkpoint; 0: none. It is also called when the sampling is
-  // cancelled. What it throws ends the sampling.
+  // Steps between two calls of on_checkpoint; 0: none. It is also called when the sampling is then
+  // cancelled, and always when a step fails. What it throws ends the sampling.
   int checkpoint_every = 0;
   std::function<void(const SamplerState&)> on_checkpoint;
   const SamplerState* start = nullptr;  // go on from here instead of from noise
   // Called for every site of a sparse request, which then takes several times as long and gives the
   // same latents.
   SiteFn on_site = {};
+  // Look for values that are not finite after each step: an error names the step and the layer.
+  bool checks_finite = false;
   // Called after each step with what there is so far.
   std::function<void(int num_done, const Latents&)> on_latents = {};
 };
@@ -144,9 +151,11 @@ struct ModelFile {
   std::string fingerprint;
 };
 
-// One model on one device. Weights are read when they are first needed. They stay in memory when
-// all of them fit into half of it; otherwise, and with cpu_offload, each network is dropped as soon
-// as it has done its part. Calls are not to be made from two threads at once.
+// One model on one device. Weights are read when they are first needed. On a CPU they stay in
+// memory when all of them fit into half of it; on a GPU until another network needs the room.
+// Otherwise, and with cpu_offload, each network is dropped as soon as it has done its part. After
+// an error, also one of memory, the engine can be used again, with less to do. Calls are not to be
+// made from two threads at once.
 class Engine {
  public:
   // Finds the model's files, reads its sizes and checks that the LoRAs fit them; no weights yet.

@@ -52,7 +52,7 @@ void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
 
 void run_analyze(GenerateOptions options) {
   check_fps(options);
-  if (options.engine.model_dir.empty()) options.engine.model_dir = find_boxed_model();
+  choose_model(options.engine);
   if (!options.chipmunk_config) options.chipmunk_config = find_boxed_sparsity();
   Engine engine = open_engine(options.engine);
   VideoJob job;

@@ -9,7 +9,7 @@ namespace mochi::cli {
 std::unique_ptr<CLI::App> make_app(Commands& commands) {
   auto app = std::make_unique<CLI::App>("Text to video with Mochi models.", "mochi");
   app->require_subcommand(1);
-  app->get_formatter()->column_width(34);
+  app->get_formatter()->column_width(45);
   app->set_version_flag("--version", fmt::format("mochi {}", version()));
   add_generate_flags(*app->add_subcommand("generate", "make a video from a prompt"),
                      commands.generate);

@@ -55,7 +55,7 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
 }
 
 void run_encode(EncodeOptions options) {
-  if (options.engine.model_dir.empty()) options.engine.model_dir = find_boxed_model();
+  choose_model(options.engine);
   Engine engine(options.engine);
   const AtomicFile probe(options.output);  // better now than after the work
   const Clip clip = read_clip(options.video);

@@ -52,6 +52,7 @@ GenerateOptions put_over(const Recipe& recipe, const GenerateOptions& given) {
   options.run = given.run;
   options.engine.num_threads = given.engine.num_threads;
   options.engine.cpu_offload = given.engine.cpu_offload;
+  options.engine.vram_limit_bytes = given.engine.vram_limit_bytes;
   return options;
 }
 
@@ -144,7 +145,7 @@ void run_generate(const GenerateOptions& options) {
   check_flags(options);
   Run run = make_run(options);
   EngineOptions engine_options = run.jobs.front().options.engine;
-  if (engine_options.model_dir.empty()) engine_options.model_dir = find_boxed_model();
+  choose_model(engine_options);
   Engine engine = open_engine(engine_options);
   // Another model may make a like video, but cannot go on with this one.
   const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "cli/byte_size.h"
+#include "cli/output_path.h"
 #include "cli/usage_error.h"
 
 namespace mochi::cli {
@@ -13,7 +15,7 @@ namespace {
 
 // Groups of the help.
 constexpr const char* kSampling = "What it shows, and how it is sampled";
-constexpr const char* kFiles = "Files";
+constexpr const char* kFiles = "Files and messages";
 
 // CLI11 would read "-1" as the largest unsigned number.
 std::string refuse_sign(const std::string& text) {
@@ -48,6 +50,10 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
           ->type_name("FILE")
           ->group(kFiles),
       every->group(kFiles),
+      command
+          .add_flag("--check-nan", options.run.checks_finite,
+                    "look for values that are not finite after each step")
+          ->group(kSampling),
       resume->type_name("[FILE]")->group(kFiles),
   };
 }
@@ -128,8 +134,7 @@ CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
           ->type_name("FILE[:scale]")
           ->group(kGroup);
   command
-      .add_flag("--cpu-offload", options.engine.cpu_offload,
-                "keep a network in memory only while it works")
+      .add_flag("--cpu-offload", options.engine.cpu_offload, "keep in memory only what is at work")
       ->group(kGroup);
   return loras;
 }
@@ -159,21 +164,37 @@ void check_fps(const GenerateOptions& options) {
 }
 
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
-  command.add_flag("--quiet", options.run.is_quiet, "print errors only");
-  command.add_flag("--json", options.run.prints_json,
-                   fmt::format("print the {}'s JSON, not a summary", what));
+  command.add_flag("--quiet", options.run.is_quiet, "print errors only")->group(kFiles);
+  command
+      .add_flag("--json", options.run.prints_json,
+                fmt::format("print the {}'s JSON, not a summary", what))
+      ->group(kFiles);
 }
 
 void add_engine_flags(CLI::App& command, EngineOptions& options) {
   constexpr const char* kGroup = "Model and machine";
   command
       .add_option("--model-dir", options.model_dir,
-                  "folder of the model (default: the small one in the box)")
+                  "the model's folder (default: the small one in the box)")
       ->type_name("DIR")
+      ->group(kGroup);
+  command
+      .add_option("--random-weights", options.random_weights,
+                  "no files: random networks of these sizes")
+      ->type_name("mochi-1-preview|config")
       ->group(kGroup);
   command.add_option("--device", options.device, "where the networks run")
       ->type_name("auto|cpu|cuda")
       ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--vram-limit",
+          [&options](const std::string& text) {
+            options.vram_limit_bytes = parse_byte_size(text, "--vram-limit");
+          },
+          "of a GPU's memory, at most: 16GB (default: all)")
+      ->type_name("SIZE")
       ->group(kGroup);
   command.add_option("--dtype", options.dtype, "of the weights in memory")
       ->type_name("auto|fp32|bf16")
@@ -182,6 +203,11 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
   command.add_option("--threads", options.num_threads, "0: all cores")
       ->capture_default_str()
       ->group(kGroup);
+}
+
+void choose_model(EngineOptions& options) {
+  const bool has_sizes = !options.random_weights.empty() && options.random_weights != "config";
+  if (options.model_dir.empty() && !has_sizes) options.model_dir = find_boxed_model();
 }
 
 void add_generate_flags(CLI::App& command, GenerateOptions& options) {
@@ -263,6 +289,9 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
   if (!upper.engine.loras.empty()) lower.engine.loras = upper.engine.loras;
   if (upper.engine.device != "auto") lower.engine.device = upper.engine.device;
   if (upper.engine.dtype != "auto") lower.engine.dtype = upper.engine.dtype;
+  if (!upper.engine.random_weights.empty()) {
+    lower.engine.random_weights = upper.engine.random_weights;
+  }
   return lower;
 }
 

@@ -19,6 +19,7 @@ struct RunOptions {
   std::optional<std::filesystem::path> sweep_file;  // many videos
   std::optional<std::filesystem::path> recipe;      // --from-json: an earlier video's JSON
   int checkpoint_every = 0;
+  bool checks_finite = false;  // --check-nan
   bool resumes = false;
   std::optional<std::filesystem::path> checkpoint;  // --resume FILE; else the output's own
   bool is_quiet = false;
@@ -80,8 +81,11 @@ void add_output_flags(CLI::App& command, GenerateOptions& options);
 // --quiet, --json; `what` the JSON is of.
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what = "video");
 
-// --model-dir, --device, --dtype, --threads: of every command that runs a network.
+// --model-dir, --device, --dtype, --threads, ...: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);
+
+// Where no model is named, the one in the box, if one is needed.
+void choose_model(EngineOptions& options);
 
 // `upper` where it says something, else `lower`; `run` is that of `lower`.
 GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper);

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/nearest.h"
@@ -109,9 +110,17 @@ void run_command(const CLI::App& app, Commands& commands) {
   }
 }
 
-// Without CLI11's empty lines between groups, so that it fits on a screen.
+// Without CLI11's empty lines between groups, and without the flag that shows this, so that it fits
+// on a screen.
 void print_help(const CLI::App& app) {
   std::string help = app.help();
+  if (const std::size_t begin = help.find("  -h,--help"); begin != std::string::npos) {
+    help.erase(begin, help.find('\n', begin) + 1 - begin);
+  }
+  constexpr std::string_view kEmptyGroup = "Options:\n\n";
+  if (const std::size_t begin = help.find(kEmptyGroup); begin != std::string::npos) {
+    help.erase(begin, kEmptyGroup.size());
+  }
   for (std::size_t at = help.find("\n\n"); at != std::string::npos; at = help.find("\n\n", at)) {
     help.erase(at, 1);
   }

@@ -95,6 +95,7 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   if (!options.latents_file) read_request(json, require_object(root, "request"), options);
   JsonReader model = require_object(root, "model");
   options.engine.model_dir = model.require_string("dir");
+  options.engine.random_weights = model.get_string("random_weights", "");
   recipe.model_files = read_model_files(read_list(json, model, "files"));
   options.engine.loras = read_loras(read_list(json, model, "loras"));
   JsonReader engine = require_object(root, "engine");

@@ -46,9 +46,12 @@ OrderedJson describe_model(const Outcome& outcome, const Engine& engine) {
     described["scale"] = lora.scale;
     loras.push_back(described);
   }
-  return {{"dir", fs::absolute(outcome.model_dir).lexically_normal().string()},
-          {"files", files},
-          {"loras", loras}};
+  const fs::path& dir = outcome.model_dir;
+  OrderedJson json{{"dir", dir.empty() ? "" : fs::absolute(dir).lexically_normal().string()}};
+  if (!outcome.random_weights.empty()) json["random_weights"] = outcome.random_weights;
+  json["files"] = files;
+  json["loras"] = loras;
+  return json;
 }
 
 }  // namespace

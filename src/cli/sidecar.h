@@ -19,6 +19,7 @@ struct Outcome {
   std::optional<std::filesystem::path> noise_file;    // the start noise came from here
   std::optional<std::filesystem::path> latents_file;  // the latents came from here
   std::filesystem::path model_dir;
+  std::string random_weights;  // as EngineOptions'
   std::vector<Lora> loras;
   std::map<Phase, double> seconds;
   double total_seconds = 0;

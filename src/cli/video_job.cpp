@@ -93,41 +93,66 @@ void check_outputs(const VideoJob& job) {
   const AtomicFile sidecar(sidecar_path(job.outcome.output));
 }
 
-// With checkpoints, if wanted. The last one stays until the video is complete.
+// With checkpoints, if wanted, and one when a step fails. The last one stays until the video is
+// complete.
 Latents sample(const VideoJob& job, Engine& engine, const ProgressFn& on_progress) {
   const fs::path path = checkpoint_path(job.outcome.output);
   SampleControl control;
   if (job.checkpoint) control.start = &job.checkpoint->state;
   control.checkpoint_every = job.options.run.checkpoint_every;
+  control.checks_finite = job.options.run.checks_finite;
   bool is_written = false;
-  if (control.checkpoint_every > 0) {
-    control.on_checkpoint =
-        [&, recipe = describe_recipe(job.outcome, engine)](const SamplerState& state) {
-          write_checkpoint(path, state, recipe);
-          is_written = true;
-        };
-  }
+  control.on_checkpoint = [&, recipe =
+                                  describe_recipe(job.outcome, engine)](const SamplerState& state) {
+    write_checkpoint(path, state, recipe);
+    is_written = true;
+  };
+  const std::string hint = fmt::format("to go on: mochi generate --resume {}", path.string());
   try {
     return engine.sample(job.outcome.request, on_progress, control);
   } catch (const Cancelled&) {
-    if (is_written && !job.options.run.is_quiet) {
-      fmt::print(stderr, "\nto go on: mochi generate --resume {}\n", path.string());
-    }
+    if (is_written && !job.options.run.is_quiet) fmt::print(stderr, "\n{}\n", hint);
     throw;
+  } catch (const Error& error) {
+    if (!is_written) throw;
+    throw Error(fmt::format("{}; the steps before are saved; {}", error.what(), hint));
   }
 }
 
 // Decodes into a video that appears whole or not at all.
 void decode_to_file(Engine& engine, const Latents& latents, const Outcome& outcome,
-                    const ProgressFn& progress) {
+                    const ProgressFn& progress, bool& is_output_at_fault) {
+  is_output_at_fault = true;
   const std::unique_ptr<VideoWriter> writer = make_video_writer(outcome.output, format_of(outcome));
+  is_output_at_fault = false;
   engine.decode(
       latents,
       [&](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
+        is_output_at_fault = true;
         writer->write_frame(rgb);
+        is_output_at_fault = false;
       },
       progress);
+  is_output_at_fault = true;
   writer->finish();
+}
+
+// What was sampled is not lost when it cannot be decoded.
+void decode(VideoJob& job, Engine& engine, const ProgressFn& progress) {
+  bool is_output_at_fault = false;
+  try {
+    decode_to_file(engine, job.latents, job.outcome, progress, is_output_at_fault);
+  } catch (const Error& error) {
+    if (is_output_at_fault || job.options.latents_file) throw;
+    fs::path path = job.options.save_latents.value_or("");
+    if (path.empty()) {
+      path = job.outcome.output;
+      path += ".latents.safetensors";
+      write_latents(path, job.latents);
+    }
+    throw Error(fmt::format("{}; the sampled latents are saved; to go on: mochi decode {}",
+                            error.what(), path.string()));
+  }
 }
 
 }  // namespace
@@ -144,6 +169,7 @@ void prepare_request(VideoJob& job, const Engine& engine) {
   const GenerateOptions& options = job.options;
   Outcome& outcome = job.outcome;
   outcome.model_dir = options.engine.model_dir;
+  outcome.random_weights = options.engine.random_weights;
   outcome.loras = options.engine.loras;
   outcome.noise_file = options.noise_file;
   outcome.latents_file = options.latents_file;
@@ -175,7 +201,7 @@ void run(VideoJob& job, Engine& engine) {
     job.latents = sample(job, engine, on_progress);
     if (options.save_latents) write_latents(*options.save_latents, job.latents);
   }
-  decode_to_file(engine, job.latents, job.outcome, on_progress);
+  decode(job, engine, on_progress);
   if (job.checkpoint || options.run.checkpoint_every > 0) {
     std::error_code ignored;  // there may be none
     fs::remove(checkpoint_path(job.outcome.output), ignored);

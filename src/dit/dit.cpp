@@ -253,7 +253,9 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   embed_patches(ctx, run, latents, x.tokens);
   ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
+    if (streamer_ != nullptr) streamer_->begin(layer);
     run_block(ctx, layer, call, c, policy, x, y);
+    if (call.on_layer) call.on_layer(call.branch, layer, x.tokens);
   }
   policy.keep_hidden(ctx, call.branch, x.tokens);
   finish(ctx, run, x.tokens, c, velocity);

@@ -2,6 +2,8 @@
 // per call. It computes in the order of the published model; attention goes through a policy.
 #pragma once
 
+#include <functional>
+
 #include "dit/dit_weights.h"
 #include "dit/rotary.h"
 #include "sparsity/attention_policy.h"
@@ -22,17 +24,23 @@ struct DitRun {
   Tensor order = {}, positions = {};
 };
 
+// Called after each block with the visual tokens [tokens, hidden_size_x] as they are by then.
+using LayerFn = std::function<void(Branch branch, std::size_t layer, const TensorView& tokens)>;
+
 // One evaluation of the network.
 struct DitCall {
   Branch branch = Branch::kCond;
   int step = 0;        // sampling step, for the policy
   float sigma = 1.0F;  // noise level: 1 is pure noise, 0 is clean
+  LayerFn on_layer = {};
 };
 
 class Dit {
  public:
-  // The views in `weights` must stay valid.
-  explicit Dit(DitWeights weights) : weights_(std::move(weights)) {}
+  // The views in `weights` must stay valid; those of a block's only while it runs, when there is a
+  // `streamer` that sees to it.
+  explicit Dit(DitWeights weights, LayerStreamer* streamer = nullptr)
+      : weights_(std::move(weights)), streamer_(streamer) {}
 
   const DitConfig& config() const { return weights_.config; }
 
@@ -65,6 +73,7 @@ class Dit {
               const TensorView& velocity) const;
 
   DitWeights weights_;
+  LayerStreamer* streamer_;
 };
 
 }  // namespace mochi

@@ -1,5 +1,8 @@
 #include "dit/dit_weights.h"
 
+#include <charconv>
+#include <string_view>
+
 namespace mochi {
 namespace {
 
@@ -62,6 +65,16 @@ void DitWeights::visit(const WeightVisitor& visitor) {
   final_mod.visit(visitor, "final_layer.mod", 2 * width_x, width_x, true);
   final_linear.visit(visitor, "final_layer.linear", patch * patch * config.latent_channels, width_x,
                      true);
+}
+
+std::optional<std::size_t> dit_layer_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "blocks.";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::size_t layer = 0;
+  const char* const end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + kPrefix.size(), end, layer);
+  if (error != std::errc() || rest == end || *rest != '.') return std::nullopt;
+  return layer;
 }
 
 }  // namespace mochi

@@ -1,6 +1,7 @@
 // Parameters of the diffusion transformer, under the names of the original checkpoints.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,5 +39,8 @@ struct DitWeights {
 
   void visit(const WeightVisitor& visitor);
 };
+
+// The block that a parameter of this name belongs to; none: it is none of a block's.
+std::optional<std::size_t> dit_layer_of(const std::string& name);
 
 }  // namespace mochi

@@ -12,9 +12,7 @@
 #include "pipeline/networks.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
-#include "pipeline/sampler.h"
-#include "sparsity/analysis_policy.h"
-#include "sparsity/column_sparse_policy.h"
+#include "pipeline/sampling.h"
 
 namespace mochi {
 namespace {
@@ -51,100 +49,49 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
-std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request, const TokenGrid& grid,
-                                             const SiteFn& on_site) {
-  if (!request.sparsity) return std::make_unique<DensePolicy>();
-  if (on_site) {
-    return std::make_unique<AnalysisPolicy>(*request.sparsity, grid, request.seed, on_site);
-  }
-  return std::make_unique<ColumnSparsePolicy>(*request.sparsity, grid, request.seed);
-}
-
-std::vector<CachedTensor> save_caches(const AttentionPolicy& policy, Backend& backend) {
-  std::vector<CachedTensor> caches;
-  for (const PolicyTensor& saved : policy.save(backend)) {
-    const TensorView& view = saved.tensor.view();
-    const std::span<const std::int64_t> sizes = view.shape().sizes();
-    caches.push_back({saved.name,
-                      dtype_name(view.dtype()),
-                      {sizes.begin(), sizes.end()},
-                      {view.bytes(), view.bytes() + view.size_bytes()}});
-  }
-  return caches;
-}
-
-void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& policy,
-                    Backend& backend) {
-  std::vector<PolicyTensor> tensors;
-  for (const CachedTensor& cache : caches) {
-    if (cache.dtype != "F32" && cache.dtype != "I32") {
-      fail("cached tensor '{}': wanted F32 or I32, found {}", cache.name, cache.dtype);
-    }
-    Tensor host(cache.dtype == "F32" ? DType::kF32 : DType::kI32, Shape(std::span(cache.shape)));
-    if (host.view().size_bytes() != cache.bytes.size()) {
-      fail("cached tensor '{}': wanted {} bytes, found {}", cache.name, host.view().size_bytes(),
-           cache.bytes.size());
-    }
-    std::ranges::copy(cache.bytes, host.view().bytes());
-    tensors.push_back({cache.name, std::move(host)});
-  }
-  policy.restore(backend, tensors);
-}
-
-// Throws Error unless a sampling of this size and number of steps can go on from here.
-void check_start(const SamplerState& start, const Latents& wanted, int num_steps) {
-  const Latents& found = start.latents;
-  const auto sizes = [](const Latents& latents) {
-    return Shape{latents.channels, latents.num_frames, latents.height, latents.width};
-  };
-  if (sizes(found) != sizes(wanted) || std::ssize(found.values) != sizes(wanted).num_elements()) {
-    fail("start: wanted latents {}, found {} values for {}", sizes(wanted).to_string(),
-         found.values.size(), sizes(found).to_string());
-  }
-  if (start.num_steps_done < 1 || start.num_steps_done >= num_steps) {
-    fail("start: wanted 1 to {} steps done, found {}", num_steps - 1, start.num_steps_done);
-  }
-}
-
 // Bytes of the networks that generating uses, with all parameters in one dtype.
 std::uint64_t weight_bytes(const ModelDirectory& directory, DType dtype) {
-  std::uint64_t num_parameters = 0;
+  std::int64_t num_parameters = 0;
   for (const Component component :
        {Component::kTextEncoder, Component::kDit, Component::kDecoder}) {
     if (!directory.has(component)) continue;
-    const std::shared_ptr<TensorSource> source = directory.open(component);
-    for (const std::string& name : source->names()) {
-      if (!source->contains(name)) continue;
-      num_parameters += static_cast<std::uint64_t>(source->info(name).shape.num_elements());
+    for (const auto& [name, shape] : parameters_of(directory.config(), component)) {
+      num_parameters += shape.num_elements();
     }
   }
-  return num_parameters * dtype_bytes(dtype);
+  return static_cast<std::uint64_t>(num_parameters) * dtype_bytes(dtype);
+}
+
+ModelDirectory open_directory(const EngineOptions& options) {
+  if (options.random_weights.empty()) return ModelDirectory(options.model_dir);
+  if (!options.loras.empty()) fail("loras: have no effect on random weights");
+  return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
 }
 
 }  // namespace
 
-// Features of both branches; the null branch's are absent where it is never run.
-struct TextFeatures {
-  Tensor cond;
-  Tensor null;
-};
-
 struct Engine::Impl {
-  explicit Impl(const EngineOptions& options);
+  explicit Impl(const EngineOptions& given);
 
+  bool is_gpu() const { return choice.device == Device::kCuda; }
   LoadOptions load_options(const ProgressFn& on_progress) const {
-    return {*backend, matrix_dtype, on_progress};
+    return {*backend, matrix_dtype, on_progress, options.cpu_offload && is_gpu()};
   }
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
                            const ProgressFn& on_progress);
+  Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
-  void run_sampler(const Dit& model, const SamplingPlan& plan, const GenerateRequest& request,
-                   const TextFeatures& features, const ProgressFn& on_progress,
-                   const SampleControl& control, const TensorView& z);
-  void upload_latents(const Latents& latents, const TensorView& z) const;
-  Latents download_latents(const TensorView& z) const;
+  // Runs a stage. When memory runs out, drops the networks that it does not need, if there are any,
+  // and runs it again, as long as `may_repeat` says so.
+  template <typename Stage, typename MayRepeat>
+  void run_stage(Component needed, const Stage& stage, const MayRepeat& may_repeat);
+  // Drops all networks but one. Returns whether there were any.
+  bool drop_others(Component needed);
+  // What to do about too little memory.
+  std::string advise(Component needed) const;
 
   DeviceChoice choice;
+  EngineOptions options;
   ModelDirectory directory;
   LoraDeltas loras;
   std::unique_ptr<Backend> backend;
@@ -156,18 +103,19 @@ struct Engine::Impl {
   std::optional<EncoderNetwork> encoder;
 };
 
-Engine::Impl::Impl(const EngineOptions& options)
-    : choice(choose_device(options.device)),
-      directory(options.model_dir),
-      backend(
-          make_backend(choice.device, {.activation_dtype = parse_activation_dtype(options.dtype),
-                                       .memory_limit_bytes = options.vram_limit_bytes})),
-      matrix_dtype(parse_matrix_dtype(options.dtype, *backend)),
-      keeps_networks(!options.cpu_offload &&
-                     weight_bytes(directory, matrix_dtype) <= physical_memory_bytes() / 2) {
+Engine::Impl::Impl(const EngineOptions& given)
+    : choice(choose_device(given.device)),
+      options(given),
+      directory(open_directory(given)),
+      backend(make_backend(choice.device, {.activation_dtype = parse_activation_dtype(given.dtype),
+                                           .memory_limit_bytes = given.vram_limit_bytes})),
+      matrix_dtype(parse_matrix_dtype(given.dtype, *backend)),
+      keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory, matrix_dtype) <=
+                                                            physical_memory_bytes() / 2)) {
   if (options.num_threads < 0) {
     fail("num_threads: wanted 0 (all) or more, found {}", options.num_threads);
   }
+  if (options.vram_limit_bytes > 0 && !is_gpu()) fail("vram_limit: has no effect on the CPU");
   set_num_threads(options.num_threads);
   directory.config().validate();
   for (const Lora& lora : options.loras) {
@@ -185,16 +133,20 @@ TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool need
     };
     return {none(), none()};
   }
-  if (!text) text.emplace(directory, load_options(on_progress));
-  Arena scratch(backend->allocator());
-  Context ctx{*backend, scratch};
-  ProgressReporter reporter(on_progress, Phase::kText, has_null_text ? 2 : 1);
   TextFeatures features;
-  features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
-  reporter.advance();
-  const std::string null_text = needs_null ? request.negative_prompt : "";
-  features.null = text->encode(ctx, null_text, config.max_text_tokens, "negative_prompt");
-  if (has_null_text) reporter.advance();
+  const auto encode = [&] {
+    if (!text) text.emplace(directory, load_options(on_progress));
+    Arena scratch(backend->allocator());
+    Context ctx{*backend, scratch};
+    ProgressReporter reporter(on_progress, Phase::kText, has_null_text ? 2 : 1);
+    features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
+    backend->synchronize();  // so that the progress is that of the device
+    reporter.advance();
+    const std::string null_text = needs_null ? request.negative_prompt : "";
+    features.null = text->encode(ctx, null_text, config.max_text_tokens, "negative_prompt");
+    if (has_null_text) reporter.advance();
+  };
+  run_stage(Component::kTextEncoder, encode, [] { return true; });
   if (!keeps_networks) text.reset();
   return features;
 }
@@ -210,52 +162,55 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   backend->upload(host, z);
 }
 
-void Engine::Impl::run_sampler(const Dit& model, const SamplingPlan& plan,
-                               const GenerateRequest& request, const TextFeatures& features,
-                               const ProgressFn& on_progress, const SampleControl& control,
-                               const TensorView& z) {
-  Arena scratch(backend->allocator());
-  Context ctx{*backend, scratch};
-  const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
-  ProgressReporter reporter(on_progress, Phase::kSampling, plan.num_steps(), "", first_step);
-  const TokenGrid grid = model.token_grid(z.dim(1), z.dim(2), z.dim(3));
-  const std::unique_ptr<AttentionPolicy> policy = make_policy(request, grid, control.on_site);
-  if (control.start != nullptr) restore_caches(control.start->caches, *policy, *backend);
-  const DitRun run = model.prepare(*backend, grid, policy->token_order());
-  const TextCondition cond = model.condition(ctx, features.cond);
-  const TextCondition null = model.condition(ctx, features.null);
-  const auto denoise = [&](Branch branch, int step, double sigma, const TensorView& latents,
-                           const TensorView& velocity) {
-    model.forward(ctx, run, {branch, step, static_cast<float>(sigma)},
-                  branch == Branch::kCond ? cond : null, *policy, latents, velocity);
+// RGB bytes as activations in [−1, 1].
+Tensor Engine::Impl::upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const {
+  const Tensor host(DType::kF32, shape);
+  std::transform(rgb.begin(), rgb.end(), host.view().f32().begin(),
+                 [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0F * 2.0F - 1.0F; });
+  const Tensor values(DType::kF32, shape, backend->allocator());
+  backend->upload(host, values);
+  Tensor frames(backend->activation_dtype(), shape, backend->allocator());
+  backend->copy(values, frames);
+  return frames;
+}
+
+bool Engine::Impl::drop_others(Component needed) {
+  bool has_dropped = false;
+  const auto drop = [&](Component component, auto& network) {
+    if (component == needed || !network) return;
+    network.reset();
+    has_dropped = true;
   };
-  const auto on_step = [&](int num_done) {
-    const bool goes_on = reporter.try_report(num_done);
-    if (control.on_latents) control.on_latents(num_done, download_latents(z));
-    const bool is_due = control.checkpoint_every > 0 && num_done < plan.num_steps() &&
-                        (!goes_on || num_done % control.checkpoint_every == 0);
-    if (is_due) {
-      control.on_checkpoint({num_done, download_latents(z), save_caches(*policy, *backend)});
+  drop(Component::kTextEncoder, text);
+  drop(Component::kDit, dit);
+  drop(Component::kDecoder, decoder);
+  drop(Component::kEncoder, encoder);
+  return has_dropped;
+}
+
+std::string Engine::Impl::advise(Component needed) const {
+  if (!is_gpu()) return "a smaller video needs less, and so does --dtype bf16";
+  std::string advice = "a smaller video needs less";
+  if (needed == Component::kDit && !options.cpu_offload) advice += ", and so does --cpu-offload";
+  if (matrix_dtype == DType::kF32) advice += ", and so does --dtype bf16";
+  if (options.vram_limit_bytes > 0) advice += "; --vram-limit may be too low";
+  return advice;
+}
+
+template <typename Stage, typename MayRepeat>
+void Engine::Impl::run_stage(Component needed, const Stage& stage, const MayRepeat& may_repeat) {
+  try {
+    try {
+      stage();
+    } catch (const OutOfMemory&) {
+      if (!may_repeat() || !drop_others(needed)) throw;
+      stage();
     }
-    return goes_on;
-  };
-  if (!mochi::sample(ctx, plan, denoise, on_step, z, first_step)) throw Cancelled();
-}
-
-void Engine::Impl::upload_latents(const Latents& latents, const TensorView& z) const {
-  const Tensor host(DType::kF32, z.shape());
-  std::ranges::copy(latents.values, host.view().f32().begin());
-  backend->upload(host, z);
-}
-
-Latents Engine::Impl::download_latents(const TensorView& z) const {
-  Latents latents{.values = std::vector<float>(static_cast<std::size_t>(z.shape().num_elements())),
-                  .channels = z.dim(0),
-                  .num_frames = z.dim(1),
-                  .height = z.dim(2),
-                  .width = z.dim(3)};
-  backend->download(z, TensorView(latents.values.data(), DType::kF32, z.shape()));
-  return latents;
+  } catch (const OutOfMemory& error) {
+    drop_others(needed);
+    throw OutOfMemory(
+        fmt::format("{}: {}; {}", component_name(needed), error.what(), advise(needed)));
+  }
 }
 
 const char* version() { return MOCHI_VERSION; }
@@ -285,6 +240,7 @@ std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) con
 
 void Engine::check_files(const GenerateRequest& request) const {
   const ModelDirectory& directory = impl_->directory;
+  if (directory.has_random_weights()) return;
   if (!request.prompt.empty() || !request.negative_prompt.empty()) {
     directory.tokenizer();
     check_weights(directory, Component::kTextEncoder);
@@ -302,16 +258,24 @@ Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progres
   if (control.start != nullptr) check_start(*control.start, latents, plan.num_steps());
   const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
   const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
-  if (!impl.dit) impl.dit.emplace(impl.directory, impl.loras, impl.load_options(progress));
-  const Tensor z(DType::kF32, shape, impl.backend->allocator());
-  if (control.start != nullptr) {
-    impl.upload_latents(control.start->latents, z);
-  } else {
-    impl.fill_noise(request, z);
-  }
-  impl.run_sampler(impl.dit->dit(), plan, request, features, progress, control, z);
+  Tensor z;
+  int num_done = 0;
+  const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
+  const auto run = [&] {
+    if (!impl.dit) impl.dit.emplace(impl.directory, impl.loras, impl.load_options(progress));
+    num_done = first_step;
+    z = Tensor(DType::kF32, shape, impl.backend->allocator());
+    if (control.start != nullptr) {
+      upload_latents(*impl.backend, control.start->latents, z);
+    } else {
+      impl.fill_noise(request, z);
+    }
+    run_sampling(*impl.backend, {impl.dit->dit(), plan, request, features, progress, control}, z,
+                 num_done);
+  };
+  impl.run_stage(Component::kDit, run, [&] { return num_done <= first_step; });
   if (!impl.keeps_networks) impl.dit.reset();
-  return impl.download_latents(z);
+  return download_latents(*impl.backend, z);
 }
 
 void Engine::decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress) {
@@ -322,19 +286,23 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
     fail("latents: wanted {} values for {}, found {}", shape.num_elements(), shape.to_string(),
          latents.values.size());
   }
-  if (!impl.decoder) impl.decoder.emplace(impl.directory, impl.load_options(progress));
-  const Tensor z(DType::kF32, shape, impl.backend->allocator());
-  impl.upload_latents(latents, z);
-
-  Arena scratch(impl.backend->allocator());
-  Context ctx{*impl.backend, scratch};
-  ProgressReporter reporter(progress, Phase::kDecoding, size.num_frames);
-  decode_video(ctx, impl.decoder->decoder(), z,
-               impl.backend->preferred_video_pieces().latent_frames,
-               [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
-                 sink(rgb, frame_idx);
-                 reporter.report(frame_idx + 1);
-               });
+  bool has_frames = false;
+  const auto run = [&] {
+    if (!impl.decoder) impl.decoder.emplace(impl.directory, impl.load_options(progress));
+    const Tensor z(DType::kF32, shape, impl.backend->allocator());
+    upload_latents(*impl.backend, latents, z);
+    Arena scratch(impl.backend->allocator());
+    Context ctx{*impl.backend, scratch};
+    ProgressReporter reporter(progress, Phase::kDecoding, size.num_frames);
+    decode_video(ctx, impl.decoder->decoder(), z,
+                 impl.backend->preferred_video_pieces().latent_frames,
+                 [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
+                   has_frames = true;
+                   sink(rgb, frame_idx);
+                   reporter.report(frame_idx + 1);
+                 });
+  };
+  impl.run_stage(Component::kDecoder, run, [&] { return !has_frames; });
   if (!impl.keeps_networks) impl.decoder.reset();
 }
 
@@ -347,21 +315,23 @@ Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
     fail("rgb: wanted {} bytes for {}, found {}", frames_shape.num_elements(),
          frames_shape.to_string(), rgb.size());
   }
-  if (!impl.encoder) impl.encoder.emplace(impl.directory, impl.load_options(progress));
-  Arena scratch(impl.backend->allocator());
-  Context ctx{*impl.backend, scratch};
-  ProgressReporter reporter(progress, Phase::kEncoding, size.num_frames);
-  const Tensor host(DType::kF32, frames_shape);
-  std::transform(rgb.begin(), rgb.end(), host.view().f32().begin(),
-                 [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0F * 2.0F - 1.0F; });
-  const Tensor frames(impl.backend->activation_dtype(), frames_shape, impl.backend->allocator());
-  impl.backend->upload(host, frames);
-  const Tensor z(DType::kF32, {latents.channels, latents.num_frames, latents.height, latents.width},
-                 impl.backend->allocator());
-  impl.encoder->encoder().encode(ctx, frames, z);
-  reporter.report(size.num_frames);
+  Latents result;
+  const auto run = [&] {
+    if (!impl.encoder) impl.encoder.emplace(impl.directory, impl.load_options(progress));
+    Arena scratch(impl.backend->allocator());
+    Context ctx{*impl.backend, scratch};
+    ProgressReporter reporter(progress, Phase::kEncoding, size.num_frames);
+    const Tensor frames = impl.upload_frames(rgb, frames_shape);
+    const Tensor z(DType::kF32,
+                   {latents.channels, latents.num_frames, latents.height, latents.width},
+                   impl.backend->allocator());
+    impl.encoder->encoder().encode(ctx, frames, z);
+    result = download_latents(*impl.backend, z);
+    reporter.report(size.num_frames);
+  };
+  impl.run_stage(Component::kEncoder, run, [] { return true; });
   if (!impl.keeps_networks) impl.encoder.reset();
-  return impl.download_latents(z);
+  return result;
 }
 
 Latents Engine::latent_size(const VideoSize& size) const {

@@ -209,6 +209,19 @@ void ModelDirectory::find_checkpoints() {
   }
 }
 
+ModelDirectory ModelDirectory::with_random_weights(const std::string& name, const fs::path& path) {
+  ModelDirectory directory;
+  directory.has_random_weights_ = true;
+  if (name == "config") {
+    directory.path_ = path;
+    directory.config_ = read_model_config(path / "config.json");
+    directory.has_config_file_ = true;
+  } else if (name != "mochi-1-preview") {
+    fail("random_weights: wanted 'mochi-1-preview' or 'config', found '{}'", name);
+  }
+  return directory;
+}
+
 void ModelDirectory::read_config() {
   const fs::path config_path = path_ / "config.json";
   has_config_file_ = fs::exists(config_path);
@@ -248,6 +261,7 @@ std::shared_ptr<TensorSource> ModelDirectory::open(Component component) const {
 }
 
 std::optional<fs::path> ModelDirectory::find_tokenizer() const {
+  if (path_.empty()) return std::nullopt;
   for (const char* place : kTokenizerPlaces) {
     fs::path path = path_ / place;
     if (fs::exists(path)) return path;

@@ -43,13 +43,20 @@ class ModelDirectory {
   // Reads the headers of all files. Throws Error when there is no such folder, a file is damaged,
   // or two files with equal right hold the same network.
   explicit ModelDirectory(std::filesystem::path path);
+  // Every network, with weights that come from nowhere, of the sizes that `name` stands for: those
+  // of path's config.json ("config", and its tokenizer if it has one), or "mochi-1-preview"'s.
+  static ModelDirectory with_random_weights(const std::string& name,
+                                            const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const ModelConfig& config() const { return config_; }
   // Whether the sizes come from a config.json, not from the tensors' shapes.
   bool has_config_file() const { return has_config_file_; }
 
-  bool has(Component component) const { return checkpoints_.contains(component); }
+  bool has_random_weights() const { return has_random_weights_; }
+  bool has(Component component) const {
+    return has_random_weights_ || checkpoints_.contains(component);
+  }
   // As stored. Throws Error saying where it was looked for when there is none.
   std::shared_ptr<Checkpoint> checkpoint(Component component) const;
   // The same under the engine's names.
@@ -63,6 +70,7 @@ class ModelDirectory {
   std::vector<std::filesystem::path> files() const;
 
  private:
+  ModelDirectory() = default;
   void find_checkpoints();
   void read_config();
   void infer_config();
@@ -70,6 +78,7 @@ class ModelDirectory {
   std::filesystem::path path_;
   ModelConfig config_;
   bool has_config_file_ = false;
+  bool has_random_weights_ = false;
   std::map<Component, std::shared_ptr<Checkpoint>> checkpoints_;
 };
 

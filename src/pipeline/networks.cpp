@@ -11,19 +11,42 @@
 namespace mochi {
 namespace {
 
-// Fills `weights` from a network's tensors, with progress.
+// Fills `weights`, with progress: from the directory's files, with the LoRAs' changes if there are
+// any, or at random.
 template <typename Weights>
-Weights load_weights(std::shared_ptr<const TensorSource> tensors, Component component,
-                     Weights weights, const LoadOptions& options, WeightStore& store) {
+Weights load_weights(const ModelDirectory& directory, Component component, Weights weights,
+                     const LoadOptions& options, WeightStore& store,
+                     const LoraDeltas* loras = nullptr) {
   const auto num_tensors = static_cast<std::int64_t>(list_parameters(weights).size());
-  ProgressReporter reporter(options.on_progress, Phase::kLoading, num_tensors,
+  const bool is_random = directory.has_random_weights();
+  ProgressReporter reporter(options.on_progress, Phase::kLoading, is_random ? 1 : num_tensors,
                             component_name(component));
+  if (is_random) {
+    // Far apart: each tensor has a seed of its own.
+    const auto seed = (static_cast<std::uint64_t>(component) + 1) << 32;
+    store.init_random(weights, seed);
+    options.backend.synchronize();
+    reporter.advance();
+    return weights;
+  }
+  std::shared_ptr<TensorSource> tensors = directory.open(component);
+  if (loras != nullptr) {
+    tensors = std::make_shared<LoraMergedSource>(std::move(tensors), *loras);
+  }
   const ReportingSource source(std::move(tensors), reporter);
   store.load(weights, source);
   return weights;
 }
 
-Tokenizer load_tokenizer(const ModelDirectory& directory) {
+DitWeights load_dit(const ModelDirectory& directory, const LoraDeltas& loras,
+                    const LoadOptions& options, WeightStore& store) {
+  DitWeights weights(directory.config().dit);
+  if (options.streams_layers) store.stream_layers(weights, dit_layer_of);
+  return load_weights(directory, Component::kDit, std::move(weights), options, store, &loras);
+}
+
+std::optional<Tokenizer> load_tokenizer(const ModelDirectory& directory) {
+  if (directory.has_random_weights() && !directory.find_tokenizer()) return std::nullopt;
   const std::filesystem::path path = directory.tokenizer();
   Tokenizer tokenizer(path);
   const std::int64_t vocab_size = directory.config().text_encoder.vocab_size;
@@ -32,6 +55,21 @@ Tokenizer load_tokenizer(const ModelDirectory& directory) {
          tokenizer.vocab_size(), vocab_size);
   }
   return tokenizer;
+}
+
+// Without a tokenizer: a token for each byte, behind the padding, the end and the unknown one.
+std::vector<std::int32_t> encode_bytes(const std::string& text, std::int64_t max_tokens,
+                                       std::int64_t vocab_size) {
+  constexpr std::int32_t kEndId = 1;
+  constexpr std::int32_t kFirstByteId = 3;
+  std::vector<std::int32_t> ids;
+  if (text.empty()) return ids;
+  for (const char letter : text.substr(0, static_cast<std::size_t>(max_tokens - 1))) {
+    const std::int32_t id = kFirstByteId + static_cast<unsigned char>(letter);
+    ids.push_back(static_cast<std::int32_t>(id % vocab_size));
+  }
+  ids.push_back(kEndId);
+  return ids;
 }
 
 }  // namespace
@@ -61,12 +99,14 @@ TextNetwork::TextNetwork(const ModelDirectory& directory, const LoadOptions& opt
     : tokenizer_(load_tokenizer(directory)),
       store_(options.backend, options.matrix_dtype),
       encoder_(options.backend,
-               load_weights(directory.open(Component::kTextEncoder), Component::kTextEncoder,
+               load_weights(directory, Component::kTextEncoder,
                             T5Weights(directory.config().text_encoder), options, store_)) {}
 
 Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t max_tokens,
                            const char* what) const {
-  const std::vector<std::int32_t> ids = tokenizer_.encode(text, max_tokens, what);
+  const std::vector<std::int32_t> ids =
+      tokenizer_ ? tokenizer_->encode(text, max_tokens, what)
+                 : encode_bytes(text, max_tokens, encoder_.config().vocab_size);
   Tensor features(ctx.backend.activation_dtype(), {std::ssize(ids), encoder_.config().hidden_size},
                   ctx.backend.allocator());
   if (!ids.empty()) encoder_.encode(ctx, ids, features);
@@ -76,19 +116,18 @@ Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t m
 DitNetwork::DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras,
                        const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
-      dit_(load_weights(std::make_shared<LoraMergedSource>(directory.open(Component::kDit), loras),
-                        Component::kDit, DitWeights(directory.config().dit), options, store_)) {}
+      dit_(load_dit(directory, loras, options, store_), store_.streamer()) {}
 
 DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
       decoder_(options.backend,
-               load_weights(directory.open(Component::kDecoder), Component::kDecoder,
+               load_weights(directory, Component::kDecoder,
                             VaeDecoderWeights(directory.config().vae), options, store_)) {}
 
 EncoderNetwork::EncoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
       encoder_(options.backend,
-               load_weights(directory.open(Component::kEncoder), Component::kEncoder,
+               load_weights(directory, Component::kEncoder,
                             VaeEncoderWeights(directory.config().vae), options, store_)) {}
 
 }  // namespace mochi

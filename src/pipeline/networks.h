@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,7 @@ struct LoadOptions {
   Backend& backend;
   DType matrix_dtype;
   const ProgressFn& on_progress;  // may be empty
+  bool streams_layers = false;    // the transformer's blocks stay on the host
 };
 
 class TextNetwork {
@@ -42,7 +44,7 @@ class TextNetwork {
                 const char* what) const;
 
  private:
-  Tokenizer tokenizer_;
+  std::optional<Tokenizer> tokenizer_;  // random weights do without
   WeightStore store_;
   T5Encoder encoder_;
 };

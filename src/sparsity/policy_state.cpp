@@ -1,5 +1,7 @@
 // The state of a ColumnSparsePolicy as named tensors: "cond.3.lse", "cond.3.mlp_out",
 // "hidden.null".
+#include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 
@@ -57,6 +59,29 @@ Tensor upload(Backend& backend, const TensorView& host) {
   Tensor tensor(host.dtype(), host.shape(), backend.allocator());
   backend.upload(host, tensor);
   return tensor;
+}
+
+// As upload(), of activations of either kind: those saved on a GPU are BF16, a CPU's are F32.
+Tensor upload_activations(Backend& backend, const TensorView& host) {
+  const DType wanted = backend.activation_dtype();
+  if (host.dtype() == wanted) return upload(backend, host);
+  if (host.dtype() == DType::kBF16) {
+    const Tensor widened(DType::kF32, host.shape());
+    const auto* const bits = reinterpret_cast<const BFloat16*>(host.bytes());
+    std::transform(bits, bits + host.num_elements(), widened.view().f32().begin(),
+                   [](BFloat16 value) {
+                     return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+                   });
+    return upload(backend, widened);
+  }
+  const Tensor wide = upload(backend, host);
+  Tensor rounded(wanted, host.shape(), backend.allocator());
+  backend.copy(wide, rounded);
+  return rounded;
+}
+
+bool is_activation(const TensorView& host) {
+  return host.dtype() == DType::kF32 || host.dtype() == DType::kBF16;
 }
 
 // What a delta's weight is, tells its kind.
@@ -117,7 +142,8 @@ void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTenso
 void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved) try {
   const std::vector<std::string> parts = split_at_dots(saved.name);
   if (parts.size() == 2 && parts[0] == "hidden") {
-    hidden_[parse_branch(parts[1])] = upload(backend, saved.tensor);
+    if (!is_activation(saved.tensor)) fail("wanted floats");
+    hidden_[parse_branch(parts[1])] = upload_activations(backend, saved.tensor);
   } else if (parts.size() == 3) {
     const AttentionSite site{static_cast<Branch>(parse_branch(parts[0])), parse_layer(parts[1])};
     if (parts[2].starts_with(kMlpPrefix)) {
@@ -142,11 +168,12 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
     return;
   }
   const bool is_cache = part == "cache";
-  if (host.rank() != 2 || host.dtype() != (is_cache ? backend.activation_dtype() : DType::kF32)) {
+  const bool fits = is_cache ? is_activation(host) : host.dtype() == DType::kF32;
+  if (host.rank() != 2 || !fits) {
     fail("wanted two dimensions of floats, found {} {}", dtype_name(host.dtype()),
          host.shape().to_string());
   }
-  Tensor tensor = upload(backend, host);
+  Tensor tensor = is_cache ? upload_activations(backend, host) : upload(backend, host);
   if (part == "lse") {
     if (host.dim(1) < grid_.num_tokens()) fail("wanted {} tokens or more", grid_.num_tokens());
     state.lse = std::move(tensor);
@@ -187,10 +214,10 @@ void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string&
   const auto found = tensors.find(part);
   if (found == tensors.end()) fail("is not known");
   const std::int64_t num_rows = part == "means" ? num_blocks() : num_tokens_;
-  if (host.dtype() != backend.activation_dtype() || host.rank() != 2 || host.dim(0) != num_rows) {
+  if (!is_activation(host) || host.rank() != 2 || host.dim(0) != num_rows) {
     refuse(fmt::format("{} [{}, …]", dtype_name(backend.activation_dtype()), num_rows));
   }
-  *found->second = upload(backend, host);
+  *found->second = upload_activations(backend, host);
 }
 
 }  // namespace mochi

@@ -1,10 +1,9 @@
 #include "weights/weights.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
-#include "base/noise.h"
-#include "io/convert.h"
 
 namespace mochi {
 
@@ -21,44 +20,77 @@ void LinearWeights::visit(const WeightVisitor& visitor, const std::string& prefi
   if (has_bias) visitor(prefix + ".bias", bias, {out_features}, WeightRole::kVector);
 }
 
-TensorView WeightStore::allocate(const Shape& shape, WeightRole role) {
-  const DType dtype = role == WeightRole::kMatrix ? matrix_dtype_ : DType::kF32;
-  const TensorView& view = tensors_.emplace_back(dtype, shape, backend_.allocator()).view();
+std::size_t WeightStore::padded_bytes(const Shape& shape, WeightRole role) const {
+  const std::size_t num_bytes =
+      static_cast<std::size_t>(shape.num_elements()) * dtype_bytes(dtype_of(role));
+  constexpr std::size_t kAlignment = LayerStreamer::kAlignment;
+  return (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+void WeightStore::make_streamer(const LayerOfFn& layer_of,
+                                const std::vector<std::size_t>& layer_bytes) {
+  if (layer_bytes.empty()) return;
+  streamer_ =
+      std::make_unique<LayerStreamer>(backend_, layer_of, *std::ranges::max_element(layer_bytes));
+}
+
+TensorView WeightStore::allocate(const std::string& name, const Shape& shape, WeightRole role) {
+  const std::optional<std::size_t> layer = streamer_ ? streamer_->layer_of(name) : std::nullopt;
+  if (layer != open_layer_) {
+    close_layer();
+    open_layer_ = layer;
+  }
+  const DType dtype = dtype_of(role);
+  const TensorView view = layer ? streamer_->place(*layer, dtype, shape)
+                                : tensors_.emplace_back(dtype, shape, backend_.allocator()).view();
   num_parameters_ += view.num_elements();
   size_bytes_ += view.size_bytes();
   return view;
 }
 
+void WeightStore::close_layer() {
+  if (!open_layer_) return;
+  if (loader_) loader_->finish();
+  streamer_->keep(*open_layer_);
+  open_layer_.reset();
+}
+
+void WeightStore::finish() {
+  close_layer();
+  if (loader_) loader_->finish();
+  loader_.reset();
+}
+
 void WeightStore::load_one(const TensorSource& source, const std::string& name, TensorView& member,
                            const Shape& shape, WeightRole role) {
   require_weight(source, name, shape);
-  member = allocate(shape, role);
-  source.read(name, member);
+  member = allocate(name, shape, role);
+  if (!loader_) {
+    source.read(name, member);
+    return;
+  }
+  const TensorView flat = member.reshape({member.num_elements()});
+  std::int64_t begin = 0;
+  for (const StoredRows& part : source.stored_rows(name)) {
+    const std::int64_t end = begin + part.shape.num_elements();
+    loader_->load(part.dtype, part.bytes, flat.rows(begin, end));
+    begin = end;
+  }
 }
 
 void WeightStore::init_one(std::uint64_t seed, const std::string& name, TensorView& member,
                            const Shape& shape, WeightRole role) {
-  std::vector<float> values(static_cast<std::size_t>(shape.num_elements()));
-  fill_normal(NoiseSource::kMochi, seed, values);
-  float scale = 0.1F;
-  float offset = 1.0F;
+  NormalFill fill{.seed = seed, .mean = 1.0F, .deviation = 0.1F};
   if (role == WeightRole::kMatrix) {
-    scale = std::sqrt(static_cast<float>(shape[0]) / static_cast<float>(shape.num_elements()));
-    offset = 0.0F;
+    fill.deviation =
+        std::sqrt(static_cast<float>(shape[0]) / static_cast<float>(shape.num_elements()));
+    fill.mean = 0.0F;
   } else if (name.ends_with("bias")) {
-    scale = 0.02F;
-    offset = 0.0F;
+    fill.deviation = 0.02F;
+    fill.mean = 0.0F;
   }
-  for (float& value : values) value = offset + scale * value;
-
-  member = allocate(shape, role);
-  const std::span<const std::byte> bytes = std::as_bytes(std::span(values));
-  if (member.dtype() == DType::kBF16) {
-    convert_to_bf16(DType::kF32, bytes,
-                    {reinterpret_cast<BFloat16*>(member.bytes()), values.size()});
-  } else {
-    convert_to_f32(DType::kF32, bytes, member.f32());
-  }
+  member = allocate(name, shape, role);
+  backend_.fill_normal(fill, member);
 }
 
 }  // namespace mochi

@@ -5,11 +5,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
 #include "io/tensor_source.h"
+#include "weights/layer_streamer.h"
 
 namespace mochi {
 
@@ -40,20 +43,39 @@ class WeightStore {
   WeightStore(Backend& backend, DType matrix_dtype)
       : backend_(backend), matrix_dtype_(matrix_dtype) {}
 
+  // From now on the parameters of layers stay on the host; streamer() brings them when they run.
+  // `weights` says how large they are.
+  template <typename W>
+  void stream_layers(W weights, const LayerOfFn& layer_of) {
+    std::vector<std::size_t> sizes;
+    weights.visit(
+        [&](const std::string& name, TensorView& /*member*/, const Shape& shape, WeightRole role) {
+          const std::optional<std::size_t> layer = layer_of(name);
+          if (!layer) return;
+          if (*layer >= sizes.size()) sizes.resize(*layer + 1);
+          sizes[*layer] += padded_bytes(shape, role);
+        });
+    make_streamer(layer_of, sizes);
+  }
+  LayerStreamer* streamer() { return streamer_.get(); }  // null: everything is resident
+
   // Reads every parameter from `source`. Throws Error naming the file and the tensor, what was
   // wanted and what was found.
   template <typename W>
   void load(W& weights, const TensorSource& source) {
+    loader_ = backend_.make_weight_loader();
     weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
                       WeightRole role) { load_one(source, name, member, shape, role); });
+    finish();
   }
 
-  // Normal values of a given seed, equal on every machine: matrices scaled by fan-in^-1/2, biases
-  // by 0.02, other vectors 1 + 0.1·normal.
+  // Normal values of a given seed, equal on every machine and device: matrices scaled by
+  // fan-in^-1/2, biases by 0.02, other vectors 1 + 0.1·normal.
   template <typename W>
   void init_random(W& weights, std::uint64_t seed) {
     weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
                       WeightRole role) { init_one(seed++, name, member, shape, role); });
+    finish();
   }
 
   std::int64_t num_parameters() const { return num_parameters_; }
@@ -64,12 +86,22 @@ class WeightStore {
                 const Shape& shape, WeightRole role);
   void init_one(std::uint64_t seed, const std::string& name, TensorView& member, const Shape& shape,
                 WeightRole role);
+  DType dtype_of(WeightRole role) const {
+    return role == WeightRole::kMatrix ? matrix_dtype_ : DType::kF32;
+  }
+  std::size_t padded_bytes(const Shape& shape, WeightRole role) const;
+  void make_streamer(const LayerOfFn& layer_of, const std::vector<std::size_t>& layer_bytes);
   // Memory of the parameter's dtype on the backend's device.
-  TensorView allocate(const Shape& shape, WeightRole role);
+  TensorView allocate(const std::string& name, const Shape& shape, WeightRole role);
+  void close_layer();
+  void finish();
 
   Backend& backend_;
   DType matrix_dtype_;
   std::vector<Tensor> tensors_;
+  std::unique_ptr<LayerStreamer> streamer_;
+  std::optional<std::size_t> open_layer_;  // whose parameters are being filled
+  std::unique_ptr<WeightLoader> loader_;   // while loading, on devices that have one
   std::int64_t num_parameters_ = 0;
   std::size_t size_bytes_ = 0;
 };

@@ -9,7 +9,7 @@ namespace mochi::cuda {
 
 DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
   if (limit_bytes > 0 && limit_bytes <= kReservedBytes) {
-    fail("vram_limit: wanted more than the {} MB that CUDA itself takes, found {} MB",
+    fail("vram_limit: wanted more than the {} MiB that CUDA itself takes, found {} MiB",
          kReservedBytes >> 20, limit_bytes >> 20);
   }
   limit_bytes_ = limit_bytes > 0 ? limit_bytes - kReservedBytes : 0;
@@ -32,13 +32,13 @@ void* DeviceAllocator::allocate(std::size_t num_bytes) {
   const cudaError_t code = is_over ? cudaErrorMemoryAllocation : cudaMalloc(&block, size);
   if (code == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // or the next call would report it again
-    constexpr int kMegabyte = 20;
+    constexpr int kMebibyte = 20;
     throw OutOfMemory(fmt::format(
-        "GPU memory: wanted {} MB more, in use are {} MB, available {} MB{}",
-        (size >> kMegabyte) + 1, used_bytes_ >> kMegabyte, available_bytes() >> kMegabyte,
-        limit_bytes_ == 0
-            ? ""
-            : fmt::format(" of the limit of {} MB", (limit_bytes_ + kReservedBytes) >> kMegabyte)));
+        "GPU memory: wanted {} MiB more, in use are {} MiB, available {} MiB{}",
+        (size >> kMebibyte) + 1, used_bytes_ >> kMebibyte, available_bytes() >> kMebibyte,
+        limit_bytes_ == 0 ? ""
+                          : fmt::format(" of the limit of {} MiB",
+                                        (limit_bytes_ + kReservedBytes) >> kMebibyte)));
   }
   check(code, "taking GPU memory");
   used_bytes_ += size;

@@ -16,7 +16,7 @@ class PinnedAllocator final : public Allocator {
     if (code == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // or the next call would report it again
       throw OutOfMemory(
-          fmt::format("host memory: wanted {} MB more that the GPU can read", (size >> 20) + 1));
+          fmt::format("host memory: wanted {} MiB more that the GPU can read", (size >> 20) + 1));
     }
     check(code, "taking host memory that the GPU can read");
     return block;

@@ -165,7 +165,7 @@ void run_tune(const TuneOptions& options) {
   check_flags(options);
   const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
-  if (engine_options.model_dir.empty()) engine_options.model_dir = find_boxed_model();
+  choose_model(engine_options);
   Engine engine = open_engine(engine_options);
   const GenerateRequest base = make_base_request(options, engine);
   const Workload workload{base.num_steps, engine.num_layers()};

@@ -1,0 +1,85 @@
+#include "weights/layer_streamer.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "weights/weights.h"
+
+namespace mochi {
+namespace {
+
+struct StackWeights {
+  explicit StackWeights(std::size_t num_layers) : layers(num_layers) {}
+
+  TensorView first;
+  std::vector<LinearWeights> layers;  // the last one is smaller
+  TensorView last;
+
+  void visit(const WeightVisitor& visitor) {
+    visitor("first.weight", first, {8, 8}, WeightRole::kMatrix);
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const std::int64_t width = i + 1 == layers.size() ? 16 : 32;
+      layers[i].visit(visitor, "layer" + std::to_string(i), width, 24, /*has_bias=*/true);
+    }
+    visitor("last.weight", last, {8}, WeightRole::kVector);
+  }
+};
+
+std::optional<std::size_t> layer_of(const std::string& name) {
+  if (!name.starts_with("layer")) return std::nullopt;
+  return std::stoul(name.substr(5));
+}
+
+bool are_equal(const TensorView& a, const TensorView& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         std::memcmp(a.bytes(), b.bytes(), a.size_bytes()) == 0;
+}
+
+class LayerStreaming : public testing::TestWithParam<std::size_t> {};
+
+// Also where the number of layers is no multiple of the slots, and below it.
+TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
+  const std::size_t num_layers = GetParam();
+  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  WeightStore resident_store(*backend, DType::kBF16);
+  StackWeights resident(num_layers);
+  resident_store.init_random(resident, 5);
+  ASSERT_EQ(resident_store.streamer(), nullptr);
+
+  WeightStore store(*backend, DType::kBF16);
+  StackWeights weights(num_layers);
+  store.stream_layers(weights, layer_of);
+  store.init_random(weights, 5);
+  ASSERT_NE(store.streamer(), nullptr);
+  EXPECT_EQ(store.num_parameters(), resident_store.num_parameters());
+  EXPECT_TRUE(are_equal(weights.first, resident.first));
+  EXPECT_TRUE(are_equal(weights.last, resident.last));
+  for (int pass = 0; pass < 3; ++pass) {
+    for (std::size_t i = 0; i < num_layers; ++i) {
+      store.streamer()->begin(i);
+      EXPECT_TRUE(are_equal(weights.layers[i].weight, resident.layers[i].weight)) << i;
+      EXPECT_TRUE(are_equal(weights.layers[i].bias, resident.layers[i].bias)) << i;
+    }
+  }
+  store.streamer()->begin(num_layers - 1);  // out of turn
+  EXPECT_TRUE(are_equal(weights.layers.back().weight, resident.layers.back().weight));
+}
+INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));
+
+TEST(LayerStreaming, LayersAreOnTheHostAndInThreeSlots) {
+  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  WeightStore store(*backend, DType::kBF16);
+  StackWeights weights(7);
+  store.stream_layers(weights, layer_of);
+  store.init_random(weights, 5);
+  // 32 x 24 BF16 and 32 F32, each a multiple of 256 when rounded up; the last layer has 16.
+  EXPECT_EQ(store.streamer()->host_bytes(), 6U * (1536 + 256) + 768 + 256);
+  EXPECT_EQ(weights.layers[0].weight.bytes(), weights.layers[3].weight.bytes());
+  EXPECT_NE(weights.layers[0].weight.bytes(), weights.layers[1].weight.bytes());
+}
+
+}  // namespace
+}  // namespace mochi
