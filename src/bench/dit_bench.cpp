@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "bench/flops.h"
@@ -53,7 +54,8 @@ std::vector<int> frames_of(const Session& session) {
 }  // namespace
 
 DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents)
-    : dit_(dit),
+    : backend_(*session.backend),
+      dit_(dit),
       inputs_(*session.backend, session.next_seed++),
       scratch_(session.backend->allocator()),
       latents_(inputs_.f32(latents)),
@@ -68,6 +70,11 @@ void DitRunner::run(Backend& backend) {
   Context ctx{backend, scratch_};
   DensePolicy policy;
   dit_.forward(ctx, run_, {Branch::kCond, 0, kSigma}, text_, policy, latents_, velocity_);
+}
+
+bool DitRunner::is_finite() {
+  const Tensor host = download_last_rows(backend_, velocity_, velocity_.shape(), kNoRows);
+  return std::ranges::all_of(host.view().f32(), [](float value) { return std::isfinite(value); });
 }
 
 void run_dit(Backend& backend, const Dit& dit, const TensorView& text, const TensorView& latents,
@@ -113,6 +120,7 @@ void bench_dit(Session& session) {
     result.weight_bytes = network.store.size_bytes();
     if (session.backend->device() != Device::kCpu) result.launch_seconds = launch_seconds;
     measure_network(session, [&](Backend& backend) { runner.run(backend); }, result);
+    if (!runner.is_finite()) result.problem = "the velocity is not finite";
     session.add(std::move(result));
   }
 }

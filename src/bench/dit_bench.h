@@ -16,8 +16,10 @@ class DitRunner {
   const TokenGrid& grid() const { return run_.grid; }
   // By the session's backend, or one around it.
   void run(Backend& backend);
+  bool is_finite();  // what the last run computed
 
  private:
+  Backend& backend_;
   const Dit& dit_;
   RandomInputs inputs_;
   Arena scratch_;
