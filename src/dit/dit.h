@@ -65,6 +65,7 @@ class Dit {
               const TensorView& velocity) const;
 
   DitWeights weights_;
+  bool looks_ahead_ = true;  // the next block's weights, too, are there while a block runs
 };
 
 }  // namespace mochi
