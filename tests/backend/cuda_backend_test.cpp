@@ -82,7 +82,7 @@ TEST_P(CudaBackendTest, OperationsSeeWhatThoseBeforeThemWrote) {
       wait();
       backend.silu(z, z);
       wait();
-      backend.gated_residual(z, g, 1e-5F, x);
+      backend.gated_residual(z, {.gate = g, .eps = 1e-5F}, x);
       wait();
     }
   };
@@ -197,8 +197,8 @@ TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   backend_->layer_norm_modulate(small, vector, vector, 1e-5F, small_out);
   expect_same_as_small("layer_norm_modulate");
   backend_->copy(small, small_out);
-  backend_->gated_residual(x, vector, 1e-5F, y);
-  backend_->gated_residual(small, vector, 1e-5F, small_out);
+  backend_->gated_residual(x, {.gate = vector, .eps = 1e-5F}, y);
+  backend_->gated_residual(small, {.gate = vector, .eps = 1e-5F}, small_out);
   expect_same_as_small("gated_residual");
 }
 
