@@ -5,7 +5,9 @@
 namespace mochi {
 namespace {
 
-constexpr int kWarps = 3;  // two blocks make a group of 192 queries
+// A group of 192 queries is one block, and a multiprocessor's quarters have three warps each.
+constexpr int kWarps = 12;
+constexpr int kTiles = 1;
 
 constexpr int kWarpsPerBlock = 8;
 // A smaller rest than this is rounding, and stands for no columns.
@@ -66,7 +68,7 @@ void CudaBackend::do_column_sparse_attention(const AttentionInputs& in, const Co
   if (!cuda::fits_mma(in)) {
     cuda::attend_simply(problem, stream_);
   } else {
-    cuda::attend_by_mma<kWarps, true, false>(problem, stream_);
+    cuda::attend_by_mma<kWarps, kTiles, true, false>(problem, stream_);
   }
 }
 
