@@ -256,12 +256,17 @@ __global__ void __launch_bounds__(kWarps * 32)
   if (task.num_queries <= 0) return;
   KeyRows<kHasColumns> key_rows{task, s_rows};
   const auto start_tile = [&](int tile) {
-    const auto row_of = [&](int i) { return key_rows(tile, i); };
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
-    start_rows<kKeyTile, kDim, kThreads>(s_k, p.g_k + p.keys_of(task.head), p.head_dim, p.head_dim,
-                                         row_of);
-    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.g_v + p.keys_of(task.head), p.head_dim,
-                                         p.head_dim, row_of);
+    for_each_chunk<kKeyTile, kDim, kThreads>(
+        p.head_dim, [&](int i) { return key_rows(tile, i); },
+        [&](int place, int row, int element) {
+          const std::int64_t at =
+              row < 0
+                  ? 0
+                  : p.keys_of(task.head) + static_cast<std::int64_t>(row) * p.head_dim + element;
+          device::copy_16_bytes(s_k + place, p.g_k + at, row >= 0);
+          device::copy_16_bytes(s_k + kTileSize + place, p.g_v + at, row >= 0);
+        });
     device::commit_copies();
   };
   key_rows.find(0);

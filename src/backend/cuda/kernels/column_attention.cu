@@ -5,8 +5,9 @@
 namespace mochi {
 namespace {
 
-// A group of 192 queries is one block, and a multiprocessor's quarters have three warps each.
-constexpr int kWarps = 12;
+// Blocks of 64 queries: whole groups of 192 and 128, and four blocks to a multiprocessor, so that
+// one copies while another computes.
+constexpr int kWarps = 4;
 constexpr int kTiles = 1;
 
 constexpr int kWarpsPerBlock = 8;
