@@ -7,7 +7,7 @@ command -v dpkg-query >/dev/null || { echo "licences: no dpkg here, none copied"
 mkdir -p "$bundle/licences"
 for library in "$bundle"/lib/*.so*; do
   # Packages state either path of a merged /usr.
-  owner="$(dpkg-query -S "*/$(basename "$library")" 2>/dev/null | head -n 1 | cut -d: -f1 || true)"
+  owner="$(dpkg-query -S "*-linux-gnu/$(basename "$library")" 2>/dev/null | head -n 1 | cut -d: -f1 || true)"
   if [[ -n "$owner" && -e "/usr/share/doc/$owner/copyright" ]]; then
     cp -L "/usr/share/doc/$owner/copyright" "$bundle/licences/$owner.txt"
   else
