@@ -184,8 +184,9 @@ TEST_P(SparseMlpOps, ListedColumnsAreComputedAnewAndNoOthers) {
 
 TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    // Dense products may round what comes in to BF16.
-    const double most = limit(dtype == DType::kF32 ? 3e-6 : 1e-2, 2.0);
+    // Dense products may round what comes in to BF16; and a cache in BF16 keeps what the former
+    // layer's activations and output were rounded by: 7.7e-3 on an H100.
+    const double most = limit(dtype == DType::kF32 ? 3e-6 : 1e-2, 3.0);
     for (const Sizes& sizes : kSizes) {
       const Problem p = make_problem(sizes, dtype);
       const Cache cache = dense_cache(p, random({sizes.tokens, sizes.width}));

@@ -244,7 +244,8 @@ TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
       backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
       const Tensor out = poisoned(p.out_shape());
       backend_->column_sparse_attention(p.in, columns.view, delta, {out});
-      EXPECT_LE(error(out, dense.view()), limit(2e-6))
+      // The cache is rounded as an activation, and may be larger than what comes out: 5.0e-3.
+      EXPECT_LE(error(out, dense.view()), limit(2e-6, 2.0))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
     }
   }
