@@ -35,7 +35,7 @@ part() {
             | sed -E 's/^\[  ([A-Z]+) +\] ([0-9]+) tests?.*/\1 \2/; s/^=+ //' | paste -sd ' ' || true)"
   lines+=("$(printf '%-22s %-10s %4d s  %s' "$name" "$result" $((SECONDS - start)) "$counts")")
   echo "${lines[-1]}"
-  [[ "$result" == passed ]] || grep -E '^\[  FAILED  \]' "$log" | sort -u | head -n 20
+  [[ "$result" == passed ]] || sed -nE 's/^\[  FAILED  \] ([^ ,]+).*/  \1/p' "$log" | grep / | sort -u | head -n 20
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
