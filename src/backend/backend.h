@@ -297,8 +297,8 @@ class Backend {
   // x [T, H, W, C·temporal·spatial²], features (C, st, sh, sw) →
   // out [T·temporal − dropped, H·spatial, W·spatial, C].
   void depth_to_space_time(const TensorView& x, const Upsample& upsample, const TensorView& out);
-  // x [T, H, W, C] in [−1, 1] → out [T, H, W, C·(1 + 2·n)]: x, then sin and then cos of
-  // 2π·2^f·x; per channel the n frequencies are neighbours.
+  // x [T, H, W, C] in [−1, 1], F32 or activation → out [T, H, W, C·(1 + 2·n)]: x, then sin and then
+  // cos of 2π·2^f·x; per channel the n frequencies are neighbours. High frequencies want F32.
   void fourier_features(const TensorView& x, std::span<const int> frequencies,
                         const TensorView& out);
   // Causal attention over frames at every pixel: qkv [T, H, W, 3·C] as (q|k|v, head, head_dim),

@@ -93,7 +93,7 @@ void Backend::fourier_features(const TensorView& x, std::span<const int> frequen
                                const TensorView& out) {
   const Contract c("fourier_features", *this);
   c.rank("x", x, 4);
-  c.activation("x", x);
+  c.dtype("x", x, x.dtype() == DType::kF32 ? DType::kF32 : activation_dtype());
   c.activation("out", out);
   const auto num_frequencies = static_cast<std::int64_t>(frequencies.size());
   c.shape("out", out, {x.dim(0), x.dim(1), x.dim(2), x.dim(3) * (1 + 2 * num_frequencies)});

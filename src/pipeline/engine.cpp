@@ -167,10 +167,8 @@ Tensor Engine::Impl::upload_frames(std::span<const std::uint8_t> rgb, const Shap
   const Tensor host(DType::kF32, shape);
   std::transform(rgb.begin(), rgb.end(), host.view().f32().begin(),
                  [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0F * 2.0F - 1.0F; });
-  const Tensor values(DType::kF32, shape, backend->allocator());
-  backend->upload(host, values);
-  Tensor frames(backend->activation_dtype(), shape, backend->allocator());
-  backend->copy(values, frames);
+  Tensor frames(DType::kF32, shape, backend->allocator());
+  backend->upload(host, frames);
   return frames;
 }
 

@@ -16,8 +16,9 @@ class VaeEncoder {
   // H and W are no multiples of 8.
   Shape latent_shape(const Shape& frames) const;
 
-  // frames [T, H, W, 3] in [−1, 1] → posterior f32 [2·latent_channels, T', H/8, W/8]: the means,
-  // then the logarithms of the variances.
+  // frames f32 [T, H, W, 3] in [−1, 1] → posterior f32 [2·latent_channels, T', H/8, W/8]: the
+  // means, then the logarithms of the variances. Activations will do for frames, too, but if they
+  // are BF16 the sines of the highest frequencies are lost.
   void encode_posterior(Context& ctx, const TensorView& frames, const TensorView& posterior) const;
 
   // The means as the transformer sees them: latents f32 = (mean − latent_mean) / latent_std.

@@ -214,5 +214,19 @@ TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   expect_same_as_small("gated_residual");
 }
 
+// Rounding an x of 1 to BF16's spacing turns a sine of 2^7 periods by half a turn.
+TEST_P(CudaBackendTest, FourierFeaturesTakeUnroundedFrames) {
+  const std::vector<int> frequencies{6, 7};
+  const Tensor x(DType::kF32, {2, 3, 5, 3});
+  std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+  for (float& value : x.view().f32()) value = uniform(generator_);
+  const Shape shape{2, 3, 5, 15};
+  const Tensor want(DType::kF32, shape);
+  cpu_->fourier_features(x, frequencies, want);
+  const Tensor out = on_gpu(shape);
+  backend_->fourier_features(to_device(*backend_, x), frequencies, out);
+  EXPECT_LE(relative_error(to_host(out), want.view().f32()), 3e-3);
+}
+
 }  // namespace
 }  // namespace mochi

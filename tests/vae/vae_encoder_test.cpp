@@ -26,7 +26,7 @@ void expect_posterior(VaeBench& bench, const VaeGolden& golden, double max_mean_
   const Shape latents = golden.shape("output.mean");
   const Tensor posterior(DType::kF32, {2 * latents[0], latents[1], latents[2], latents[3]},
                          bench.backend->allocator());
-  encoder.encode_posterior(bench.ctx, to_activation(*bench.backend, frames_of(golden)), posterior);
+  encoder.encode_posterior(bench.ctx, to_device(*bench.backend, frames_of(golden)), posterior);
   const TensorView mean = posterior.view().rows(0, latents[0]);
   const TensorView logvar = posterior.view().rows(latents[0], 2 * latents[0]);
   const double mean_error =

@@ -128,9 +128,9 @@ struct Frequencies {
 };
 
 // One channel of one pixel: itself, its sines and its cosines.
-template <typename T>
+template <typename X, typename T>
 __global__ void __launch_bounds__(kThreads)
-    fourier_kernel(const T* g_x, T* g_out, Frequencies frequencies, std::int64_t n, int channels) {
+    fourier_kernel(const X* g_x, T* g_out, Frequencies frequencies, std::int64_t n, int channels) {
   const std::int64_t i = thread_idx();
   if (i >= n) return;
   const int c = static_cast<int>(i % channels);
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads)
   T* g_pixel = g_out + i / channels * channels * (1 + 2 * frequencies.count);
   T* g_sines = g_pixel + channels + c * frequencies.count;
   T* g_cosines = g_sines + channels * frequencies.count;
-  g_pixel[c] = g_x[i];
+  g_pixel[c] = static_cast<T>(x);
   for (int f = 0; f < frequencies.count; ++f) {
     float sine = 0.0F;
     float cosine = 0.0F;
@@ -235,8 +235,10 @@ void CudaBackend::do_fourier_features(const TensorView& x, std::span<const int> 
         std::ldexp(static_cast<float>(2.0 * 3.14159265358979323846), frequency);
   }
   cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    fourier_kernel<T><<<num_blocks(n), kThreads, 0, stream_>>>(
-        cuda::data_of<const T>(x), cuda::data_of<T>(out), factors, n, static_cast<int>(x.dim(3)));
+    cuda::dispatch(x.dtype(), [&]<typename X>() {
+      fourier_kernel<X, T><<<num_blocks(n), kThreads, 0, stream_>>>(
+          cuda::data_of<const X>(x), cuda::data_of<T>(out), factors, n, static_cast<int>(x.dim(3)));
+    });
   });
   cuda::check_launch("fourier_features");
 }
