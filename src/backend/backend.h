@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -143,6 +144,15 @@ class WeightLoader {
   virtual void finish() = 0;
 };
 
+// Operations that were asked for once and can be asked for again, at once.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  // The same operations on the same memory. False, and nothing is done, when memory of the
+  // backend's own has moved since: record anew.
+  virtual bool replay() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -163,6 +173,13 @@ class Backend {
 
   // Waits until everything asked for so far is computed. Throws Error when that failed.
   void synchronize() { do_synchronize(); }
+
+  // Does what `fn` asks for and keeps it. fn must not take memory, upload, download or wait; having
+  // run once before, it finds all memory there. Null: nothing would be gained, call fn each time.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& fn) {
+    fn();
+    return nullptr;
+  }
 
   // Host → device and back; same dtype and size. The host memory may be reused on return.
   void upload(const TensorView& host, const TensorView& target);

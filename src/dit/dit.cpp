@@ -1,5 +1,6 @@
 #include "dit/dit.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -126,10 +127,20 @@ TokenGrid Dit::token_grid(std::int64_t frames, std::int64_t rows, std::int64_t c
   return {frames, rows / patch, columns / patch};
 }
 
-DitRun Dit::prepare(Backend& backend, const TokenGrid& grid,
-                    std::span<const std::int32_t> order) const {
+DitRun Dit::prepare(Backend& backend, const TokenGrid& grid, std::span<const std::int32_t> order,
+                    std::span<const double> sigmas) const {
   DitRun run{.grid = grid,
              .rotary = make_rotary_table(backend, weights_.pos_frequencies, grid, order)};
+  if (!sigmas.empty()) {
+    const std::int64_t num_features = weights_.config.timestep_features;
+    const Tensor host(DType::kF32, {std::ssize(sigmas), num_features});
+    auto row = host.view().f32().begin();
+    for (const double sigma : sigmas) {
+      row = std::ranges::copy(timestep_features(static_cast<float>(sigma), num_features), row).out;
+    }
+    run.timesteps = Tensor(DType::kF32, host.view().shape(), backend.allocator());
+    backend.upload(host, run.timesteps);
+  }
   if (order.empty()) return run;
   const Shape shape{grid.num_tokens()};
   const Tensor host(DType::kI32, shape);
@@ -147,13 +158,19 @@ DitRun Dit::prepare(Backend& backend, const TokenGrid& grid,
   return run;
 }
 
-TensorView Dit::conditioning(Context& ctx, float sigma, const TensorView& pooled) const {
+TensorView Dit::conditioning(Context& ctx, const DitRun& run, const DitCall& call,
+                             const TensorView& pooled) const {
   Backend& backend = ctx.backend;
   const std::int64_t num_features = weights_.config.timestep_features;
-  std::vector<float> host = timestep_features(sigma, num_features);
   const Shape shape{1, num_features};
-  const TensorView f32_features = ctx.scratch.allocate(DType::kF32, shape);
-  backend.upload(TensorView(host.data(), DType::kF32, shape), f32_features);
+  TensorView f32_features;
+  if (run.timesteps) {
+    f32_features = run.timesteps.view().rows(call.step, call.step + 1);
+  } else {
+    std::vector<float> host = timestep_features(call.sigma, num_features);
+    f32_features = ctx.scratch.allocate(DType::kF32, shape);
+    backend.upload(TensorView(host.data(), DType::kF32, shape), f32_features);
+  }
   const TensorView features = ctx.activation(shape);
   backend.copy(f32_features, features);
 
@@ -236,16 +253,10 @@ void Dit::finish(Context& ctx, const DitRun& run, const TensorView& tokens, cons
   ctx.backend.unpatchify(patches, static_cast<int>(weights_.config.patch_size), velocity);
 }
 
-void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
-                  AttentionPolicy& policy, const TensorView& latents,
-                  const TensorView& velocity) const {
+void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const TensorView& c,
+                     const TextCondition& text, AttentionPolicy& policy, const TensorView& latents,
+                     const TensorView& velocity) const {
   const Arena::Scope scope(ctx.scratch);
-  const TensorView c = conditioning(ctx, call.sigma, text.pooled);
-  const TensorView cached = policy.cached_hidden(call.branch, call.step);
-  if (cached) {
-    finish(ctx, run, cached, c, velocity);
-    return;
-  }
   Stream x(ctx.activation({run.grid.num_tokens(), weights_.config.hidden_size_x}), 0);
   x.cos = run.rotary.cos;
   x.sin = run.rotary.sin;
@@ -259,6 +270,27 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   }
   policy.keep_hidden(ctx, call.branch, x.tokens);
   finish(ctx, run, x.tokens, c, velocity);
+}
+
+void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
+                  AttentionPolicy& policy, const TensorView& latents,
+                  const TensorView& velocity) const {
+  const Arena::Scope scope(ctx.scratch);
+  const TensorView c = conditioning(ctx, run, call, text.pooled);
+  const TensorView cached = policy.cached_hidden(call.branch, call.step);
+  if (cached) {
+    finish(ctx, run, cached, c, velocity);
+    return;
+  }
+  const auto blocks = [&] { run_blocks(ctx, run, call, c, text, policy, latents, velocity); };
+  // Streamed weights come by copies of another queue, and who looks at layers waits for them.
+  if (call.recorder == nullptr || streamer_ != nullptr || call.on_layer) {
+    blocks();
+    return;
+  }
+  call.recorder->run(ctx.backend, call.branch,
+                     {c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
+                     blocks);
 }
 
 }  // namespace mochi

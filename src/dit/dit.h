@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "dit/dit_weights.h"
+#include "dit/forward_recorder.h"
 #include "dit/rotary.h"
 #include "sparsity/attention_policy.h"
 
@@ -22,6 +23,7 @@ struct DitRun {
   RotaryTable rotary;
   // [tokens] i32: raster index of each token, and the way back; empty: raster order.
   Tensor order = {}, positions = {};
+  Tensor timesteps = {};  // [num_steps, timestep_features] f32, or empty: made at each call
 };
 
 // Called after each block with the visual tokens [tokens, hidden_size_x] as they are by then.
@@ -33,6 +35,7 @@ struct DitCall {
   int step = 0;        // sampling step, for the policy
   float sigma = 1.0F;  // noise level: 1 is pure noise, 0 is clean
   LayerFn on_layer = {};
+  ForwardRecorder* recorder = nullptr;  // of forwards with a dense policy, or null
 };
 
 class Dit {
@@ -49,9 +52,9 @@ class Dit {
 
   // The tokens of latents of this size; rows and columns must divide into patches.
   TokenGrid token_grid(std::int64_t frames, std::int64_t rows, std::int64_t columns) const;
-  // `order`: as AttentionPolicy::token_order.
-  DitRun prepare(Backend& backend, const TokenGrid& grid,
-                 std::span<const std::int32_t> order = {}) const;
+  // `order`: as AttentionPolicy::token_order; `sigmas`: of every step, as far as they are known.
+  DitRun prepare(Backend& backend, const TokenGrid& grid, std::span<const std::int32_t> order = {},
+                 std::span<const double> sigmas = {}) const;
 
   // velocity = prediction of (clean latents − noise); both [channels, frames, rows, columns] f32.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
@@ -61,7 +64,11 @@ class Dit {
  private:
   struct Stream;
   // silu of (timestep embedding + pooled caption): [1, hidden_size_x].
-  TensorView conditioning(Context& ctx, float sigma, const TensorView& pooled) const;
+  TensorView conditioning(Context& ctx, const DitRun& run, const DitCall& call,
+                          const TensorView& pooled) const;
+  void run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const TensorView& c,
+                  const TextCondition& text, AttentionPolicy& policy, const TensorView& latents,
+                  const TensorView& velocity) const;
   void run_block(Context& ctx, std::size_t layer, const DitCall& call, const TensorView& c,
                  AttentionPolicy& policy, Stream& x, Stream& y) const;
   void attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,

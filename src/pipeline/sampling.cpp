@@ -104,13 +104,14 @@ class SamplingRun {
   std::unique_ptr<AttentionPolicy> policy_;
   std::optional<DitRun> run_;
   TextCondition cond_, null_;
+  ForwardRecorder recorder_;
   Latents latest_;               // after num_done_ steps, where anybody wants them
   bool is_in_callback_ = false;  // errors of the caller's own functions are the caller's
 };
 
 void SamplingRun::prepare() {
   if (in_.control.start != nullptr) restore_caches(in_.control.start->caches, *policy_, backend());
-  run_ = in_.model.prepare(backend(), grid_, policy_->token_order());
+  run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
   if (in_.control.checks_finite) latest_ = download_latents(backend(), z_);
@@ -186,7 +187,9 @@ void SamplingRun::run() {
   try {
     const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
                                      const TensorView& velocity) {
-      denoise({branch, step, static_cast<float>(sigma)}, velocity);
+      DitCall call{branch, step, static_cast<float>(sigma)};
+      if (!in_.request.sparsity) call.recorder = &recorder_;  // sparse steps are not all the same
+      denoise(call, velocity);
     };
     const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
     if (!mochi::sample(ctx_, in_.plan, denoise_at, on_step, z_, first_step)) throw Cancelled();

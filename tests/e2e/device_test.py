@@ -19,7 +19,8 @@ NO_GPU = re.compile(
 
 def find_gpu_problem():
     """Why there is no GPU, or None."""
-    args = [MOCHI, "generate", "--device", "cuda", "--random-weights", "none"]
+    args = [MOCHI, "generate", "--device", "cuda", "--random-weights", "mochi-1-preview"]
+    args += ["--width", "1"]  # which is refused when there is a GPU
     done = subprocess.run(args, capture_output=True, text=True, check=False)
     found = NO_GPU.search(done.stderr)
     return found and found.group()
@@ -53,7 +54,7 @@ class DeviceTest(ProgramTest):
             self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
 
     def test_bad_sizes_of_memory(self):
-        for size in ("", "x", "16XB", "-1GB", "0", "nan", "1e99GB"):
+        for size in ("x", "16XB", "-1GB", "0", "nan", "1e99GB"):
             with self.subTest(size):
                 line = f"--vram-limit: wanted a size such as 16GB or 512MiB, found '{size}'"
                 self.refuse(2, line, "generate", f"--vram-limit={size}")
@@ -110,6 +111,33 @@ class CudaDeviceTest(ProgramTest):
             r"available \d+ MiB of the limit of 1029 MiB; a smaller video needs less.*"
         )
         self.refuse(1, line, *args, "--quiet", "--vram-limit", "1029MiB")
+
+    def test_too_little_memory_for_a_step(self):
+        line = re.compile(
+            r"transformer: step 1 of 4: GPU memory: wanted .* of the limit of 1124 MiB; a smaller "
+            r"video needs less, and so does --cpu-offload; --vram-limit may be too low"
+        )
+        size = ["--width", 2048, "--height", 2048, "--num-frames", 163]
+        args = ["generate", "--model-dir", self.model, "--prompt", PROMPT, "--out", "a.y4m"]
+        self.refuse(1, line, *args, *size, "--quiet", "--vram-limit", "1124MiB")
+
+    def test_latents_are_saved_when_the_decoder_finds_too_little_memory(self):
+        (self.folder / "sizes").mkdir()
+        config = json.loads((self.model / "config.json").read_text())
+        del config["vae"]  # that of Mochi 1: 0.7 GB
+        (self.folder / "sizes" / "config.json").write_text(json.dumps(config))
+        model = ["--random-weights", "config", "--model-dir", "sizes"]
+        args = ["generate", *model, "--prompt", "x", "--quiet", "--out", "a.y4m"]
+        line = re.compile(
+            r"video decoder: GPU memory: .*; the sampled latents are saved; to go on: mochi decode "
+            r"a\.y4m\.latents\.safetensors"
+        )
+        self.expect_line(self.run_mochi(*args, "--vram-limit", "1400MiB"), 1, line)
+        latents = self.folder / "a.y4m.latents.safetensors"
+        self.assertEqual(read_latents(latents)[0]["shape"], [1, 12, 3, 6, 8])
+        done = self.run_mochi("decode", latents, *model, "--out", "b.y4m")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(read_y4m(self.folder / "b.y4m")[1], 13)
 
     def test_a_checkpoint_goes_on_on_the_cpu(self):
         self.kill_at_checkpoint(

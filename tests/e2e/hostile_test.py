@@ -18,7 +18,7 @@ from support import (
     write_safetensors,
 )
 
-GENERATE = ["generate", "--prompt", PROMPT, "--out", "a.y4m", "--model-dir"]
+GENERATE = ["generate", "--device", "cpu", "--prompt", PROMPT, "--out", "a.y4m", "--model-dir"]
 
 
 def as_argument(raw):

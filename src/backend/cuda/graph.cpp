@@ -1,0 +1,58 @@
+// Recorded operations: a CUDA graph.
+#include <utility>
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_check.h"
+
+namespace mochi {
+namespace {
+
+class GraphRecording final : public Recording {
+ public:
+  // `workspace` is where the backend's working memory is, and `recorded` where it was.
+  GraphRecording(cudaGraph_t graph, cudaStream_t stream, const Tensor& workspace)
+      : stream_(stream), workspace_(workspace), recorded_workspace_(workspace.view().bytes()) {
+    const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
+    cudaGraphDestroy(graph);
+    cuda::check(code, "making a graph");
+  }
+  ~GraphRecording() override {
+    if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+  }
+  GraphRecording(const GraphRecording&) = delete;
+  GraphRecording& operator=(const GraphRecording&) = delete;
+
+  bool replay() override {
+    if (workspace_.view().bytes() != recorded_workspace_) return false;
+    cuda::check(cudaGraphLaunch(graph_, stream_), "launching a graph");
+    return true;
+  }
+
+ private:
+  cudaGraphExec_t graph_ = nullptr;
+  cudaStream_t stream_;
+  const Tensor& workspace_;
+  const std::byte* recorded_workspace_;
+};
+
+}  // namespace
+
+std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) {
+  cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+              "beginning a graph");
+  cudaGraph_t graph = nullptr;
+  try {
+    fn();
+  } catch (...) {
+    cudaStreamEndCapture(stream_, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();  // the exception says what it was
+    throw;
+  }
+  cuda::check(cudaStreamEndCapture(stream_, &graph), "ending a graph");
+  auto recording = std::make_unique<GraphRecording>(graph, stream_, workspace_);
+  recording->replay();
+  return recording;
+}
+
+}  // namespace mochi

@@ -1,0 +1,155 @@
+// A GPU's memory and its queues: limits, prefetching beside other work, recorded operations.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "base/temp_folder.h"
+#include "support/device_tensors.h"
+
+namespace mochi {
+namespace {
+
+class CudaMemoryTest : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (!IsSkipped()) backend_ = make();
+  }
+  Tensor filled(float value, std::int64_t size) const {
+    const Tensor host(DType::kF32, {size});
+    std::ranges::fill(host.view().f32(), value);
+    return to_activation(*backend_, host);
+  }
+
+  std::unique_ptr<Backend> backend_;
+};
+
+INSTANTIATE_TEST_SUITE_P(On, CudaMemoryTest, cuda_backends(), name_of_case);
+
+TEST_P(CudaMemoryTest, ALimitHoldsAndTheErrorSaysWhatThereIs) {
+  constexpr std::uint64_t kMebibyte = 1U << 20;
+  const std::unique_ptr<Backend> limited = make_backend(
+      Device::kCuda, {.activation_dtype = dtype(), .memory_limit_bytes = (1024 + 100) * kMebibyte});
+  EXPECT_EQ(limited->memory().available_bytes, 100 * kMebibyte);
+  const Tensor first(DType::kU8, {60 << 20}, limited->allocator());
+  EXPECT_EQ(limited->memory().used_bytes, 60 * kMebibyte);
+  const std::string message = message_of<OutOfMemory>(
+      [&] { const Tensor more(DType::kU8, {50 << 20}, limited->allocator()); });
+  EXPECT_EQ(message,
+            "GPU memory: wanted 51 MiB more, in use are 60 MiB, available 40 MiB of the limit of "
+            "1124 MiB");
+  const Tensor rest(DType::kU8, {30 << 20}, limited->allocator());
+  EXPECT_EQ(limited->memory().peak_bytes, 90 * kMebibyte);
+  expect_contains(message_of<Error>([&] {
+                    make_backend(Device::kCuda, {.activation_dtype = dtype(),
+                                                 .memory_limit_bytes = 1000 * kMebibyte});
+                  }),
+                  "vram_limit: wanted more than the 1024 MiB");
+}
+
+TEST_P(CudaMemoryTest, MoreThanThereIsIsRefusedAndTheNextWorks) {
+  const auto too_much = static_cast<std::int64_t>(backend_->memory().available_bytes) * 2;
+  EXPECT_THROW(Tensor(DType::kU8, {too_much}, backend_->allocator()), OutOfMemory);
+  const Tensor x = filled(2.0F, 100);
+  backend_->add(x, x, x);
+  EXPECT_EQ(to_host(*backend_, x), std::vector<float>(100, 4.0F));
+}
+
+// Each fetch waits for the work that still reads the target, and the work behind it for the fetch.
+TEST_P(CudaMemoryTest, PrefetchesComeInOrderWithTheWork) {
+  constexpr std::int64_t kSize = 1 << 22;
+  constexpr int kNumRounds = 12;
+  std::vector<Tensor> sources;
+  for (int i = 0; i < kNumRounds; ++i) {
+    const Tensor value = filled(static_cast<float>(i), kSize);
+    sources.emplace_back(dtype(), Shape{kSize}, backend_->staging_allocator());
+    backend_->download(value, sources.back());
+  }
+  const Tensor slots[2] = {filled(-1, kSize), filled(-1, kSize)};
+  const Tensor sum = filled(0, kSize);
+  backend_->prefetch(0, sources[0], slots[0]);
+  for (int i = 0; i < kNumRounds; ++i) {
+    backend_->await_prefetch(i % 2);
+    if (i + 1 < kNumRounds) {
+      const auto next = static_cast<std::size_t>(i + 1);
+      backend_->prefetch((i + 1) % 2, sources[next], slots[next % 2]);
+    }
+    backend_->add(sum, slots[i % 2], sum);
+  }
+  EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(kSize, 66.0F));
+}
+
+TEST_P(CudaMemoryTest, ARecordingDoesTheSameOnWhatIsThereThen) {
+  const Tensor x = filled(1, 1000);
+  const Tensor sum = filled(0, 1000);
+  const std::unique_ptr<Recording> recording = backend_->record([&] {
+    backend_->add(sum, x, sum);
+    backend_->add(sum, x, sum);
+  });
+  ASSERT_NE(recording, nullptr);
+  EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 2.0F));
+  backend_->copy(filled(5, 1000), x);
+  EXPECT_TRUE(recording->replay());
+  EXPECT_TRUE(recording->replay());
+  EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 22.0F));
+}
+
+TEST_P(CudaMemoryTest, AnErrorWhileRecordingLeavesTheBackendUsable) {
+  const Tensor x = filled(1, 10);
+  const Tensor other = filled(1, 11);
+  EXPECT_THROW(backend_->record([&] {
+    backend_->add(x, x, x);
+    backend_->add(x, other, x);
+  }),
+               Error);
+  backend_->add(x, x, x);
+  EXPECT_EQ(to_host(*backend_, x), std::vector<float>(10, 2.0F));
+}
+
+// Every stored dtype, in more than one buffer, at an odd address.
+TEST_P(CudaMemoryTest, StoredWeightsAreConvertedAsOnTheHost) {
+  const std::unique_ptr<WeightLoader> loader = backend_->make_weight_loader();
+  ASSERT_NE(loader, nullptr);
+  constexpr std::int64_t kSize = (std::int64_t{33} << 20) + 7;
+  std::vector<std::byte> bytes(kSize + 1);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(i * 2654435761U >> 13);
+  const Tensor target(dtype(), {kSize}, backend_->allocator());
+  loader->load(DType::kF8E4M3, std::span(bytes).subspan(1), target);
+  loader->finish();
+  const std::vector<float> values = to_host(*backend_, target);
+  // 0x38 is 1, and 0x41 is 2.25; with the sign 0x80.
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto byte = std::to_integer<int>(bytes[i + 1]);
+    if (byte == 0x38) ASSERT_EQ(values[i], 1.0F) << i;
+    if (byte == 0xb8) ASSERT_EQ(values[i], -1.0F) << i;
+    if (byte == 0x41) ASSERT_EQ(values[i], 2.25F) << i;
+    if (byte == 0x01) ASSERT_EQ(values[i], 0x1p-9F) << i;
+  }
+}
+
+TEST_P(CudaMemoryTest, NormalValuesAreThoseOfTheHostBitForBit) {
+  const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
+  constexpr std::int64_t kSize = 1'000'003;
+  const NormalFill fill{.seed = 12345, .mean = 0.5F, .deviation = 0.02F};
+  const Tensor wanted(DType::kF32, {kSize});
+  cpu->fill_normal(fill, wanted);
+  const Tensor found(DType::kF32, {kSize}, backend_->allocator());
+  backend_->fill_normal(fill, found);
+  EXPECT_TRUE(std::ranges::equal(to_host(*backend_, found), wanted.view().f32()));
+
+  const Tensor wanted_matrix(dtype(), {kSize});
+  cpu->fill_normal(fill, wanted_matrix);
+  const Tensor found_matrix(dtype(), {kSize}, backend_->allocator());
+  backend_->fill_normal(fill, found_matrix);
+  const Tensor host(dtype(), {kSize});
+  backend_->download(found_matrix, host);
+  EXPECT_EQ(std::memcmp(host.view().bytes(), wanted_matrix.view().bytes(),
+                        wanted_matrix.view().size_bytes()),
+            0);
+}
+
+}  // namespace
+}  // namespace mochi
