@@ -237,16 +237,25 @@ void Backend::qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std:
   do_qk_norm_rope(qkv, params, offset, q, k, v);
 }
 
-void Backend::gated_residual(const TensorView& r, const TensorView& gate, float eps,
+void Backend::gated_residual(const TensorView& r, const GatedResidual& params,
                              const TensorView& x) {
   const Contract c("gated_residual", *this);
   c.rank("x", x, 2);
   c.activation("x", x);
   c.activation("r", r);
-  c.activation("gate", gate);
+  c.activation("gate", params.gate);
   c.shape("r", r, x.shape());
-  c.shape("gate", gate, {x.dim(1)});
-  do_gated_residual(r, gate, eps, x);
+  c.shape("gate", params.gate, {x.dim(1)});
+  c.optional_vector("bias", params.bias, x.dim(1));
+  c.require(static_cast<bool>(params.next_scale) == static_cast<bool>(params.next_out),
+            "next_scale and next_out come together");
+  if (params.next_out) {
+    c.activation("next_scale", params.next_scale);
+    c.activation("next_out", params.next_out);
+    c.shape("next_scale", params.next_scale, {x.dim(1)});
+    c.shape("next_out", params.next_out, x.shape());
+  }
+  do_gated_residual(r, params, x);
 }
 
 void Backend::guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,

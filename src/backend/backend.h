@@ -37,6 +37,14 @@ struct QkNormRope {
   float eps = 1e-5F;
 };
 
+struct GatedResidual {
+  TensorView gate;             // [width]
+  TensorView bias = {};        // [width] f32 added to what is added, or empty
+  TensorView next_scale = {};  // [width] of a norm_modulate of the sum, with
+  TensorView next_out = {};    // its result, [rows, width]; both empty: there is none
+  float eps = 1e-6F;           // of both norms
+};
+
 struct AttentionInputs {
   TensorView q;     // [heads, num_queries, head_dim]
   TensorView k, v;  // [heads, num_keys, head_dim]
@@ -238,8 +246,9 @@ class Backend {
   // q, k, v [heads, total, head_dim].
   void qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
                     const TensorView& q, const TensorView& k, const TensorView& v);
-  // x += r / rms(r) · tanh(gate [width]), per row.
-  void gated_residual(const TensorView& r, const TensorView& gate, float eps, const TensorView& x);
+  // x += r̂ / rms(r̂) · tanh(gate), per row of [rows, width], with r̂ = r + bias; then
+  // next_out = x / rms(x) · (1 + next_scale).
+  void gated_residual(const TensorView& r, const GatedResidual& params, const TensorView& x);
 
   // ---- sparsity; without bias ----
   // attention(), and how much each column weighs for each query group.
@@ -331,7 +340,7 @@ class Backend {
                                       const TensorView& out) = 0;
   virtual void do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
                                const TensorView& q, const TensorView& k, const TensorView& v) = 0;
-  virtual void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+  virtual void do_gated_residual(const TensorView& r, const GatedResidual& params,
                                  const TensorView& x) = 0;
   virtual void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                              const AttentionOutputs& to) = 0;

@@ -112,7 +112,7 @@ OpCase gated_residual_case(std::int64_t num_tokens, std::int64_t width) {
             const TensorView gate = in.activations({width}, kNoRows);
             const TensorView x = in.activations({rows, width});
             in.add_output(x, 0);
-            return [=](Backend& backend) { backend.gated_residual(r, gate, 1e-6F, x); };
+            return [=](Backend& backend) { backend.gated_residual(r, {.gate = gate}, x); };
           }};
 }
 

@@ -132,10 +132,10 @@ void ProfilingBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& 
          [&] { inner_.qk_norm_rope(qkv, params, offset, q, k, v); });
 }
 
-void ProfilingBackend::do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+void ProfilingBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
                                          const TensorView& x) {
-  record("gated_residual", traffic({r, gate, x, x}),
-         [&] { inner_.gated_residual(r, gate, eps, x); });
+  record("gated_residual", traffic({r, params.gate, x, x, params.next_out}),
+         [&] { inner_.gated_residual(r, params, x); });
 }
 
 void ProfilingBackend::do_attention_with_column_sums(const AttentionInputs& in,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -43,44 +44,78 @@ TensorView part(const TensorView& modulation, std::int64_t width, std::int64_t i
 
 }  // namespace
 
-// One stream inside a block.
+// One stream inside a block. The residual before them makes the normed tokens, too, where it can.
 struct Dit::Stream {
-  Stream(const TensorView& stream_tokens, std::int64_t first_token)
-      : tokens(stream_tokens), offset(first_token) {}
+  Stream(Context& ctx, const Shape& shape, std::int64_t first_token)
+      : tokens(ctx.activation(shape)),
+        normed(ctx.activation(shape)),
+        modulation(ctx.activation({kNumParts * shape[1]})),
+        next_modulation(ctx.activation({kNumParts * shape[1]})),
+        offset(first_token) {}
 
-  TensorView tokens;    // [tokens, width], the residual stream
-  std::int64_t offset;  // of its tokens in the joint sequence
-  TensorView cos, sin;  // rotary table, or empty
+  static constexpr std::int64_t kNumParts = 4;
+
+  TensorView tokens;           // [tokens, width], the residual stream
+  TensorView normed;           // [tokens, width], what attention or the MLP reads
+  TensorView modulation;       // [4·width]; of the last block's text stream only the first part
+  TensorView next_modulation;  // of the block to come
+  std::int64_t offset;         // of its tokens in the joint sequence
+  TensorView cos, sin;         // rotary table, or empty
   const StreamWeights* weights = nullptr;
-  TensorView modulation;  // [1, 4·width], or [1, width] in the last block's text stream
 
   std::int64_t num_tokens() const { return tokens.dim(0); }
   std::int64_t width() const { return tokens.dim(1); }
   bool has_output() const { return static_cast<bool>(weights->proj.weight); }
-  TensorView scale_attention() const { return part(modulation, width(), 0); }
-  TensorView gate_attention() const { return part(modulation, width(), 1); }
-  TensorView scale_mlp() const { return part(modulation, width(), 2); }
-  TensorView gate_mlp() const { return part(modulation, width(), 3); }
+  TensorView part(const TensorView& parts, std::int64_t idx) const {
+    return parts.rows(idx * width(), (idx + 1) * width());
+  }
+  TensorView gate_attention() const { return part(modulation, 1); }
+  TensorView scale_mlp() const { return part(modulation, 2); }
+  TensorView gate_mlp() const { return part(modulation, 3); }
+  TensorView next_scale_attention() const { return part(next_modulation, 0); }
 
-  TensorView normed(Context& ctx, const TensorView& scale) const {
-    const TensorView out = ctx.activation(tokens.shape());
-    ctx.backend.norm_modulate(tokens, scale, kNormEps, out);
-    return out;
+  void find_next_modulation(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
+    const std::int64_t size = mod.weight.dim(0);
+    ctx.backend.linear(c, mod.weight, mod.bias, next_modulation.rows(0, size).reshape({1, size}));
   }
 
-  // tokens += norm(proj(attended))·tanh(gate), attended [tokens, hidden_size_x].
+  // For a block that the one before it has made nothing for.
+  void prepare(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
+    find_next_modulation(ctx, c, mod);
+    ctx.backend.norm_modulate(tokens, next_scale_attention(), kNormEps, normed);
+  }
+
+  // Goes on to the block whose modulation is found.
+  void enter(const StreamWeights& block) {
+    weights = &block;
+    std::swap(modulation, next_modulation);
+  }
+
+  // tokens += norm(proj(attended))·tanh(gate), attended [tokens, hidden_size_x]; normed for the
+  // MLP.
   void add_attention(Context& ctx, const TensorView& attended) const {
     const Arena::Scope scope(ctx.scratch);
-    ctx.backend.gated_residual(linear(ctx, attended, weights->proj), gate_attention(), kNormEps,
+    const TensorView projected = linear(ctx, attended, {weights->proj.weight, {}});
+    ctx.backend.gated_residual(projected,
+                               {.gate = gate_attention(),
+                                .bias = weights->proj.bias,
+                                .next_scale = scale_mlp(),
+                                .next_out = normed,
+                                .eps = kNormEps},
                                tokens);
   }
 
-  // tokens += norm(mlp(inputs))·tanh(gate).
+  // tokens += norm(mlp(inputs))·tanh(gate); perhaps normed for the next block.
   template <typename Mlp>
-  void add_mlp(Context& ctx, Mlp mlp) const {
+  void add_mlp(Context& ctx, bool prepares_next, Mlp mlp) const {
     const Arena::Scope scope(ctx.scratch);
-    const MlpInputs in{normed(ctx, scale_mlp()), weights->mlp_w1.weight, weights->mlp_w2.weight};
-    ctx.backend.gated_residual(mlp(in), gate_mlp(), kNormEps, tokens);
+    const MlpInputs in{normed, weights->mlp_w1.weight, weights->mlp_w2.weight};
+    GatedResidual residual{.gate = gate_mlp(), .eps = kNormEps};
+    if (prepares_next) {
+      residual.next_scale = next_scale_attention();
+      residual.next_out = normed;
+    }
+    ctx.backend.gated_residual(mlp(in), residual, tokens);
   }
 };
 
@@ -194,9 +229,8 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, Attention
   in.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
   for (const Stream* stream : {&x, &y}) {
     const Arena::Scope stream_scope(ctx.scratch);
-    const TensorView normed = stream->normed(ctx, stream->scale_attention());
     const StreamWeights& weights = *stream->weights;
-    ctx.backend.qk_norm_rope(linear(ctx, normed, weights.qkv),
+    ctx.backend.qk_norm_rope(linear(ctx, stream->normed, weights.qkv),
                              {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
                              stream->offset, in.q, in.k, in.v);
   }
@@ -212,13 +246,25 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, Attention
 void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const TensorView& c,
                     AttentionPolicy& policy, Stream& x, Stream& y) const {
   const Arena::Scope scope(ctx.scratch);
-  x.weights = &weights_.blocks[layer].x;
-  y.weights = &weights_.blocks[layer].y;
-  for (Stream* stream : {&x, &y}) stream->modulation = linear(ctx, c, stream->weights->mod);
+  const BlockWeights& block = weights_.blocks[layer];
+  if (layer == 0 || !looks_ahead()) {
+    x.prepare(ctx, c, block.x.mod);
+    y.prepare(ctx, c, block.y.mod);
+  }
+  x.enter(block.x);
+  y.enter(block.y);
+  const bool prepares_next = looks_ahead() && layer + 1 < weights_.blocks.size();
+  if (prepares_next) {
+    x.find_next_modulation(ctx, c, weights_.blocks[layer + 1].x.mod);
+    y.find_next_modulation(ctx, c, weights_.blocks[layer + 1].y.mod);
+  }
   attend(ctx, layer, call, policy, x, y);
   const AttentionSite site{call.branch, static_cast<int>(layer)};
-  x.add_mlp(ctx, [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
-  if (y.has_output()) y.add_mlp(ctx, [&](const MlpInputs& in) { return dense_mlp(ctx, in); });
+  x.add_mlp(ctx, prepares_next,
+            [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
+  if (y.has_output()) {
+    y.add_mlp(ctx, prepares_next, [&](const MlpInputs& in) { return dense_mlp(ctx, in); });
+  }
 }
 
 void Dit::embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,
@@ -257,10 +303,11 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
                      const TextCondition& text, AttentionPolicy& policy, const TensorView& latents,
                      const TensorView& velocity) const {
   const Arena::Scope scope(ctx.scratch);
-  Stream x(ctx.activation({run.grid.num_tokens(), weights_.config.hidden_size_x}), 0);
+  const std::int64_t num_tokens = run.grid.num_tokens();
+  Stream x(ctx, {num_tokens, weights_.config.hidden_size_x}, 0);
   x.cos = run.rotary.cos;
   x.sin = run.rotary.sin;
-  Stream y(ctx.activation(text.tokens.view().shape()), run.grid.num_tokens());
+  Stream y(ctx, text.tokens.view().shape(), num_tokens);
   embed_patches(ctx, run, latents, x.tokens);
   ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {

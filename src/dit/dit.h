@@ -63,6 +63,8 @@ class Dit {
 
  private:
   struct Stream;
+  // Whether the next block's weights, too, are there while a block runs.
+  bool looks_ahead() const { return streamer_ == nullptr; }
   // silu of (timestep embedding + pooled caption): [1, hidden_size_x].
   TensorView conditioning(Context& ctx, const DitRun& run, const DitCall& call,
                           const TensorView& pooled) const;

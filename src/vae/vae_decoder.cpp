@@ -149,16 +149,19 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   }
   if (chunk_frames < 1) fail("VAE decoder: want chunks of 1 frame or more, not {}", chunk_frames);
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
-  std::vector<std::uint8_t> bytes;  // of the last chunk, which the sink has not seen
-  std::int64_t frame_idx = 0;
   const std::int64_t scale = decoder.config().spatial_compression();
-  const auto frame_bytes =
-      static_cast<std::size_t>(latents.dim(2) * scale * latents.dim(3) * scale * kRgb);
+  const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;
+  const std::int64_t max_frames =
+      decoder.config().temporal_compression() * std::min(chunk_frames, latents.dim(1));
+  Tensor bytes;                  // [max_frames, frame_bytes] of the last chunk
+  std::int64_t num_waiting = 0;  // of its frames: the sink has not seen them
+  std::int64_t frame_idx = 0;
   const auto hand_over = [&] {
-    for (std::size_t offset = 0; offset < bytes.size(); offset += frame_bytes) {
-      sink(std::span(bytes).subspan(offset, frame_bytes), frame_idx++);
+    const auto* rgb = reinterpret_cast<const std::uint8_t*>(bytes.view().bytes());
+    for (std::int64_t i = 0; i < num_waiting; ++i) {
+      sink(std::span(rgb + i * frame_bytes, static_cast<std::size_t>(frame_bytes)), frame_idx++);
     }
-    bytes.clear();
+    num_waiting = 0;
   };
   // A GPU is given its next chunk before the sink gets the last one.
   const bool is_ahead = ctx.backend.device() != Device::kCpu;
@@ -167,8 +170,11 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     const std::int64_t end = std::min(begin + chunk_frames, latents.dim(1));
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
     hand_over();
-    bytes.resize(static_cast<std::size_t>(frames.num_elements()));
-    ctx.backend.to_rgb8(frames, TensorView(bytes.data(), DType::kU8, frames.shape()));
+    if (!bytes) {
+      bytes = Tensor(DType::kU8, {max_frames, frame_bytes}, ctx.backend.staging_allocator());
+    }
+    num_waiting = frames.dim(0);
+    ctx.backend.to_rgb8(frames, bytes.view().rows(0, num_waiting).reshape(frames.shape()));
     if (!is_ahead) hand_over();
   }
   hand_over();

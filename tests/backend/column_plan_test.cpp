@@ -65,6 +65,36 @@ class SelectionBase : public OpsFixture {
                 (key % 32) &
             1U) != 0;
   }
+  // What the tests below expect of these scores, against the literal way.
+  void check_choice(const Tensor& scores) {
+    const std::int64_t num_keys = scores.view().dim(2);
+    const Tensor fixed = random_bits(3, num_keys, 0.1);
+    const Plan plan = select({.scores = scores,
+                              .fixed = fixed,
+                              .num_keys = num_keys,
+                              .min_kept = 64,
+                              .max_kept = 64,
+                              .multiple = 32},
+                             2, 3);
+    for (std::int64_t list = 0; list < 6; ++list) {
+      // The literal way: sort, take 64, add the fixed ones, then the next best up to a multiple.
+      const float* score = scores.view().f32().data() + list * num_keys;
+      std::vector<std::int32_t> ranking(num_keys);
+      std::iota(ranking.begin(), ranking.end(), 0);
+      std::ranges::stable_sort(ranking, [&](auto a, auto b) { return score[a] > score[b]; });
+      std::vector<std::int32_t> wanted(ranking.begin(), ranking.begin() + 64);
+      for (std::int32_t key = 0; key < num_keys; ++key) {
+        if (has_bit(fixed, list % 3, key) && std::ranges::find(wanted, key) == wanted.end()) {
+          wanted.push_back(key);
+        }
+      }
+      for (std::size_t i = 64; wanted.size() % 32 != 0; ++i) {
+        if (std::ranges::find(wanted, ranking[i]) == wanted.end()) wanted.push_back(ranking[i]);
+      }
+      std::ranges::sort(wanted);
+      EXPECT_EQ(plan.lists[static_cast<std::size_t>(list)], wanted);
+    }
+  }
 };
 
 using Selection = OverBackends<SelectionBase>;
@@ -100,33 +130,16 @@ TEST_P(Selection, PlansAreSortedUniqueInRangeAndPadded) {
 }
 
 TEST_P(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
-  const std::int64_t num_keys = 500;
-  const Tensor scores = random_scores({2, 3, num_keys});
-  const Tensor fixed = random_bits(3, num_keys, 0.1);
-  const Plan plan = select({.scores = scores,
-                            .fixed = fixed,
-                            .num_keys = num_keys,
-                            .min_kept = 64,
-                            .max_kept = 64,
-                            .multiple = 32},
-                           2, 3);
-  for (std::int64_t list = 0; list < 6; ++list) {
-    // The literal way: sort, take 64, add the fixed ones, then the next best up to a multiple.
-    const float* score = scores.view().f32().data() + list * num_keys;
-    std::vector<std::int32_t> ranking(num_keys);
-    std::iota(ranking.begin(), ranking.end(), 0);
-    std::ranges::stable_sort(ranking, [&](auto a, auto b) { return score[a] > score[b]; });
-    std::vector<std::int32_t> wanted(ranking.begin(), ranking.begin() + 64);
-    for (std::int32_t key = 0; key < num_keys; ++key) {
-      if (has_bit(fixed, list % 3, key) && std::ranges::find(wanted, key) == wanted.end()) {
-        wanted.push_back(key);
-      }
-    }
-    for (std::size_t i = 64; wanted.size() % 32 != 0; ++i) {
-      if (std::ranges::find(wanted, ranking[i]) == wanted.end()) wanted.push_back(ranking[i]);
-    }
-    std::ranges::sort(wanted);
-    EXPECT_EQ(plan.lists[static_cast<std::size_t>(list)], wanted);
+  check_choice(random_scores({2, 3, 500}));
+}
+
+// Of equal scores the lower columns come first, also where a list has more of them than fit into a
+// processor's fast memory.
+TEST_P(Selection, TiesGoToLowerColumns) {
+  for (const std::int64_t num_keys : {500, 3000, 60'000}) {
+    const Tensor scores = random_scores({2, 3, num_keys});
+    for (float& score : scores.view().f32()) score = std::floor(std::min(score, 4.0F));
+    check_choice(scores);
   }
 }
 

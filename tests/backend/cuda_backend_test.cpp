@@ -82,7 +82,7 @@ TEST_P(CudaBackendTest, OperationsSeeWhatThoseBeforeThemWrote) {
       wait();
       backend.silu(z, z);
       wait();
-      backend.gated_residual(z, g, 1e-5F, x);
+      backend.gated_residual(z, {.gate = g, .eps = 1e-5F}, x);
       wait();
     }
   };
@@ -140,13 +140,24 @@ TEST_P(CudaBackendTest, RefusesTensorsOfTheHost) {
 
 TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
   constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
+  constexpr std::size_t kLimitMegabytes = 3072;  // CUDA itself takes some of it
   const std::unique_ptr<Backend> small =
       make_backend(Device::kCuda, {.activation_dtype = dtype(),
-                                   .memory_limit_bytes = 64 * kMegabyte,
+                                   .memory_limit_bytes = kLimitMegabytes * kMegabyte,
                                    .is_portable = GetParam().is_portable});
+  std::size_t first_count = 0;
   for (int i = 0; i < 3; ++i) {
-    const Tensor most(DType::kU8, {60 * kMegabyte}, small->allocator());
-    EXPECT_THROW(Tensor(DType::kU8, {8 * kMegabyte}, small->allocator()), Error);
+    std::vector<Tensor> blocks;
+    const auto fill = [&] {
+      while (blocks.size() <= kLimitMegabytes / 64) {
+        blocks.emplace_back(DType::kU8, Shape{64 * kMegabyte}, small->allocator());
+      }
+    };
+    EXPECT_THROW(fill(), Error);
+    EXPECT_GT(blocks.size(), 8U);
+    EXPECT_EQ(small->memory().used_bytes, blocks.size() * 64 * kMegabyte);
+    if (i == 0) first_count = blocks.size();
+    EXPECT_EQ(blocks.size(), first_count);
   }
   const Tensor ones(DType::kF32, {4});
   std::ranges::fill(ones.view().f32(), 1.0F);
@@ -197,8 +208,8 @@ TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   backend_->layer_norm_modulate(small, vector, vector, 1e-5F, small_out);
   expect_same_as_small("layer_norm_modulate");
   backend_->copy(small, small_out);
-  backend_->gated_residual(x, vector, 1e-5F, y);
-  backend_->gated_residual(small, vector, 1e-5F, small_out);
+  backend_->gated_residual(x, {.gate = vector, .eps = 1e-5F}, y);
+  backend_->gated_residual(small, {.gate = vector, .eps = 1e-5F}, small_out);
   expect_same_as_small("gated_residual");
 }
 

@@ -213,7 +213,7 @@ TEST_P(Ops, Norms) {
   backend_->norm_modulate(x, scale, kEps, modulated);
   backend_->layer_norm_modulate(x, shift, scale, kEps, layer);
   backend_->copy(x, residual);
-  backend_->gated_residual(r, scale, kEps, residual);
+  backend_->gated_residual(r, {.gate = scale, .eps = kEps}, residual);
   std::vector<double> want_rms;
   std::vector<double> want_modulated;
   std::vector<double> want_layer;
@@ -286,6 +286,43 @@ TEST_P(Ops, EmbeddingTakesRows) {
   for (std::size_t i = 0; i < 5 * 24; ++i) {
     EXPECT_EQ(out.view().f32()[i],
               table.view().f32()[static_cast<std::size_t>(ids[i / 24]) * 24 + i % 24]);
+  }
+}
+
+TEST_P(Ops, GatedResidualTakesABiasAndMakesTheNextNorm) {
+  constexpr int kRows = 5;
+  constexpr float kEps = 1e-3F;
+  for (const int width : {50, 256, 3072, 4104}) {
+    const Tensor r = random({kRows, width});
+    const Tensor bias = random({width});
+    const Tensor gate = random({width});
+    const Tensor scale = random({width});
+    const Tensor x = random({kRows, width});
+    std::vector<double> want;
+    std::vector<double> want_next;
+    for (int row = 0; row < kRows; ++row) {
+      const auto added = [&](int i) {
+        return static_cast<double>(r.view().f32()[row * width + i]) + bias.view().f32()[i];
+      };
+      double squares = 0.0;
+      for (int i = 0; i < width; ++i) squares += added(i) * added(i) / width;
+      double next_squares = 0.0;
+      for (int i = 0; i < width; ++i) {
+        const double gated = std::tanh(static_cast<double>(gate.view().f32()[i]));
+        want.push_back(x.view().f32()[row * width + i] +
+                       added(i) / std::sqrt(squares + kEps) * gated);
+        next_squares += want.back() * want.back() / width;
+      }
+      for (int i = 0; i < width; ++i) {
+        want_next.push_back(want[static_cast<std::size_t>(row * width + i)] /
+                            std::sqrt(next_squares + kEps) * (1.0 + scale.view().f32()[i]));
+      }
+    }
+    const Tensor next = poisoned({kRows, width});
+    backend_->gated_residual(
+        r, {.gate = gate, .bias = bias, .next_scale = scale, .next_out = next, .eps = kEps}, x);
+    expect_near(x, want, 1e-6);
+    expect_near(next, want_next, 1e-6);
   }
 }
 

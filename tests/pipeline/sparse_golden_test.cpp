@@ -4,6 +4,7 @@
 #include <string>
 
 #include "mochi/mochi.h"
+#include "support/device_tensors.h"
 #include "support/golden.h"
 
 namespace mochi {
@@ -26,11 +27,13 @@ constexpr Case kCases[] = {
     {"none", "attn: {delta: none, top_keys: 0.3, local_voxels: 2"},
 };
 
-class SparseGolden : public testing::Test {
+class SparseGolden : public OnDevice {
  protected:
   // The channels that the golden file has.
   std::vector<float> sample(const std::optional<SparsityConfig>& sparsity) {
-    Engine engine({.model_dir = MOCHI_MICRO_DIR, .dtype = "fp32"});
+    Engine engine({.model_dir = micro_model_folder(),
+                   .device = GetParam().device == Device::kCpu ? "cpu" : "cuda",
+                   .dtype = "fp32"});
     GenerateRequest request = engine.default_request();
     request.prompt = golden_.config()["prompt"].get<std::string>();
     request.seed = golden_.config()["seed"].get<std::uint64_t>();
@@ -47,12 +50,14 @@ class SparseGolden : public testing::Test {
   Golden golden_{"sparsity"};
 };
 
-TEST_F(SparseGolden, DenseLatentsAreTheirs) {
+INSTANTIATE_TEST_SUITE_P(On, SparseGolden, testing::Values(kCpuCase, kCudaF32Case), name_of_case);
+
+TEST_P(SparseGolden, DenseLatentsAreTheirs) {
   EXPECT_LE(relative_error(sample({}), golden_.values("output.dense")), 1e-5);
 }
 
 // Nearly equal scores may be ordered in another way, and then a column is another one.
-TEST_F(SparseGolden, SparseLatentsAreTheirs) {
+TEST_P(SparseGolden, SparseLatentsAreTheirs) {
   const std::vector<float> dense = golden_.values("output.dense");
   for (const Case& c : kCases) {
     const std::string yaml =

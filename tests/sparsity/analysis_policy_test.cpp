@@ -8,7 +8,7 @@
 namespace mochi {
 namespace {
 
-class Analysis : public Policy {
+class Analysis : public OnCpu<PolicyBase> {
  protected:
   AnalysisPolicy make(const SparsityConfig& config) {
     return {config, kGrid, 7, [this](const SiteReport& report) { reports_.push_back(report); }};

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "sparsity/column_sparse_policy.h"
+#include "support/backend_case.h"
 #include "support/relative_error.h"
 
 namespace mochi {
@@ -24,7 +25,7 @@ struct Problem {
   Shape out_shape() const { return {in.q.dim(1), kHeads * kHeadDim}; }
 };
 
-class Policy : public testing::Test {
+class PolicyBase : public OnBackend {
  protected:
   static Tensor random(const Shape& shape, std::mt19937& generator) {
     Tensor tensor(DType::kF32, shape);
@@ -58,7 +59,7 @@ class Policy : public testing::Test {
                 AttentionSite site = kSite) {
     Tensor out(DType::kF32, problem.out_shape());
     std::ranges::fill(out.view().f32(), std::nanf(""));
-    policy.attend(ctx_, site, step, problem.in, out);
+    policy.attend(ctx(), site, step, problem.in, out);
     return out;
   }
   Tensor dense(const Problem& problem) {
@@ -79,9 +80,13 @@ class Policy : public testing::Test {
     return config;
   }
 
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+  Context& ctx() {
+    if (!ctx_) ctx_ = std::make_unique<Context>(Context{*backend_, scratch_});
+    return *ctx_;
+  }
+
   Arena scratch_;
-  Context ctx_{*backend_, scratch_};
+  std::unique_ptr<Context> ctx_;
 };
 
 }  // namespace mochi

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <filesystem>
 #include <iomanip>
 #include <memory>
 #include <span>
@@ -16,6 +15,7 @@
 #include "io/json.h"
 #include "io/tensor_source.h"
 #include "support/relative_error.h"
+#include "support/test_data.h"
 
 namespace mochi {
 
@@ -29,8 +29,7 @@ inline void record_error(const std::string& name, double error) {
 class Golden {
  public:
   explicit Golden(const std::string& name)
-      : checkpoint_(
-            Checkpoint::open(std::filesystem::path(MOCHI_GOLDEN_DIR) / (name + ".safetensors"))) {}
+      : checkpoint_(Checkpoint::open(golden_folder() / (name + ".safetensors"))) {}
 
   std::vector<float> values(const std::string& name) const {
     std::vector<float> result(

@@ -223,10 +223,16 @@ void MirrorBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& par
   call.finish();
 }
 
-void MirrorBackend::do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+void MirrorBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
                                       const TensorView& x) {
   Call call(inner_, "gated_residual");
-  inner_.gated_residual(call.in(r), call.in(gate), eps, call.out(x));
+  inner_.gated_residual(call.in(r),
+                        {.gate = call.in(params.gate),
+                         .bias = call.raw_in(params.bias),
+                         .next_scale = call.in(params.next_scale),
+                         .next_out = call.out(params.next_out),
+                         .eps = params.eps},
+                        call.out(x));
   call.finish();
 }
 

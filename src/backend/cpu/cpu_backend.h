@@ -53,7 +53,7 @@ class CpuBackend final : public Backend {
                               float eps, const TensorView& out) override;
   void do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
                        const TensorView& q, const TensorView& k, const TensorView& v) override;
-  void do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+  void do_gated_residual(const TensorView& r, const GatedResidual& params,
                          const TensorView& x) override;
   void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                      const AttentionOutputs& to) override;

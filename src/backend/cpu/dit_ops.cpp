@@ -103,21 +103,27 @@ void CpuBackend::do_layer_norm_modulate(const TensorView& x, const TensorView& s
   });
 }
 
-void CpuBackend::do_gated_residual(const TensorView& r, const TensorView& gate, float eps,
+void CpuBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
                                    const TensorView& x) {
   const std::int64_t width = x.dim(1);
   std::vector<float> gates(static_cast<std::size_t>(width));
   for (std::int64_t i = 0; i < width; ++i) {
-    gates[static_cast<std::size_t>(i)] = std::tanh(data(gate)[i]);
+    gates[static_cast<std::size_t>(i)] = std::tanh(data(params.gate)[i]);
   }
+  const std::vector<float> zeros(params.bias ? 0 : static_cast<std::size_t>(width));
+  const float* bias = params.bias ? data(params.bias) : zeros.data();
   const float* g = gates.data();
   for_rows(x.dim(0), [&](std::int64_t row) {
     const float* in = data(r) + row * width;
     float* y = data(x) + row * width;
-    const float factor = inverse_rms(in, width, eps);
+    float sum = 0.0F;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = 0; i < width; ++i) sum += (in[i] + bias[i]) * (in[i] + bias[i]);
+    const float factor = 1.0F / std::sqrt(sum / static_cast<float>(width) + params.eps);
 #pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) y[i] += in[i] * factor * g[i];
+    for (std::int64_t i = 0; i < width; ++i) y[i] += (in[i] + bias[i]) * factor * g[i];
   });
+  if (params.next_out) do_norm_modulate(x, params.next_scale, params.eps, params.next_out);
 }
 
 void CpuBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params,

@@ -7,6 +7,7 @@ namespace mochi {
 namespace {
 
 constexpr int kWarps = 4;
+constexpr int kTiles = 2;
 
 void attend_on_hopper(const AttentionInputs& in, const AttentionOutputs& to, cudaStream_t stream) {
   cuda::sm90::launch_attention({.g_q = cuda::data_of<const __nv_bfloat16>(in.q),
@@ -37,9 +38,9 @@ void CudaBackend::do_attention(const AttentionInputs& in, const AttentionOutputs
   if (!cuda::fits_mma(in)) {
     cuda::attend_simply(problem, stream_);
   } else if (in.bias) {
-    cuda::attend_by_mma<kWarps, false, true>(problem, stream_);
+    cuda::attend_by_mma<kWarps, kTiles, false, true>(problem, stream_);
   } else {
-    cuda::attend_by_mma<kWarps, false, false>(problem, stream_);
+    cuda::attend_by_mma<kWarps, kTiles, false, false>(problem, stream_);
   }
 }
 

@@ -1,6 +1,6 @@
-// Attention in bf16 by the tensor cores of compute capability 8.0 and newer: a warp has 32 queries,
-// their logits, weights and outputs in registers; the block's warps share tiles of 32 keys and
-// values, and while they use one, the next comes.
+// Attention in bf16 by the tensor cores of compute capability 8.0 and newer: a warp has 16 or 32
+// queries, their logits, weights and outputs in registers; the block's warps share tiles of 32 keys
+// and values, and while they use one, the next comes.
 #pragma once
 
 #include "backend/cuda/kernels/attention_problem.cuh"
@@ -8,7 +8,7 @@
 
 namespace mochi::cuda {
 
-constexpr int kWarpQueries = 32;
+constexpr int kRowTile = 16;  // queries of one product; a warp has kTiles of them
 constexpr int kKeyTile = 32;
 constexpr int kMaxMmaDim = 128;
 constexpr int kMaxBiasDim = 64;  // with a bias; registers would not do for more
@@ -22,18 +22,19 @@ inline bool fits_mma(const AttentionInputs& in) {
 }
 
 // Fragments of one warp: of 16 queries each, thread i has rows i / 4 and i / 4 + 8.
-template <int kDim>
+template <int kDim, int kTiles>
 struct WarpRows {
-  float out[2][kDim / 8][4];  // not yet divided by the sums
-  float max[2][2];            // of unscaled logits
-  float sum[2][2];            // of this thread's weights
+  float out[kTiles][kDim / 8][4];  // not yet divided by the sums
+  float max[kTiles][2];            // of unscaled logits
+  float sum[kTiles][2];            // of this thread's weights
 };
 
-using WarpLogits = float[2][kKeyTile / 8][4];
+template <int kTiles>
+using WarpLogits = float[kTiles][kKeyTile / 8][4];
 
-// logits = queries [32, kDim] times keys [32, kDim].
-template <int kDim>
-__device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits& logits) {
+// logits = queries [16·kTiles, kDim] times keys [32, kDim].
+template <int kDim, int kTiles>
+__device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits<kTiles>& logits) {
 #pragma unroll
   for (auto& rows : logits) {
     for (auto& tile : rows) {
@@ -42,15 +43,17 @@ __device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits& logits
   }
 #pragma unroll
   for (int d = 0; d < kDim; d += 16) {
-    std::uint32_t q[2][4];
-    load_left<kDim>(q[0], s_q + d);
-    load_left<kDim>(q[1], s_q + 16 * kRowStride<kDim> + d);
+    std::uint32_t q[kTiles][4];
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      load_left<kDim>(q[m], s_q + m * kRowTile * kRowStride<kDim> + d);
+    }
 #pragma unroll
     for (int key = 0; key < kKeyTile; key += 16) {
       std::uint32_t k[2][2];
       load_right_rows<kDim>(k, s_k + key * kRowStride<kDim> + d);
 #pragma unroll
-      for (int m = 0; m < 2; ++m) {
+      for (int m = 0; m < kTiles; ++m) {
         device::multiply_add(logits[m][key / 8], q[m], k[0]);
         device::multiply_add(logits[m][key / 8 + 1], q[m], k[1]);
       }
@@ -59,29 +62,31 @@ __device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits& logits
 }
 
 // Keys from num_keys on are none.
-__device__ inline void mask_keys(WarpLogits& logits, int num_keys) {
+template <int kTiles>
+__device__ void mask_keys(WarpLogits<kTiles>& logits, int num_keys) {
   const int first = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int n = 0; n < kKeyTile / 8; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (n * 8 + first + i % 2 < num_keys) continue;
-      logits[0][n][i] = -INFINITY;
-      logits[1][n][i] = -INFINITY;
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) logits[m][n][i] = -INFINITY;
     }
   }
 }
 
 // logits = logits·scale + bias, in units of log 2. g_bias: of the warp's first query, at the tile's
 // first key, [num_queries, stride].
-__device__ inline void add_bias(WarpLogits& logits, float scale, const float* g_bias,
-                                std::int64_t stride, int num_queries, int num_keys) {
+template <int kTiles>
+__device__ void add_bias(WarpLogits<kTiles>& logits, float scale, const float* g_bias,
+                         std::int64_t stride, int num_queries, int num_keys) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = m * 16 + i / 2 * 8 + lane / 4;
+      const int row = m * kRowTile + i / 2 * 8 + lane / 4;
 #pragma unroll
       for (int n = 0; n < kKeyTile / 8; ++n) {
         const int key = n * 8 + lane % 4 * 2 + i % 2;
@@ -95,12 +100,13 @@ __device__ inline void add_bias(WarpLogits& logits, float scale, const float* g_
 
 // Takes the tile's logits into the maxima, and corrects what was computed with smaller ones. That
 // is rare after the first tiles.
-template <int kDim>
-__device__ void raise_maxima(const WarpLogits& logits, float scale, WarpRows<kDim>& rows) {
-  float max[2][2];
+template <int kDim, int kTiles>
+__device__ void raise_maxima(const WarpLogits<kTiles>& logits, float scale,
+                             WarpRows<kDim, kTiles>& rows) {
+  float max[kTiles][2];
   bool has_grown = false;
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float row_max = rows.max[m][half];
@@ -114,7 +120,7 @@ __device__ void raise_maxima(const WarpLogits& logits, float scale, WarpRows<kDi
   }
   if (!__any_sync(~0U, has_grown)) return;
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float correction = device::exp2_fast((rows.max[m][half] - max[m][half]) * scale);
@@ -130,11 +136,12 @@ __device__ void raise_maxima(const WarpLogits& logits, float scale, WarpRows<kDi
 }
 
 // Logits become weights 2^(scale·(logit − max)).
-template <int kDim>
-__device__ void add_to_softmax(WarpLogits& logits, float scale, WarpRows<kDim>& rows) {
+template <int kDim, int kTiles>
+__device__ void add_to_softmax(WarpLogits<kTiles>& logits, float scale,
+                               WarpRows<kDim, kTiles>& rows) {
   raise_maxima(logits, scale, rows);
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kTiles; ++m) {
     const float shift[2] = {rows.max[m][0] * scale, rows.max[m][1] * scale};
 #pragma unroll
     for (auto& tile : logits[m]) {
@@ -148,13 +155,14 @@ __device__ void add_to_softmax(WarpLogits& logits, float scale, WarpRows<kDim>& 
 }
 
 // rows.out += weights times values [32, kDim].
-template <int kDim>
-__device__ void add_values(const WarpLogits& weights, const Bf16* s_v, WarpRows<kDim>& rows) {
+template <int kDim, int kTiles>
+__device__ void add_values(const WarpLogits<kTiles>& weights, const Bf16* s_v,
+                           WarpRows<kDim, kTiles>& rows) {
 #pragma unroll
   for (int key = 0; key < kKeyTile; key += 16) {
-    std::uint32_t a[2][4];
+    std::uint32_t a[kTiles][4];
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
+    for (int m = 0; m < kTiles; ++m) {
       const float(&left)[4] = weights[m][key / 8];
       const float(&right)[4] = weights[m][key / 8 + 1];
       a[m][0] = device::pack_bf16(left[0], left[1]);
@@ -167,7 +175,7 @@ __device__ void add_values(const WarpLogits& weights, const Bf16* s_v, WarpRows<
       std::uint32_t v[2][2];
       load_right_columns<kDim>(v, s_v + key * kRowStride<kDim> + d);
 #pragma unroll
-      for (int m = 0; m < 2; ++m) {
+      for (int m = 0; m < kTiles; ++m) {
         device::multiply_add(rows.out[m][d / 8], a[m], v[0]);
         device::multiply_add(rows.out[m][d / 8 + 1], a[m], v[1]);
       }
@@ -176,16 +184,16 @@ __device__ void add_values(const WarpLogits& weights, const Bf16* s_v, WarpRows<
 }
 
 // scale: of the maxima, to units of log 2. first: of the warp's queries in the task's.
-template <int kDim, bool kHasDelta>
+template <bool kHasDelta, int kDim, int kTiles>
 __device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& task, int first,
-                           float scale, WarpRows<kDim>& rows) {
+                           float scale, WarpRows<kDim, kTiles>& rows) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
+  for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float sum = sum_of_quad(rows.sum[m][half]);
-      const int i = first + m * 16 + half * 8 + lane / 4;
+      const int i = first + m * kRowTile + half * 8 + lane / 4;
       if (i >= task.num_queries) continue;
       const int query = task.first_query + i;
       const std::int64_t row = p.row_of(task.head, query);
@@ -233,12 +241,12 @@ struct KeyRows {
   }
 };
 
-// Block (x, y): queries x of head y, a warp for every 32.
-template <int kDim, int kWarps, bool kHasColumns, bool kHasBias>
+// Block (x, y): queries x of head y, a warp for every 16·kTiles.
+template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
 __global__ void __launch_bounds__(kWarps * 32)
     attention_mma_kernel(const AttentionProblem<Bf16> p) {
   constexpr int kThreads = kWarps * 32;
-  constexpr int kQueries = kWarps * kWarpQueries;
+  constexpr int kQueries = kWarps * kTiles * kRowTile;
   constexpr int kTileSize = kKeyTile * kRowStride<kDim>;
   extern __shared__ __align__(16) Bf16 s_memory[];
   __shared__ int s_rows[2][kKeyTile];
@@ -248,12 +256,17 @@ __global__ void __launch_bounds__(kWarps * 32)
   if (task.num_queries <= 0) return;
   KeyRows<kHasColumns> key_rows{task, s_rows};
   const auto start_tile = [&](int tile) {
-    const auto row_of = [&](int i) { return key_rows(tile, i); };
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
-    start_rows<kKeyTile, kDim, kThreads>(s_k, p.g_k + p.keys_of(task.head), p.head_dim, p.head_dim,
-                                         row_of);
-    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.g_v + p.keys_of(task.head), p.head_dim,
-                                         p.head_dim, row_of);
+    for_each_chunk<kKeyTile, kDim, kThreads>(
+        p.head_dim, [&](int i) { return key_rows(tile, i); },
+        [&](int place, int row, int element) {
+          const std::int64_t at =
+              row < 0
+                  ? 0
+                  : p.keys_of(task.head) + static_cast<std::int64_t>(row) * p.head_dim + element;
+          device::copy_16_bytes(s_k + place, p.g_k + at, row >= 0);
+          device::copy_16_bytes(s_k + kTileSize + place, p.g_v + at, row >= 0);
+        });
     device::commit_copies();
   };
   key_rows.find(0);
@@ -264,10 +277,10 @@ __global__ void __launch_bounds__(kWarps * 32)
       [&](int i) { return i < task.num_queries ? i : -1; });
   start_tile(0);
 
-  const int first = static_cast<int>(threadIdx.x) / 32 * kWarpQueries;
+  const int first = static_cast<int>(threadIdx.x) / 32 * kTiles * kRowTile;
   const bool has_work = first < task.num_queries;  // the others help to copy
   const float scale = p.scale * kLog2E;
-  WarpRows<kDim> rows{};
+  WarpRows<kDim, kTiles> rows{};
   for (auto& max : rows.max) max[0] = max[1] = -FLT_MAX;
   const int num_tiles = (task.num_keys + kKeyTile - 1) / kKeyTile;
   for (int tile = 0; tile < num_tiles; ++tile) {
@@ -278,7 +291,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     if (!has_work) continue;
     const Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
     const int num_keys = task.num_keys - tile * kKeyTile;
-    WarpLogits logits;
+    WarpLogits<kTiles> logits;
     find_logits<kDim>(s_q + first * kRowStride<kDim>, s_k, logits);
     if constexpr (kHasBias) {
       const float* g_bias =
@@ -287,17 +300,17 @@ __global__ void __launch_bounds__(kWarps * 32)
     }
     if (num_keys < kKeyTile) mask_keys(logits, num_keys);
     add_to_softmax(logits, kHasBias ? 1.0F : scale, rows);
-    add_values<kDim>(logits, s_k + kTileSize, rows);
+    add_values(logits, s_k + kTileSize, rows);
   }
-  if (has_work) write_rows<kDim, kHasColumns>(p, task, first, kHasBias ? 1.0F : scale, rows);
+  if (has_work) write_rows<kHasColumns>(p, task, first, kHasBias ? 1.0F : scale, rows);
 }
 
-template <int kDim, int kWarps, bool kHasColumns, bool kHasBias>
+template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
 void launch_attention(const AttentionProblem<Bf16>& problem, cudaStream_t stream) {
-  constexpr int kQueries = kWarps * kWarpQueries;
+  constexpr int kQueries = kWarps * kTiles * kRowTile;
   constexpr int kBytes =
       (kQueries + 4 * kKeyTile) * kRowStride<kDim> * static_cast<int>(sizeof(Bf16));
-  const auto kernel = attention_mma_kernel<kDim, kWarps, kHasColumns, kHasBias>;
+  const auto kernel = attention_mma_kernel<kDim, kWarps, kTiles, kHasColumns, kHasBias>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "attention");
   const dim3 grid(count_blocks<kQueries>(problem), problem.num_heads);
@@ -316,10 +329,10 @@ void dispatch_dim(int head_dim, Fn&& fn) {
   }
 }
 
-template <int kWarps, bool kHasColumns, bool kHasBias>
+template <int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
 void attend_by_mma(const AttentionProblem<Bf16>& problem, cudaStream_t stream) {
   dispatch_dim<kHasBias ? kMaxBiasDim : kMaxMmaDim>(problem.head_dim, [&]<int kDim>() {
-    launch_attention<kDim, kWarps, kHasColumns, kHasBias>(problem, stream);
+    launch_attention<kDim, kWarps, kTiles, kHasColumns, kHasBias>(problem, stream);
   });
 }
 

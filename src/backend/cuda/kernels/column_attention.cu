@@ -5,7 +5,10 @@
 namespace mochi {
 namespace {
 
-constexpr int kWarps = 3;  // two blocks make a group of 192 queries
+// Blocks of 64 queries: whole groups of 192 and 128, and four blocks to a multiprocessor, so that
+// one copies while another computes.
+constexpr int kWarps = 4;
+constexpr int kTiles = 1;
 
 constexpr int kWarpsPerBlock = 8;
 // A smaller rest than this is rounding, and stands for no columns.
@@ -66,7 +69,7 @@ void CudaBackend::do_column_sparse_attention(const AttentionInputs& in, const Co
   if (!cuda::fits_mma(in)) {
     cuda::attend_simply(problem, stream_);
   } else {
-    cuda::attend_by_mma<kWarps, true, false>(problem, stream_);
+    cuda::attend_by_mma<kWarps, kTiles, true, false>(problem, stream_);
   }
 }
 

@@ -15,8 +15,9 @@
 namespace mochi {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
+static_assert(kWarps == 32);  // a lane for every warp's count
 constexpr int kWordBits = 32;
 constexpr int kDigitBits = 11;
 constexpr int kBins = 1 << kDigitBits;
@@ -45,11 +46,12 @@ struct Want {
 // The best columns: all of a higher key than this, and of this key the first num_equal.
 struct Cut {
   std::uint32_t key, num_equal;
+  bool is_whole;  // num_equal are all of them
 };
 
 // The columns that are ranked: higher keys first, then lower columns.
 struct Candidates {
-  const float* g_scores;           // [num_keys], or null: all are equal
+  const float* scores;             // [num_keys] in shared or global memory, or null: all are equal
   const std::uint32_t* g_without;  // [words] bits of those that are not ranked, or null
   int num_keys;
   double unit;  // scores times this are whole numbers
@@ -61,7 +63,7 @@ struct Candidates {
   }
   // Bits of positive floats are in the floats' order, and unlike them whatever comes.
   __device__ std::uint32_t key(int column) const {
-    return (g_scores == nullptr ? 0U : __float_as_uint(g_scores[column])) ^ 0x80000000U;
+    return (scores == nullptr ? 0U : __float_as_uint(scores[column])) ^ 0x80000000U;
   }
   __device__ std::uint64_t held(std::uint32_t key) const {
     const float score = __uint_as_float(key ^ 0x80000000U);
@@ -74,15 +76,30 @@ using MaxOrSum = cub::BlockReduce<std::uint64_t, kThreads>;
 
 struct SharedState {
   std::uint32_t s_counts[kBins];
-  std::uint64_t s_held[kBins];
+  std::uint32_t s_held_low[kBins], s_held_high[kBins];
   union {
     Scan::TempStorage s_scan;
     MaxOrSum::TempStorage s_reduce;
     std::uint32_t s_equal[2][kWarps];
   };
   std::uint64_t s_result;
-  std::uint32_t s_digit;
+  std::uint32_t s_digit, s_digit_count;
   Amount s_before;
+
+  __device__ Amount amount(int digit) const {
+    return {static_cast<std::uint64_t>(s_held_high[digit]) << 32 | s_held_low[digit],
+            s_counts[digit]};
+  }
+  __device__ void clear(int digit) { s_counts[digit] = s_held_low[digit] = s_held_high[digit] = 0; }
+  // In halves: shared memory adds no 64-bit numbers by itself.
+  __device__ void add(int digit, std::uint64_t held) {
+    atomicAdd(&s_counts[digit], 1U);
+    if (held == 0) return;
+    const auto low = static_cast<std::uint32_t>(held);
+    const std::uint32_t former = atomicAdd(&s_held_low[digit], low);
+    const std::uint32_t carry = former + low < low ? 1 : 0;
+    atomicAdd(&s_held_high[digit], static_cast<std::uint32_t>(held >> 32) + carry);
+  }
 };
 
 // The same in all threads.
@@ -109,7 +126,7 @@ __device__ void find_digit(const Want& want, const Amount& before, SharedState& 
   Amount all{0, 0};
   const int first = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsPerThread;
   for (int i = 0; i < kBinsPerThread; ++i) {
-    own[i] = {s.s_held[first - i], s.s_counts[first - i]};
+    own[i] = s.amount(first - i);
     all = all + own[i];
   }
   Amount amount{0, 0};
@@ -120,6 +137,7 @@ __device__ void find_digit(const Want& want, const Amount& before, SharedState& 
     const Amount next = amount + own[i];
     if (!want.is_met(amount) && want.is_met(next)) {
       s.s_digit = first - i;
+      s.s_digit_count = own[i].count;
       s.s_before = amount;
     }
     amount = next;
@@ -128,14 +146,14 @@ __device__ void find_digit(const Want& want, const Amount& before, SharedState& 
 
 __device__ Cut find_cut(const Candidates& candidates, const Want& want, SharedState& s) {
   Amount before{0, 0};
-  if (want.is_met(before)) return {~0U, 0};
+  if (want.is_met(before)) return {~0U, 0, true};
   std::uint32_t prefix = 0;
 #pragma unroll 1
   for (int low = 32 - kDigitBits; low > -kDigitBits; low -= kDigitBits) {
     const int shift = max(low, 0);  // the last digit is one bit shorter
     const int width = kDigitBits + low - shift;
     __syncthreads();
-    for (int i = threadIdx.x; i < kBins; i += kThreads) s.s_counts[i] = 0, s.s_held[i] = 0;
+    for (int i = threadIdx.x; i < kBins; i += kThreads) s.clear(i);
     __syncthreads();
 #pragma unroll 4
     for (int column = threadIdx.x; column < candidates.num_keys; column += kThreads) {
@@ -143,10 +161,7 @@ __device__ Cut find_cut(const Candidates& candidates, const Want& want, SharedSt
       const std::uint32_t key = candidates.key(column);
       if (static_cast<std::uint64_t>(key) >> (shift + width) != prefix) continue;
       const std::uint32_t digit = key >> shift & ((1U << width) - 1);
-      atomicAdd(&s.s_counts[digit], 1U);
-      if (want.held > 0) {
-        atomicAdd(reinterpret_cast<unsigned long long*>(&s.s_held[digit]), candidates.held(key));
-      }
+      s.add(digit, want.held > 0 ? candidates.held(key) : 0);
     }
     __syncthreads();
     find_digit(want, before, s);
@@ -159,17 +174,33 @@ __device__ Cut find_cut(const Candidates& candidates, const Want& want, SharedSt
   std::uint64_t num_equal = want.min_count > before.count ? want.min_count - before.count : 0;
   if (missing > 0) num_equal = each == 0 ? ~0ULL : max(num_equal, (missing + each - 1) / each);
   const std::uint64_t most = want.max_count - before.count;
-  return {prefix, static_cast<std::uint32_t>(min(num_equal, most))};
+  num_equal = min(num_equal, most);
+  return {prefix, static_cast<std::uint32_t>(num_equal), num_equal >= s.s_digit_count};
 }
 
-// Adds the columns of the cut to g_plan [words].
+// Adds the columns of the cut to g_plan [words], a warp after 32 columns.
 __device__ void add_columns(const Candidates& candidates, const Cut& cut, std::uint32_t* g_plan,
                             SharedState& s) {
   const int lane = threadIdx.x % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int num_words = (candidates.num_keys + kWordBits - 1) / kWordBits;
-  std::uint32_t num_seen = 0;
+  const auto mark = [&](int word, bool is_best) {
+    const std::uint32_t best = __ballot_sync(~0U, is_best);
+    if (lane == 0 && best != 0) g_plan[word] |= best;
+  };
   __syncthreads();
+  if (cut.is_whole) {
+#pragma unroll 4
+    for (int word = warp; word < num_words; word += kWarps) {
+      const int column = word * kWordBits + lane;
+      const bool is_there = candidates.has(column);
+      const std::uint32_t key = is_there ? candidates.key(column) : 0;
+      mark(word, is_there && key >= cut.key && (key > cut.key || cut.num_equal > 0));
+    }
+    __syncthreads();
+    return;
+  }
+  std::uint32_t num_seen = 0;  // of the cut's key, in former words
   for (int first = 0, now = 0; first < num_words; first += kWarps, now = 1 - now) {
     const int word = first + warp;
     const int column = word * kWordBits + lane;
@@ -179,13 +210,11 @@ __device__ void add_columns(const Candidates& candidates, const Cut& cut, std::u
     const std::uint32_t equal = __ballot_sync(~0U, is_equal);
     if (lane == 0) s.s_equal[now][warp] = __popc(equal);
     __syncthreads();
-    const std::uint32_t count = lane < kWarps ? s.s_equal[now][lane] : 0;
+    const std::uint32_t count = s.s_equal[now][lane];
     const std::uint32_t num_before = num_seen + __reduce_add_sync(~0U, lane < warp ? count : 0) +
                                      __popc(equal & ((1U << lane) - 1));
     num_seen += __reduce_add_sync(~0U, count);
-    const bool is_best = is_there && (key > cut.key || (is_equal && num_before < cut.num_equal));
-    const std::uint32_t best = __ballot_sync(~0U, is_best);
-    if (lane == 0 && best != 0) g_plan[word] |= best;
+    mark(word, is_there && (key > cut.key || (is_equal && num_before < cut.num_equal)));
   }
   __syncthreads();
 }
@@ -200,6 +229,7 @@ struct SelectionProblem {
   std::uint64_t random_limit;  // columns whose 32 random bits are below it are kept
   std::uint64_t seed;
   std::int64_t multiple;
+  bool fits_shared;  // the scores of one list
 };
 
 // The fixed and random columns of a word.
@@ -221,7 +251,7 @@ __device__ std::uint32_t start_word(const SelectionProblem& p, int head, int gro
   return bits;
 }
 
-// What is kept for its score. Scores that are not all finite hold no part of anything.
+// What is kept for its score. Infinite scores hold everything, undefined ones nothing.
 __device__ Want find_want(const SelectionProblem& p, Candidates& candidates, SharedState& s) {
   Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept), 0};
   if (p.min_kept == p.max_kept) return want;
@@ -231,7 +261,10 @@ __device__ Want find_want(const SelectionProblem& p, Candidates& candidates, Sha
   }
   max_key = reduce(max_key, Max(), s);
   const float max_score = __uint_as_float(static_cast<std::uint32_t>(max_key) ^ 0x80000000U);
-  if (!isfinite(max_score)) return want;
+  if (!isfinite(max_score)) {
+    if (isinf(max_score) && p.mass > 0) want.min_count = max(want.min_count, 1U);
+    return want;
+  }
   int exponent = 0;
   frexp(max_score, &exponent);
   const int count_bits = 32 - __clz(p.num_keys);
@@ -246,8 +279,9 @@ __device__ Want find_want(const SelectionProblem& p, Candidates& candidates, Sha
   return want;
 }
 
-__global__ void __launch_bounds__(kThreads, 2) select_kernel(const SelectionProblem p) {
+__global__ void __launch_bounds__(kThreads) select_kernel(const SelectionProblem p) {
   __shared__ SharedState s;
+  extern __shared__ float s_scores[];  // [num_keys] if they fit
   const std::int64_t list = blockIdx.x;
   const auto head = static_cast<int>(list / p.num_groups);
   const auto group = static_cast<int>(list % p.num_groups);
@@ -258,7 +292,13 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(const SelectionProb
   }
   Candidates candidates{p.g_scores == nullptr ? nullptr : p.g_scores + list * p.num_keys, nullptr,
                         p.num_keys, 1.0};
-  if (candidates.g_scores != nullptr) {
+  if (candidates.scores != nullptr) {
+    if (p.fits_shared) {
+#pragma unroll 8
+      for (int i = threadIdx.x; i < p.num_keys; i += kThreads) s_scores[i] = candidates.scores[i];
+      candidates.scores = s_scores;
+      __syncthreads();
+    }
     const Want want = find_want(p, candidates, s);
     add_columns(candidates, find_cut(candidates, want, s), g_plan, s);
   }
@@ -314,6 +354,10 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                     const TensorView& counts) {
   const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
   if (num_lists == 0) return;
+  const std::size_t num_bytes = static_cast<std::size_t>(choice.num_keys) * sizeof(float);
+  const bool fits_shared =
+      choice.scores && sizeof(SharedState) + num_bytes <= properties_.sharedMemPerBlockOptin;
+  const std::size_t scores_bytes = fits_shared ? num_bytes : 0;
   const double limit = std::ceil(std::clamp(choice.random, 0.0, 1.0) * 4294967296.0);
   const SelectionProblem problem{.g_scores = cuda::data_of<const float>(choice.scores),
                                  .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
@@ -326,8 +370,12 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                  .mass = choice.mass,
                                  .random_limit = static_cast<std::uint64_t>(limit),
                                  .seed = choice.seed,
-                                 .multiple = choice.multiple};
-  select_kernel<<<static_cast<unsigned>(num_lists), kThreads, 0, stream_>>>(problem);
+                                 .multiple = choice.multiple,
+                                 .fits_shared = scores_bytes > 0};
+  cuda::check(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(scores_bytes)),
+              "select_columns");
+  select_kernel<<<static_cast<unsigned>(num_lists), kThreads, scores_bytes, stream_>>>(problem);
   cuda::check_launch("select_columns");
 }
 

@@ -46,13 +46,8 @@ struct MlpProblem {
     return (num_columns + kMultiple * (num_blocks + 1)) * block_size;
   }
 
-  // Takes the new activation of a token's hidden column; returns its change.
-  __device__ float update(int token, int column, float gate, float value) const {
-    T& kept = g_activations[static_cast<std::int64_t>(token) * hidden + column];
-    const T activation = static_cast<T>(gate / (1.0F + expf(-gate)) * value);
-    const float change = static_cast<float>(activation) - static_cast<float>(kept);
-    kept = activation;
-    return change;
+  __device__ T& activation(int token, int column) const {
+    return g_activations[static_cast<std::int64_t>(token) * hidden + column];
   }
   __device__ void write_means(int i, int column, float gate_sum, float value_sum) const {
     const auto count = static_cast<float>(min(block_size, num_tokens - i * block_size));
@@ -61,6 +56,10 @@ struct MlpProblem {
     g_row[hidden + column] = static_cast<T>(value_sum / count);
   }
 };
+
+__device__ inline float silu_times(float gate, float value) {
+  return gate / (1.0F + expf(-gate)) * value;
+}
 
 using Bf16MlpProblem = MlpProblem<__nv_bfloat16, __nv_bfloat16>;
 

@@ -68,8 +68,12 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
         if (column < 0) continue;
         gate_sums[j] += gates[i][j];
         value_sums[j] += values[i][j];
+        T& kept = p.activation(token, column);
+        const T activation = static_cast<T>(cuda::silu_times(gates[i][j], values[i][j]));
         p.g_changes[block.first_change + static_cast<std::int64_t>(first + row) * block.stride +
-                    first_column + place] = p.update(token, column, gates[i][j], values[i][j]);
+                    first_column + place] =
+            static_cast<float>(activation) - static_cast<float>(kept);
+        kept = activation;
       }
     }
   }

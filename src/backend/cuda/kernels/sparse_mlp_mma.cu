@@ -60,59 +60,66 @@ __device__ void run_chunks(int num_chunks, Start start, Step step) {
 }
 
 // A warp's gates are fragments 0…3, its values of the same columns fragments 4…7. Adds them to the
-// sums over tokens, and writes activations and changes.
+// sums over tokens, and writes activations and changes. What is kept is read before anything is
+// written, lest every read wait for a write.
 __device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
-                            int first_column, const Sums& sums,
-                            float (&totals)[2][kColumnTiles / 2][2]) {
+                            int first_column, const Sums& sums, float* s_totals) {
+  const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int n = 0; n < kColumnTiles / 2; ++n) {
+    float totals[2][2] = {};  // of gates and values
     const int place = first_column + warp_column() * kColumnTile / 2 + column_in(n);
-    const int left = place < block.num_columns ? block.g_columns[place] : -1;
-    const int right = place + 1 < block.num_columns ? block.g_columns[place + 1] : -1;
+    int columns[2];
+    for (int i = 0; i < 2; ++i) {
+      columns[i] = place + i < block.num_columns ? block.g_columns[place + i] : -1;
+    }
+    Bf16 kept[kRowTiles][4];
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = first_token + row_of(m, i / 2);
+        const bool is_there = row < block.num_tokens && columns[i % 2] >= 0;
+        if (is_there) kept[m][i] = p.activation(block.first_token + row, columns[i % 2]);
+      }
+    }
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = first_token + row_of(m, half);
         if (row >= block.num_tokens || place >= block.stride) continue;
-        const float(&gates)[4] = sums[m][n];
-        const float(&values)[4] = sums[m][n + kColumnTiles / 2];
-        float2 change{0.0F, 0.0F};  // also behind the last column
-        const int token = block.first_token + row;
-        if (left >= 0) change.x = p.update(token, left, gates[2 * half], values[2 * half]);
-        if (right >= 0) {
-          change.y = p.update(token, right, gates[2 * half + 1], values[2 * half + 1]);
+        float changes[2] = {0.0F, 0.0F};  // also behind the last column
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float gate = sums[m][n][2 * half + i];
+          const float value = sums[m][n + kColumnTiles / 2][2 * half + i];
+          totals[0][i] += gate;
+          totals[1][i] += value;
+          if (columns[i] < 0) continue;
+          const Bf16 activation = __float2bfloat16_rn(silu_times(gate, value));
+          changes[i] = __bfloat162float(activation) - __bfloat162float(kept[m][2 * half + i]);
+          p.activation(block.first_token + row, columns[i]) = activation;
         }
         Bf16* g_change = p.g_changes + block.first_change +
                          static_cast<std::int64_t>(row) * block.stride + place;
-        *reinterpret_cast<__nv_bfloat162*>(g_change) = __float22bfloat162_rn(change);
-        for (int i = 0; i < 2; ++i) {
-          totals[0][n][i] += gates[2 * half + i];
-          totals[1][n][i] += values[2 * half + i];
-        }
+        *reinterpret_cast<__nv_bfloat162*>(g_change) =
+            __floats2bfloat162_rn(changes[0], changes[1]);
       }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float total = totals[i / 2][i % 2];
+      for (int step = 4; step < 32; step *= 2) total += __shfl_xor_sync(~0U, total, step);
+      const int column = warp_column() * kColumnTile / 2 + column_in(n) + i % 2;
+      if (lane < 4) s_totals[(warp_row() / kWarpTile * 2 + i / 2) * kColumnTile + column] += total;
     }
   }
 }
 
-// The block's tokens are spread over the threads of a warp that share columns, and over two warps.
+// By the sums over tokens of the upper two warps, [2, kColumnTile], and the lower two.
 __device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int first_column,
-                            float (&totals)[2][kColumnTiles / 2][2], float* s_totals) {
-  const int lane = threadIdx.x % 32;
-  __syncthreads();
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-#pragma unroll
-    for (int n = 0; n < kColumnTiles / 2; ++n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float total = totals[part][n][i];
-        for (int step = 4; step < 32; step *= 2) total += __shfl_xor_sync(~0U, total, step);
-        const int column = warp_column() * kColumnTile / 2 + column_in(n) + i;
-        if (lane < 4) s_totals[(warp_row() / kWarpTile * 2 + part) * kColumnTile + column] = total;
-      }
-    }
-  }
+                            const float* s_totals) {
   __syncthreads();
   const auto column = static_cast<int>(threadIdx.x);
   if (column >= kColumnTile || first_column + column >= block.num_columns) return;
@@ -127,10 +134,16 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProb
   constexpr int kSize = kTile * kRowStride<kChunk>;
   extern __shared__ __align__(16) Bf16 s_memory[];  // two of tokens and weights each
   __shared__ float s_totals[4 * kColumnTile];
+  __shared__ int s_rows[kTile];  // of w1
   const MlpBlock block = p.block(blockIdx.y);
   const int first_column = blockIdx.x * kColumnTile;
   if (first_column >= block.num_columns) return;
-  float totals[2][kColumnTiles / 2][2] = {};
+  const int column = first_column + static_cast<int>(threadIdx.x) % kColumnTile;
+  s_rows[threadIdx.x] =
+      column < block.num_columns
+          ? block.g_columns[column] + static_cast<int>(threadIdx.x) / kColumnTile * p.hidden
+          : -1;
+  for (int i = threadIdx.x; i < 4 * kColumnTile; i += kThreads) s_totals[i] = 0.0F;
   for (int first = 0; first < block.num_tokens; first += kTile) {
     Sums sums = {};
     const auto start = [&](int chunk, int buffer) {
@@ -139,12 +152,8 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProb
       start_rows<kTile, kChunk, kThreads>(
           s_tokens, p.g_x + element, p.width, p.width - element,
           [&](int i) { return first + i < block.num_tokens ? block.first_token + first + i : -1; });
-      start_rows<kTile, kChunk, kThreads>(
-          s_tokens + kSize, p.g_w1 + element, p.width, p.width - element, [&](int i) {
-            const int place = first_column + i % kColumnTile;
-            if (place >= block.num_columns) return -1;
-            return block.g_columns[place] + i / kColumnTile * p.hidden;
-          });
+      start_rows<kTile, kChunk, kThreads>(s_tokens + kSize, p.g_w1 + element, p.width,
+                                          p.width - element, [&](int i) { return s_rows[i]; });
     };
     run_chunks((p.width + kChunk - 1) / kChunk, start, [&](int buffer) {
       const Bf16* s_tokens = s_memory + buffer * 2 * kSize + warp_row() * kRowStride<kChunk>;
@@ -161,9 +170,35 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProb
             sums);
       }
     });
-    update_tile(p, block, first, first_column, sums, totals);
+    update_tile(p, block, first, first_column, sums, s_totals);
   }
-  write_means(p, block, first_column, totals, s_totals);
+  write_means(p, block, first_column, s_totals);
+}
+
+__device__ void add_to_output(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
+                              int first_feature, const Sums& sums) {
+#pragma unroll
+  for (int i = 0; i < 2 * kRowTiles; ++i) {
+    const int row = first_token + row_of(i / 2, i % 2);
+    if (row >= block.num_tokens) continue;
+    const int first = first_feature + warp_column() * kWarpTile + column_in(0);
+    Bf16* g_row = p.g_out + static_cast<std::int64_t>(block.first_token + row) * p.width + first;
+    __nv_bfloat162 former[kColumnTiles];  // all read before any is written
+#pragma unroll
+    for (int n = 0; n < kColumnTiles; ++n) {
+      if (first + n * 8 < p.width) {
+        former[n] = *reinterpret_cast<const __nv_bfloat162*>(g_row + n * 8);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kColumnTiles; ++n) {
+      if (first + n * 8 >= p.width) break;
+      float2 out = __bfloat1622float2(former[n]);
+      out.x += sums[i / 2][n][i % 2 * 2];
+      out.y += sums[i / 2][n][i % 2 * 2 + 1];
+      *reinterpret_cast<__nv_bfloat162*>(g_row + n * 8) = __float22bfloat162_rn(out);
+    }
+  }
 }
 
 // Block (x, y): features x of the output of tokens' block y.
@@ -199,25 +234,7 @@ __global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpProblem 
             sums);
       }
     });
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = first + row_of(m, half);
-        if (row >= block.num_tokens) continue;
-        Bf16* g_row = p.g_out + static_cast<std::int64_t>(block.first_token + row) * p.width;
-#pragma unroll
-        for (int n = 0; n < kColumnTiles; ++n) {
-          const int feature = first_feature + warp_column() * kWarpTile + column_in(n);
-          if (feature >= p.width) continue;
-          auto& g_out = *reinterpret_cast<__nv_bfloat162*>(g_row + feature);
-          float2 out = __bfloat1622float2(g_out);
-          out.x += sums[m][n][2 * half];
-          out.y += sums[m][n][2 * half + 1];
-          g_out = __float22bfloat162_rn(out);
-        }
-      }
-    }
+    add_to_output(p, block, first, first_feature, sums);
   }
 }
 

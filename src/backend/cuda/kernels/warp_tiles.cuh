@@ -19,23 +19,42 @@ constexpr int kChunkElements = 8;  // of 16 bytes
 template <int kDim>
 constexpr int kRowStride = kDim + kChunkElements;
 
+// Calls copy(place, row, element) for every 16 bytes of a tile [kRows, kDim]: their place in shared
+// memory, row_of() their row in the tile, and where in the row they begin. The row is below 0 where
+// that is num_there or more. Rows are found four at a time, since copies do not wait for each
+// other.
+template <int kRows, int kDim, int kThreads, typename RowOf, typename Copy>
+__device__ void for_each_chunk(int num_there, RowOf row_of, Copy copy) {
+  constexpr int kChunks = kDim / kChunkElements;
+  constexpr int kBatch = 4;
+#pragma unroll 1
+  for (int first = threadIdx.x; first < kRows * kChunks; first += kBatch * kThreads) {
+    int rows[kBatch];
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const int i = first + j * kThreads;
+      const bool is_there = i < kRows * kChunks && i % kChunks * kChunkElements < num_there;
+      rows[j] = is_there ? row_of(i / kChunks) : -1;
+    }
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const int i = first + j * kThreads;
+      if (kRows * kChunks % (kBatch * kThreads) != 0 && i >= kRows * kChunks) break;
+      const int element = i % kChunks * kChunkElements;
+      copy(i / kChunks * kRowStride<kDim> + element, rows[j], element);
+    }
+  }
+}
+
 // Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
 // apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
 // addresses are multiples of 16 bytes.
 template <int kRows, int kDim, int kThreads, typename RowOf>
 __device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
-  constexpr int kChunks = kDim / kChunkElements;
-#pragma unroll 2
-  for (int first = 0; first < kRows * kChunks; first += kThreads) {
-    const int i = first + static_cast<int>(threadIdx.x);
-    if (kRows * kChunks % kThreads != 0 && i >= kRows * kChunks) break;
-    const int element = i % kChunks * kChunkElements;
-    const int row = row_of(i / kChunks);
-    const bool is_there = row >= 0 && element < num_there;
-    device::copy_16_bytes(s_x + i / kChunks * kRowStride<kDim> + element,
-                          g_x + (is_there ? static_cast<std::int64_t>(row) * stride + element : 0),
-                          is_there);
-  }
+  for_each_chunk<kRows, kDim, kThreads>(num_there, row_of, [&](int place, int row, int element) {
+    const std::int64_t source = row < 0 ? 0 : static_cast<std::int64_t>(row) * stride + element;
+    device::copy_16_bytes(s_x + place, g_x + source, row >= 0);
+  });
 }
 
 // The warp's 16 by 16 elements from s_x on, as the left factor.

@@ -29,36 +29,34 @@ namespace {
 using device::Barrier;
 
 constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
-constexpr int kDepth = 64;          // input channels of one stage
-constexpr int kOverhang = 8;        // pixels of a strip behind its tile, for the taps of a row
-constexpr int kClusterSize = 2;     // blocks that share their weights, each loading half of them
+constexpr int kTilePixels = 256;
+constexpr int kDepth = 64;       // input channels of one stage
+constexpr int kOverhang = 8;     // pixels of a strip behind its tile, for the taps of a row
+constexpr int kClusterSize = 2;  // blocks that share their weights, each loading half of them
+constexpr int kStrips = 2;       // stages of pixels
+constexpr int kTaps = 6;         // stages of weights
 constexpr int kConsumers = 2;
-constexpr int kStorers = 96;  // threads that carry results away, in three warps
+constexpr int kHeadStart = 1;  // one consumer's products go on while the other finishes its tile
+constexpr int kStorers = 96;   // threads that carry results away, in three warps
 constexpr int kThreads = 128 * (kConsumers + 1);
 constexpr int kProducerRegisters = 40;
 constexpr int kConsumerRegisters = 232;
 
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kTapBytes = kTileChannels * kRowBytes;
-constexpr int kAlignment = 1024;  // of tiles in the 128-byte swizzle
+constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
+constexpr int kOutBytes = kTilePixels * 64 * 2;  // of one warpgroup
+constexpr int kAlignment = 1024;                 // of tiles in the 128-byte swizzle
 
-template <int kPixels, int kNumStrips, int kNumTaps>
-struct TileConfig {
-  static constexpr int kTilePixels = kPixels;
-  static constexpr int kStrips = kNumStrips;  // stages of pixels
-  static constexpr int kTaps = kNumTaps;      // stages of weights
-  static constexpr int kStripBytes = (kPixels + kOverhang) * kRowBytes;
-};
-
-template <typename Config>
 struct SharedMemory {
-  unsigned char s_strips[Config::kStrips][Config::kStripBytes];
-  unsigned char s_taps[Config::kTaps][kTapBytes];
-  unsigned char s_out[kConsumers][Config::kTilePixels * 64 * 2];
-  Barrier strip_full[Config::kStrips], strip_empty[Config::kStrips];
-  Barrier tap_full[Config::kTaps], tap_empty[Config::kTaps];
+  unsigned char s_strips[kStrips][kStripBytes];
+  unsigned char s_taps[kTaps][kTapBytes];
+  unsigned char s_out[kConsumers][kOutBytes];
+  Barrier strip_full[kStrips], strip_empty[kStrips];
+  Barrier tap_full[kTaps], tap_empty[kTaps];
   Barrier out_ready[kConsumers];  // s_out holds the residual, or nothing that is needed
   Barrier out_full[kConsumers];   // s_out holds the result
+  Barrier head_start;             // the first consumer is kHeadStart products ahead
 };
 
 struct Sizes {
@@ -102,10 +100,9 @@ struct Tile {
 
 // The tile of this block among those of its cluster's work item; channels change fastest, so that
 // the clusters at work share pixels and weights in the L2 cache.
-template <typename Config>
 __device__ Tile find_tile(const Sizes& sizes, int item, int rank) {
   const int tile = item / sizes.channel_tiles * kClusterSize + rank;
-  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * Config::kTilePixels,
+  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * kTilePixels,
           item % sizes.channel_tiles * kTileChannels};
 }
 
@@ -113,18 +110,15 @@ __device__ int num_items(const Sizes& sizes) {
   return (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
 }
 
-template <typename Config>
 __device__ void produce(const CUtensorMap& strip_map, const CUtensorMap& overhang_map,
-                        const CUtensorMap& tap_map, const Sizes& sizes, SharedMemory<Config>& s,
-                        int rank) {
-  constexpr int kTilePixels = Config::kTilePixels;
-  Ring<Config::kStrips> strip;
-  Ring<Config::kTaps> tap;
+                        const CUtensorMap& tap_map, const Sizes& sizes, SharedMemory& s, int rank) {
+  Ring<kStrips> strip;
+  Ring<kTaps> tap;
   const unsigned strip_bytes =
       (kTilePixels + (sizes.kw > 1 ? kOverhang : 0)) * static_cast<unsigned>(kRowBytes);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
-    const Tile tile = find_tile<Config>(sizes, item, rank);
+    const Tile tile = find_tile(sizes, item, rank);
     for (int filter_row = 0; filter_row < sizes.kt * sizes.kh; ++filter_row) {
       const int pixel = (tile.frame + filter_row / sizes.kh) * sizes.frame_pixels +
                         filter_row % sizes.kh * sizes.padded_columns + tile.first_pixel;
@@ -183,7 +177,7 @@ class PixelWalk {
 
 // Calls fn(byte offset in s_out, element offset in the output) for those 16-byte pieces of one
 // warpgroup's results that are this storing thread's and belong to the output.
-template <typename Config, typename Fn>
+template <typename Fn>
 __device__ void for_each_piece(const Sizes& sizes, const Tile& tile, int warpgroup, Fn&& fn) {
   const int thread = threadIdx.x % 128 - 32;
   const int piece = thread % 8;
@@ -192,7 +186,7 @@ __device__ void for_each_piece(const Sizes& sizes, const Tile& tile, int warpgro
   constexpr int kStep = kStorers / 8;
   PixelWalk<kStep> walk(sizes, tile, thread / 8);
 #pragma unroll 4
-  for (int pixel = thread / 8; pixel < Config::kTilePixels; pixel += kStep) {
+  for (int pixel = thread / 8; pixel < kTilePixels; pixel += kStep) {
     if (walk.is_there(sizes)) {
       fn(device::swizzled_128b(pixel, piece), walk.offset(sizes, tile) + channel);
     }
@@ -202,12 +196,10 @@ __device__ void for_each_piece(const Sizes& sizes, const Tile& tile, int warpgro
 
 // The warps beside the producer: they bring the residual of a tile to shared memory ahead of its
 // results, and carry the results away while the next tile is computed.
-template <typename Config>
-__device__ void store(const Sizes& sizes, const Epilogue& epilogue, SharedMemory<Config>& s,
-                      int rank) {
+__device__ void store(const Sizes& sizes, const Epilogue& epilogue, SharedMemory& s, int rank) {
   const auto make_ready = [&](const Tile& tile, int warpgroup) {
     if (epilogue.g_residual != nullptr) {
-      for_each_piece<Config>(sizes, tile, warpgroup, [&](unsigned from, std::int64_t offset) {
+      for_each_piece(sizes, tile, warpgroup, [&](unsigned from, std::int64_t offset) {
         device::copy_16_bytes(s.s_out[warpgroup] + from, epilogue.g_residual + offset);
       });
     }
@@ -216,14 +208,14 @@ __device__ void store(const Sizes& sizes, const Epilogue& epilogue, SharedMemory
   const int num_clusters = gridDim.x / kClusterSize;
   int item = blockIdx.x / kClusterSize;
   if (item >= num_items(sizes)) return;
-  for (int i = 0; i < kConsumers; ++i) make_ready(find_tile<Config>(sizes, item, rank), i);
+  for (int i = 0; i < kConsumers; ++i) make_ready(find_tile(sizes, item, rank), i);
   for (unsigned parity = 0; item < num_items(sizes); parity ^= 1) {
-    const Tile tile = find_tile<Config>(sizes, item, rank);
+    const Tile tile = find_tile(sizes, item, rank);
     item += num_clusters;
-    const Tile next = find_tile<Config>(sizes, item, rank);
+    const Tile next = find_tile(sizes, item, rank);
     for (int i = 0; i < kConsumers; ++i) {
       device::wait(&s.out_full[i], parity);
-      for_each_piece<Config>(sizes, tile, i, [&](unsigned from, std::int64_t offset) {
+      for_each_piece(sizes, tile, i, [&](unsigned from, std::int64_t offset) {
         *reinterpret_cast<uint4*>(epilogue.g_out + offset) =
             *reinterpret_cast<const uint4*>(s.s_out[i] + from);
       });
@@ -268,17 +260,19 @@ __device__ void finish(const Epilogue& epilogue, const Sizes& sizes, int first_c
   }
 }
 
-template <typename Config>
-__device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemory<Config>& s,
-                        int rank, int warpgroup) {
-  Ring<Config::kStrips> strip;
-  Ring<Config::kTaps> tap;
+__device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemory& s, int rank,
+                        int warpgroup) {
+  Ring<kStrips> strip;
+  Ring<kTaps> tap;
   unsigned out_parity = 0;
   const int lane = threadIdx.x % 32;
   const int num_strips = sizes.kt * sizes.kh * sizes.depth_steps;
+  // Counts down to the product before which the other consumer is let go.
+  int head_start = warpgroup == 0 ? min(kHeadStart, sizes.kw) : -1;
+  if (warpgroup != 0) device::wait(&s.head_start, 0);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
-    float sums[Config::kTilePixels / 2];
+    float sums[kTilePixels / 2];
     // Stages are given back one product later, when it is known to be over.
     int former_tap = -1;
     int former_strip = -1;
@@ -290,6 +284,7 @@ __device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemo
       device::wait(&s.strip_full[strip.idx], strip.parity);
       const std::uint64_t pixels = device::describe_k_rows(s.s_strips[strip.idx]);
       for (int dx = 0; dx < sizes.kw; ++dx) {
+        if (head_start-- == 0 && threadIdx.x == 0) device::arrive(&s.head_start);
         device::wait(&s.tap_full[tap.idx], tap.parity);
         const std::uint64_t weights =
             device::describe_k_rows(s.s_taps[tap.idx] + warpgroup * 64 * kRowBytes);
@@ -313,31 +308,32 @@ __device__ void consume(const Sizes& sizes, const Epilogue& epilogue, SharedMemo
     device::wait_products<0>();
     device::hold(sums);
     give_back();
-    const Tile tile = find_tile<Config>(sizes, item, rank);
+    const Tile tile = find_tile(sizes, item, rank);
     device::wait(&s.out_ready[warpgroup], out_parity);
     out_parity ^= 1;
     finish(epilogue, sizes, tile.first_channel + warpgroup * 64, sums, s.s_out[warpgroup]);
     device::arrive(&s.out_full[warpgroup]);
+    if (head_start >= 0 && threadIdx.x == 0) device::arrive(&s.head_start);
+    head_start = -1;
   }
 }
 
-template <typename Config>
 __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
     conv3d_kernel(const __grid_constant__ CUtensorMap strip_map,
                   const __grid_constant__ CUtensorMap overhang_map,
                   const __grid_constant__ CUtensorMap tap_map, const Sizes sizes,
                   const Epilogue epilogue) {
   extern __shared__ __align__(kAlignment) unsigned char s_raw[];
-  auto& s = *reinterpret_cast<SharedMemory<Config>*>(s_raw);
+  auto& s = *reinterpret_cast<SharedMemory*>(s_raw);
   const int rank = static_cast<int>(device::cluster_rank());
   const int warpgroup = device::warp_uniform(threadIdx.x / 128);
   if (threadIdx.x == 0) {
     if (device::shared_address(s_raw) % kAlignment != 0) __trap();
-    for (int i = 0; i < Config::kStrips; ++i) {
+    for (int i = 0; i < kStrips; ++i) {
       device::init_barrier(&s.strip_full[i], 1);
       device::init_barrier(&s.strip_empty[i], kConsumers * 4);
     }
-    for (int i = 0; i < Config::kTaps; ++i) {
+    for (int i = 0; i < kTaps; ++i) {
       device::init_barrier(&s.tap_full[i], 1);
       device::init_barrier(&s.tap_empty[i], kConsumers * 4 * kClusterSize);
     }
@@ -345,6 +341,7 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
       device::init_barrier(&s.out_ready[i], kStorers);
       device::init_barrier(&s.out_full[i], 128);
     }
+    device::init_barrier(&s.head_start, 1);
     device::fence_barrier_init();
   }
   device::sync_cluster();
@@ -364,7 +361,7 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
   device::sync_cluster();
 }
 
-Sizes find_sizes(const HopperConv3d& conv, int tile_pixels) {
+Sizes find_sizes(const HopperConv3d& conv) {
   const auto ceil_divide = [](std::int64_t a, std::int64_t b) {
     return static_cast<int>((a + b - 1) / b);
   };
@@ -374,7 +371,7 @@ Sizes find_sizes(const HopperConv3d& conv, int tile_pixels) {
   sizes.columns = static_cast<int>(conv.columns) - conv.kw + 1;
   sizes.padded_columns = static_cast<int>(conv.columns);
   sizes.frame_pixels = static_cast<int>(conv.rows * conv.columns);
-  sizes.frame_tiles = ceil_divide(sizes.rows * conv.columns - (conv.kw - 1), tile_pixels);
+  sizes.frame_tiles = ceil_divide(sizes.rows * conv.columns - (conv.kw - 1), kTilePixels);
   sizes.num_tiles = sizes.frames * sizes.frame_tiles;
   sizes.channel_tiles = ceil_divide(conv.out_channels, kTileChannels);
   sizes.out_channels = static_cast<int>(conv.out_channels);
@@ -385,41 +382,7 @@ Sizes find_sizes(const HopperConv3d& conv, int tile_pixels) {
   return sizes;
 }
 
-template <typename Config>
-void launch(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream) {
-  constexpr int kSharedBytes = sizeof(SharedMemory<Config>);
-  const Sizes sizes = find_sizes(conv, Config::kTilePixels);
-  const std::int64_t pixel_bytes = conv.in_channels * 2;
-  const std::int64_t num_taps = std::int64_t{conv.kt} * conv.kh * conv.kw;
-  const std::array<std::int64_t, 2> pixel_sizes{conv.in_channels,
-                                                conv.frames * conv.rows * conv.columns};
-  const std::array<std::int64_t, 1> pixel_strides{pixel_bytes};
-  const CUtensorMap strip_map = make_tensor_map(conv.g_x, pixel_sizes, pixel_strides,
-                                                std::array<int, 2>{kDepth, Config::kTilePixels});
-  const CUtensorMap overhang_map =
-      make_tensor_map(conv.g_x, pixel_sizes, pixel_strides, std::array<int, 2>{kDepth, kOverhang});
-  // Of rank 4 for the sake of load_tile_to.
-  const CUtensorMap tap_map = make_tensor_map(
-      conv.g_weight, std::array<std::int64_t, 4>{conv.in_channels, num_taps, conv.out_channels, 1},
-      std::array<std::int64_t, 3>{pixel_bytes, num_taps * pixel_bytes,
-                                  num_taps * pixel_bytes * conv.out_channels},
-      std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
-  check(cudaFuncSetAttribute(conv3d_kernel<Config>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedBytes),
-        "asking for shared memory");
-  const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
-  const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
-  conv3d_kernel<Config>
-      <<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes, stream>>>(
-          strip_map, overhang_map, tap_map, sizes,
-          {conv.g_bias, static_cast<const __nv_bfloat16*>(conv.g_residual),
-           static_cast<__nv_bfloat16*>(conv.g_out)});
-  check_launch("conv3d");
-}
-
 }  // namespace
-
-int g_conv_variant = 0;
 
 bool suits_hopper(const HopperConv3d& conv) {
   constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;  // leaves room behind the end
@@ -433,8 +396,33 @@ bool suits_hopper(const HopperConv3d& conv) {
 }
 
 void launch_hopper_conv3d(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream) {
-  if (g_conv_variant == 1) return launch<TileConfig<192, 3, 6>>(conv, num_multiprocessors, stream);
-  launch<TileConfig<256, 2, 6>>(conv, num_multiprocessors, stream);
+  constexpr int kSharedBytes = sizeof(SharedMemory);
+  const Sizes sizes = find_sizes(conv);
+  const std::int64_t pixel_bytes = conv.in_channels * 2;
+  const std::int64_t num_taps = std::int64_t{conv.kt} * conv.kh * conv.kw;
+  const std::array<std::int64_t, 2> pixel_sizes{conv.in_channels,
+                                                conv.frames * conv.rows * conv.columns};
+  const std::array<std::int64_t, 1> pixel_strides{pixel_bytes};
+  const CUtensorMap strip_map = make_tensor_map(conv.g_x, pixel_sizes, pixel_strides,
+                                                std::array<int, 2>{kDepth, kTilePixels});
+  const CUtensorMap overhang_map =
+      make_tensor_map(conv.g_x, pixel_sizes, pixel_strides, std::array<int, 2>{kDepth, kOverhang});
+  // Of rank 4 for the sake of load_tile_to.
+  const CUtensorMap tap_map = make_tensor_map(
+      conv.g_weight, std::array<std::int64_t, 4>{conv.in_channels, num_taps, conv.out_channels, 1},
+      std::array<std::int64_t, 3>{pixel_bytes, num_taps * pixel_bytes,
+                                  num_taps * pixel_bytes * conv.out_channels},
+      std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
+  check(cudaFuncSetAttribute(conv3d_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes),
+        "asking for shared memory");
+  const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
+  const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
+  conv3d_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,
+                  stream>>>(strip_map, overhang_map, tap_map, sizes,
+                            {conv.g_bias, static_cast<const __nv_bfloat16*>(conv.g_residual),
+                             static_cast<__nv_bfloat16*>(conv.g_out)});
+  check_launch("conv3d");
 }
 
 }  // namespace mochi::cuda

@@ -1,0 +1,198 @@
+// Adding the normed result of a branch to the residual stream, and the norm that follows.
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/warp_row.cuh"
+
+namespace mochi {
+namespace {
+
+using cuda::kMaxVectors;
+using cuda::kVectorSize;
+using cuda::SharedVectors;
+using cuda::sum_columns;
+using cuda::WarpRow;
+
+constexpr int kThreads = cuda::kRowThreads;
+constexpr int kWarps = cuda::kRowWarps;
+constexpr int kBlocksPerUnit = 2;  // resident on a multiprocessor: up to 128 registers
+
+template <typename T>
+struct ResidualParams {
+  const T* g_r;         // [rows, width]
+  const T* g_gate;      // [width]
+  const float* g_bias;  // [width], or null
+  T* g_x;               // [rows, width]
+  const T* g_scale;     // [width] and
+  T* g_next;            // [rows, width] of the norm that follows, or null
+  std::int64_t rows;
+  int width;
+  float eps;
+};
+
+// The norm that follows takes the sum as it is stored, rounded to T: the same bits as an operation
+// of its own would give. x is read once r's norm is known, a few vectors at a time, and then takes
+// r's registers.
+template <typename T, bool kHasBias, bool kHasNext>
+__global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
+    gated_residual_kernel(ResidualParams<T> params) {
+  constexpr int kSize = kVectorSize<T>;
+  constexpr int kBatch = 4;
+  static_assert(kMaxVectors % kBatch == 0);
+  extern __shared__ float4 s_memory[];
+  const int lane = threadIdx.x % 32;
+  const int num_vectors = params.width / kSize;
+  const SharedVectors<T> gates{s_memory, num_vectors};
+  const SharedVectors<T> biases{s_memory + params.width / 4, num_vectors};
+  const SharedVectors<T> scales{s_memory + params.width / 4 * (kHasBias ? 2 : 1), num_vectors};
+  for (int column = threadIdx.x; column < params.width; column += kThreads) {
+    gates.at(column) = tanhf(static_cast<float>(params.g_gate[column]));
+    if constexpr (kHasBias) biases.at(column) = params.g_bias[column];
+    if constexpr (kHasNext) {
+      scales.at(column) = 1.0F + static_cast<float>(params.g_scale[column]);
+    }
+  }
+  __syncthreads();
+  const auto width = static_cast<float>(params.width);
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kWarps;
+  for (std::int64_t row_idx = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+       row_idx < params.rows; row_idx += stride) {
+    auto* g_x = reinterpret_cast<uint4*>(params.g_x + row_idx * params.width);
+    WarpRow<T> row;
+    row.load(params.g_r + row_idx * params.width, lane, num_vectors);
+    const auto get_r = [&](int i, float(&values)[kSize]) {
+      cuda::unpack(row.vectors[i], values);
+      if constexpr (kHasBias) {
+        float bias[kSize];
+        biases.load(i * 32 + lane, bias);
+#pragma unroll
+        for (int j = 0; j < kSize; ++j) values[j] += bias[j];
+      }
+    };
+    float squares = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kMaxVectors; ++i) {
+      if (i * 32 + lane >= num_vectors) break;
+      float values[kSize];
+      get_r(i, values);
+#pragma unroll
+      for (float value : values) squares += value * value;
+    }
+    const float factor = 1.0F / sqrtf(cuda::sum_over_lanes(squares) / width + params.eps);
+    float next_squares = 0.0F;
+#pragma unroll
+    for (int first = 0; first < kMaxVectors; first += kBatch) {
+      uint4 x[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int vector_idx = (first + i) * 32 + lane;
+        if (vector_idx < num_vectors) x[i] = g_x[vector_idx];
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int vector_idx = (first + i) * 32 + lane;
+        if (vector_idx >= num_vectors) break;
+        float values[kSize];
+        float sums[kSize];
+        float gate[kSize];
+        get_r(first + i, values);
+        cuda::unpack(x[i], sums);
+        gates.load(vector_idx, gate);
+#pragma unroll
+        for (int j = 0; j < kSize; ++j) sums[j] += values[j] * factor * gate[j];
+        row.vectors[first + i] = cuda::pack(sums);
+        g_x[vector_idx] = row.vectors[first + i];
+        if constexpr (kHasNext) {
+          cuda::unpack(row.vectors[first + i], sums);
+#pragma unroll
+          for (float sum : sums) next_squares += sum * sum;
+        }
+      }
+    }
+    if constexpr (kHasNext) {
+      const float next_factor =
+          1.0F / sqrtf(cuda::sum_over_lanes(next_squares) / width + params.eps);
+      T* g_next = params.g_next + row_idx * params.width;
+#pragma unroll
+      for (int i = 0; i < kMaxVectors; ++i) {
+        if (i * 32 + lane >= num_vectors) break;
+        float values[kSize];
+        float scale[kSize];
+        cuda::unpack(row.vectors[i], values);
+        scales.load(i * 32 + lane, scale);
+#pragma unroll
+        for (int j = 0; j < kSize; ++j) values[j] *= next_factor * scale[j];
+        cuda::store_vector(g_next, i * 32 + lane, values);
+      }
+    }
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads) gated_residual_any_kernel(ResidualParams<T> params) {
+  const std::int64_t row_idx = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row_idx >= params.rows) return;
+  const T* g_r = params.g_r + row_idx * params.width;
+  T* g_x = params.g_x + row_idx * params.width;
+  const auto get_r = [&](int i) {
+    const float bias = params.g_bias != nullptr ? params.g_bias[i] : 0.0F;
+    return static_cast<float>(g_r[i]) + bias;
+  };
+  const auto width = static_cast<float>(params.width);
+  const float squares = sum_columns(params.width, [&](int i) { return get_r(i) * get_r(i); });
+  const float factor = 1.0F / sqrtf(squares / width + params.eps);
+  const float next_squares = sum_columns(params.width, [&](int i) {
+    const float gate = tanhf(static_cast<float>(params.g_gate[i]));
+    g_x[i] = static_cast<T>(static_cast<float>(g_x[i]) + get_r(i) * factor * gate);
+    const float stored = static_cast<float>(g_x[i]);
+    return stored * stored;
+  });
+  if (params.g_next == nullptr) return;
+  const float next_factor = 1.0F / sqrtf(next_squares / width + params.eps);
+  for (int i = threadIdx.x % 32; i < params.width; i += 32) {  // those that this lane has stored
+    const float scale = 1.0F + static_cast<float>(params.g_scale[i]);
+    params.g_next[row_idx * params.width + i] =
+        static_cast<T>(static_cast<float>(g_x[i]) * next_factor * scale);
+  }
+}
+
+template <typename T, bool kHasBias, bool kHasNext>
+void add_residual(cudaStream_t stream, const ResidualParams<T>& params, int num_units) {
+  constexpr int kNumVectors = 1 + (kHasBias ? 1 : 0) + (kHasNext ? 1 : 0);
+  const unsigned num_blocks =
+      std::min(cuda::blocks_of(params.rows), static_cast<unsigned>(num_units * kBlocksPerUnit));
+  const std::size_t shared_bytes =
+      static_cast<std::size_t>(params.width) * sizeof(float) * kNumVectors;
+  gated_residual_kernel<T, kHasBias, kHasNext>
+      <<<num_blocks, kThreads, shared_bytes, stream>>>(params);
+}
+
+}  // namespace
+
+void CudaBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
+                                    const TensorView& x) {
+  if (x.num_elements() == 0) return;
+  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+    const ResidualParams<T> p{.g_r = cuda::data_of<const T>(r),
+                              .g_gate = cuda::data_of<const T>(params.gate),
+                              .g_bias = cuda::data_of<const float>(params.bias),
+                              .g_x = cuda::data_of<T>(x),
+                              .g_scale = cuda::data_of<const T>(params.next_scale),
+                              .g_next = cuda::data_of<T>(params.next_out),
+                              .rows = x.dim(0),
+                              .width = static_cast<int>(x.dim(1)),
+                              .eps = params.eps};
+    const int num_units = properties_.multiProcessorCount;
+    if (!cuda::fits_warp<T>(p.width, {p.g_r, p.g_x, p.g_next})) {
+      gated_residual_any_kernel<T><<<cuda::blocks_of(p.rows), kThreads, 0, stream_>>>(p);
+    } else if (p.g_next == nullptr) {
+      p.g_bias == nullptr ? add_residual<T, false, false>(stream_, p, num_units)
+                          : add_residual<T, true, false>(stream_, p, num_units);
+    } else {
+      p.g_bias == nullptr ? add_residual<T, false, true>(stream_, p, num_units)
+                          : add_residual<T, true, true>(stream_, p, num_units);
+    }
+  });
+  cuda::check_launch("gated_residual");
+}
+
+}  // namespace mochi

@@ -1,0 +1,136 @@
+// Whole videos of the micro model on a GPU, against those of the CPU from the same noise.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/video_quality.h"
+#include "mochi/mochi.h"
+#include "support/device_tensors.h"
+#include "support/golden.h"
+
+namespace mochi {
+namespace {
+
+constexpr const char* kPrompt = "a small red ball moves to the right on a white background";
+
+struct Video {
+  Latents latents;
+  std::vector<std::uint8_t> rgb;
+  int width = 0, height = 0, num_frames = 0;
+};
+
+double psnr(const Video& a, const Video& b) {
+  const auto frame_bytes = static_cast<std::size_t>(a.width) * a.height * 3;
+  std::vector<FrameQuality> frames;
+  for (std::size_t begin = 0; begin < a.rgb.size(); begin += frame_bytes) {
+    frames.push_back(compare_frames(std::span(a.rgb).subspan(begin, frame_bytes),
+                                    std::span(b.rgb).subspan(begin, frame_bytes), a.width,
+                                    a.height));
+  }
+  return whole_psnr(frames);
+}
+
+Engine make_engine(const BackendCase& which) {
+  return Engine({.model_dir = micro_model_folder(),
+                 .device = which.device == Device::kCpu ? "cpu" : "cuda",
+                 .dtype = which.dtype == DType::kF32 ? "fp32" : "bf16"});
+}
+
+GenerateRequest request_for(const Engine& engine, bool is_sparse) {
+  GenerateRequest request = engine.default_request();
+  request.prompt = kPrompt;
+  request.num_frames = 19;
+  if (is_sparse) {
+    request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml");
+  }
+  return request;
+}
+
+Video generate(Engine& engine, const GenerateRequest& request) {
+  Video video{engine.sample(request), {}, request.width, request.height, request.num_frames};
+  engine.decode(video.latents, [&](std::span<const std::uint8_t> rgb, std::int64_t) {
+    video.rgb.insert(video.rgb.end(), rgb.begin(), rgb.end());
+  });
+  return video;
+}
+
+// In fp32 on the CPU; made once for all cases.
+const Video& cpu_video(bool is_sparse) {
+  static std::optional<Video> videos[2];
+  std::optional<Video>& video = videos[is_sparse ? 1 : 0];
+  if (!video) {
+    Engine engine = make_engine(kCpuCase);
+    video = generate(engine, request_for(engine, is_sparse));
+  }
+  return *video;
+}
+
+class CudaVideo : public OnDevice {
+ protected:
+  static void expect_like_cpu(bool is_sparse, double min_psnr) {
+    Engine engine = make_engine(GetParam());
+    EXPECT_EQ(engine.device(), "cuda");
+    const GenerateRequest request = request_for(engine, is_sparse);
+    const Video video = generate(engine, request);
+    const Video& want = cpu_video(is_sparse);
+    ASSERT_EQ(video.rgb.size(), want.rgb.size());
+    const double decibels = psnr(video, want);
+    RecordProperty("psnr_db", std::to_string(decibels));
+    record_error("latents", relative_error(video.latents.values, want.latents.values));
+    EXPECT_GE(decibels, min_psnr);
+    // The same again, by the engine that has its weights, and by a new one.
+    EXPECT_TRUE(generate(engine, request).rgb == video.rgb);
+    Engine other = make_engine(GetParam());
+    EXPECT_TRUE(generate(other, request).rgb == video.rgb);
+  }
+};
+
+// The portable kernels are no less exact, and tested one by one.
+INSTANTIATE_TEST_SUITE_P(On, CudaVideo, testing::Values(kCudaF32Case, kCudaBF16Case), name_of_case);
+
+TEST_P(CudaVideo, DenseIsThatOfTheCpu) {
+  expect_like_cpu(false, GetParam().dtype == DType::kF32 ? 60.0 : 38.0);
+}
+
+TEST_P(CudaVideo, SparseIsThatOfTheCpu) {
+  expect_like_cpu(true, GetParam().dtype == DType::kF32 ? 45.0 : 35.0);
+}
+
+TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
+  for (const bool is_sparse : {false, true}) {
+    Engine engine = make_engine(GetParam());
+    GenerateRequest request = request_for(engine, is_sparse);
+    request.num_steps = 12;
+    request.linear_steps = 6;
+    std::optional<SamplerState> state;
+    SampleControl control;
+    control.checkpoint_every = 5;
+    control.on_checkpoint = [&](const SamplerState& now) {
+      if (!state) state = now;
+    };
+    const Latents whole = engine.sample(request, {}, control);
+    ASSERT_TRUE(state);
+    EXPECT_EQ(state->num_steps_done, 5);
+    SampleControl resumed;
+    resumed.start = &*state;
+    Engine other = make_engine(GetParam());
+    EXPECT_TRUE(other.sample(request, {}, resumed).values == whole.values) << is_sparse;
+  }
+}
+
+TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {
+  const Video& video = cpu_video(false);
+  const VideoSize size{video.width, video.height, video.num_frames};
+  Engine cpu = make_engine(kCpuCase);
+  Engine engine = make_engine(GetParam());
+  const double error =
+      relative_error(engine.encode(video.rgb, size).values, cpu.encode(video.rgb, size).values);
+  record_error("latents", error);
+  EXPECT_LE(error, GetParam().dtype == DType::kF32 ? 1e-5 : 2e-2);
+}
+
+}  // namespace
+}  // namespace mochi

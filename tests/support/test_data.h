@@ -1,0 +1,18 @@
+// Where the files that tests read are: in the source tree, or where MOCHI_TEST_DATA says, which a
+// bundle on another machine needs.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace mochi {
+
+inline std::filesystem::path test_data(const char* in_source_tree, const char* name) {
+  const char* folder = std::getenv("MOCHI_TEST_DATA");
+  return folder == nullptr ? std::filesystem::path(in_source_tree)
+                           : std::filesystem::path(folder) / name;
+}
+inline std::filesystem::path golden_folder() { return test_data(MOCHI_GOLDEN_DIR, "golden"); }
+inline std::filesystem::path micro_model_folder() { return test_data(MOCHI_MICRO_DIR, "micro"); }
+
+}  // namespace mochi

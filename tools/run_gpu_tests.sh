@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Runs everything that is tested on a GPU, in the folder that the target gpu_tests makes
+# (build-portable/bundle/tests, copied to the machine with the GPU) or, with a build folder as
+# argument, in that. Closes with a line for each part and fails when one of them failed.
+# compute-sanitizer, which comes with CUDA, checks the operations when it is there; --quick leaves
+# it out. Full output: gpu-tests-*.log in the current folder.
+set -uo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+programs="$here"
+is_quick=0
+for argument in "$@"; do
+  case "$argument" in
+    --quick) is_quick=1 ;;
+    *) programs="$argument/bin" ;;
+  esac
+done
+if [[ -d "$here/golden" ]]; then
+  export MOCHI_TEST_DATA="$here/data"
+  mkdir -p "$MOCHI_TEST_DATA"
+  ln -sfn "$here/golden" "$MOCHI_TEST_DATA/golden"
+  ln -sfn "$here/../models/micro" "$MOCHI_TEST_DATA/micro"
+fi
+
+lines=()
+status=0
+# part NAME COMMAND…: runs it and keeps a line about it.
+part() {
+  local name="$1" log="gpu-tests-$1.log" start="$SECONDS" result
+  shift
+  if "$@" > "$log" 2>&1; then result=passed; else result="FAILED ($?)"; status=1; fi
+  # A part that found no GPU has not passed.
+  if grep -q "no CUDA here: " "$log"; then result="SKIPPED: $(grep -m1 -o 'no CUDA here: .*' "$log")"; status=1; fi
+  local counts
+  counts="$(grep -E '^\[  (PASSED|FAILED|SKIPPED) +\] [0-9]+ test|^ *[0-9]+ FAILED TEST|ERROR SUMMARY|RACECHECK SUMMARY' "$log" \
+            | sed -E 's/^\[  ([A-Z]+) +\] ([0-9]+) tests?.*/\1 \2/; s/^=+ //' | paste -sd ' ' || true)"
+  lines+=("$(printf '%-22s %-10s %4d s  %s' "$name" "$result" $((SECONDS - start)) "$counts")")
+  echo "${lines[-1]}"
+  [[ "$result" == passed ]] || grep -E '^\[  FAILED  \]' "$log" | sort -u | head -n 20
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+for folder in backend text sparsity dit vae pipeline; do
+  part "$folder" "$programs/test_$folder" '--gtest_filter=*/Cuda*'
+done
+# The full width against PyTorch, where there is one.
+if python3 -c 'import torch' 2>/dev/null; then
+  script="$here/dit_error.py"
+  [[ -e "$script" ]] || script="$here/../tests/gpu/dit_error.py"
+  part dit-vs-pytorch python3 "$script" "$programs/dit_velocity"
+  cat gpu-tests-dit-vs-pytorch.log
+else
+  echo "dit-vs-pytorch: no PyTorch here, left out"
+fi
+sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)"
+if (( is_quick )); then
+  echo "compute-sanitizer: left out"
+elif [[ -z "$sanitizer" ]]; then
+  echo "compute-sanitizer: not found"
+else
+  # Operations over small tensors; sizes beyond 2^31 elements take memory and time, not care.
+  operations='--gtest_filter=*/Cuda*:-*IndicesDoNotOverflow*'
+  part memcheck "$sanitizer" --tool memcheck --error-exitcode 9 "$programs/test_backend" "$operations"
+  part racecheck "$sanitizer" --tool racecheck --error-exitcode 9 "$programs/test_backend" "$operations"
+fi
+
+echo
+printf '%s\n' "${lines[@]}"
+if (( status == 0 )); then echo "gpu tests: all passed"; else echo "gpu tests: FAILED"; fi
+exit "$status"
