@@ -68,7 +68,7 @@ def main():
         for entry in header.values():
             shape = entry["shape"]
             values = torch.randn(math.prod(shape), device=device) * (shape[-1] ** -0.5)
-            file.write(values.bfloat16().view(torch.int16).cpu().numpy().tobytes())
+            file.write(values.bfloat16().view(torch.int16).cpu().numpy().data)
     print(f"wrote {options.file}: {offset / 1e9:.2f} GB")
 
 

@@ -155,7 +155,7 @@ class Peer:
                          mode="replicate")
 
         self.add("group_norm", f"{t}×{h}×{w}×{c}",
-                 {"eager": eager, "compiled": torch.compile(eager)}, 0.0, 4.0 * t * h * w * c)
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0, 4.0 * t * h * w * c)
 
     def norm_modulate(self):
         rows, width = self.sizes.visual, self.sizes.x
@@ -167,7 +167,7 @@ class Peer:
             return (y * (1 + scale.float())).to(x.dtype)
 
         self.add("norm_modulate", f"{rows}×{width}",
-                 {"eager": eager, "compiled": torch.compile(eager)}, 0.0, 4.0 * rows * width)
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0, 4.0 * rows * width)
 
     def gated_residual(self):
         rows, width = self.sizes.visual, self.sizes.x
@@ -179,7 +179,7 @@ class Peer:
             return (x.float() + y * torch.tanh(gate.float())).to(x.dtype)
 
         self.add("gated_residual", f"{rows}×{width}",
-                 {"eager": eager, "compiled": torch.compile(eager)}, 0.0, 6.0 * rows * width)
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0, 6.0 * rows * width)
 
     def gated_activation(self):
         rows, width = self.sizes.visual, self.sizes.mlp_x
@@ -190,7 +190,7 @@ class Peer:
             return F.silu(a) * b
 
         self.add("gated_activation silu", f"{rows}×2×{width}",
-                 {"eager": eager, "compiled": torch.compile(eager)}, 0.0, 6.0 * rows * width)
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0, 6.0 * rows * width)
 
     def qk_norm_rope(self):
         rows, heads, head_dim = self.sizes.visual, self.sizes.heads, 128
@@ -210,7 +210,7 @@ class Peer:
             return norm_rotate(q, q_weight), norm_rotate(k, k_weight), v.transpose(0, 1).contiguous()
 
         self.add("qk_norm_rope", f"{rows}×3×{heads}×{head_dim}",
-                 {"eager": eager, "compiled": torch.compile(eager)}, 0.0,
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0,
                  (12.0 + 4.0) * rows * heads * head_dim)
 
     def run(self):

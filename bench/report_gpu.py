@@ -150,17 +150,20 @@ def profile_rows(measurement):
 
 def page(reports, options, plot):
     lines = ["# GPU: dense, at full size", ""]
-    lines += [f"Commit {options.commit}. "] if options.commit else []
+    lines += [f"Commit {options.commit}.", ""] if options.commit else []
     for subject, of_subject in sorted(reports.by_subject.items()):
         for report in of_subject:
             ceilings = report["ceilings"]
+            if not ceilings["flop_per_second"]:
+                continue
             lines.append(
                 f"- `{subject}`: {report['device_name']}, {report['dtype']}; ceilings of the same "
                 f"run: {ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
                 f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
     if reports.peer:
         lines.append(f"- beside it: {reports.peer['version']}, {reports.peer['device_name']}.")
-    lines += ["", "Weights and inputs are random. What the columns mean: [README](../README.md).", "",
+    lines += ["", "Weights and inputs are random; the targets are an H200's. What the columns mean: "
+              "[README](../README.md).", "",
               "| measure | target | predicted | measured | card | |",
               "| --- | --- | --- | --- | --- | --- |", *target_rows(reports)]
     growth = growth_rows(reports)
@@ -179,6 +182,12 @@ def page(reports, options, plot):
                       "Waiting for the GPU after each call, which the sum contains.", "",
                       "| operation | calls | time | share | rate |",
                       "| --- | --- | --- | --- | --- |", *profile_rows(measurement)]
+    video = list(reports.measurements("video"))
+    if video:
+        lines += ["", "## A generation, phase by phase", "",
+                  "| phase | size | time | rate | peak memory |", "| --- | --- | --- | --- | --- |",
+                  *[f"| {m['name']} | {m['size']} | {seconds_text(m['seconds'])} | {rate_text(m)} "
+                    f"| {bytes_text(m['peak_bytes'])} |" for m, _ in video]]
     if reports.by_subject.get("op"):
         lines += ["", "## Operations", "",
                   "| operation | size | median | rate | share of ceiling | error | PyTorch | how |",

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/error.h"
@@ -15,6 +16,7 @@ namespace mochi::bench {
 namespace {
 
 constexpr float kSigma = 0.75F;
+constexpr std::array<double, 1> kSigmas{kSigma};
 
 Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t rows,
                     std::int64_t columns) {
@@ -60,7 +62,8 @@ DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents)
       scratch_(session.backend->allocator()),
       latents_(inputs_.f32(latents)),
       velocity_(inputs_.output(DType::kF32, latents)),
-      run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]))) {
+      run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]), {},
+                       kSigmas)) {
   Context ctx{*session.backend, scratch_};
   text_ = dit.condition(
       ctx, inputs_.activations({session.sizes.num_text_tokens, dit.config().text_width}));
@@ -69,7 +72,10 @@ DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents)
 void DitRunner::run(Backend& backend) {
   Context ctx{backend, scratch_};
   DensePolicy policy;
-  dit_.forward(ctx, run_, {Branch::kCond, 0, kSigma}, text_, policy, latents_, velocity_);
+  DitCall call{.branch = Branch::kCond, .step = 0, .sigma = kSigma};
+  // As a generation does; a profile wants to see every operation.
+  if (&backend == &backend_) call.recorder = &recorder_;
+  dit_.forward(ctx, run_, call, text_, policy, latents_, velocity_);
 }
 
 bool DitRunner::is_finite() {

@@ -25,6 +25,7 @@ class DitRunner {
   Arena scratch_;
   TensorView latents_, velocity_;
   DitRun run_;
+  ForwardRecorder recorder_;
   TextCondition text_;
 };
 

@@ -25,6 +25,7 @@ bool is_wanted(const OpCase& op, const std::vector<std::string>& names) {
 std::vector<OpCase> choose(const std::vector<OpCase>& cases,
                            const std::vector<std::string>& names) {
   std::vector<std::string> known;
+  known.reserve(cases.size());
   for (const OpCase& op : cases) known.push_back(op.name);
   for (const std::string& name : names) {
     const bool is_known = std::ranges::any_of(

@@ -116,6 +116,24 @@ OpCase gated_residual_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
+// With everything that may go along.
+OpCase fused_residual_case(std::int64_t num_tokens, std::int64_t width) {
+  return {.name = "gated_residual with norm",
+          .size = fmt::format("{}×{}", num_tokens, width),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView r = in.activations({rows, width});
+            const GatedResidual params{.gate = in.activations({width}, kNoRows),
+                                       .bias = in.vector(width, {0.0F, 0.02F}),
+                                       .next_scale = in.activations({width}, kNoRows, {0.0F, 0.5F}),
+                                       .next_out = in.output({rows, width})};
+            const TensorView x = in.activations({rows, width});
+            in.add_output(x, 0);
+            return [=](Backend& backend) { backend.gated_residual(r, params, x); };
+          }};
+}
+
 OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
   const std::int64_t heads = dit.num_heads;
   const std::int64_t head_dim = dit.head_dim();
@@ -209,6 +227,7 @@ std::vector<OpCase> list_dit_cases(const Sizes& sizes) {
   cases.push_back(norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(qk_norm_rope_case(dit, tokens.visual));
   cases.push_back(gated_residual_case(tokens.visual, dit.hidden_size_x));
+  cases.push_back(fused_residual_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(gated_activation_case(tokens.visual, dit.mlp_hidden_x));
   cases.push_back(layer_norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(patchify_case(dit, tokens.latents));

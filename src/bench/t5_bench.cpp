@@ -14,6 +14,7 @@ namespace {
 
 std::vector<std::int32_t> make_ids(std::int64_t num_tokens, std::int64_t vocab_size) {
   std::vector<std::int32_t> ids;
+  ids.reserve(static_cast<std::size_t>(num_tokens));
   for (std::int64_t i = 0; i < num_tokens; ++i) {
     ids.push_back(static_cast<std::int32_t>((i + 1) * 7919 % vocab_size));
   }

@@ -60,15 +60,17 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   Arena scratch(backend.allocator());
   Context ctx{backend, scratch};
   const TokenGrid grid = dit.token_grid(z.dim(1), z.dim(2), z.dim(3));
-  const DitRun run = dit.prepare(backend, grid);
+  const DitRun run = dit.prepare(backend, grid, {}, plan.sigmas);
   const TextCondition cond = dit.condition(ctx, features);
   const Tensor no_text(backend.activation_dtype(), {0, config.text_width}, backend.allocator());
   const TextCondition null = dit.condition(ctx, no_text);
   DensePolicy policy;
+  ForwardRecorder recorder;
   const auto denoise = [&](Branch branch, int step, double sigma, const TensorView& latents,
                            const TensorView& velocity) {
-    dit.forward(ctx, run, {branch, step, static_cast<float>(sigma)},
-                branch == Branch::kCond ? cond : null, policy, latents, velocity);
+    DitCall call{.branch = branch, .step = step, .sigma = static_cast<float>(sigma)};
+    call.recorder = &recorder;
+    dit.forward(ctx, run, call, branch == Branch::kCond ? cond : null, policy, latents, velocity);
   };
   Measurement phase;
   phase.name = "sampling";

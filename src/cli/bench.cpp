@@ -225,7 +225,7 @@ void run_bench(const BenchOptions& options) {
     }
     if (!measurement.is_right()) {
       fail("{} {}: relative error {:.1e}, at most {:.1e} is right", measurement.name,
-           measurement.size, *measurement.relative_error, measurement.max_error);
+           measurement.size, measurement.relative_error.value_or(0), measurement.max_error);
     }
   }
 }
