@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "base/error.h"
@@ -120,14 +121,16 @@ TEST_P(CudaMemoryTest, StoredWeightsAreConvertedAsOnTheHost) {
   loader->load(DType::kF8E4M3, std::span(bytes).subspan(1), target);
   loader->finish();
   const std::vector<float> values = to_host(*backend_, target);
-  // 0x38 is 1, and 0x41 is 2.25; with the sign 0x80.
+  const std::map<int, float> known{{0x00, 0.0F},  {0x38, 1.0F},    {0xb8, -1.0F},
+                                   {0x41, 2.25F}, {0x01, 0x1p-9F}, {0x7e, 448.0F}};
+  int num_known = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto byte = std::to_integer<int>(bytes[i + 1]);
-    if (byte == 0x38) ASSERT_EQ(values[i], 1.0F) << i;
-    if (byte == 0xb8) ASSERT_EQ(values[i], -1.0F) << i;
-    if (byte == 0x41) ASSERT_EQ(values[i], 2.25F) << i;
-    if (byte == 0x01) ASSERT_EQ(values[i], 0x1p-9F) << i;
+    const auto wanted = known.find(std::to_integer<int>(bytes[i + 1]));
+    if (wanted == known.end()) continue;
+    ASSERT_EQ(values[i], wanted->second) << i;
+    ++num_known;
   }
+  EXPECT_GT(num_known, kSize / 100);
 }
 
 TEST_P(CudaMemoryTest, NormalValuesAreThoseOfTheHostBitForBit) {
