@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "pipeline/progress_reporter.h"
 #include "sparsity/analysis_policy.h"
 #include "sparsity/column_sparse_policy.h"
@@ -102,7 +102,7 @@ class SamplingRun {
   Context ctx_;
   TokenGrid grid_;
   std::unique_ptr<AttentionPolicy> policy_;
-  std::optional<DitRun> run_;
+  DitRun run_;
   TextCondition cond_, null_;
   ForwardRecorder recorder_;
   Latents latest_;               // after num_done_ steps, where anybody wants them
@@ -118,7 +118,7 @@ void SamplingRun::prepare() {
 }
 
 void SamplingRun::denoise(const DitCall& call, const TensorView& velocity) {
-  in_.model.forward(ctx_, *run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
+  in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
                     velocity);
 }
 
@@ -172,7 +172,8 @@ void SamplingRun::save_before_failing() {
   if (!is_wanted || num_done_ >= in_.plan.num_steps()) return;
   try {
     in_.control.on_checkpoint(state());
-  } catch (const Error&) {  // the first error is the one that is told
+  } catch (const Error& error) {  // the first error is the one that comes out
+    log_warn("the steps before are not saved: {}", error.what());
   }
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 
 namespace mochi {
 namespace {
@@ -25,7 +26,8 @@ LayerStreamer::~LayerStreamer() {
       backend_.await_prefetch(static_cast<int>(slot));
     }
     backend_.synchronize();
-  } catch (const Error&) {  // a device that has fallen away fetches nothing
+  } catch (const Error& error) {  // a device that has fallen away fetches nothing
+    log_debug("waiting for the last weights: {}", error.what());
   }
 }
 
