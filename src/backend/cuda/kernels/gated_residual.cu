@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
         cuda::unpack(row.vectors[i], values);
         scales.load(i * 32 + lane, scale);
 #pragma unroll
-        for (int j = 0; j < kSize; ++j) values[j] *= next_factor * scale[j];
+        for (int j = 0; j < kSize; ++j) values[j] = values[j] * next_factor * scale[j];
         cuda::store_vector(g_next, i * 32 + lane, values);
       }
     }
