@@ -244,7 +244,8 @@ TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
       backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
       const Tensor out = poisoned(p.out_shape());
       backend_->column_sparse_attention(p.in, columns.view, delta, {out});
-      EXPECT_LE(error(out, dense.view()), limit(2e-6))
+      // The cache is a difference of two results, and these are rounded, too.
+      EXPECT_LE(error(out, dense.view()), limit(2e-6, 2.5))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
     }
   }
