@@ -24,22 +24,22 @@ struct QueryTiles {
   int head, first_group, tiles_per_group;
 
   __device__ int group_of(int tile) const { return first_group + tile / tiles_per_group; }
-  // Query i of a tile, or -1.
-  __device__ int operator()(int tile, int i) const {
-    const int row = tile % tiles_per_group * kQueryTile + i;
-    const int group = group_of(tile);
-    return row < sums.num_rows(group, p.num_queries) ? sums.query_of(group, row) : -1;
-  }
   // Starts to copy a tile's queries, and reads their log-sum-exps in units of log 2.
   template <int kDim>
   __device__ void start(int tile, Bf16* s_q, float* s_lse) const {
+    const int group = group_of(tile);
+    const int first_row = tile % tiles_per_group * kQueryTile;
+    const int first_query = sums.query_of(group, first_row);
+    const int num_rows = sums.num_rows(group, p.num_queries) - first_row;
+    const auto query_of = [&](int i) {
+      return i < num_rows ? first_query + i * sums.query_stride : -1;
+    };
     cuda::start_rows<kQueryTile, kDim, kThreads>(s_q, p.g_q + p.row_of(head, 0) * p.head_dim,
-                                                 p.head_dim, p.head_dim,
-                                                 [&](int i) { return (*this)(tile, i); });
+                                                 p.head_dim, p.head_dim, query_of);
     cuda::device::commit_copies();
     const int i = threadIdx.x;
     if (i >= kQueryTile) return;
-    const int query = (*this)(tile, i);
+    const int query = query_of(i);
     s_lse[i] = query < 0 ? INFINITY : sums.g_lse[p.row_of(head, query)] * cuda::kLog2E;
   }
 };

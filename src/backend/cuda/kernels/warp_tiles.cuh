@@ -26,20 +26,22 @@ constexpr int kRowStride = kDim + kChunkElements;
 template <int kRows, int kDim, int kThreads, typename RowOf, typename Copy>
 __device__ void for_each_chunk(int num_there, RowOf row_of, Copy copy) {
   constexpr int kChunks = kDim / kChunkElements;
-  constexpr int kBatch = 4;
+  constexpr int kTotal = kRows * kChunks;
+  constexpr int kBatch = kTotal >= 4 * kThreads ? 4 : (kTotal + kThreads - 1) / kThreads;
+  constexpr bool kIsWhole = kTotal % (kBatch * kThreads) == 0;
 #pragma unroll 1
-  for (int first = threadIdx.x; first < kRows * kChunks; first += kBatch * kThreads) {
+  for (int first = threadIdx.x; first < kTotal; first += kBatch * kThreads) {
     int rows[kBatch];
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
       const int i = first + j * kThreads;
-      const bool is_there = i < kRows * kChunks && i % kChunks * kChunkElements < num_there;
+      const bool is_there = (kIsWhole || i < kTotal) && i % kChunks * kChunkElements < num_there;
       rows[j] = is_there ? row_of(i / kChunks) : -1;
     }
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
       const int i = first + j * kThreads;
-      if (kRows * kChunks % (kBatch * kThreads) != 0 && i >= kRows * kChunks) break;
+      if (!kIsWhole && i >= kTotal) break;
       const int element = i % kChunks * kChunkElements;
       copy(i / kChunks * kRowStride<kDim> + element, rows[j], element);
     }
