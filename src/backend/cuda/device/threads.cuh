@@ -37,6 +37,14 @@ __device__ inline bool is_elected() {
   return is_one != 0;
 }
 
+// threadIdx.x for the seldom part of a loop: nothing that follows from it is computed ahead of the
+// loop and kept in registers.
+__device__ inline int thread_idx_here() {
+  int idx;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(idx));
+  return idx;
+}
+
 // The value of the warp's first thread; tells the compiler that it is the same in all.
 __device__ inline int warp_uniform(int value) { return __shfl_sync(0xffffffff, value, 0); }
 
