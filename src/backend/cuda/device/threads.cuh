@@ -8,11 +8,6 @@ __device__ inline void sync_threads(int barrier_idx, int num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier_idx), "r"(num_threads) : "memory");
 }
 
-// Counts as having come, without waiting.
-__device__ inline void arrive_threads(int barrier_idx, int num_threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier_idx), "r"(num_threads) : "memory");
-}
-
 // All warps of a warpgroup, each in one role of a kernel with __launch_bounds__(threads, 1); the
 // counts are multiples of 8.
 template <int kCount>
