@@ -26,13 +26,14 @@ __device__ inline void arrive(Barrier* s_barrier) {
                : "memory");
 }
 
-// At the barrier in the same place of the cluster's block `rank`.
+// At the barrier in the same place of the cluster's block `rank`. Publishes no ordinary writes:
+// that would want a fence of the whole cluster, which costs.
 __device__ inline void arrive_at(Barrier* s_barrier, unsigned rank) {
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}" ::"r"(shared_address(s_barrier)),
       "r"(rank)
       : "memory");

@@ -8,11 +8,6 @@ __device__ inline void sync_threads(int barrier_idx, int num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier_idx), "r"(num_threads) : "memory");
 }
 
-// Counts as having come, without waiting.
-__device__ inline void arrive_threads(int barrier_idx, int num_threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier_idx), "r"(num_threads) : "memory");
-}
-
 // All warps of a warpgroup, each in one role of a kernel with __launch_bounds__(threads, 1); the
 // counts are multiples of 8.
 template <int kCount>
@@ -35,6 +30,14 @@ __device__ inline bool is_elected() {
       "}"
       : "=r"(is_one));
   return is_one != 0;
+}
+
+// threadIdx.x for the seldom part of a loop: nothing that follows from it is computed ahead of the
+// loop and kept in registers.
+__device__ inline int thread_idx_here() {
+  int idx;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(idx));
+  return idx;
 }
 
 // The value of the warp's first thread; tells the compiler that it is the same in all.

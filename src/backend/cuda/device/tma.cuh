@@ -1,6 +1,6 @@
 // The copy engine for tiles (compute capability 9.0). Tensor maps are __grid_constant__ parameters
 // of the kernel; one thread starts a copy. Coordinates are in elements, fastest dimension first;
-// what a load finds out of range is zero, what a store has out of range is dropped.
+// what is out of range comes as zero.
 #pragma once
 
 #include <cuda.h>
@@ -57,48 +57,6 @@ __device__ inline void load_tile_to(void* s_target, const CUtensorMap& map, cons
       "l"(&map), "r"(shared_address(s_barrier)), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]),
       "h"(blocks)
       : "memory");
-}
-
-// After fence_async_shared() and a barrier of the threads that wrote s_source.
-template <int kRank>
-__device__ inline void store_tile(const CUtensorMap& map, const int (&at)[kRank],
-                                  const void* s_source) {
-  static_assert(kRank >= 2 && kRank <= 5);
-  const std::uint32_t source = shared_address(s_source);
-  if constexpr (kRank == 2) {
-    asm volatile(
-        "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
-            &map),
-        "r"(source), "r"(at[0]), "r"(at[1])
-        : "memory");
-  } else if constexpr (kRank == 3) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::
-            "l"(&map),
-        "r"(source), "r"(at[0]), "r"(at[1]), "r"(at[2])
-        : "memory");
-  } else if constexpr (kRank == 4) {
-    asm volatile(
-        "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group"
-        " [%0, {%2, %3, %4, %5}], [%1];" ::"l"(&map),
-        "r"(source), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3])
-        : "memory");
-  } else {
-    asm volatile(
-        "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group"
-        " [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(&map),
-        "r"(source), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4])
-        : "memory");
-  }
-}
-
-// Stores that this thread started so far become one group.
-__device__ inline void commit_stores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-
-// Until at most kPending groups still read their shared memory.
-template <int kPending>
-__device__ inline void wait_stores_read() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
 }  // namespace mochi::cuda::device

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/device/threads.cuh"
 
 namespace mochi::cuda::sm90 {
 
@@ -30,32 +31,44 @@ __device__ inline float sum_of_quad(float x) {
 // Logits of columns from num_valid on become −∞.
 template <int kSize>
 __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
-  const int first = 2 * (static_cast<int>(threadIdx.x) % 4);
+  const int first = 2 * (device::thread_idx_here() % 4);
 #pragma unroll
   for (int i = 0; i < kSize; ++i) {
     if (first + i / 4 * 8 + i % 2 >= num_valid) logits[i] = -INFINITY;
   }
 }
 
-// Logits become weights exp2(scale_log2 · (logit − max)) with the new maximum. `shrink` is by what
-// everything under the former maximum must be multiplied.
+// Takes the logits into the maxima. `shrink` is by what everything under the former maximum must be
+// multiplied; `offset` is −scale_log2 · maximum.
 template <int kSize>
-__device__ inline void exponentiate(float (&logits)[kSize], float scale_log2, RowState& state,
-                                    float (&shrink)[2]) {
-  float offset[2];
+__device__ inline void raise_max(const float (&logits)[kSize], float scale_log2, RowState& state,
+                                 float (&shrink)[2], float (&offset)[2]) {
+  constexpr int kChains = 4;  // for each row: one alone would wait for its own last step
+  float max[2][kChains];
 #pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    float max = state.max[row];
-#pragma unroll
-    for (int i = 2 * row; i < kSize; i += 4) max = fmaxf(max, fmaxf(logits[i], logits[i + 1]));
-    max = max_of_quad(max);
-    shrink[row] = device::exp2_fast((state.max[row] - max) * scale_log2);
-    state.max[row] = max;
-    state.sum[row] *= shrink[row];
-    offset[row] = -max * scale_log2;
+  for (int i = 0; i < kSize; i += 2) {
+    const int row = i / 2 % 2;
+    const int chain = i / 4 % kChains;
+    const float pair = fmaxf(logits[i], logits[i + 1]);
+    max[row][chain] = i / 4 < kChains ? pair : fmaxf(max[row][chain], pair);
   }
 #pragma unroll
-  for (int i = 0; i < kSize; ++i) {
+  for (int row = 0; row < 2; ++row) {
+    const float of_row = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
+    const float raised = max_of_quad(fmaxf(state.max[row], of_row));
+    shrink[row] = device::exp2_fast((state.max[row] - raised) * scale_log2);
+    state.max[row] = raised;
+    state.sum[row] *= shrink[row];
+    offset[row] = -raised * scale_log2;
+  }
+}
+
+// Logits [kFrom, kTo) become weights exp2(scale_log2 · logit + offset), which go into the sums.
+template <int kFrom, int kTo, int kSize>
+__device__ inline void exponentiate(float (&logits)[kSize], float scale_log2,
+                                    const float (&offset)[2], RowState& state) {
+#pragma unroll
+  for (int i = kFrom; i < kTo; ++i) {
     const int row = i / 2 % 2;
     logits[i] = device::exp2_fast(fmaf(logits[i], scale_log2, offset[row]));
     state.sum[row] += logits[i];
@@ -69,11 +82,11 @@ __device__ inline void multiply_rows(float (&values)[kSize], const float (&facto
 }
 
 // As operand `a` of wgmma: four registers for every 16 columns.
-template <int kSize>
+template <int kFrom, int kTo, int kSize>
 __device__ inline void pack_rows(const float (&values)[kSize],
                                  std::uint32_t (&packed)[kSize / 8][4]) {
 #pragma unroll
-  for (int i = 0; i < kSize; i += 2) {
+  for (int i = kFrom; i < kTo; i += 2) {
     packed[i / 8][i / 2 % 4] = device::pack_bf16(values[i], values[i + 1]);
   }
 }

@@ -1,0 +1,200 @@
+// What attention on Hopper is made of: a block of 192 queries in shared memory beside a ring of key
+// tiles, and the warpgroups that work on them. Who fills the ring is the kernel's choice.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/device/mbarrier.cuh"
+#include "backend/cuda/device/shared_memory.cuh"
+#include "backend/cuda/device/threads.cuh"
+#include "backend/cuda/device/wgmma.cuh"
+#include "backend/cuda/sm90/attention.h"
+#include "backend/cuda/sm90/attention_rows.cuh"
+
+namespace mochi::cuda::sm90 {
+
+constexpr int kHeadDim = kAttentionHeadDim;
+constexpr int kPanel = 64;      // elements of a row in one swizzled panel; a row has two
+constexpr int kGroup = 128;     // threads of a warpgroup
+constexpr int kGroupRows = 64;  // queries of one
+constexpr int kConsumers = 3;   // warpgroups that compute; one more fills the ring
+constexpr int kQueries = kConsumers * kGroupRows;
+constexpr int kKeys = 128;  // of a tile
+constexpr int kStages = 2;
+constexpr int kQueryBytes = kGroupRows * kHeadDim * 2;  // of one warpgroup
+constexpr int kPanelBytes = kKeys * kPanel * 2;
+constexpr int kTileBytes = 2 * kPanelBytes;
+
+// Tiles are [2 panels][rows][64] bf16, swizzled by 128 bytes.
+struct AttentionMemory {
+  alignas(1024) std::byte s_q[kConsumers][kQueryBytes];
+  alignas(1024) std::byte s_k[kStages][kTileBytes];
+  alignas(1024) std::byte s_v[kStages][kTileBytes];
+  device::Barrier q_full[kConsumers], q_empty[kConsumers];
+  device::Barrier k_full[kStages], k_empty[kStages];
+  device::Barrier v_full[kStages], v_empty[kStages];
+};
+
+// One thread, before a barrier of the cluster's `num_blocks` blocks, which share their key tiles.
+__device__ inline void init_barriers(AttentionMemory& s, int num_blocks) {
+  constexpr int kWarps = kGroup / 32;
+  for (int i = 0; i < kConsumers; ++i) {
+    device::init_barrier(&s.q_full[i], 1);
+    device::init_barrier(&s.q_empty[i], kWarps);
+  }
+  for (int i = 0; i < kStages; ++i) {
+    device::init_barrier(&s.k_full[i], 1);
+    device::init_barrier(&s.v_full[i], 1);
+    device::init_barrier(&s.k_empty[i], num_blocks * kConsumers * kWarps);
+    device::init_barrier(&s.v_empty[i], num_blocks * kConsumers * kWarps);
+  }
+  device::fence_barrier_init();
+}
+
+// A place in the ring, counted from the first tile: which it is, and the parity of the phase in
+// which it is filled.
+struct RingPosition {
+  unsigned count = 0;
+  __device__ unsigned slot() const { return count % kStages; }
+  __device__ unsigned parity() const { return count / kStages % 2; }
+};
+
+// One warpgroup with its 64 queries; kBlocks of a cluster share their key tiles.
+template <int kBlocks>
+struct AttentionGroup {
+  AttentionMemory& s;
+  const int group;
+  RingPosition at;
+
+  static constexpr int kLogits = kKeys / 2;  // of one thread
+  static constexpr int kLogitSteps = kHeadDim / 16;
+  static constexpr int kOutputSteps = kKeys / 16;
+  using Logits = float[kLogits];
+  using Output = float[kHeadDim / 2];
+  using Weights = std::uint32_t[kOutputSteps][4];
+
+  // This warp has done with a key tile.
+  __device__ void release(device::Barrier* empty) {
+    const unsigned block = threadIdx.x % 32;
+    if (block < kBlocks) device::arrive_at(empty, block);
+  }
+
+  __device__ void start_logits(Logits& logits) {
+    const std::uint64_t q = device::describe_k_rows(s.s_q[group]);
+    const std::uint64_t k = device::describe_k_rows(s.s_k[at.slot()]);
+    device::fence_products();
+#pragma unroll
+    for (int step = 0; step < kLogitSteps; ++step) {
+      const int panel = step / 4;
+      const int column_bytes = step % 4 * 32;
+      device::multiply(logits, device::advance(q, panel * kQueryBytes / 2 + column_bytes),
+                       device::advance(k, panel * kPanelBytes + column_bytes), step > 0);
+    }
+    device::commit_products();
+  }
+
+  // Output += weights·V, for steps [kFrom, kTo) of 16 keys.
+  template <int kFrom, int kTo>
+  __device__ void start_output(const Weights& weights, Output& output) {
+    const std::uint64_t v = device::describe_n_rows(s.s_v[at.slot()], kPanelBytes);
+    device::hold(output);
+    device::fence_products();
+#pragma unroll
+    for (int step = kFrom; step < kTo; ++step) {
+      device::multiply<true>(output, weights[step], device::advance(v, step * 16 * 128), true);
+    }
+    device::commit_products();
+  }
+
+  // All keys of the ring's next ⌈num_keys / 128⌉ tiles. The product of the first half of a tile's
+  // weights runs beside the exponentials of the other half, and everything beside the other groups.
+  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output) {
+    constexpr int kHalf = kLogits / 2;
+    Logits logits;
+    Weights weights;
+    float shrink[2];
+    float offset[2];
+    for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
+      device::wait(&s.k_full[at.slot()], at.parity());
+      start_logits(logits);
+      device::wait_products<0>();
+      device::hold(logits);
+      release(&s.k_empty[at.slot()]);
+      if (num_keys < kKeys) mask_columns(logits, num_keys);
+      raise_max(logits, scale_log2, rows, shrink, offset);
+      // The further on, the rarer a new maximum.
+      if (__any_sync(0xffffffff, shrink[0] != 1.0F || shrink[1] != 1.0F)) {
+        multiply_rows(output, shrink);
+      }
+      exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
+      pack_rows<0, kHalf>(logits, weights);
+      device::wait(&s.v_full[at.slot()], at.parity());
+      start_output<0, kOutputSteps / 2>(weights, output);
+      exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
+      pack_rows<kHalf, kLogits>(logits, weights);
+      start_output<kOutputSteps / 2, kOutputSteps>(weights, output);
+      device::wait_products<0>();
+      device::hold(output);
+      release(&s.v_empty[at.slot()]);
+    }
+  }
+
+  // Rows [first, num_rows) of at most 64 to g_out [num_rows, row_size] bf16, which points at the
+  // head's first column; by way of this group's place for queries, which are done with.
+  __device__ void store(const Output& output, __nv_bfloat16* g_out, int first, int num_rows,
+                        std::int64_t row_size) {
+    const int thread = device::thread_idx_here();
+    const int warp = thread % kGroup / 32;
+    const int lane = thread % 32;
+    std::byte* s_rows = s.s_q[group] + warp * 16 * kHeadDim * 2;  // 16 rows as [2 panels][16][64]
+    device::sync_threads(1 + group, kGroup);
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      std::uint32_t packed[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        packed[j] = device::pack_bf16(output[8 * i + 2 * j], output[8 * i + 2 * j + 1]);
+      }
+      const unsigned chunk = 2 * (i % 4) + lane / 16;
+      device::store_matrices(s_rows + i / 4 * 16 * 128 + device::swizzled_128b(lane % 16, chunk),
+                             packed);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = 2 * i + lane / 16;
+      const int chunk = lane % 16;
+      const int to = first + warp * 16 + row;
+      if (to >= num_rows) continue;
+      *reinterpret_cast<uint4*>(g_out + to * row_size + chunk * 8) =
+          *reinterpret_cast<const uint4*>(s_rows + chunk / 8 * 16 * 128 +
+                                          device::swizzled_128b(row, chunk % 8));
+    }
+    device::fence_async_shared();
+    __syncwarp();
+    if (lane == 0) device::arrive(&s.q_empty[group]);
+  }
+};
+
+// `output` is divided by the sums of the weights. g_lse [num_rows] f32, or null, gets rows [first,
+// first + 64) of the log-sum-exp.
+__device__ inline void finish_rows(const RowState& rows, float scale, float* g_lse, int first,
+                                   int num_rows, float (&output)[kHeadDim / 2]) {
+  const int thread = device::thread_idx_here();
+  float inverse[2];
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const float sum = sum_of_quad(rows.sum[row]);
+    inverse[row] = 1.0F / sum;
+    const int to = first + thread % kGroup / 32 * 16 + thread % 32 / 4 + 8 * row;
+    if (g_lse != nullptr && thread % 4 == 0 && to < num_rows) {
+      g_lse[to] = fmaf(rows.max[row], scale, logf(sum));
+    }
+  }
+  multiply_rows(output, inverse);
+}
+
+}  // namespace mochi::cuda::sm90
