@@ -21,7 +21,7 @@ if(NOT MOCHI_CUDA STREQUAL "OFF")
     if(MOCHI_CCACHE)
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${MOCHI_CCACHE})
     endif()
-    find_package(CUDAToolkit 12.5 REQUIRED)
+    find_package(CUDAToolkit 12.4 REQUIRED)
     # Where tools/install_cuda.sh puts the library, for programs run from the build folder.
     set(CMAKE_BUILD_RPATH ${PROJECT_SOURCE_DIR}/.nvidia/lib)
     set(MOCHI_HAS_CUDA ON)
