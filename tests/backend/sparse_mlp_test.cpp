@@ -195,7 +195,9 @@ TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
       update(p, x, all_columns(p), cache.view());
       EXPECT_LE(relative_error(cache.activations.view().f32(), want.activations.view().f32()),
                 most);
-      EXPECT_LE(relative_error(cache.out.view().f32(), want.out.view().f32()), most);
+      // The former output, the changes and both new outputs are rounded; most of it cancels.
+      EXPECT_LE(relative_error(cache.out.view().f32(), want.out.view().f32()),
+                is_cpu() ? most : 2 * most);
       EXPECT_LE(relative_error(cache.means.view().f32(), want.means.view().f32()), most);
     }
   }
