@@ -12,11 +12,16 @@ constexpr std::size_t kMinBlockBytes = std::size_t{16} << 20;
 TensorView Arena::allocate(DType dtype, const Shape& shape) {
   const std::size_t wanted = static_cast<std::size_t>(shape.num_elements()) * dtype_bytes(dtype);
   const std::size_t rounded = (wanted + kAlignment - 1) / kAlignment * kAlignment;
-  while (block_idx_ < blocks_.size() && offset_ + rounded > blocks_[block_idx_].size_bytes) {
+  const auto fits = [&] {
+    return block_idx_ < blocks_.size() && offset_ + rounded <= blocks_[block_idx_].size_bytes;
+  };
+  if (!fits() && offset_ > 0) {
     ++block_idx_;
     offset_ = 0;
   }
-  if (block_idx_ == blocks_.size()) {
+  if (!fits()) {
+    // Nothing lives in the blocks from here on: too small, they only take up room.
+    blocks_.resize(block_idx_);
     const std::size_t size_bytes = std::max(rounded, kMinBlockBytes);
     const Shape block_shape{static_cast<std::int64_t>(size_bytes)};
     blocks_.push_back({Tensor(DType::kU8, block_shape, allocator_), size_bytes});

@@ -151,8 +151,13 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
   const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;
+  // The first chunk gives the fewest frames for its latents: with one more it is the largest, and
+  // the scratch memory that it needs is enough for the others.
+  const std::int64_t first_chunk =
+      std::min(chunk_frames + (chunk_frames > 1 ? 1 : 0), latents.dim(1));
   const std::int64_t max_frames =
-      decoder.config().temporal_compression() * std::min(chunk_frames, latents.dim(1));
+      std::max(stream.num_frames(first_chunk),
+               decoder.config().temporal_compression() * std::min(chunk_frames, latents.dim(1)));
   Tensor bytes;                  // [max_frames, frame_bytes] of the last chunk
   std::int64_t num_waiting = 0;  // of its frames: the sink has not seen them
   std::int64_t frame_idx = 0;
@@ -165,9 +170,11 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   };
   // A GPU is given its next chunk before the sink gets the last one.
   const bool is_ahead = ctx.backend.device() != Device::kCpu;
-  for (std::int64_t begin = 0; begin < latents.dim(1); begin += chunk_frames) {
+  std::int64_t end = 0;
+  while (end < latents.dim(1)) {
     const Arena::Scope scope(ctx.scratch);
-    const std::int64_t end = std::min(begin + chunk_frames, latents.dim(1));
+    const std::int64_t begin = end;
+    end = begin == 0 ? first_chunk : std::min(begin + chunk_frames, latents.dim(1));
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
     hand_over();
     if (!bytes) {

@@ -45,7 +45,7 @@ class DitGoldenOn : public OnDevice {
       const double error =
           relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
       record_error(model + "_" + name, error);
-      EXPECT_LE(error, GetParam().dtype == DType::kF32 ? 1e-5 : 1.1 * golden.bf16_error("final"))
+      EXPECT_LE(error, GetParam().dtype == DType::kF32 ? 1e-5 : golden.bf16_limit("final"))
           << model << " " << name;
     }
   }

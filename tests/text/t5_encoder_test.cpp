@@ -32,8 +32,7 @@ TEST_P(T5GoldenOn, MatchesTransformers) {
     const auto got = run_t5(model.weights(), model.config(), golden.ids(), dtype(), make());
     const double error = relative_error(got, golden.values("output.features"));
     record_error("tokens" + std::to_string(num_tokens), error);
-    EXPECT_LE(error, dtype() == DType::kF32 ? 1e-5 : 1.1 * golden.bf16_error("features"))
-        << num_tokens;
+    EXPECT_LE(error, dtype() == DType::kF32 ? 1e-5 : golden.bf16_limit("features")) << num_tokens;
   }
 }
 

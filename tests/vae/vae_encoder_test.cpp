@@ -68,8 +68,7 @@ TEST_P(VaeEncoderOn, MatchesTheGoldens) {
     if (dtype() == DType::kF32) {
       expect_posterior(bench, golden, 1e-5, 1e-5);
     } else {
-      expect_posterior(bench, golden, 1.1 * golden.bf16_error("mean"),
-                       1.1 * golden.bf16_error("logvar"));
+      expect_posterior(bench, golden, golden.bf16_limit("mean"), golden.bf16_limit("logvar"));
     }
   }
 }
