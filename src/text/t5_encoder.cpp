@@ -40,19 +40,21 @@ TensorView T5Encoder::make_attention_bias(Context& ctx, std::int64_t num_tokens)
   const auto n = static_cast<std::size_t>(num_tokens);
   const Tensor host(DType::kF32, {config.num_heads, num_tokens, num_tokens});
   const std::span<float> values = host.view().f32();
-  // The bias depends on key − query alone: one row of 2·n − 1 values for each head.
+  // The bias depends on key − query alone: of each head, one row of 2·n − 1 values holds them all,
+  // and every query's row is a piece of it.
+  std::vector<float> by_distance(num_heads * (2 * n - 1));
   for (std::size_t i = 0; i < 2 * n - 1; ++i) {
     const std::int64_t distance = static_cast<std::int64_t>(i) - (num_tokens - 1);
     const auto bucket = static_cast<std::size_t>(
         relative_position_bucket(distance, config.num_buckets, config.max_distance));
-    const std::int64_t first_query = std::max<std::int64_t>(0, -distance);
-    const std::int64_t end_query = std::min(num_tokens, num_tokens - distance);
     for (std::size_t head = 0; head < num_heads; ++head) {
-      const float value = bias_table_[bucket * num_heads + head];
-      for (std::int64_t query = first_query; query < end_query; ++query) {
-        const auto key = static_cast<std::size_t>(query + distance);
-        values[(head * n + static_cast<std::size_t>(query)) * n + key] = value;
-      }
+      by_distance[head * (2 * n - 1) + i] = bias_table_[bucket * num_heads + head];
+    }
+  }
+  for (std::size_t head = 0; head < num_heads; ++head) {
+    for (std::size_t query = 0; query < n; ++query) {
+      std::copy_n(by_distance.data() + head * (2 * n - 1) + (n - 1 - query), n,
+                  values.data() + (head * n + query) * n);
     }
   }
   const TensorView bias = ctx.scratch.allocate(DType::kF32, host.view().shape());
