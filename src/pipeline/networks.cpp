@@ -38,11 +38,12 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
   return weights;
 }
 
-DitWeights load_dit(const ModelDirectory& directory, const LoraDeltas& loras,
-                    const LoadOptions& options, WeightStore& store) {
+Dit load_dit(const ModelDirectory& directory, const LoraDeltas& loras, const LoadOptions& options,
+             WeightStore& store) {
   DitWeights weights(directory.config().dit);
   if (options.streams_layers) store.stream_layers(weights, dit_layer_of);
-  return load_weights(directory, Component::kDit, std::move(weights), options, store, &loras);
+  weights = load_weights(directory, Component::kDit, std::move(weights), options, store, &loras);
+  return Dit(std::move(weights), store.streamer());
 }
 
 std::optional<Tokenizer> load_tokenizer(const ModelDirectory& directory) {
@@ -116,7 +117,7 @@ Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t m
 DitNetwork::DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras,
                        const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),
-      dit_(load_dit(directory, loras, options, store_), store_.streamer()) {}
+      dit_(load_dit(directory, loras, options, store_)) {}
 
 DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, options.matrix_dtype),

@@ -33,10 +33,13 @@ double psnr(const Video& a, const Video& b) {
   return whole_psnr(frames);
 }
 
-Engine make_engine(const BackendCase& which) {
-  return Engine({.model_dir = micro_model_folder(),
-                 .device = which.device == Device::kCpu ? "cpu" : "cuda",
-                 .dtype = which.dtype == DType::kF32 ? "fp32" : "bf16"});
+Engine make_engine(const BackendCase& which, bool cpu_offload = false) {
+  EngineOptions options;
+  options.model_dir = micro_model_folder();
+  options.device = which.device == Device::kCpu ? "cpu" : "cuda";
+  options.dtype = which.dtype == DType::kF32 ? "fp32" : "bf16";
+  options.cpu_offload = cpu_offload;
+  return Engine(options);
 }
 
 GenerateRequest request_for(const Engine& engine, bool is_sparse) {
@@ -119,6 +122,15 @@ TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
     Engine other = make_engine(GetParam());
     EXPECT_TRUE(other.sample(request, {}, resumed).values == whole.values) << is_sparse;
   }
+}
+
+TEST_P(CudaVideo, BlocksOnTheHostGiveTheSameLatents) {
+  Engine resident = make_engine(GetParam());
+  Engine offloaded = make_engine(GetParam(), true);
+  GenerateRequest request = request_for(resident, false);
+  request.num_steps = 4;
+  request.linear_steps = 2;
+  EXPECT_TRUE(offloaded.sample(request).values == resident.sample(request).values);
 }
 
 TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {

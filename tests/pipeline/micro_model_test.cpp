@@ -5,9 +5,11 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/noise.h"
 #include "mochi/inspect.h"
 #include "mochi/mochi.h"
 #include "pipeline/model_directory.h"
+#include "pipeline/networks.h"
 #include "vae/vae_decoder.h"
 #include "vae/vae_encoder.h"
 
@@ -65,6 +67,29 @@ std::vector<std::uint8_t> moving_disc(int frames, int rows, int columns) {
     }
   }
   return rgb;
+}
+
+// Of pure noise without a text.
+std::vector<float> first_velocity(bool streams_layers) {
+  const ModelDirectory directory(kMicro);
+  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const ProgressFn no_progress;
+  const DitNetwork network(directory, {}, {*backend, DType::kF32, no_progress, streams_layers});
+  const Dit& dit = network.dit();
+  Arena scratch;
+  Context ctx{*backend, scratch};
+  const Tensor latents(DType::kF32, {dit.config().latent_channels, 2, 8, 12});
+  fill_normal(NoiseSource::kMochi, 1, latents.view().f32());
+  const Tensor velocity(DType::kF32, latents.view().shape());
+  const DitRun run = dit.prepare(*backend, dit.token_grid(2, 8, 12));
+  const TextCondition text = dit.condition(ctx, ctx.activation({0, dit.config().text_width}));
+  DensePolicy policy;
+  dit.forward(ctx, run, {}, text, policy, latents, velocity);
+  return {velocity.view().f32().begin(), velocity.view().f32().end()};
+}
+
+TEST(MicroModel, BlocksOnTheHostGiveTheSameVelocity) {
+  EXPECT_EQ(first_velocity(true), first_velocity(false));
 }
 
 TEST(MicroModel, VaeGivesBackAMovingDisc) {
