@@ -3,9 +3,9 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <compare>
 #include <map>
 #include <string>
-#include <tuple>
 
 #include "base/error.h"
 
@@ -14,6 +14,14 @@ namespace {
 
 constexpr std::int64_t kWorkspaceBytes = 32 << 20;  // what NVIDIA advises for Hopper
 constexpr std::uint32_t kAlignmentBytes = 16;       // of every row; what the fast kernels need
+
+// What a plan is for.
+struct Product {
+  std::int64_t rows, n, k;
+  DType in_dtype, out_dtype;
+
+  auto operator<=>(const Product&) const = default;
+};
 
 }  // namespace
 
@@ -85,11 +93,11 @@ struct CublasLt::Library {
 // How one size of product is computed. cuBLASLt counts in columns: row-major out [rows, n] is its
 // n × rows matrix, the product of weightᵀ (k × n, to be transposed) and x (k × rows).
 struct CublasLt::Plan {
-  Plan(const Library& lib, std::int64_t rows, std::int64_t n, std::int64_t k, DType dtype)
-      : library(lib) {
-    const cudaDataType_t type = dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F;
-    const auto create_layout = [&](cublasLtMatrixLayout_t& layout, std::int64_t height,
+  Plan(const Library& lib, const Product& product) : library(lib) {
+    const auto [rows, n, k, in_dtype, out_dtype] = product;
+    const auto create_layout = [&](cublasLtMatrixLayout_t& layout, DType dtype, std::int64_t height,
                                    std::int64_t width) {
+      const cudaDataType_t type = dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_32F;
       library.check(library.create_layout(&layout, type, static_cast<std::uint64_t>(height),
                                           static_cast<std::uint64_t>(width), height),
                     "describing a matrix");
@@ -100,9 +108,9 @@ struct CublasLt::Plan {
     library.check(
         library.set_desc(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)),
         "describing a product");
-    create_layout(weight, k, n);
-    create_layout(x, k, rows);
-    create_layout(out, n, rows);
+    create_layout(weight, in_dtype, k, n);
+    create_layout(x, in_dtype, k, rows);
+    create_layout(out, out_dtype, n, rows);
   }
   ~Plan() {
     for (cublasLtMatrixLayout_t layout : {weight, x, out}) library.destroy_layout(layout);
@@ -147,19 +155,17 @@ struct CublasLt::Plan {
 
 class CublasLt::Plans {
  public:
-  const Plan& get(const Library& library, std::int64_t rows, std::int64_t n, std::int64_t k,
-                  DType dtype) {
-    std::unique_ptr<Plan>& plan = plans_[{rows, n, k, dtype}];
+  const Plan& get(const Library& library, const Product& product) {
+    std::unique_ptr<Plan>& plan = plans_[product];
     if (!plan) {
-      plan = std::make_unique<Plan>(library, rows, n, k, dtype);
+      plan = std::make_unique<Plan>(library, product);
       plan->is_usable = plan->choose();
     }
     return *plan;
   }
 
  private:
-  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t, DType>, std::unique_ptr<Plan>>
-      plans_;
+  std::map<Product, std::unique_ptr<Plan>> plans_;
 };
 
 CublasLt::CublasLt(Allocator& allocator)
@@ -177,7 +183,8 @@ bool CublasLt::multiply(const TensorView& x, const TensorView& weight, const Ten
         static_cast<std::size_t>(matrix.dim(1)) * dtype_bytes(matrix.dtype());
     if (address % kAlignmentBytes != 0 || row_bytes % kAlignmentBytes != 0) return false;
   }
-  const Plan& plan = plans_->get(*library_, x.dim(0), weight.dim(0), x.dim(1), x.dtype());
+  const Plan& plan =
+      plans_->get(*library_, {x.dim(0), weight.dim(0), x.dim(1), x.dtype(), out.dtype()});
   if (!plan.is_usable) return false;
   const float alpha = 1.0F;
   const float beta = accumulate ? 1.0F : 0.0F;

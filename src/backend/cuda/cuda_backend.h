@@ -101,6 +101,10 @@ class CudaBackend final : public Backend {
   void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
 
+  // linear() by cuBLASLt; false: it has no way to do it, and nothing is done.
+  bool multiply_by_library(const TensorView& x, const TensorView& weight, const TensorView& bias,
+                           const TensorView& out, const LinearOptions& options);
+
   bool is_hopper() const { return is_hopper_; }  // sm90/ runs here
   // Memory for the insides of one operation; valid until the next operation that asks for it.
   std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }

@@ -1,5 +1,7 @@
 // Matrix products: cuBLASLt's, and ours for what it is not good at: one row, odd sizes, and what
 // follows the product (its epilogues take no F32 bias to BF16 results).
+#include <algorithm>
+
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/activation.cuh"
@@ -19,11 +21,16 @@ struct Epilogue {
   Activation activation;
   bool accumulate;
 
+  // T: of the result, once it is stored.
+  template <typename T>
+  __device__ float finish(float sum, std::int64_t column, float former) const {
+    if (g_bias != nullptr) sum += g_bias[column];
+    if (accumulate) sum += former;
+    return cuda::activate<T>(activation, sum);
+  }
   template <typename T>
   __device__ T apply(float sum, std::int64_t column, T former) const {
-    if (g_bias != nullptr) sum += g_bias[column];
-    if (accumulate) sum += static_cast<float>(former);
-    return static_cast<T>(cuda::activate<T>(activation, sum));
+    return static_cast<T>(finish<T>(sum, column, static_cast<float>(former)));
   }
 };
 
@@ -143,42 +150,86 @@ __global__ void __launch_bounds__(kThreads)
   out = epilogue.apply(sum, column, out);
 }
 
-// out [rows, n] = act(out + bias), a block for each row.
+// out [rows, n] = act(sums [rows, n] + bias), a block for each row; out may be the sums.
 template <typename T, bool kIsVector>
 __global__ void __launch_bounds__(kThreads)
-    finish_kernel(T* g_out, std::int64_t n, Epilogue epilogue) {
+    finish_kernel(const float* g_sums, T* g_out, std::int64_t n, Epilogue epilogue) {
   constexpr int kSize = kIsVector ? kVectorSize<T> : 1;
+  constexpr int kSumSize = kVectorSize<float>;
+  const float* g_sum_row = g_sums + blockIdx.x * n;
   T* g_row = g_out + blockIdx.x * n;
 #pragma unroll 2
   for (std::int64_t i = threadIdx.x; i < n / kSize; i += kThreads) {
     if constexpr (kIsVector) {
       float values[kSize];
-      cuda::unpack(cuda::load_vector(g_row, i), values);
+#pragma unroll
+      for (int part = 0; part < kSize / kSumSize; ++part) {
+        float sums[kSumSize];
+        cuda::unpack(cuda::load_vector(g_sum_row, i * (kSize / kSumSize) + part), sums);
+#pragma unroll
+        for (int j = 0; j < kSumSize; ++j) values[part * kSumSize + j] = sums[j];
+      }
+      float former[kSize] = {};
+      if (epilogue.accumulate) cuda::unpack(cuda::load_vector(g_row, i), former);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) {
-        if (epilogue.g_bias != nullptr) values[j] += epilogue.g_bias[i * kSize + j];
-        values[j] = cuda::activate<T>(epilogue.activation, values[j]);
+        values[j] = epilogue.template finish<T>(values[j], i * kSize + j, former[j]);
       }
       cuda::store_vector(g_row, i, values);
     } else {
-      g_row[i] = epilogue.apply(static_cast<float>(g_row[i]), i, g_row[i]);
+      g_row[i] = epilogue.apply(g_sum_row[i], i, g_row[i]);
     }
   }
 }
 
 template <typename T>
-void finish(const TensorView& out, const Epilogue& epilogue, cudaStream_t stream) {
+void finish(const TensorView& sums, const TensorView& out, const Epilogue& epilogue,
+            cudaStream_t stream) {
   const std::int64_t n = out.dim(1);
+  const auto* g_sums = cuda::data_of<const float>(sums);
   T* g_out = cuda::data_of<T>(out);
   const auto num_blocks = static_cast<unsigned>(out.dim(0));
-  if (cuda::has_vector_rows<T>(n, {g_out})) {
-    finish_kernel<T, true><<<num_blocks, kThreads, 0, stream>>>(g_out, n, epilogue);
+  if (cuda::has_vector_rows<T>(n, {g_sums, g_out})) {
+    finish_kernel<T, true><<<num_blocks, kThreads, 0, stream>>>(g_sums, g_out, n, epilogue);
   } else {
-    finish_kernel<T, false><<<num_blocks, kThreads, 0, stream>>>(g_out, n, epilogue);
+    finish_kernel<T, false><<<num_blocks, kThreads, 0, stream>>>(g_sums, g_out, n, epilogue);
   }
 }
 
+// Sums of so many bytes stay in the L2 cache until they are finished.
+constexpr std::int64_t kSumBytes = std::int64_t{32} << 20;
+
+bool needs_finish(const TensorView& bias, const LinearOptions& options) {
+  return bias || options.activation != Activation::kNone;
+}
+
+Epilogue make_epilogue(const TensorView& bias, const LinearOptions& options) {
+  return {bias ? cuda::data_of<const float>(bias) : nullptr, options.activation,
+          options.accumulate};
+}
+
 }  // namespace
+
+// What follows the product gets its F32 sums: rounded before and after, a BF16 result would have
+// 1.4 times the error.
+bool CudaBackend::multiply_by_library(const TensorView& x, const TensorView& weight,
+                                      const TensorView& bias, const TensorView& out,
+                                      const LinearOptions& options) {
+  if (!needs_finish(bias, options)) {
+    return cublaslt_->multiply(x, weight, out, options.accumulate, stream_);
+  }
+  TensorView sums = out;
+  if (out.dtype() != DType::kF32) {
+    const auto num_bytes = static_cast<std::size_t>(out.num_elements()) * sizeof(float);
+    sums = TensorView(workspace(num_bytes), DType::kF32, out.shape(), Device::kCuda);
+  }
+  const bool accumulates_sums = options.accumulate && sums.bytes() == out.bytes();
+  if (!cublaslt_->multiply(x, weight, sums, accumulates_sums, stream_)) return false;
+  Epilogue epilogue = make_epilogue(bias, options);
+  epilogue.accumulate = options.accumulate && !accumulates_sums;
+  cuda::dispatch(out.dtype(), [&]<typename T>() { finish<T>(sums, out, epilogue, stream_); });
+  return true;
+}
 
 void CudaBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                             const TensorView& out, const LinearOptions& options) {
@@ -186,27 +237,28 @@ void CudaBackend::do_linear(const TensorView& x, const TensorView& weight, const
   const std::int64_t k = x.dim(1);
   const std::int64_t n = weight.dim(0);
   if (out.num_elements() == 0) return;
-  Epilogue epilogue{bias ? cuda::data_of<const float>(bias) : nullptr, options.activation,
-                    options.accumulate};
+  const Epilogue epilogue = make_epilogue(bias, options);
   cuda::dispatch(activation_dtype_, [&]<typename T>() {
     const T* g_x = cuda::data_of<const T>(x);
     const T* g_weight = cuda::data_of<const T>(weight);
     T* g_out = cuda::data_of<T>(out);
-    if (rows == 1 && cuda::has_vector_rows<T>(k, {g_x, g_weight})) {
+    const bool has_vectors = cuda::has_vector_rows<T>(k, {g_x, g_weight});
+    const std::int64_t piece = std::max<std::int64_t>(kSumBytes / (n * sizeof(float)), 1);
+    if (rows == 1 && has_vectors) {
       const auto num_blocks = static_cast<unsigned>((n + kWarps - 1) / kWarps);
       multiply_row_kernel<T>
           <<<num_blocks, kThreads, 0, stream_>>>(g_x, g_weight, g_out, n, k, epilogue);
-    } else if (n <= kMaxNarrow && cuda::has_vector_rows<T>(k, {g_x, g_weight})) {
+    } else if (n <= kMaxNarrow && has_vectors) {
       constexpr int kBlockRows = kThreads / 4;
       multiply_narrow_kernel<T>
           <<<static_cast<unsigned>((rows + kBlockRows - 1) / kBlockRows), kThreads, 0, stream_>>>(
               g_x, g_weight, g_out, rows, static_cast<int>(n), k, epilogue);
-    } else if (k > 0 && cublaslt_->multiply(x, weight, out, options.accumulate, stream_)) {
-      epilogue.accumulate = false;
-      if (epilogue.g_bias != nullptr || epilogue.activation != Activation::kNone) {
-        finish<T>(out, epilogue, stream_);
+    } else if (rows > piece && needs_finish(bias, options)) {
+      for (std::int64_t begin = 0; begin < rows; begin += piece) {
+        const std::int64_t end = std::min(begin + piece, rows);
+        do_linear(x.rows(begin, end), weight, bias, out.rows(begin, end), options);
       }
-    } else {
+    } else if (k == 0 || !multiply_by_library(x, weight, bias, out, options)) {
       const auto num_blocks = static_cast<unsigned>((rows + 15) / 16 * ((n + 15) / 16));
       multiply_any_kernel<T>
           <<<num_blocks, kThreads, 0, stream_>>>(g_x, g_weight, g_out, rows, n, k, epilogue);
