@@ -92,7 +92,6 @@ class SamplingRun {
   bool finish_step(ProgressReporter& reporter, int num_done);
   void check_finite(int step);
   [[noreturn]] void fail_not_finite(int step);
-  SamplerState state() { return {num_done_, latest_, save_caches(*policy_, backend())}; }
   void save_before_failing();
 
   const SamplingInputs& in_;
@@ -105,7 +104,8 @@ class SamplingRun {
   DitRun run_;
   TextCondition cond_, null_;
   ForwardRecorder recorder_;
-  Latents latest_;               // after num_done_ steps, where anybody wants them
+  Latents latest_;  // after num_done_ steps, where anybody wants them
+  bool has_saved_ = false;
   bool is_in_callback_ = false;  // errors of the caller's own functions are the caller's
 };
 
@@ -136,7 +136,10 @@ bool SamplingRun::finish_step(ProgressReporter& reporter, int num_done) {
   if (control.on_latents) control.on_latents(num_done, latest_);
   const bool is_due = control.checkpoint_every > 0 && num_done < in_.plan.num_steps() &&
                       (!goes_on || num_done % control.checkpoint_every == 0);
-  if (is_due) control.on_checkpoint(state());
+  if (is_due) {
+    control.on_checkpoint({num_done_, latest_, save_caches(*policy_, backend())});
+    has_saved_ = true;
+  }
   is_in_callback_ = false;
   return goes_on;
 }
@@ -166,14 +169,23 @@ void SamplingRun::fail_not_finite(int step) {
   fail("the latents are not finite, though every layer's output is");
 }
 
-// The caches may not come off a device that has fallen away: dense latents need none.
+// The caches of sparsity do not come off a device that has fallen away. Without them a generation
+// goes on with full steps; what was saved earlier with its caches is worth more.
 void SamplingRun::save_before_failing() {
   const bool is_wanted = in_.control.on_checkpoint && num_done_ > 0 && !latest_.values.empty();
   if (!is_wanted || num_done_ >= in_.plan.num_steps()) return;
   try {
-    in_.control.on_checkpoint(state());
+    SamplerState now{num_done_, latest_, {}};
+    try {
+      now.caches = save_caches(*policy_, backend());
+    } catch (const Error& error) {
+      if (has_saved_) throw;
+      log_warn("saved without the caches of its sparsity, which the next steps make anew: {}",
+               error.what());
+    }
+    in_.control.on_checkpoint(now);
   } catch (const Error& error) {  // the first error is the one that comes out
-    log_warn("the steps before are not saved: {}", error.what());
+    log_warn("the last steps are not saved: {}", error.what());
   }
 }
 

@@ -2,12 +2,18 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
+#include "base/temp_folder.h"
 #include "io/video_quality.h"
 #include "mochi/mochi.h"
+#include "pipeline/tiny_model.h"
 #include "support/device_tensors.h"
 #include "support/golden.h"
 
@@ -33,12 +39,14 @@ double psnr(const Video& a, const Video& b) {
   return whole_psnr(frames);
 }
 
-Engine make_engine(const BackendCase& which, bool cpu_offload = false) {
+Engine make_engine(const BackendCase& which, bool cpu_offload = false,
+                   std::vector<Lora> loras = {}) {
   EngineOptions options;
   options.model_dir = micro_model_folder();
   options.device = which.device == Device::kCpu ? "cpu" : "cuda";
   options.dtype = which.dtype == DType::kF32 ? "fp32" : "bf16";
   options.cpu_offload = cpu_offload;
+  options.loras = std::move(loras);
   return Engine(options);
 }
 
@@ -142,6 +150,65 @@ TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {
       relative_error(engine.encode(video.rgb, size).values, cpu.encode(video.rgb, size).values);
   record_error("latents", error);
   EXPECT_LE(error, GetParam().dtype == DType::kF32 ? 1e-5 : 2e-2);
+}
+
+TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
+  const TempFolder folder;
+  const std::filesystem::path lora = folder / "lora.safetensors";
+  constexpr std::int64_t kWidth = 256;  // of the micro model
+  write_tensors(lora,
+                {{"blocks.0.attn.qkv_x.lora_A", {1, kWidth}, std::vector(kWidth, 8.0F)},
+                 {"blocks.0.attn.qkv_x.lora_B", {3 * kWidth, 1}, std::vector(3 * kWidth, 0.2F)}});
+  const auto sample = [&](const BackendCase& which, const std::vector<Lora>& loras) {
+    Engine engine = make_engine(which, false, loras);
+    GenerateRequest request = request_for(engine, false);
+    request.num_steps = 2;
+    request.linear_steps = 1;
+    return engine.sample(request).values;
+  };
+  const std::vector<float> want = sample(kCpuCase, {{lora}});
+  EXPECT_GT(relative_error(sample(kCpuCase, {}), want), 0.1);
+  EXPECT_LE(relative_error(sample(GetParam(), {{lora}}), want),
+            GetParam().dtype == DType::kF32 ? 1e-4 : 3e-2);
+}
+
+// What becomes of a generation whose GPU fails behind its third step: says so, and what it saved.
+void lose_gpu(const BackendCase& which, bool is_sparse) {
+  SamplerState saved;
+  try {
+    Engine engine = make_engine(which);
+    GenerateRequest request = request_for(engine, is_sparse);
+    SampleControl control;
+    control.on_checkpoint = [&](const SamplerState& state) { saved = state; };
+    control.on_latents = [&](int num_done, const Latents&) {
+      if (num_done != 3) return;
+      // Reading far beyond a tensor makes the driver give up this program's GPU work for good.
+      Backend& backend = shared_cuda_backend(which);
+      const Tensor far(DType::kI32, {1}, backend.allocator());
+      const Tensor host(DType::kI32, {1});
+      *reinterpret_cast<std::int32_t*>(host.view().bytes()) = 1 << 30;
+      backend.upload(host, far);
+      const Tensor rows = Tensor(which.dtype, {2, 4096}, backend.allocator());
+      backend.gather_rows(rows, far, rows.view().rows(0, 1));
+    };
+    engine.sample(request, {}, control);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s; saved %d steps, %zu values, %zu caches\n", error.what(),
+                 saved.num_steps_done, saved.latents.values.size(), saved.caches.size());
+    std::exit(1);
+  }
+}
+
+using CudaFaultsDeathTest = CudaVideo;
+INSTANTIATE_TEST_SUITE_P(On, CudaFaultsDeathTest, testing::Values(kCudaBF16Case), name_of_case);
+
+TEST_P(CudaFaultsDeathTest, AGpuThatFallsAwayEndsWithAMessageAndSavedLatents) {
+  testing::FLAGS_gtest_death_test_style =
+      "threadsafe";  // a program of its own, with its own GPU work
+  for (const bool is_sparse : {false, true}) {
+    EXPECT_EXIT(lose_gpu(GetParam(), is_sparse), testing::ExitedWithCode(1),
+                "step 4 of 64: GPU: .*; saved 3 steps, [1-9][0-9]* values, 0 caches");
+  }
 }
 
 }  // namespace
