@@ -19,8 +19,9 @@ class CublasLt {
   CublasLt& operator=(const CublasLt&) = delete;
 
   // out [rows, n] = x [rows, k] · weight [n, k]ᵀ, or += with `accumulate`; all BF16 or all F32, or
-  // BF16 with an F32 out; no size 0. Sums are of fp32, in the same order in every run on one GPU model. False, with nothing
-  // done: rows are not aligned to 16 bytes, or cuBLASLt has no algorithm for these sizes.
+  // BF16 with an F32 out; no size 0. Sums are of fp32, in the same order in every run on one GPU
+  // model. False, with nothing done: rows are not aligned to 16 bytes, or cuBLASLt has no algorithm
+  // for these sizes.
   bool multiply(const TensorView& x, const TensorView& weight, const TensorView& out,
                 bool accumulate, cudaStream_t stream);
 
