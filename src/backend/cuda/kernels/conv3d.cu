@@ -115,8 +115,8 @@ void gather_patches(const TensorView& x, const Conv3d& params, const TensorView&
   });
 }
 
-cuda::HopperConv3d describe(const TensorView& x, const Conv3d& params, const TensorView& weight,
-                            const TensorView& out) {
+cuda::sm90::Conv3dParams describe(const TensorView& x, const Conv3d& params,
+                                  const TensorView& weight, const TensorView& out) {
   const Shape& kernel = params.weight.shape();
   return {.g_x = x.bytes(),
           .g_weight = weight.bytes(),
@@ -145,11 +145,11 @@ void CudaBackend::do_conv3d(const TensorView& x, const Conv3d& params, const Ten
   const std::size_t weight_bytes = (params.weight.size_bytes() + 255) / 256 * 256;
   const bool is_bf16 = activation_dtype_ == DType::kBF16;
   if (is_hopper() && is_bf16 && has_unit_stride(params) &&
-      cuda::suits_hopper(describe(x, params, params.weight, out))) {
+      cuda::sm90::suits_conv3d(describe(x, params, params.weight, out))) {
     const TensorView weight =
         repack(params.weight, num_taps, grow(conv_memory_, weight_bytes), stream_);
-    return cuda::launch_hopper_conv3d(describe(x, params, weight, out),
-                                      properties_.multiProcessorCount, stream_);
+    return cuda::sm90::launch_conv3d(describe(x, params, weight, out),
+                                     properties_.multiProcessorCount, stream_);
   }
   if (params.residual && params.residual.bytes() != out.bytes()) {
     cuda::check(cudaMemcpyAsync(out.bytes(), params.residual.bytes(), out.size_bytes(),

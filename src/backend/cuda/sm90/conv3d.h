@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-namespace mochi::cuda {
+namespace mochi::cuda::sm90 {
 
-struct HopperConv3d {
+struct Conv3dParams {
   const void* g_x;         // [frames, rows, columns, in_channels] bf16, halo included
   const void* g_weight;    // [out_channels, kt·kh·kw, in_channels] bf16
   const float* g_bias;     // [out_channels], or null
@@ -17,9 +17,9 @@ struct HopperConv3d {
   int kt, kh, kw;
 };
 
-// Whether sizes and alignment allow launch_hopper_conv3d.
-bool suits_hopper(const HopperConv3d& conv);
+// Whether sizes and alignment allow launch_conv3d.
+bool suits_conv3d(const Conv3dParams& conv);
 
-void launch_hopper_conv3d(const HopperConv3d& conv, int num_multiprocessors, cudaStream_t stream);
+void launch_conv3d(const Conv3dParams& conv, int num_multiprocessors, cudaStream_t stream);
 
-}  // namespace mochi::cuda
+}  // namespace mochi::cuda::sm90
