@@ -16,15 +16,8 @@
 namespace mochi {
 namespace {
 
-class CudaBackendTest : public OnDevice {
+class CudaBackendTest : public BesideCpu {
  protected:
-  void SetUp() override {
-    OnDevice::SetUp();
-    if (IsSkipped()) return;
-    backend_ = make();
-    cpu_ = make_backend(Device::kCpu);
-  }
-
   // Normal values, exact in the dtype of the case.
   Tensor random(const Shape& shape, float scale = 1.0F) {
     Tensor tensor(DType::kF32, shape);
@@ -40,7 +33,6 @@ class CudaBackendTest : public OnDevice {
   }
 
   std::mt19937 generator_{11};
-  std::unique_ptr<Backend> backend_, cpu_;
 };
 
 INSTANTIATE_TEST_SUITE_P(On, CudaBackendTest, cuda_backends(), name_of_case);

@@ -13,14 +13,8 @@
 namespace mochi {
 namespace {
 
-class CudaWeights : public OnDevice {
+class CudaWeights : public BesideCpu {
  protected:
-  void SetUp() override {
-    OnDevice::SetUp();
-    if (IsSkipped()) return;
-    backend_ = make();
-    cpu_ = make_backend(Device::kCpu);
-  }
   std::vector<std::byte> download(const TensorView& tensor) const {
     std::vector<std::byte> bytes(tensor.size_bytes());
     backend_->download(tensor, TensorView(bytes.data(), tensor.dtype(), tensor.shape()));
@@ -29,8 +23,6 @@ class CudaWeights : public OnDevice {
   static std::vector<std::byte> bytes_of(const TensorView& host) {
     return {host.bytes(), host.bytes() + host.size_bytes()};
   }
-
-  std::unique_ptr<Backend> backend_, cpu_;
 };
 
 INSTANTIATE_TEST_SUITE_P(On, CudaWeights, cuda_backends(), name_of_case);

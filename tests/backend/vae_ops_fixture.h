@@ -3,18 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <functional>
-#include <memory>
 #include <random>
 #include <span>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/ops_fixture.h"
 #include "base/parallel_for.h"
-#include "support/backend_case.h"
-#include "support/relative_error.h"
 
 namespace mochi {
 
@@ -24,7 +19,7 @@ inline double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64
   return x.f32()[((t * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c];
 }
 
-class VaeOpsFixture : public OnBackend {
+class VaeOpsFixture : public OpsFixture {
  protected:
   ~VaeOpsFixture() override { set_num_threads(0); }
 
@@ -36,12 +31,6 @@ class VaeOpsFixture : public OnBackend {
     std::normal_distribution<float> normal;
     for (float& value : tensor.view().f32()) value = offset + scale * normal(generator);
     round(tensor);
-    return tensor;
-  }
-  // Of NaNs, so that an element nobody writes shows.
-  static Tensor poisoned(const Shape& shape) {
-    Tensor tensor(DType::kF32, shape);
-    std::ranges::fill(tensor.view().f32(), std::nanf(""));
     return tensor;
   }
 

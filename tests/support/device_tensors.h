@@ -1,6 +1,7 @@
 // Between values on the host and tensors of any backend, for tests of what computes on the device.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "backend/backend.h"
@@ -50,6 +51,19 @@ class OnDevice : public testing::TestWithParam<BackendCase> {
                                             .memory_limit_bytes = 0,
                                             .is_portable = GetParam().is_portable});
   }
+};
+
+// The same with a backend of the case, and the CPU's to compare with.
+class BesideCpu : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (IsSkipped()) return;
+    backend_ = make();
+    cpu_ = make_backend(Device::kCpu);
+  }
+
+  std::unique_ptr<Backend> backend_, cpu_;
 };
 
 }  // namespace mochi
