@@ -5,12 +5,17 @@ Prints a table and writes JSON in the form of `mochi bench op --json`, with the 
 so that report_gpu.py can put both side by side. Median of batches between CUDA events, on random
 values; where several ways exist, the fastest is kept and named.
 
-Usage: peer_ops.py [--json FILE] [--repetitions N] [--micro]
+Usage: peer_ops.py [--json FILE] [--repetitions N] [--micro] [--dit]
+
+--dit adds a forward pass of the whole transformer, the training code's model with its blocks
+compiled and cuDNN's attention: 23 GB of memory, and a minute or two.
 """
 
 import argparse
 import json
 import statistics
+import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +32,9 @@ class Sizes:
         self.x, self.y, self.heads = (256, 128, 2) if micro else (3072, 1536, 24)
         self.mlp_x, self.mlp_y = (512, 256) if micro else (8192, 4096)
         frames, rows, columns = (3, 12, 20) if micro else (28, 60, 106)
+        self.latents = (frames, rows, columns)
         self.visual = frames * (rows // 2) * (columns // 2)
+        self.text_width = 64 if micro else 4096
         self.text = 16 if micro else 128
         self.groups = 4 if micro else 32
         self.product = 512 if micro else 8192
@@ -96,7 +103,7 @@ class Peer:
             print(f"{entry['name']:<28} {entry['size']:<34} {entry['problem']}", flush=True)
             return
         rate = (f"{entry['flop'] / seconds * 1e-12:.1f} TFLOP/s" if entry["flop"]
-                else f"{entry['bytes'] / seconds * 1e-9:.0f} GB/s")
+                else f"{entry['bytes'] / seconds * 1e-9:.0f} GB/s" if entry["bytes"] else "")
         print(f"{entry['name']:<28} {entry['size']:<34} {seconds * 1e3:>10.3f} ms {rate:>16} "
               f"{entry['way']}", flush=True)
 
@@ -213,6 +220,40 @@ class Peer:
                  {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0,
                  (12.0 + 4.0) * rows * heads * head_dim)
 
+    def dit_forward(self):
+        """All blocks, one branch; weights in BF16, what the model wants in fp32 in fp32."""
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training" / "micro"))
+        import dit
+
+        s = self.sizes
+        depth = 2 if s.heads < 24 else 48
+        frames, rows, columns = s.latents
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("cuda"):
+            model = dit.DiT({"num_heads": s.heads, "hidden_size_x": s.x, "hidden_size_y": s.y,
+                             "mlp_hidden_x": s.mlp_x, "mlp_hidden_y": s.mlp_y, "patch_size": 2,
+                             "latent_channels": 12, "text_width": s.text_width, "depth": depth,
+                             "timestep_features": 256, "pooler_heads": 8}).eval()
+            torch.nn.init.normal_(model.final_layer.linear.weight, std=s.x**-0.5)
+        torch.set_default_dtype(torch.float32)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        args = (torch.randn(1, 12, frames, rows, columns, device="cuda"),
+                torch.tensor([0.6], device="cuda"), random(1, s.text, s.text_width),
+                torch.ones(1, s.text, dtype=torch.bool, device="cuda"), dit.AttentionPlan())
+
+        def forward():
+            with torch.autocast("cuda", torch.bfloat16):
+                return model(*args)
+
+        size = f"{frames} latent frames, {s.visual + s.text} tokens, {depth} layers"
+        self.add("dit forward, not compiled", size, {"eager": forward})
+        model.blocks = torch.nn.ModuleList(
+            [torch.compile(block, dynamic=False) for block in model.blocks])
+        model.embed = torch.compile(model.embed, dynamic=False)
+        model.finish = torch.compile(model.finish, dynamic=False)
+        self.add("dit forward", size, {"compiled": forward})
+
     def run(self):
         s = self.sizes
         product = self.linear("ceiling: product", s.product, s.product, s.product)
@@ -247,10 +288,14 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--micro", action="store_true", help="small sizes, to try the program")
+    parser.add_argument("--dit", action="store_true", help="and the whole transformer")
     options = parser.parse_args()
     print(f"PyTorch {torch.__version__} on {torch.cuda.get_device_name()}, bf16", flush=True)
     peer = Peer(Sizes(options.micro), options.repetitions)
     ceilings = peer.run()
+    if options.dit:
+        torch.cuda.empty_cache()
+        peer.dit_forward()
     if options.json:
         report = {"subject": "op", "size": "micro" if options.micro else "full",
                   "version": f"PyTorch {torch.__version__}", "device": "cuda",

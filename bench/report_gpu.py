@@ -161,7 +161,11 @@ def page(reports, options, plot):
                 f"run: {ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
                 f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
     if reports.peer:
-        lines.append(f"- beside it: {reports.peer['version']}, {reports.peer['device_name']}.")
+        whole = [f"; {m['name']} ({m['way']}): {seconds_text(m['seconds'])}"
+                 for m in reports.peer["measurements"]
+                 if m["name"].startswith("dit forward") and m["seconds"]]
+        lines.append(f"- beside it: {reports.peer['version']}, {reports.peer['device_name']}"
+                     f"{''.join(whole)}.")
     lines += ["", "Weights and inputs are random; the targets are an H200's. What the columns mean: "
               "[README](../README.md).", "",
               "| measure | target | predicted | measured | card | |",
