@@ -1,4 +1,4 @@
-// Copies of 16 bytes from global to shared memory that do not pass through registers.
+// Copies from global to shared memory that do not pass through registers.
 #pragma once
 
 #include "backend/cuda/device/mbarrier.cuh"
@@ -12,6 +12,12 @@ __device__ inline void copy_16_bytes(void* s_target, const void* g_source, bool 
       "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(s_target)),
       "l"(g_source), "r"(num_bytes)
       : "memory");
+}
+
+__device__ inline void copy_4_bytes(void* s_target, const void* g_source) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(s_target)),
+               "l"(g_source)
+               : "memory");
 }
 
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
