@@ -7,10 +7,10 @@
 namespace mochi {
 namespace {
 
-// Blocks of 64 queries: whole groups of 192 and 128, and four blocks to a multiprocessor, so that
-// one copies while another computes.
+// Blocks of 64 queries, four to a multiprocessor, so that one copies while another computes. Those
+// of 128 use what they copy twice, where groups are made of whole ones.
 constexpr int kWarps = 4;
-constexpr int kTiles = 1;
+constexpr int kQueriesOfTwoTiles = 128;
 
 }  // namespace
 
@@ -28,8 +28,10 @@ void CudaBackend::do_column_sparse_attention(const AttentionInputs& in, const Co
         problem, workspace(cuda::sm90::column_attention_workspace(problem)), stream_);
   } else if (!cuda::fits_mma(in)) {
     cuda::attend_simply(problem, stream_);
+  } else if (problem.group_size % kQueriesOfTwoTiles == 0) {
+    cuda::attend_by_mma<kWarps, 2, true, false>(problem, stream_);
   } else {
-    cuda::attend_by_mma<kWarps, kTiles, true, false>(problem, stream_);
+    cuda::attend_by_mma<kWarps, 1, true, false>(problem, stream_);
   }
 }
 

@@ -37,8 +37,9 @@ struct TaskMemory {
 
 using Memory = AttentionMemory<kSlots, TaskMemory>;
 
-// All threads of the warpgroup that gathers keys and values. Each thread copies 16 bytes of every
-// eighth row of a tile, so that two rows of a warp lie side by side.
+// All threads of the warpgroup that gathers keys and values. Each thread copies 16 bytes of both
+// panels of every sixteenth row of a tile: one address for two copies. What its instructions take
+// from the other groups costs more than the bytes do.
 struct Producer {
   Memory& s;
   TaskMemory& t;
@@ -47,8 +48,6 @@ struct Producer {
   const TaskQueue& queue;
   RingPosition at;
   bool is_pending = false;  // copies of the piece before this have been started, not announced
-
-  static constexpr int kCopies = kKeys / 8;  // of a thread, for each tile
 
   __device__ bool is_leader() const { return device::thread_idx_here() == 0; }
 
@@ -84,31 +83,30 @@ struct Producer {
   __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
 
   // Starts to copy the rows of a tile to the ring's place `slot`, of the list beyond whose end its
-  // last row stands. Thread 16·i + j has row 8·j + i, so that what a thread will copy lies together
+  // last row stands. Thread 8·i + j has row 16·j + i, so that what a thread will copy lies together
   // and comes from its own warp.
   __device__ void start_rows(const ColumnTask& task, int tile, unsigned slot) {
     const int thread = device::thread_idx_here();
-    const int i = min(tile * kKeys + thread % 16 * 8 + thread / 16, task.num_keys - 1);
+    const int i = min(tile * kKeys + thread % 8 * 16 + thread / 8, task.num_keys - 1);
     device::copy_4_bytes(&t.rows[slot][thread],
                          p.g_columns + static_cast<std::int64_t>(task.first_column) + i);
   }
 
-  // g_head: [num_keys, 128] bf16.
-  __device__ void gather(const __nv_bfloat16* g_head, std::byte* s_tile) {
+  // g_rows: this thread's first 16 bytes of the head's first row.
+  __device__ void gather(const std::byte* g_rows, std::byte* s_tile) {
     const unsigned thread = device::thread_idx_here();
-    const unsigned chunk = thread % 16;
-    const auto* s_rows = reinterpret_cast<const uint4*>(&t.rows[at.slot()][thread / 16 * 16]);
-    std::byte* s_to =
-        s_tile + chunk / 8 * kPanelBytes + device::swizzled_128b(thread / 16, chunk % 8);
-    const std::byte* g_from = reinterpret_cast<const std::byte*>(g_head) + chunk * 16;
+    const auto* s_rows = reinterpret_cast<const uint4*>(&t.rows[at.slot()][thread / 8 * 8]);
+    std::byte* s_to = s_tile + device::swizzled_128b(thread / 8, thread % 8);
+    const uint4 fours[2] = {s_rows[0], s_rows[1]};
 #pragma unroll
-    for (int i = 0; i < kCopies; i += 4) {
-      const uint4 four = s_rows[i / 4];
-      const unsigned rows[4] = {four.x, four.y, four.z, four.w};
+    for (int i = 0; i < 2; ++i) {
+      const unsigned rows[4] = {fours[i].x, fours[i].y, fours[i].z, fours[i].w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        device::copy_16_bytes(s_to + (i + j) * 8 * 128,
-                              g_from + std::uint64_t{rows[j]} * std::uint64_t{kRowBytes});
+        const std::byte* g_row = device::address_of_row<kRowBytes>(g_rows, rows[j]);
+        std::byte* s_row = s_to + (4 * i + j) * 16 * 128;
+        device::copy_16_bytes(s_row, g_row);
+        device::copy_16_bytes(s_row + kPanelBytes, g_row + kRowBytes / 2);
       }
     }
   }
@@ -147,31 +145,34 @@ struct Producer {
 
   // The n-th task of this block.
   __device__ void run_task(unsigned n) {
+    if (is_leader()) load_queries(task_of(n), n);
+    __syncwarp();
+    const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.g_k) +
+                              p.keys_of(task_of(n).head) * 2 + threadIdx.x % 8 * 16;
+    int left = (task_of(n).num_keys - 1) / kKeys;  // after this tile
     unsigned ticket = 0;
-    for (int tile = 0, last = 0; tile <= last; ++tile, ++at.count) {
-      const ColumnTask& task = task_of(n);
+    for (int tile = 0; left >= 0; ++tile, --left, ++at.count) {
       const unsigned slot = at.slot();
-      last = (task.num_keys - 1) / kKeys;
       await_place(&s.k_empty[slot], v_before());
-      gather(p.g_k + p.keys_of(task.head), s.s_k[slot]);
+      gather(g_keys, s.s_k[slot]);
       // Late, so that no block that is still busy takes what another could do.
-      if (is_leader()) {
-        if (tile == max(last - 3, 0)) ticket = atomicAdd(queue.g_num_taken, 1U);
-        if (tile == max(last - 2, 0)) start_task_copy(n + 1, ticket);
+      if (left <= 3 && is_leader()) {
+        if (left == 3 || tile == 0) ticket = atomicAdd(queue.g_num_taken, 1U);
+        if (left == 2 || (left < 2 && tile == 0)) start_task_copy(n + 1, ticket);
       }
-      if (tile < last) {
-        start_rows(task, tile + 1, slot ^ 1);
+      if (left > 0) {
+        start_rows(task_of(n), tile + 1, slot ^ 1);
       } else {
-        if (last == 0) wait_for_all();
+        if (tile == 0) wait_for_all();
         device::sync_threads(kProducersBarrier, kGroup);
         const ColumnTask& next = task_of(n + 1);
         if (next.num_queries > 0) start_rows(next, 0, slot ^ 1);
       }
       commit(v_before());
-      if (tile == 0 && is_leader()) load_queries(task, n);
-      __syncwarp();
       await_place(&s.v_empty[slot], &s.k_full[slot]);
-      gather(p.g_v + p.keys_of(task.head), s.s_v[slot]);
+      gather(g_keys + (reinterpret_cast<const std::byte*>(p.g_v) -
+                       reinterpret_cast<const std::byte*>(p.g_k)),
+             s.s_v[slot]);
       commit(&s.k_full[slot]);
     }
   }
