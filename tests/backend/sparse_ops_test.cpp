@@ -130,6 +130,10 @@ struct Sizes {
 };
 constexpr Sizes kSizes[] = {{1, 8, 64},    {63, 20, 64},   {200, 128, 192}, {385, 64, 192},
                             {300, 40, 64}, {257, 32, 128}, {384, 16, 192}};
+constexpr Sizes kSizesOfLists[] = {{1, 8, 64},      {63, 20, 64},    {200, 128, 192},
+                                   {385, 64, 192},  {300, 40, 64},   {257, 32, 128},
+                                   {384, 16, 192},  {1, 128, 192},   {130, 128, 64},
+                                   {290, 128, 128}, {577, 128, 192}, {300, 128, 256}};
 
 TEST_P(SparseOps, DenseAttentionGivesItsLse) {
   for (const Sizes& sizes : kSizes) {
@@ -174,7 +178,7 @@ TEST_P(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
 }
 
 TEST_P(SparseOps, ChosenColumnsAreAllThatIsSeen) {
-  for (const Sizes& sizes : kSizes) {
+  for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     if (sizes.tokens < 2) continue;
     const Lists lists = some_columns(p, sizes.group_size);
@@ -189,7 +193,7 @@ TEST_P(SparseOps, ChosenColumnsAreAllThatIsSeen) {
 }
 
 TEST_P(SparseOps, AllColumnsAreDenseAttention) {
-  for (const Sizes& sizes : kSizes) {
+  for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     const DeviceLists columns = upload(all_columns(p, sizes.group_size), sizes.group_size);
     const Tensor dense = poisoned(p.out_shape());
@@ -225,7 +229,7 @@ constexpr DeltaForm kDeltaForms[] = {{}, {true}, {true, true}, {true, true, 0.5F
 
 // Just after a full step the delta makes the sparse result the dense one, in every form.
 TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
-  for (const Sizes& sizes : kSizes) {
+  for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     Lists lists =
         sizes.tokens < 2 ? all_columns(p, sizes.group_size) : some_columns(p, sizes.group_size);
@@ -253,30 +257,87 @@ TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
 
 // The formulas themselves, with other queries, keys and values than the delta was made from.
 TEST_P(SparseOps, DeltasAreAppliedAsDescribed) {
-  const Problem p = make_problem(2, 200, 64);
-  const Lists lists = some_columns(p, 64);
+  for (const Sizes& sizes : {Sizes{200, 64, 64}, {333, 128, 192}, {150, 128, 128}}) {
+    const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
+    const Lists lists = some_columns(p, sizes.group_size);
+    const DeviceLists columns = upload(lists, sizes.group_size);
+    const Reference chosen = attend(p, lists, sizes.group_size);
+    const Tensor cache = random(p.out_shape());
+    const Tensor weight = random(p.lse_shape());
+    for (const DeltaForm& form : kDeltaForms) {
+      const Tensor out = poisoned(p.out_shape());
+      const Tensor lse = poisoned(p.lse_shape());
+      backend_->column_sparse_attention(p.in, columns.view, form.with(cache, weight), {out, lse});
+      std::vector<double> want(chosen.out.size());
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        const auto head_dim = static_cast<std::size_t>(sizes.head_dim);
+        const std::size_t query = i / (2 * head_dim);
+        const std::size_t row =
+            i % (2 * head_dim) / head_dim * static_cast<std::size_t>(sizes.tokens) + query;
+        const double w = form.has_weight ? weight.view().f32()[row] : 1.0;
+        const double c = cache.view().f32()[i];
+        if (form.is_merged) {
+          const double a = std::exp(chosen.lse[row]);
+          const double rest = std::exp(w + form.follow * chosen.lse[row]);
+          want[i] = (a * chosen.out[i] + rest * c) / (a + rest);
+        } else {
+          want[i] = c + w * chosen.out[i];
+        }
+      }
+      EXPECT_LE(error(out, want), limit(2e-6))
+          << sizes.tokens << form.has_weight << form.is_merged << form.follow;
+      EXPECT_LE(error(lse, chosen.lse), limit(1e-6)) << sizes.tokens;
+    }
+  }
+}
+
+// Lists that end in, at and just after a tile of keys, and one much longer than the others.
+TEST_P(SparseOps, ListsMayHaveAnyLength) {
+  const Problem p = make_problem(2, 700, 128);
+  Lists lists = all_columns(p, 192);
+  const std::size_t lengths[] = {1, 127, 128, 129, 256, 257, 383, 700};
+  ASSERT_EQ(lists.size(), std::size(lengths));
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    std::ranges::shuffle(lists[i], generator_);
+    lists[i].resize(lengths[i]);
+    std::ranges::sort(lists[i]);
+  }
+  const DeviceLists columns = upload(lists, 192);
+  const Tensor out = poisoned(p.out_shape());
+  const Tensor lse = poisoned(p.lse_shape());
+  backend_->column_sparse_attention(p.in, columns.view, {}, {out, lse});
+  const Reference want = attend(p, lists, 192);
+  EXPECT_LE(error(out, want.out), limit(1e-6));
+  EXPECT_LE(error(lse, want.lse), limit(1e-6));
+}
+
+// More groups than a GPU has multiprocessors, several times over: blocks take one after another,
+// and which takes which changes no bit.
+TEST_P(SparseOps, ManyGroupsAreAllComputedTheSameEveryTime) {
+  const Problem p = make_problem(16, 1700, 128);
+  Lists lists = all_columns(p, 64);
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    auto& list = lists[i];
+    std::shuffle(list.begin() + static_cast<std::ptrdiff_t>(i % 5), list.end(), generator_);
+    list.resize(i % 97 == 0 ? 500 : generator_() % 40 + 1);
+    std::ranges::sort(list);
+  }
   const DeviceLists columns = upload(lists, 64);
-  const Reference chosen = attend(p, lists, 64);
   const Tensor cache = random(p.out_shape());
   const Tensor weight = random(p.lse_shape());
-  for (const DeltaForm& form : kDeltaForms) {
-    const Tensor out = poisoned(p.out_shape());
-    backend_->column_sparse_attention(p.in, columns.view, form.with(cache, weight), {out});
-    std::vector<double> want(chosen.out.size());
-    for (std::size_t i = 0; i < want.size(); ++i) {
-      const std::size_t query = i / 128;
-      const std::size_t row = i % 128 / 64 * 200 + query;
-      const double w = form.has_weight ? weight.view().f32()[row] : 1.0;
-      const double c = cache.view().f32()[i];
-      if (form.is_merged) {
-        const double a = std::exp(chosen.lse[row]);
-        const double rest = std::exp(w + form.follow * chosen.lse[row]);
-        want[i] = (a * chosen.out[i] + rest * c) / (a + rest);
-      } else {
-        want[i] = c + w * chosen.out[i];
-      }
-    }
-    EXPECT_LE(error(out, want), limit(2e-6)) << form.has_weight << form.is_merged << form.follow;
+  const AttentionDelta delta{cache, weight};
+  const Tensor out = poisoned(p.out_shape());
+  backend_->column_sparse_attention(p.in, columns.view, delta, {out});
+  std::vector<double> want = attend(p, lists, 64).out;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const std::size_t row = i % 2048 / 128 * 1700 + i / 2048;
+    want[i] = cache.view().f32()[i] + weight.view().f32()[row] * want[i];
+  }
+  EXPECT_LE(error(out, want), limit(2e-6));
+  for (int i = 0; i < 3; ++i) {
+    const Tensor again = poisoned(p.out_shape());
+    backend_->column_sparse_attention(p.in, columns.view, delta, {again});
+    EXPECT_TRUE(std::ranges::equal(again.view().f32(), out.view().f32()));
   }
 }
 

@@ -1,5 +1,7 @@
-// Copies of 16 bytes from global to shared memory that do not pass through registers.
+// Copies from global to shared memory that do not pass through registers.
 #pragma once
+
+#include <cstddef>
 
 #include "backend/cuda/device/mbarrier.cuh"
 
@@ -12,6 +14,21 @@ __device__ inline void copy_16_bytes(void* s_target, const void* g_source, bool 
       "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(s_target)),
       "l"(g_source), "r"(num_bytes)
       : "memory");
+}
+
+__device__ inline void copy_4_bytes(void* s_target, const void* g_source) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(s_target)),
+               "l"(g_source)
+               : "memory");
+}
+
+// g_base + row · kRowBytes. Opaque to the compiler, which would add constants within g_base last, in
+// instructions of their own.
+template <unsigned kRowBytes>
+__device__ const std::byte* address_of_row(const std::byte* g_base, unsigned row) {
+  const std::byte* g_row;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(g_row) : "r"(row), "n"(kRowBytes), "l"(g_base));
+  return g_row;
 }
 
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

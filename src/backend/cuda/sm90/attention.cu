@@ -18,6 +18,8 @@ constexpr int kThreads = (kConsumers + 1) * kGroup;
 constexpr int kProducerRegisters = 32;
 constexpr int kConsumerRegisters = 160;
 
+using Memory = AttentionMemory<1>;
+
 struct KernelParams {
   __nv_bfloat16* g_out;  // [num_queries, heads·128]
   float* g_lse;          // [heads, num_queries], or null
@@ -41,7 +43,7 @@ struct TensorMaps {
 
 // The one thread that starts all copies.
 struct Producer {
-  AttentionMemory& s;
+  Memory& s;
   const TensorMaps& maps;
   RingPosition at;
   unsigned q_parity = 0;
@@ -57,10 +59,10 @@ struct Producer {
   }
   __device__ void load_queries(int query, int head) {
     for (int group = 0; group < kConsumers; ++group) {
-      device::wait(&s.q_empty[group], q_parity ^ 1);
-      device::arrive_expecting(&s.q_full[group], kQueryBytes);
-      device::load_tile(s.s_q[group], maps.q, {0, query + group * kGroupRows, 0, head},
-                        &s.q_full[group]);
+      device::wait(&s.q_empty[0][group], q_parity ^ 1);
+      device::arrive_expecting(&s.q_full[0][group], kQueryBytes);
+      device::load_tile(s.s_q[0][group], maps.q, {0, query + group * kGroupRows, 0, head},
+                        &s.q_full[0][group]);
     }
     q_parity ^= 1;
   }
@@ -77,16 +79,16 @@ struct Producer {
   }
 };
 
-__device__ void consume(AttentionMemory& s, const KernelParams& params, int group) {
-  using Group = AttentionGroup<kBlocks>;
+__device__ void consume(Memory& s, const KernelParams& params, int group) {
+  using Group = AttentionGroup<kBlocks, Memory>;
   Group queries{s, group};
   unsigned q_parity = 0;
   for (int tile = blockIdx.x / kBlocks; tile < params.num_tiles(); tile += gridDim.x / kBlocks) {
     Group::Output output = {};
     RowState rows;
-    device::wait(&s.q_full[group], q_parity);
+    device::wait(&s.q_full[0][group], q_parity);
     q_parity ^= 1;
-    queries.attend(params.num_keys, params.scale_log2, rows, output);
+    queries.attend(params.num_keys, params.scale_log2, rows, output, [] {});
     const int head = params.head_of(tile);
     const int first = params.query_of(tile) + group * kGroupRows;
     float* g_lse = params.g_lse == nullptr
@@ -102,13 +104,13 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     attention_kernel(const __grid_constant__ TensorMaps maps,
                      const __grid_constant__ KernelParams params) {
   extern __shared__ std::byte s_memory[];
-  auto& s = *reinterpret_cast<AttentionMemory*>(
-      s_memory + (1024 - device::shared_address(s_memory) % 1024) % 1024);
+  auto& s = *reinterpret_cast<Memory*>(s_memory +
+                                       (1024 - device::shared_address(s_memory) % 1024) % 1024);
   if (threadIdx.x == 0) {
     device::prefetch_map(maps.q);
     device::prefetch_map(maps.k);
     device::prefetch_map(maps.v);
-    init_barriers(s, kBlocks);
+    init_barriers(s, kBlocks, 1);
   }
   device::sync_cluster();
   const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / kGroup);
@@ -139,7 +141,7 @@ void launch_attention(const AttentionParams& params, cudaStream_t stream) {
   int num_multiprocessors = 0;
   check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
         "asking for the GPU's properties");
-  constexpr int kSharedBytes = sizeof(AttentionMemory) + 1024;  // and to align it
+  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and to align it
   check(cudaFuncSetAttribute(attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
         "asking for shared memory");

@@ -28,26 +28,34 @@ constexpr int kQueryBytes = kGroupRows * kHeadDim * 2;  // of one warpgroup
 constexpr int kPanelBytes = kKeys * kPanel * 2;
 constexpr int kTileBytes = 2 * kPanelBytes;
 
-// Tiles are [2 panels][rows][64] bf16, swizzled by 128 bytes.
+struct Nothing {};
+
+// Tiles are [2 panels][rows][64] bf16, swizzled by 128 bytes. There are kSlots places for queries.
+template <int kSlots, typename More = Nothing>
 struct AttentionMemory {
-  alignas(1024) std::byte s_q[kConsumers][kQueryBytes];
+  alignas(1024) std::byte s_q[kSlots][kConsumers][kQueryBytes];
   alignas(1024) std::byte s_k[kStages][kTileBytes];
   alignas(1024) std::byte s_v[kStages][kTileBytes];
-  device::Barrier q_full[kConsumers], q_empty[kConsumers];
+  device::Barrier q_full[kSlots][kConsumers], q_empty[kSlots][kConsumers];
   device::Barrier k_full[kStages], k_empty[kStages];
   device::Barrier v_full[kStages], v_empty[kStages];
+  More more;  // of one kernel
 };
 
 // One thread, before a barrier of the cluster's `num_blocks` blocks, which share their key tiles.
-__device__ inline void init_barriers(AttentionMemory& s, int num_blocks) {
+// A tile is there when `num_fillers` have arrived.
+template <int kSlots, typename More>
+__device__ void init_barriers(AttentionMemory<kSlots, More>& s, int num_blocks, int num_fillers) {
   constexpr int kWarps = kGroup / 32;
-  for (int i = 0; i < kConsumers; ++i) {
-    device::init_barrier(&s.q_full[i], 1);
-    device::init_barrier(&s.q_empty[i], kWarps);
+  for (int slot = 0; slot < kSlots; ++slot) {
+    for (int i = 0; i < kConsumers; ++i) {
+      device::init_barrier(&s.q_full[slot][i], 1);
+      device::init_barrier(&s.q_empty[slot][i], kWarps);
+    }
   }
   for (int i = 0; i < kStages; ++i) {
-    device::init_barrier(&s.k_full[i], 1);
-    device::init_barrier(&s.v_full[i], 1);
+    device::init_barrier(&s.k_full[i], num_fillers);
+    device::init_barrier(&s.v_full[i], num_fillers);
     device::init_barrier(&s.k_empty[i], num_blocks * kConsumers * kWarps);
     device::init_barrier(&s.v_empty[i], num_blocks * kConsumers * kWarps);
   }
@@ -63,11 +71,12 @@ struct RingPosition {
 };
 
 // One warpgroup with its 64 queries; kBlocks of a cluster share their key tiles.
-template <int kBlocks>
+template <int kBlocks, typename Memory>
 struct AttentionGroup {
-  AttentionMemory& s;
+  Memory& s;
   const int group;
   RingPosition at;
+  int q_slot = 0;  // where the queries are
 
   static constexpr int kLogits = kKeys / 2;  // of one thread
   static constexpr int kLogitSteps = kHeadDim / 16;
@@ -83,7 +92,7 @@ struct AttentionGroup {
   }
 
   __device__ void start_logits(Logits& logits) {
-    const std::uint64_t q = device::describe_k_rows(s.s_q[group]);
+    const std::uint64_t q = device::describe_k_rows(s.s_q[q_slot][group]);
     const std::uint64_t k = device::describe_k_rows(s.s_k[at.slot()]);
     device::fence_products();
 #pragma unroll
@@ -111,7 +120,10 @@ struct AttentionGroup {
 
   // All keys of the ring's next ⌈num_keys / 128⌉ tiles. The product of the first half of a tile's
   // weights runs beside the exponentials of the other half, and everything beside the other groups.
-  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output) {
+  // Calls on_last_logits() when this warp's part of the queries has been used for the last time.
+  template <typename Fn>
+  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output,
+                         Fn&& on_last_logits) {
     constexpr int kHalf = kLogits / 2;
     Logits logits;
     Weights weights;
@@ -123,6 +135,7 @@ struct AttentionGroup {
       device::wait_products<0>();
       device::hold(logits);
       release(&s.k_empty[at.slot()]);
+      if (num_keys <= kKeys) on_last_logits();
       if (num_keys < kKeys) mask_columns(logits, num_keys);
       raise_max(logits, scale_log2, rows, shrink, offset);
       // The further on, the rarer a new maximum.
@@ -142,6 +155,27 @@ struct AttentionGroup {
     }
   }
 
+  // Without queries: only gives back what comes for all groups.
+  __device__ void skip(int num_keys) {
+    for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
+      device::wait(&s.k_full[at.slot()], at.parity());
+      release(&s.k_empty[at.slot()]);
+      device::wait(&s.v_full[at.slot()], at.parity());
+      release(&s.v_empty[at.slot()]);
+    }
+  }
+
+  // Where this warp's 16 rows of outputs pass: [2 panels][16][64], swizzled by 128 bytes.
+  __device__ std::byte* rows_of_warp() const {
+    return s.s_q[q_slot][group] + device::thread_idx_here() % kGroup / 32 * 16 * kHeadDim * 2;
+  }
+  // This thread's address of four 8×8 matrices with columns [16·i, 16·i + 16) of those.
+  static __device__ std::byte* matrices_at(std::byte* s_rows, int i) {
+    const int lane = device::thread_idx_here() % 32;
+    const unsigned chunk = 2 * (i % 4) + lane / 16;
+    return s_rows + i / 4 * 16 * 128 + device::swizzled_128b(lane % 16, chunk);
+  }
+
   // Rows [first, num_rows) of at most 64 to g_out [num_rows, row_size] bf16, which points at the
   // head's first column; by way of this group's place for queries, which are done with.
   __device__ void store(const Output& output, __nv_bfloat16* g_out, int first, int num_rows,
@@ -149,7 +183,7 @@ struct AttentionGroup {
     const int thread = device::thread_idx_here();
     const int warp = thread % kGroup / 32;
     const int lane = thread % 32;
-    std::byte* s_rows = s.s_q[group] + warp * 16 * kHeadDim * 2;  // 16 rows as [2 panels][16][64]
+    std::byte* s_rows = rows_of_warp();
     device::sync_threads(1 + group, kGroup);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
@@ -158,9 +192,7 @@ struct AttentionGroup {
       for (int j = 0; j < 4; ++j) {
         packed[j] = device::pack_bf16(output[8 * i + 2 * j], output[8 * i + 2 * j + 1]);
       }
-      const unsigned chunk = 2 * (i % 4) + lane / 16;
-      device::store_matrices(s_rows + i / 4 * 16 * 128 + device::swizzled_128b(lane % 16, chunk),
-                             packed);
+      device::store_matrices(matrices_at(s_rows, i), packed);
     }
     __syncwarp();
 #pragma unroll
@@ -173,9 +205,14 @@ struct AttentionGroup {
           *reinterpret_cast<const uint4*>(s_rows + chunk / 8 * 16 * 128 +
                                           device::swizzled_128b(row, chunk % 8));
     }
+    release_queries();
+  }
+
+  // This warp has done with its place for queries.
+  __device__ void release_queries() {
     device::fence_async_shared();
     __syncwarp();
-    if (lane == 0) device::arrive(&s.q_empty[group]);
+    if (device::thread_idx_here() % 32 == 0) device::arrive(&s.q_empty[q_slot][group]);
   }
 };
 

@@ -1,0 +1,373 @@
+#include <algorithm>
+#include <array>
+
+#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/device/cp_async.cuh"
+#include "backend/cuda/device/tma.cuh"
+#include "backend/cuda/sm90/attention_block.cuh"
+#include "backend/cuda/sm90/column_attention.h"
+#include "backend/cuda/sm90/column_tasks.cuh"
+#include "backend/cuda/sm90/tensor_map.h"
+
+namespace mochi::cuda::sm90 {
+namespace {
+
+using device::Barrier;
+
+constexpr int kSlots = 2;  // the queries of the next task come while this one is computed
+constexpr int kTaskSlots = 4;
+constexpr int kThreads = (kConsumers + 1) * kGroup;
+constexpr int kWarps = kGroup / 32;  // of a warpgroup
+constexpr int kProducerRegisters = 32;
+constexpr int kConsumerRegisters = 160;
+constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one each
+constexpr int kRowBytes = kHeadDim * 2;
+constexpr int kWarpRows = kGroupRows / kWarps;
+
+struct TensorMaps {
+  CUtensorMap q, cache;
+};
+
+struct TaskMemory {
+  // A slot is written while the task before is begun, when the last to use it are long done.
+  ColumnTask tasks[kTaskSlots];
+  alignas(16) int rows[kStages][kKeys];  // of g_k and g_v, for each place of the ring
+  Barrier cache_full[kConsumers][kWarps];
+};
+
+using Memory = AttentionMemory<kSlots, TaskMemory>;
+
+// All threads of the warpgroup that gathers keys and values. Each thread copies 16 bytes of both
+// panels of every sixteenth row of a tile: one address for two copies. What its instructions take
+// from the other groups costs more than the bytes do.
+struct Producer {
+  Memory& s;
+  TaskMemory& t;
+  const TensorMaps& maps;
+  const ColumnProblem& p;
+  const TaskQueue& queue;
+  RingPosition at;
+  bool is_pending = false;  // copies of the piece before this have been started, not announced
+
+  __device__ bool is_leader() const { return device::thread_idx_here() == 0; }
+
+  // The copies of former pieces have come: tells those who wait for the last of them.
+  __device__ void announce(Barrier* full) {
+    device::fence_async_shared();
+    __syncwarp();
+    if (device::thread_idx_here() % 32 == 0) device::arrive(full);
+    is_pending = false;
+  }
+
+  // Waits for a free place. While there is none, at least what is under way gets announced.
+  __device__ void await_place(Barrier* empty, Barrier* former_full) {
+    const unsigned parity = at.parity() ^ 1;
+    if (__all_sync(~0U, device::is_phase_over(empty, parity))) return;
+    flush(former_full);
+    device::wait(empty, parity);
+  }
+  __device__ void flush(Barrier* former_full) {
+    if (!is_pending) return;
+    device::wait_copies<0>();
+    announce(former_full);
+  }
+  // Ends a piece, and announces the one before.
+  __device__ void commit(Barrier* former_full) {
+    device::commit_copies();
+    if (is_pending) {
+      device::wait_copies<1>();
+      announce(former_full);
+    }
+    is_pending = true;
+  }
+  __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
+
+  // Starts to copy the rows of a tile to the ring's place `slot`, of the list beyond whose end its
+  // last row stands. Thread 8·i + j has row 16·j + i, so that what a thread will copy lies together
+  // and comes from its own warp.
+  __device__ void start_rows(const ColumnTask& task, int tile, unsigned slot) {
+    const int thread = device::thread_idx_here();
+    const int i = min(tile * kKeys + thread % 8 * 16 + thread / 8, task.num_keys - 1);
+    device::copy_4_bytes(&t.rows[slot][thread],
+                         p.g_columns + static_cast<std::int64_t>(task.first_column) + i);
+  }
+
+  // g_rows: this thread's first 16 bytes of the head's first row.
+  __device__ void gather(const std::byte* g_rows, std::byte* s_tile) {
+    const unsigned thread = device::thread_idx_here();
+    const auto* s_rows = reinterpret_cast<const uint4*>(&t.rows[at.slot()][thread / 8 * 8]);
+    std::byte* s_to = s_tile + device::swizzled_128b(thread / 8, thread % 8);
+    const uint4 fours[2] = {s_rows[0], s_rows[1]};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const unsigned rows[4] = {fours[i].x, fours[i].y, fours[i].z, fours[i].w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const std::byte* g_row = device::address_of_row<kRowBytes>(g_rows, rows[j]);
+        std::byte* s_row = s_to + (4 * i + j) * 16 * 128;
+        device::copy_16_bytes(s_row, g_row);
+        device::copy_16_bytes(s_row + kPanelBytes, g_row + kRowBytes / 2);
+      }
+    }
+  }
+
+  // By the leader, as part of a piece; after `ticket` all tasks have been handed out.
+  __device__ void start_task_copy(unsigned n, unsigned ticket) {
+    auto* s_task = reinterpret_cast<std::byte*>(&t.tasks[device::value_here(n) % kTaskSlots]);
+    const bool is_there = ticket < queue.num_tasks;
+    const auto* g_task =
+        reinterpret_cast<const std::byte*>(queue.g_tasks + (is_there ? ticket : 0));
+    device::copy_16_bytes(s_task, g_task, is_there);
+    device::copy_16_bytes(s_task + 16, g_task + 16, is_there);
+  }
+
+  // By the leader: the n-th task of this block may be begun.
+  __device__ void load_queries(const ColumnTask& task, unsigned n) {
+    const unsigned slot = device::value_here(n) % kSlots;
+#pragma unroll 1
+    for (int group = 0; group < kConsumers; ++group) {
+      const int first = group * kGroupRows;
+      Barrier* full = &s.q_full[slot][group];
+      device::wait(&s.q_empty[slot][group], n / kSlots % 2 ^ 1);
+      if (first < task.num_queries) {
+        device::arrive_expecting(full, kQueryBytes);
+        device::load_tile(s.s_q[slot][group], maps.q, {0, task.first_query + first, 0, task.head},
+                          full);
+      } else {
+        device::arrive(full);
+      }
+    }
+  }
+
+  __device__ const ColumnTask& task_of(unsigned n) const {
+    return t.tasks[device::value_here(n) % kTaskSlots];
+  }
+
+  // The n-th task of this block.
+  __device__ void run_task(unsigned n) {
+    if (is_leader()) load_queries(task_of(n), n);
+    __syncwarp();
+    const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.g_k) +
+                              p.keys_of(task_of(n).head) * 2 + threadIdx.x % 8 * 16;
+    int left = (task_of(n).num_keys - 1) / kKeys;  // after this tile
+    unsigned ticket = 0;
+    for (int tile = 0; left >= 0; ++tile, --left, ++at.count) {
+      const unsigned slot = at.slot();
+      await_place(&s.k_empty[slot], v_before());
+      gather(g_keys, s.s_k[slot]);
+      // Late, so that no block that is still busy takes what another could do.
+      if (left <= 3 && is_leader()) {
+        if (left == 3 || tile == 0) ticket = atomicAdd(queue.g_num_taken, 1U);
+        if (left == 2 || (left < 2 && tile == 0)) start_task_copy(n + 1, ticket);
+      }
+      if (left > 0) {
+        start_rows(task_of(n), tile + 1, slot ^ 1);
+      } else {
+        if (tile == 0) wait_for_all();
+        device::sync_threads(kProducersBarrier, kGroup);
+        const ColumnTask& next = task_of(n + 1);
+        if (next.num_queries > 0) start_rows(next, 0, slot ^ 1);
+      }
+      commit(v_before());
+      await_place(&s.v_empty[slot], &s.k_full[slot]);
+      gather(g_keys + (reinterpret_cast<const std::byte*>(p.g_v) -
+                       reinterpret_cast<const std::byte*>(p.g_k)),
+             s.s_v[slot]);
+      commit(&s.k_full[slot]);
+    }
+  }
+
+  __device__ void run() {
+    if (is_leader()) start_task_copy(0, blockIdx.x);
+    wait_for_all();
+    device::sync_threads(kProducersBarrier, kGroup);
+    start_rows(t.tasks[0], 0, 0);
+    wait_for_all();
+    __syncwarp();
+    unsigned n = 0;
+    for (; task_of(n).num_queries > 0; ++n) run_task(n);
+    flush(v_before());
+    if (is_leader()) load_queries(ColumnTask{}, n);
+  }
+
+  __device__ static void wait_for_all() {
+    device::commit_copies();
+    device::wait_copies<0>();
+  }
+};
+
+// One of the warpgroups that compute.
+struct Consumer {
+  using Group = AttentionGroup<1, Memory>;
+
+  Group group;
+  TaskMemory& t;
+  const TensorMaps& maps;
+  const ColumnProblem& p;
+  unsigned cache_parity = 0;
+
+  __device__ Barrier* cache_full() const {
+    return &t.cache_full[group.group][device::thread_idx_here() % kGroup / 32];
+  }
+
+  // This warp's rows of the cache, to where the queries were.
+  __device__ void start_cache(const ColumnTask& task) {
+    if (p.g_cache == nullptr) return;
+    device::sync_threads(1 + group.group, kGroup);  // its rows lie among those of all warps
+    const int thread = device::thread_idx_here() % kGroup;
+    if (thread % 32 != 0) return;
+    const int query = task.first_query + group.group * kGroupRows + thread / 32 * kWarpRows;
+    device::arrive_expecting(cache_full(), kWarpRows * kRowBytes);
+    device::load_tile(group.rows_of_warp(), maps.cache, {0, query, 0, task.head}, cache_full());
+  }
+
+  // output += shares · cache.
+  __device__ void add_cache(const float (&shares)[2], Group::Output& output) {
+    device::wait(cache_full(), cache_parity);
+    cache_parity ^= 1;
+    std::byte* s_rows = group.rows_of_warp();
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      std::uint32_t cached[4];
+      device::load_matrices(cached, Group::matrices_at(s_rows, i));
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        output[8 * i + 2 * j] += shares[j % 2] * __uint_as_float(cached[j] << 16);
+        output[8 * i + 2 * j + 1] += shares[j % 2] * __uint_as_float(cached[j] & 0xffff0000U);
+      }
+    }
+    __syncwarp();
+  }
+
+  // From sums to what is wanted; `first` is the group's first query, num_queries those from 0 to
+  // the end of the task.
+  __device__ void finish(const RowState& rows, int head, int first, int num_queries,
+                         Group::Output& output) {
+    const int thread = device::thread_idx_here();
+    float factors[2];
+    float cached[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float sum = sum_of_quad(rows.sum[row]);
+      const float lse = fmaf(rows.max[row], p.scale, logf(sum));
+      const int query = first + thread % kGroup / 32 * kWarpRows + thread % 32 / 4 + 8 * row;
+      Shares shares;
+      if (query < num_queries) {
+        const std::int64_t at = p.row_of(head, query);
+        if (p.g_lse != nullptr && thread % 4 == 0) p.g_lse[at] = lse;
+        shares = find_shares(p, at, lse);
+      }
+      factors[row] = shares.chosen / sum;
+      cached[row] = shares.cached;
+    }
+    multiply_rows(output, factors);
+    if (p.g_cache != nullptr) add_cache(cached, output);
+  }
+
+  __device__ void run_task(const ColumnTask& task, float scale_log2) {
+    const int first = task.first_query + group.group * kGroupRows;
+    const int end = task.first_query + task.num_queries;
+    if (first >= end) {
+      group.skip(task.num_keys);
+      group.release_queries();
+      return;
+    }
+    Group::Output output = {};
+    RowState rows;
+    group.attend(task.num_keys, scale_log2, rows, output, [&] { start_cache(task); });
+    finish(rows, task.head, first, end, output);
+    group.store(output, p.g_out + task.head * kHeadDim, first, end,
+                static_cast<std::int64_t>(p.num_heads) * kHeadDim);
+  }
+
+  __device__ void run() {
+    const float scale_log2 = p.scale * kLog2E;
+    for (unsigned n = 0;; ++n) {
+      group.q_slot = static_cast<int>(n % kSlots);
+      device::wait(&group.s.q_full[group.q_slot][group.group], n / kSlots % 2);
+      const ColumnTask& task = t.tasks[n % kTaskSlots];
+      if (task.num_queries == 0) break;
+      run_task(task, scale_log2);
+    }
+  }
+};
+
+__global__ void __launch_bounds__(kThreads, 1)
+    column_attention_kernel(const __grid_constant__ TensorMaps maps,
+                            const __grid_constant__ ColumnProblem p,
+                            const __grid_constant__ TaskQueue queue) {
+  extern __shared__ std::byte s_memory[];
+  auto& s = *reinterpret_cast<Memory*>(s_memory +
+                                       (1024 - device::shared_address(s_memory) % 1024) % 1024);
+  TaskMemory& t = s.more;
+  if (threadIdx.x == 0) {
+    device::prefetch_map(maps.q);
+    device::prefetch_map(maps.cache);
+    for (auto& barriers : t.cache_full) {
+      for (Barrier& barrier : barriers) device::init_barrier(&barrier, 1);
+    }
+    init_barriers(s, 1, kWarps);
+  }
+  __syncthreads();
+  const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / kGroup);
+  if (warpgroup == 0) {
+    device::lower_registers<kProducerRegisters>();
+    Producer{s, t, maps, p, queue}.run();
+  } else {
+    device::raise_registers<kConsumerRegisters>();
+    Consumer{{s, warpgroup - 1}, t, maps, p}.run();
+  }
+}
+
+// [heads, num_queries, 128] as (64 elements, queries, 2 panels, heads).
+CUtensorMap map_queries(const ColumnProblem& p) {
+  return make_tensor_map(
+      p.g_q, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
+      std::array<std::int64_t, 3>{kRowBytes, kRowBytes / 2,
+                                  static_cast<std::int64_t>(p.num_queries) * kRowBytes},
+      std::array{kPanel, kGroupRows, 2, 1});
+}
+
+// [num_queries, heads·128], as the same; a box is of one warp.
+CUtensorMap map_cache(const ColumnProblem& p) {
+  return make_tensor_map(
+      p.g_cache, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
+      std::array<std::int64_t, 3>{static_cast<std::int64_t>(p.num_heads) * kRowBytes, kRowBytes / 2,
+                                  kRowBytes},
+      std::array{kPanel, kWarpRows, 2, 1});
+}
+
+unsigned count_tasks(const ColumnProblem& p) {
+  return static_cast<unsigned>(p.num_heads) * static_cast<unsigned>(p.num_groups) *
+         static_cast<unsigned>(tasks_per_group(p));
+}
+
+}  // namespace
+
+std::size_t column_attention_workspace(const ColumnProblem& problem) {
+  return count_tasks(problem) * sizeof(ColumnTask) + sizeof(unsigned);
+}
+
+void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspace,
+                             cudaStream_t stream) {
+  constexpr int kDevice = 0;
+  int num_multiprocessors = 0;
+  check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
+        "asking for the GPU's properties");
+  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and to align it
+  static_assert(kSharedBytes <= 227 * 1024);
+  check(cudaFuncSetAttribute(column_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes),
+        "asking for shared memory");
+  auto* g_tasks = reinterpret_cast<ColumnTask*>(g_workspace);
+  const unsigned num_tasks = count_tasks(problem);
+  const TaskQueue queue{g_tasks, reinterpret_cast<unsigned*>(g_tasks + num_tasks), num_tasks};
+  const unsigned num_blocks = std::min(static_cast<unsigned>(num_multiprocessors), num_tasks);
+  order_tasks(problem, queue, num_blocks, stream);
+  const CUtensorMap queries = map_queries(problem);
+  const TensorMaps maps{queries, problem.g_cache == nullptr ? queries : map_cache(problem)};
+  column_attention_kernel<<<num_blocks, kThreads, kSharedBytes, stream>>>(maps, problem, queue);
+  check_launch("column_sparse_attention");
+}
+
+}  // namespace mochi::cuda::sm90

@@ -1,0 +1,34 @@
+// What the blocks of the column-sparse kernel work on, one after another.
+#pragma once
+
+#include "backend/cuda/sm90/attention_block.cuh"
+#include "backend/cuda/sm90/column_attention.h"
+
+namespace mochi::cuda::sm90 {
+
+// Up to 192 queries of one group and head, and the group's columns.
+struct alignas(32) ColumnTask {
+  int head, first_query, num_queries;  // no queries: there are no more tasks
+  int first_column, num_keys;          // in g_columns
+  int unused[3];
+};
+
+// All tasks in the order in which they are handed out, and the number of those that have been.
+struct TaskQueue {
+  ColumnTask* g_tasks;  // [num_tasks]
+  unsigned* g_num_taken;
+  unsigned num_tasks;
+};
+
+__host__ __device__ inline int tasks_per_group(const ColumnProblem& p) {
+  return (p.group_size + kQueries - 1) / kQueries;
+}
+
+// Heads come one after another, so that the keys of one stay in L2, and within a head the longer
+// lists first, so that the last tasks are short. Lists of more than twice the mean length come
+// before everything: a block would be late with one of them at the end. The queue begins with
+// num_taken of the tasks handed out.
+void order_tasks(const ColumnProblem& problem, const TaskQueue& queue, unsigned num_taken,
+                 cudaStream_t stream);
+
+}  // namespace mochi::cuda::sm90
