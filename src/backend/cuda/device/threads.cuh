@@ -40,6 +40,12 @@ __device__ inline int thread_idx_here() {
   return idx;
 }
 
+// The same for another value.
+__device__ inline unsigned value_here(unsigned value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // The value of the warp's first thread; tells the compiler that it is the same in all.
 __device__ inline int warp_uniform(int value) { return __shfl_sync(0xffffffff, value, 0); }
 

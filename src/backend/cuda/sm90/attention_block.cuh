@@ -111,7 +111,10 @@ struct AttentionGroup {
 
   // All keys of the ring's next ⌈num_keys / 128⌉ tiles. The product of the first half of a tile's
   // weights runs beside the exponentials of the other half, and everything beside the other groups.
-  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output) {
+  // `sums` sees all weights: ColumnSums or NoSums (attention_sums.cuh).
+  template <typename Sums>
+  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output,
+                         Sums& sums) {
     constexpr int kHalf = kLogits / 2;
     Logits logits;
     Weights weights;
@@ -128,14 +131,20 @@ struct AttentionGroup {
       // The further on, the rarer a new maximum.
       if (__any_sync(0xffffffff, shrink[0] != 1.0F || shrink[1] != 1.0F)) {
         multiply_rows(output, shrink);
+        sums.follow(rows, scale_log2);
       }
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
+      sums.template take<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&s.v_full[at.slot()], at.parity());
       start_output<0, kOutputSteps / 2>(weights, output);
+      sums.template put<0>(at);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
+      sums.template take<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       start_output<kOutputSteps / 2, kOutputSteps>(weights, output);
+      sums.template put<1>(at);
+      sums.hand_over(at);
       device::wait_products<0>();
       device::hold(output);
       release(&s.v_empty[at.slot()]);
