@@ -1,26 +1,13 @@
 // Dense attention.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
-#include "backend/cuda/sm90/attention.h"
+#include "backend/cuda/kernels/attention_on_hopper.cuh"
 
 namespace mochi {
 namespace {
 
 constexpr int kWarps = 4;
 constexpr int kTiles = 2;
-
-void attend_on_hopper(const AttentionInputs& in, const AttentionOutputs& to, cudaStream_t stream) {
-  cuda::sm90::launch_attention({.g_q = cuda::data_of<const __nv_bfloat16>(in.q),
-                                .g_k = cuda::data_of<const __nv_bfloat16>(in.k),
-                                .g_v = cuda::data_of<const __nv_bfloat16>(in.v),
-                                .g_out = cuda::data_of<__nv_bfloat16>(to.out),
-                                .g_lse = cuda::data_of<float>(to.lse),
-                                .heads = in.q.dim(0),
-                                .num_queries = in.q.dim(1),
-                                .num_keys = in.k.dim(1),
-                                .scale = in.scale},
-                               stream);
-}
 
 }  // namespace
 
@@ -31,7 +18,7 @@ void CudaBackend::do_attention(const AttentionInputs& in, const AttentionOutputs
     return;
   }
   if (is_hopper() && in.q.dim(2) == cuda::sm90::kAttentionHeadDim && !in.bias && in.scale > 0) {
-    attend_on_hopper(in, to, stream_);
+    cuda::sm90::launch_attention(cuda::attention_on_hopper(in, to), stream_);
     return;
   }
   const auto problem = cuda::make_problem<cuda::Bf16>(in, to);

@@ -1,265 +1,88 @@
 // Choosing the columns of query groups, and their bit-packed plans. A block of threads has a list.
-//
-// The best columns are not sorted: the key of the last of them is found digit by digit from the
-// counts of columns with each digit (and what they hold of the group's scores, in fixed point, so
-// that sums do not depend on the order in which threads add to them).
 #include <algorithm>
 #include <cmath>
-#include <cub/block/block_reduce.cuh>
-#include <cub/block/block_scan.cuh>
+#include <cstdint>
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/device/cp_async.cuh"
+#include "backend/cuda/kernels/best_columns.cuh"
 #include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/ranked_columns.cuh"
 #include "base/philox.h"
 
 namespace mochi {
 namespace {
 
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / 32;
-static_assert(kWarps == 32);  // a lane for every warp's count
-constexpr int kWordBits = 32;
-constexpr int kDigitBits = 11;
-constexpr int kBins = 1 << kDigitBits;
-constexpr int kBinsPerThread = kBins / kThreads;
-
-// Of some columns: how many, and the sum of their scores in fixed point.
-struct Amount {
-  std::uint64_t held;
-  std::uint32_t count;
-
-  __device__ Amount operator+(const Amount& other) const {
-    return {held + other.held, count + other.count};
-  }
-};
-
-// Of the best columns: the fewest that are min_count and hold `held`, or max_count.
-struct Want {
-  std::uint32_t min_count, max_count;
-  std::uint64_t held;
-
-  __device__ bool is_met(const Amount& amount) const {
-    return (amount.count >= min_count && amount.held >= held) || amount.count >= max_count;
-  }
-};
-
-// The best columns: all of a higher key than this, and of this key the first num_equal.
-struct Cut {
-  std::uint32_t key, num_equal;
-  bool is_whole;  // num_equal are all of them
-};
-
-// The columns that are ranked: higher keys first, then lower columns.
-struct Candidates {
-  const float* scores;             // [num_keys] in shared or global memory, or null: all are equal
-  const std::uint32_t* g_without;  // [words] bits of those that are not ranked, or null
-  int num_keys;
-  double unit;  // scores times this are whole numbers
-
-  __device__ bool has(int column) const {
-    if (column >= num_keys) return false;
-    return g_without == nullptr ||
-           (g_without[column / kWordBits] >> (column % kWordBits) & 1U) == 0;
-  }
-  // Bits of positive floats are in the floats' order, and unlike them whatever comes.
-  __device__ std::uint32_t key(int column) const {
-    return (scores == nullptr ? 0U : __float_as_uint(scores[column])) ^ 0x80000000U;
-  }
-  __device__ std::uint64_t held(std::uint32_t key) const {
-    const float score = __uint_as_float(key ^ 0x80000000U);
-    return score > 0 ? __double2ull_rn(score * unit) : 0;
-  }
-};
-
-using Scan = cub::BlockScan<Amount, kThreads, cub::BLOCK_SCAN_WARP_SCANS>;
-using MaxOrSum = cub::BlockReduce<std::uint64_t, kThreads>;
-
-struct SharedState {
-  std::uint32_t s_counts[kBins];
-  std::uint32_t s_held_low[kBins], s_held_high[kBins];
-  union {
-    Scan::TempStorage s_scan;
-    MaxOrSum::TempStorage s_reduce;
-    std::uint32_t s_equal[2][kWarps];
-  };
-  std::uint64_t s_result;
-  std::uint32_t s_digit, s_digit_count;
-  Amount s_before;
-
-  __device__ Amount amount(int digit) const {
-    return {static_cast<std::uint64_t>(s_held_high[digit]) << 32 | s_held_low[digit],
-            s_counts[digit]};
-  }
-  __device__ void clear(int digit) { s_counts[digit] = s_held_low[digit] = s_held_high[digit] = 0; }
-  // In halves: shared memory adds no 64-bit numbers by itself.
-  __device__ void add(int digit, std::uint64_t held) {
-    atomicAdd(&s_counts[digit], 1U);
-    if (held == 0) return;
-    const auto low = static_cast<std::uint32_t>(held);
-    const std::uint32_t former = atomicAdd(&s_held_low[digit], low);
-    const std::uint32_t carry = former + low < low ? 1 : 0;
-    atomicAdd(&s_held_high[digit], static_cast<std::uint32_t>(held >> 32) + carry);
-  }
-};
-
-// The same in all threads.
-template <typename Op>
-__device__ std::uint64_t reduce(std::uint64_t value, Op op, SharedState& s) {
-  __syncthreads();
-  const std::uint64_t result = MaxOrSum(s.s_reduce).Reduce(value, op);
-  if (threadIdx.x == 0) s.s_result = result;
-  __syncthreads();
-  return s.s_result;
-}
-
-struct Max {
-  __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return max(a, b); }
-};
-struct Sum {
-  __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return a + b; }
-};
-
-// Finds the highest digit at which `want` is met, with s_counts and s_held those of each digit and
-// `before` that of the columns of higher keys; s_before becomes that of the columns before it.
-__device__ void find_digit(const Want& want, const Amount& before, SharedState& s) {
-  Amount own[kBinsPerThread];
-  Amount all{0, 0};
-  const int first = kBins - 1 - static_cast<int>(threadIdx.x) * kBinsPerThread;
-  for (int i = 0; i < kBinsPerThread; ++i) {
-    own[i] = s.amount(first - i);
-    all = all + own[i];
-  }
-  Amount amount{0, 0};
-  Scan(s.s_scan).ExclusiveScan(all, amount, Amount{0, 0},
-                               [](const Amount& a, const Amount& b) { return a + b; });
-  amount = before + amount;
-  for (int i = 0; i < kBinsPerThread; ++i) {
-    const Amount next = amount + own[i];
-    if (!want.is_met(amount) && want.is_met(next)) {
-      s.s_digit = first - i;
-      s.s_digit_count = own[i].count;
-      s.s_before = amount;
-    }
-    amount = next;
-  }
-}
-
-__device__ Cut find_cut(const Candidates& candidates, const Want& want, SharedState& s) {
-  Amount before{0, 0};
-  if (want.is_met(before)) return {~0U, 0, true};
-  std::uint32_t prefix = 0;
-#pragma unroll 1
-  for (int low = 32 - kDigitBits; low > -kDigitBits; low -= kDigitBits) {
-    const int shift = max(low, 0);  // the last digit is one bit shorter
-    const int width = kDigitBits + low - shift;
-    __syncthreads();
-    for (int i = threadIdx.x; i < kBins; i += kThreads) s.clear(i);
-    __syncthreads();
-#pragma unroll 4
-    for (int column = threadIdx.x; column < candidates.num_keys; column += kThreads) {
-      if (!candidates.has(column)) continue;
-      const std::uint32_t key = candidates.key(column);
-      if (static_cast<std::uint64_t>(key) >> (shift + width) != prefix) continue;
-      const std::uint32_t digit = key >> shift & ((1U << width) - 1);
-      s.add(digit, want.held > 0 ? candidates.held(key) : 0);
-    }
-    __syncthreads();
-    find_digit(want, before, s);
-    __syncthreads();
-    prefix = prefix << width | s.s_digit;
-    before = s.s_before;
-  }
-  const std::uint64_t each = candidates.held(prefix);
-  const std::uint64_t missing = want.held > before.held ? want.held - before.held : 0;
-  std::uint64_t num_equal = want.min_count > before.count ? want.min_count - before.count : 0;
-  if (missing > 0) num_equal = each == 0 ? ~0ULL : max(num_equal, (missing + each - 1) / each);
-  const std::uint64_t most = want.max_count - before.count;
-  num_equal = min(num_equal, most);
-  return {prefix, static_cast<std::uint32_t>(num_equal), num_equal >= s.s_digit_count};
-}
-
-// Adds the columns of the cut to g_plan [words], a warp after 32 columns.
-__device__ void add_columns(const Candidates& candidates, const Cut& cut, std::uint32_t* g_plan,
-                            SharedState& s) {
-  const int lane = threadIdx.x % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int num_words = (candidates.num_keys + kWordBits - 1) / kWordBits;
-  const auto mark = [&](int word, bool is_best) {
-    const std::uint32_t best = __ballot_sync(~0U, is_best);
-    if (lane == 0 && best != 0) g_plan[word] |= best;
-  };
-  __syncthreads();
-  if (cut.is_whole) {
-#pragma unroll 4
-    for (int word = warp; word < num_words; word += kWarps) {
-      const int column = word * kWordBits + lane;
-      const bool is_there = candidates.has(column);
-      const std::uint32_t key = is_there ? candidates.key(column) : 0;
-      mark(word, is_there && key >= cut.key && (key > cut.key || cut.num_equal > 0));
-    }
-    __syncthreads();
-    return;
-  }
-  std::uint32_t num_seen = 0;  // of the cut's key, in former words
-  for (int first = 0, now = 0; first < num_words; first += kWarps, now = 1 - now) {
-    const int word = first + warp;
-    const int column = word * kWordBits + lane;
-    const bool is_there = candidates.has(column);
-    const std::uint32_t key = is_there ? candidates.key(column) : 0;
-    const bool is_equal = is_there && key == cut.key;
-    const std::uint32_t equal = __ballot_sync(~0U, is_equal);
-    if (lane == 0) s.s_equal[now][warp] = __popc(equal);
-    __syncthreads();
-    const std::uint32_t count = s.s_equal[now][lane];
-    const std::uint32_t num_before = num_seen + __reduce_add_sync(~0U, lane < warp ? count : 0) +
-                                     __popc(equal & ((1U << lane) - 1));
-    num_seen += __reduce_add_sync(~0U, count);
-    mark(word, is_there && (key > cut.key || (is_equal && num_before < cut.num_equal)));
-  }
-  __syncthreads();
-}
+constexpr int kWordBits = cuda::kWordBits;
 
 struct SelectionProblem {
   const float* g_scores;         // [heads, groups, num_keys], or null
   const std::uint32_t* g_fixed;  // [groups, words]
   std::uint32_t* g_plan;         // [heads, groups, words]
   std::int32_t* g_counts;        // [heads, groups]
-  int num_groups, num_keys, min_kept, max_kept;
+  int num_groups, num_keys, num_words, min_kept, max_kept;
   double mass;
-  std::uint64_t random_limit;  // columns whose 32 random bits are below it are kept
+  bool is_random;
+  std::uint32_t random_last;  // columns whose 32 random bits are up to it are kept
   std::uint64_t seed;
   std::int64_t multiple;
-  bool fits_shared;  // the scores of one list
+  int num_shared_keys;     // of one list in shared memory, up to kKeysPerWarp's multiple; or 0
+  bool is_plan_in_shared;  // of one list, behind the keys
 };
 
-// The fixed and random columns of a word.
-__device__ std::uint32_t start_word(const SelectionProblem& p, int head, int group, int word) {
-  const int num_words = (p.num_keys + kWordBits - 1) / kWordBits;
-  std::uint32_t bits = p.g_fixed[static_cast<std::int64_t>(group) * num_words + word];
-  if (p.random_limit == 0) return bits;
-#pragma unroll 1
-  for (int i = 0; i < kWordBits; i += 4) {
-    const int column = word * kWordBits + i;
-    const PhiloxWords words =
-        philox_4x32_10({static_cast<std::uint32_t>(column / 4), static_cast<std::uint32_t>(group),
-                        static_cast<std::uint32_t>(head), 0},
-                       p.seed);
-    for (int j = 0; j < 4; ++j) {
-      if (column + j < p.num_keys && words[j] < p.random_limit) bits |= 1U << (i + j);
-    }
+// Starts to bring a list's scores to s_keys.
+__device__ void start_keys(const SelectionProblem& p, const float* g_scores, int* s_keys) {
+  const bool is_aligned = reinterpret_cast<std::uintptr_t>(g_scores) % 16 == 0;
+  const int num_quads = is_aligned ? p.num_keys / 4 : 0;
+  for (int i = static_cast<int>(threadIdx.x); i < num_quads; i += cuda::kListThreads) {
+    cuda::device::copy_16_bytes(s_keys + 4 * i, g_scores + 4 * i);
   }
+  cuda::device::commit_copies();
+#pragma unroll 8
+  for (int i = 4 * num_quads + static_cast<int>(threadIdx.x); i < p.num_shared_keys;
+       i += cuda::kListThreads) {
+    s_keys[i] = i < p.num_keys ? __float_as_int(g_scores[i]) : cuda::kNoKey;
+  }
+}
+
+// Of columns 4·quad and the three behind it: those whose random bits say so.
+__device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int group, int quad) {
+  const PhiloxWords words =
+      philox_4x32_10({static_cast<std::uint32_t>(quad), static_cast<std::uint32_t>(group),
+                      static_cast<std::uint32_t>(head), 0},
+                     p.seed);
+  std::uint32_t bits = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) bits |= words[i] <= p.random_last ? 1U << i : 0;
   return bits;
 }
 
+// The fixed and random columns, a byte of the plan after the other.
+__device__ void start_plan(const SelectionProblem& p, int head, int group, std::uint32_t* plan) {
+  const auto* g_fixed = reinterpret_cast<const std::uint8_t*>(
+      p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
+  auto* bytes = reinterpret_cast<std::uint8_t*>(plan);
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_words * 4; i += cuda::kListThreads) {
+    std::uint32_t bits = g_fixed[i];
+    const int num_left = p.num_keys - 8 * i;
+    if (p.is_random && num_left > 0) {
+      const std::uint32_t drawn =
+          draw_quad(p, head, group, 2 * i) | draw_quad(p, head, group, 2 * i + 1) << 4;
+      bits |= drawn & (num_left < 8 ? (1U << num_left) - 1 : 0xFFU);
+    }
+    bytes[i] = static_cast<std::uint8_t>(bits);
+  }
+}
+
 // What is kept for its score. Infinite scores hold everything, undefined ones nothing.
-__device__ Want find_want(const SelectionProblem& p, Candidates& candidates, SharedState& s) {
-  Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept), 0};
+__device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& candidates, cuda::RankedColumns& s) {
+  cuda::Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept), 0};
   if (p.min_kept == p.max_kept) return want;
   std::uint64_t max_key = 0;
-  for (int column = threadIdx.x; column < p.num_keys; column += kThreads) {
+  for (int column = threadIdx.x; column < p.num_keys; column += cuda::kListThreads) {
     max_key = max(max_key, static_cast<std::uint64_t>(candidates.key(column)));
   }
-  max_key = reduce(max_key, Max(), s);
+  max_key = cuda::reduce(max_key, cuda::Max(), s);
   const float max_score = __uint_as_float(static_cast<std::uint32_t>(max_key) ^ 0x80000000U);
   if (!isfinite(max_score)) {
     if (isinf(max_score) && p.mass > 0) want.min_count = max(want.min_count, 1U);
@@ -270,53 +93,91 @@ __device__ Want find_want(const SelectionProblem& p, Candidates& candidates, Sha
   const int count_bits = 32 - __clz(p.num_keys);
   candidates.unit = ldexp(1.0, 62 - count_bits - exponent);  // sums stay below 2^62
   std::uint64_t total = 0;
-  for (int column = threadIdx.x; column < p.num_keys; column += kThreads) {
+  for (int column = threadIdx.x; column < p.num_keys; column += cuda::kListThreads) {
     total += candidates.held(candidates.key(column));
   }
-  total = reduce(total, Sum(), s);
+  total = cuda::reduce(total, cuda::Sum(), s);
   const std::uint64_t part = __double2ull_ru(p.mass * static_cast<double>(total));
   want.held = part < total ? part : total;
   return want;
 }
 
-__global__ void __launch_bounds__(kThreads) select_kernel(const SelectionProblem p) {
-  __shared__ SharedState s;
-  extern __shared__ float s_scores[];  // [num_keys] if they fit
+union SelectionMemory {
+  cuda::RankedColumns ranked;
+  cuda::BestColumns best;
+};
+
+// Where a plan stands after its columns of highest score have been added.
+struct Added {
+  int num_taken = 0, num_candidates = 0;  // see add_best()
+};
+
+__device__ Added add_by_score(const SelectionProblem& p, const int* s_keys,
+                              cuda::Candidates& candidates, std::uint32_t* plan,
+                              SelectionMemory& s) {
+  Added added;
+  const bool is_rank = p.min_kept == p.max_kept && p.max_kept > 0 && p.max_kept < p.num_keys;
+  if (p.num_shared_keys > 0 && p.is_plan_in_shared && is_rank) {
+    added.num_candidates = cuda::add_best(s_keys, p.num_keys, p.max_kept, plan, s.best,
+                                          added.num_taken);
+    if (added.num_candidates >= 0) return added;
+    __syncthreads();
+  }
+  const cuda::Want want = find_want(p, candidates, s.ranked);
+  cuda::add_columns(candidates, cuda::find_cut(candidates, want, s.ranked), plan, s.ranked);
+  return {};
+}
+
+__global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const SelectionProblem p) {
+  __shared__ SelectionMemory s;
+  extern __shared__ int4 s_memory[];
   const std::int64_t list = blockIdx.x;
   const auto head = static_cast<int>(list / p.num_groups);
   const auto group = static_cast<int>(list % p.num_groups);
-  const int num_words = (p.num_keys + kWordBits - 1) / kWordBits;
-  std::uint32_t* g_plan = p.g_plan + list * num_words;
-  for (int word = threadIdx.x; word < num_words; word += kThreads) {
-    g_plan[word] = start_word(p, head, group, word);
-  }
-  Candidates candidates{p.g_scores == nullptr ? nullptr : p.g_scores + list * p.num_keys, nullptr,
-                        p.num_keys, 1.0};
-  if (candidates.scores != nullptr) {
-    if (p.fits_shared) {
-#pragma unroll 8
-      for (int i = threadIdx.x; i < p.num_keys; i += kThreads) s_scores[i] = candidates.scores[i];
-      candidates.scores = s_scores;
-      __syncthreads();
-    }
-    const Want want = find_want(p, candidates, s);
-    add_columns(candidates, find_cut(candidates, want, s), g_plan, s);
-  }
+  int* s_keys = reinterpret_cast<int*>(s_memory);
+  std::uint32_t* g_plan = p.g_plan + list * p.num_words;
+  std::uint32_t* plan = p.is_plan_in_shared
+                            ? reinterpret_cast<std::uint32_t*>(s_keys + p.num_shared_keys)
+                            : g_plan;
+  const float* g_scores = p.g_scores == nullptr ? nullptr : p.g_scores + list * p.num_keys;
+  if (p.num_shared_keys > 0) start_keys(p, g_scores, s_keys);
+  start_plan(p, head, group, plan);
+  cuda::device::wait_copies<0>();
+  __syncthreads();
+  cuda::Candidates candidates{
+      p.num_shared_keys > 0 ? reinterpret_cast<const float*>(s_keys) : g_scores, nullptr,
+      p.num_keys, 1.0};
+  Added added;
+  if (g_scores != nullptr) added = add_by_score(p, s_keys, candidates, plan, s);
   __syncthreads();
 
   // Up to a multiple by the best columns of those left.
-  std::uint64_t count = 0;
-  for (int word = threadIdx.x; word < num_words; word += kThreads) count += __popc(g_plan[word]);
-  count = reduce(count, Sum(), s);
+  std::uint32_t count = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
+    count += __popc(plan[i]);
+  }
+  count = cuda::sum_of_block(count, s.best, 1);
   const auto multiple = static_cast<std::uint64_t>(p.multiple);
   const std::uint64_t padded = (count + (count == 0) + multiple - 1) / multiple * multiple;
-  const std::uint64_t wanted = min(padded, static_cast<std::uint64_t>(p.num_keys));
+  const auto wanted =
+      static_cast<std::uint32_t>(min(padded, static_cast<std::uint64_t>(p.num_keys)));
   if (count < wanted) {
-    candidates.g_without = g_plan;
-    const auto num_added = static_cast<std::uint32_t>(wanted - count);
-    add_columns(candidates, find_cut(candidates, {num_added, num_added, 0}, s), g_plan, s);
+    count += cuda::add_next(added.num_taken, added.num_candidates, p.num_keys, wanted - count,
+                            plan, s.best);
+  }
+  if (count < wanted) {
+    candidates.without = plan;
+    const std::uint32_t num_missing = wanted - count;
+    cuda::add_columns(candidates,
+                      cuda::find_cut(candidates, {num_missing, num_missing, 0}, s.ranked), plan,
+                      s.ranked);
   }
   if (threadIdx.x == 0) p.g_counts[list] = static_cast<std::int32_t>(wanted);
+  if (!p.is_plan_in_shared) return;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
+    g_plan[i] = plan[i];
+  }
 }
 
 constexpr int kExpandThreads = 256;
@@ -354,10 +215,16 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                     const TensorView& counts) {
   const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
   if (num_lists == 0) return;
-  const std::size_t num_bytes = static_cast<std::size_t>(choice.num_keys) * sizeof(float);
-  const bool fits_shared =
-      choice.scores && sizeof(SharedState) + num_bytes <= properties_.sharedMemPerBlockOptin;
-  const std::size_t scores_bytes = fits_shared ? num_bytes : 0;
+  // The keys and the plan of one list lie in shared memory, each if there is room.
+  const auto round_up = [](std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; };
+  const auto room = static_cast<std::int64_t>(properties_.sharedMemPerBlockOptin) -
+                    static_cast<std::int64_t>(sizeof(SelectionMemory));
+  std::int64_t num_keys = choice.scores ? round_up(choice.num_keys, cuda::kKeysPerWarp) : 0;
+  const std::int64_t plan_bytes = round_up(choice.num_keys, cuda::kKeysPerWarp) / 8;
+  const std::int64_t kKeyBytes = sizeof(std::int32_t);
+  if (num_keys * kKeyBytes + plan_bytes > room) num_keys = 0;
+  const bool is_plan_in_shared = plan_bytes <= room;
+  const std::int64_t num_bytes = num_keys * kKeyBytes + (is_plan_in_shared ? plan_bytes : 0);
   const double limit = std::ceil(std::clamp(choice.random, 0.0, 1.0) * 4294967296.0);
   const SelectionProblem problem{.g_scores = cuda::data_of<const float>(choice.scores),
                                  .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
@@ -365,17 +232,21 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                  .g_counts = cuda::data_of<std::int32_t>(counts),
                                  .num_groups = static_cast<int>(plan.dim(1)),
                                  .num_keys = static_cast<int>(choice.num_keys),
+                                 .num_words = static_cast<int>(plan.dim(2)),
                                  .min_kept = static_cast<int>(choice.min_kept),
                                  .max_kept = static_cast<int>(choice.max_kept),
                                  .mass = choice.mass,
-                                 .random_limit = static_cast<std::uint64_t>(limit),
+                                 .is_random = limit > 0,
+                                 .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
                                  .seed = choice.seed,
                                  .multiple = choice.multiple,
-                                 .fits_shared = scores_bytes > 0};
+                                 .num_shared_keys = static_cast<int>(num_keys),
+                                 .is_plan_in_shared = is_plan_in_shared};
   cuda::check(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(scores_bytes)),
+                                   static_cast<int>(num_bytes)),
               "select_columns");
-  select_kernel<<<static_cast<unsigned>(num_lists), kThreads, scores_bytes, stream_>>>(problem);
+  select_kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
+                  static_cast<std::size_t>(num_bytes), stream_>>>(problem);
   cuda::check_launch("select_columns");
 }
 

@@ -1,7 +1,9 @@
 // Dense attention that also says how much each column weighs for each query group. The weights are
-// taken with a log-sum-exp known before, so the sums are a pass of their own.
+// taken with a log-sum-exp known before, so the sums can be a pass of their own: here they are. Most
+// often, on Hopper, they are not: docs/kernels/column-sums.md.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
+#include "backend/cuda/kernels/attention_on_hopper.cuh"
 
 namespace mochi {
 namespace {
@@ -157,6 +159,22 @@ void launch(const AttentionProblem<Bf16>& problem, const ColumnSumsProblem& sums
 void CudaBackend::do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                                 const AttentionOutputs& to) {
   if (to.out.num_elements() == 0) return;
+  if (is_hopper() && activation_dtype_ == DType::kBF16 && in.scale > 0 &&
+      in.q.dim(2) == cuda::sm90::kAttentionHeadDim &&
+      cuda::sm90::has_sums_in_one_pass(scores.group_size)) {
+    const auto params = cuda::attention_on_hopper(in, to);
+    const auto num_scratch = static_cast<std::size_t>(cuda::sm90::num_sums_scratch(params));
+    auto* g_scratch =
+        reinterpret_cast<std::int32_t*>(workspace(num_scratch * sizeof(std::int32_t)));
+    cuda::sm90::launch_attention_with_sums(params,
+                                           {.g_former_lse = cuda::data_of<const float>(scores.lse),
+                                            .g_sums = cuda::data_of<float>(scores.sums),
+                                            .group_size = scores.group_size,
+                                            .query_stride = scores.query_stride,
+                                            .g_scratch = g_scratch},
+                                           stream_);
+    return;
+  }
   do_attention(in, to);
   const auto clamp = [&](std::int64_t x) {
     return static_cast<int>(std::min<std::int64_t>(x, in.q.dim(1)));

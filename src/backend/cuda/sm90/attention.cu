@@ -5,6 +5,7 @@
 #include "backend/cuda/device/tma.cuh"
 #include "backend/cuda/sm90/attention.h"
 #include "backend/cuda/sm90/attention_block.cuh"
+#include "backend/cuda/sm90/attention_sums.cuh"
 #include "backend/cuda/sm90/tensor_map.h"
 
 namespace mochi::cuda::sm90 {
@@ -18,7 +19,8 @@ constexpr int kThreads = (kConsumers + 1) * kGroup;
 constexpr int kProducerRegisters = 32;
 constexpr int kConsumerRegisters = 160;
 
-using Memory = AttentionMemory<1>;
+template <typename Sums>
+using Memory = AttentionMemory<1, typename Sums::Memory>;
 
 struct KernelParams {
   __nv_bfloat16* g_out;  // [num_queries, heads·128]
@@ -26,14 +28,26 @@ struct KernelParams {
   int heads, num_queries, num_keys;
   int head_tiles;  // of kBlocks·kQueries queries
   float scale, scale_log2;
+  SumsParams sums;
+  std::int32_t* g_marks;  // [num_tiles()]: what FormerSums could not do, MaximumSums does
 
   // Tiles are numbered with heads outermost: the keys of one stay in L2.
-  __device__ int num_tiles() const { return heads * head_tiles; }
+  __host__ __device__ int num_tiles() const { return heads * head_tiles; }
   __device__ int head_of(int tile) const { return tile / head_tiles; }
   // The first query of this block.
   __device__ int query_of(int tile) const {
     const int rank = static_cast<int>(device::cluster_rank());
     return (tile % head_tiles * kBlocks + rank) * kQueries;
+  }
+  // Each cluster's tiles.
+  template <typename Sums, typename Fn>
+  __device__ void for_each_tile(Fn&& fn) const {
+    for (int tile = blockIdx.x / kBlocks; tile < num_tiles(); tile += gridDim.x / kBlocks) {
+      if constexpr (std::is_same_v<Sums, MaximumSums>) {
+        if (g_marks[tile] == 0) continue;
+      }
+      fn(tile);
+    }
   }
 };
 
@@ -42,8 +56,9 @@ struct TensorMaps {
 };
 
 // The one thread that starts all copies.
+template <typename Sums>
 struct Producer {
-  Memory& s;
+  Memory<Sums>& s;
   const TensorMaps& maps;
   RingPosition at;
   unsigned q_parity = 0;
@@ -67,7 +82,7 @@ struct Producer {
     q_parity ^= 1;
   }
   __device__ void run(const KernelParams& params) {
-    for (int tile = blockIdx.x / kBlocks; tile < params.num_tiles(); tile += gridDim.x / kBlocks) {
+    params.for_each_tile<Sums>([&](int tile) {
       const int head = params.head_of(tile);
       for (int key = 0; key < params.num_keys; key += kKeys, ++at.count) {
         const unsigned slot = at.slot();
@@ -75,52 +90,89 @@ struct Producer {
         if (key == 0) load_queries(params.query_of(tile), head);
         load_keys(s.s_v[slot], maps.v, key, head, &s.v_full[slot], &s.v_empty[slot]);
       }
-    }
+    });
   }
 };
 
-__device__ void consume(Memory& s, const KernelParams& params, int group) {
-  using Group = AttentionGroup<kBlocks, Memory>;
+template <typename Sums>
+constexpr bool kHasFormer = !std::is_same_v<Sums, NoSums> && !std::is_same_v<Sums, MaximumSums>;
+
+template <typename Sums>
+__device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) {
+  using Group = AttentionGroup<kBlocks, Memory<Sums>>;
   Group queries{s, group};
+  Sums sums{s.more};
   unsigned q_parity = 0;
-  for (int tile = blockIdx.x / kBlocks; tile < params.num_tiles(); tile += gridDim.x / kBlocks) {
-    Group::Output output = {};
+  params.for_each_tile<Sums>([&](int tile) {
+    typename Group::Output output = {};
     RowState rows;
+    if constexpr (!std::is_same_v<Sums, NoSums>) {
+      sums.begin(params.sums, params.head_of(tile), params.query_of(tile) + group * kGroupRows,
+                 params.num_queries, params.scale, rows);
+    }
     device::wait(&s.q_full[0][group], q_parity);
     q_parity ^= 1;
-    queries.attend(params.num_keys, params.scale_log2, rows, output, [] {});
+    if constexpr (kHasFormer<Sums>) {
+      sums.attend(queries, params.num_keys, params.scale_log2, rows, output);
+    } else {
+      queries.attend(params.num_keys, params.scale_log2, rows, output, sums, [] {});
+    }
+    tile = static_cast<int>(device::value_here(tile));  // what follows is not kept until here
     const int head = params.head_of(tile);
     const int first = params.query_of(tile) + group * kGroupRows;
+    if constexpr (kHasFormer<Sums>) {
+      if (!sums.is_good(rows, first, params.num_queries)) params.g_marks[tile] = 1;
+    }
     float* g_lse = params.g_lse == nullptr
                        ? nullptr
                        : params.g_lse + static_cast<std::int64_t>(head) * params.num_queries;
     finish_rows(rows, params.scale, g_lse, first, params.num_queries, output);
     queries.store(output, params.g_out + head * kHeadDim, first, params.num_queries,
                   static_cast<std::int64_t>(params.heads) * kHeadDim);
-  }
+  });
 }
 
+// One of kFinishers warps.
+template <typename Sums>
+__device__ void finish(Memory<Sums>& s, const KernelParams& params, int part) {
+  RingPosition at;
+  params.for_each_tile<Sums>([&](int tile) {
+    const int first_list = params.query_of(tile) / params.sums.group_size;
+    const std::int64_t list =
+        static_cast<std::int64_t>(params.head_of(tile)) * params.sums.num_groups + first_list;
+    finish_sums(s.more, part, params.sums.group_size, params.sums.g_sums + list * params.num_keys,
+                params.sums.num_groups - first_list, params.num_keys, at);
+  });
+}
+
+template <typename Sums>
 __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     attention_kernel(const __grid_constant__ TensorMaps maps,
                      const __grid_constant__ KernelParams params) {
   extern __shared__ std::byte s_memory[];
-  auto& s = *reinterpret_cast<Memory*>(s_memory +
-                                       (1024 - device::shared_address(s_memory) % 1024) % 1024);
+  constexpr bool kHasSums = !std::is_same_v<Sums, NoSums>;
+  auto& s = *reinterpret_cast<Memory<Sums>*>(
+      s_memory + (1024 - device::shared_address(s_memory) % 1024) % 1024);
   if (threadIdx.x == 0) {
     device::prefetch_map(maps.q);
     device::prefetch_map(maps.k);
     device::prefetch_map(maps.v);
+    if constexpr (kHasSums) s.more.init();
     init_barriers(s, kBlocks, 1);
   }
   device::sync_cluster();
   const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / kGroup);
   if (warpgroup == 0) {
     device::lower_registers<kProducerRegisters>();
-    if (threadIdx.x < 32 && device::is_elected()) Producer{s, maps}.run(params);
+    const int warp = device::warp_uniform(static_cast<int>(threadIdx.x) / 32);
+    if (warp == 0 && device::is_elected()) Producer<Sums>{s, maps}.run(params);
+    if constexpr (kHasSums) {
+      if (warp >= 1 && warp <= kFinishers) finish<Sums>(s, params, warp - 1);
+    }
     __syncwarp();
   } else {
     device::raise_registers<kConsumerRegisters>();
-    consume(s, params, warpgroup - 1);
+    consume<Sums>(s, params, warpgroup - 1);
   }
   device::sync_cluster();  // no block leaves while the other may still write to it
 }
@@ -134,17 +186,13 @@ CUtensorMap map_rows(const __nv_bfloat16* g_data, std::int64_t heads, std::int64
                          std::array{kPanel, box_rows, box_panels, 1});
 }
 
-}  // namespace
+TensorMaps make_maps(const AttentionParams& params) {
+  return {map_rows(params.g_q, params.heads, params.num_queries, kGroupRows, 2),
+          map_rows(params.g_k, params.heads, params.num_keys, kKeys, 2 / kBlocks),
+          map_rows(params.g_v, params.heads, params.num_keys, kKeys, 2 / kBlocks)};
+}
 
-void launch_attention(const AttentionParams& params, cudaStream_t stream) {
-  constexpr int kDevice = 0;
-  int num_multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "asking for the GPU's properties");
-  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and to align it
-  check(cudaFuncSetAttribute(attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedBytes),
-        "asking for shared memory");
+KernelParams make_params(const AttentionParams& params) {
   KernelParams kernel{};
   kernel.g_out = params.g_out;
   kernel.g_lse = params.g_lse;
@@ -154,14 +202,58 @@ void launch_attention(const AttentionParams& params, cudaStream_t stream) {
   constexpr int kClusterQueries = kBlocks * kQueries;
   kernel.head_tiles = (kernel.num_queries + kClusterQueries - 1) / kClusterQueries;
   kernel.scale = params.scale;
-  kernel.scale_log2 = params.scale * 1.4426950408889634F;  // log₂(e)
-  const TensorMaps maps{map_rows(params.g_q, params.heads, params.num_queries, kGroupRows, 2),
-                        map_rows(params.g_k, params.heads, params.num_keys, kKeys, 2 / kBlocks),
-                        map_rows(params.g_v, params.heads, params.num_keys, kKeys, 2 / kBlocks)};
-  const int clusters = std::min(num_multiprocessors / kBlocks, kernel.heads * kernel.head_tiles);
-  attention_kernel<<<static_cast<unsigned>(clusters * kBlocks), kThreads, kSharedBytes, stream>>>(
-      maps, kernel);
+  kernel.scale_log2 = params.scale * kLog2E;
+  return kernel;
+}
+
+template <typename Sums>
+void launch(const TensorMaps& maps, const KernelParams& params, cudaStream_t stream) {
+  constexpr int kDevice = 0;
+  int num_multiprocessors = 0;
+  check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
+        "asking for the GPU's properties");
+  constexpr int kSharedBytes = sizeof(Memory<Sums>) + 1024;  // and to align it
+  check(cudaFuncSetAttribute(attention_kernel<Sums>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             kSharedBytes),
+        "asking for shared memory");
+  const int clusters = std::min(num_multiprocessors / kBlocks, params.num_tiles());
+  attention_kernel<Sums>
+      <<<static_cast<unsigned>(clusters * kBlocks), kThreads, kSharedBytes, stream>>>(maps, params);
   check_launch("attention");
+}
+
+}  // namespace
+
+void launch_attention(const AttentionParams& params, cudaStream_t stream) {
+  launch<NoSums>(make_maps(params), make_params(params), stream);
+}
+
+std::int64_t num_sums_scratch(const AttentionParams& params) {
+  return make_params(params).num_tiles();
+}
+
+void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
+                                cudaStream_t stream) {
+  const TensorMaps maps = make_maps(params);
+  KernelParams kernel = make_params(params);
+  const auto group_size = static_cast<int>(sums.group_size);
+  kernel.sums = {.g_former = sums.g_former_lse,
+                 .g_sums = sums.g_sums,
+                 .num_groups = (kernel.num_queries + group_size - 1) / group_size,
+                 .group_size = group_size,
+                 .query_stride = static_cast<int>(std::min(sums.query_stride, sums.group_size))};
+  kernel.g_marks = sums.g_scratch;
+  const auto num_marks = static_cast<std::size_t>(kernel.num_tiles());
+  check(cudaMemsetAsync(kernel.g_marks, 0, num_marks * sizeof(std::int32_t), stream),
+        "clearing marks");
+  if (kernel.sums.query_stride == 1) {
+    launch<FormerSums<Counted::kAll>>(maps, kernel, stream);
+  } else if (kernel.sums.query_stride == 4) {
+    launch<FormerSums<Counted::kEveryFourth>>(maps, kernel, stream);
+  } else {
+    launch<FormerSums<Counted::kSome>>(maps, kernel, stream);
+  }
+  launch<MaximumSums>(maps, kernel, stream);
 }
 
 }  // namespace mochi::cuda::sm90

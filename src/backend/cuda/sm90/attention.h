@@ -1,4 +1,5 @@
-// Dense attention on Hopper: docs/kernels/attention.md has the design and its numbers.
+// Dense attention on Hopper, docs/kernels/attention.md, also with column sums,
+// docs/kernels/column-sums.md.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,7 +23,24 @@ struct AttentionParams {
   float scale;  // > 0
 };
 
+// Groups of so many queries have their column sums in one pass with attention.
+constexpr bool has_sums_in_one_pass(std::int64_t group_size) {
+  return group_size == 192 || group_size == 64;
+}
+
+// Column sums (see backend.h) beside the attention.
+struct AttentionSumsParams {
+  const float* g_former_lse;  // [heads, num_queries]
+  float* g_sums;              // [heads, ⌈num_queries / group_size⌉, num_keys]
+  std::int64_t group_size;    // has_sums_in_one_pass()
+  std::int64_t query_stride;
+  std::int32_t* g_scratch;  // [num_sums_scratch(attention)]
+};
+
 // Computes on `stream` of device 0. All data is aligned to 16 bytes.
 void launch_attention(const AttentionParams& params, cudaStream_t stream);
+void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
+                                cudaStream_t stream);
+std::int64_t num_sums_scratch(const AttentionParams& params);
 
 }  // namespace mochi::cuda::sm90

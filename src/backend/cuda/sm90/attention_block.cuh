@@ -70,6 +70,19 @@ struct RingPosition {
   __device__ unsigned parity() const { return count / kStages % 2; }
 };
 
+// What AttentionGroup tells of the weights goes nowhere.
+struct NoSums {
+  using Memory = Nothing;
+  explicit __device__ NoSums(const Memory& = {}) {}
+
+  __device__ void follow(const RowState& rows, float scale_log2) {}
+  template <int kFrom, int kTo, int kSize>
+  __device__ void take(const float (&weights)[kSize]) {}
+  template <int kHalf>
+  __device__ void put(RingPosition at) {}
+  __device__ void hand_over(RingPosition at) {}
+};
+
 // One warpgroup with its 64 queries; kBlocks of a cluster share their key tiles.
 template <int kBlocks, typename Memory>
 struct AttentionGroup {
@@ -120,9 +133,10 @@ struct AttentionGroup {
 
   // All keys of the ring's next ⌈num_keys / 128⌉ tiles. The product of the first half of a tile's
   // weights runs beside the exponentials of the other half, and everything beside the other groups.
-  // Calls on_last_logits() when this warp's part of the queries has been used for the last time.
-  template <typename Fn>
-  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output,
+  // `sums` sees all weights: NoSums, or one of attention_sums.cuh. Calls on_last_logits() when this
+  // warp's part of the queries has been used for the last time.
+  template <typename Sums, typename Fn>
+  __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output, Sums& sums,
                          Fn&& on_last_logits) {
     constexpr int kHalf = kLogits / 2;
     Logits logits;
@@ -141,14 +155,20 @@ struct AttentionGroup {
       // The further on, the rarer a new maximum.
       if (__any_sync(0xffffffff, shrink[0] != 1.0F || shrink[1] != 1.0F)) {
         multiply_rows(output, shrink);
+        sums.follow(rows, scale_log2);
       }
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
+      sums.template take<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&s.v_full[at.slot()], at.parity());
       start_output<0, kOutputSteps / 2>(weights, output);
+      sums.template put<0>(at);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
+      sums.template take<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       start_output<kOutputSteps / 2, kOutputSteps>(weights, output);
+      sums.template put<1>(at);
+      sums.hand_over(at);
       device::wait_products<0>();
       device::hold(output);
       release(&s.v_empty[at.slot()]);

@@ -274,7 +274,8 @@ struct Consumer {
     }
     Group::Output output = {};
     RowState rows;
-    group.attend(task.num_keys, scale_log2, rows, output, [&] { start_cache(task); });
+    NoSums no_sums;
+    group.attend(task.num_keys, scale_log2, rows, output, no_sums, [&] { start_cache(task); });
     finish(rows, task.head, first, end, output);
     group.store(output, p.g_out + task.head * kHeadDim, first, end,
                 static_cast<std::int64_t>(p.num_heads) * kHeadDim);

@@ -1,0 +1,259 @@
+// How much of the attention of a query group each key gets: column sums, on the way of dense
+// attention (attention_block.cuh). docs/kernels/column-sums.md has the design and its numbers.
+//
+// The log-sum-exp that is given is near what the new one will be. So weights are taken relative to
+// it instead of to a running maximum, and their sums over queries are what is wanted. Where that
+// leaves the range of fp32 the tile is marked and computed once more, with maxima.
+#pragma once
+
+#include "backend/cuda/device/mbarrier.cuh"
+#include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/sm90/attention_block.cuh"
+
+namespace mochi::cuda::sm90 {
+
+constexpr int kSumSlots = kStages;
+constexpr int kGroupWarps = kGroup / 32;
+constexpr int kConsumerWarps = kConsumers * kGroupWarps;
+constexpr int kFinishers = 2;  // warps that add up what the others say
+constexpr float kLog2E = 1.4426950408889634F;
+
+struct SumsParams {
+  const float* g_former;  // [heads, num_queries] log-sum-exp
+  float* g_sums;          // [heads, num_groups, num_keys]
+  int num_groups;
+  int group_size;    // kQueries or kGroupRows
+  int query_stride;  // of a group's queries those count whose number is a multiple of it
+
+  __device__ const float* former_of(int head, int num_queries) const {
+    return g_former + static_cast<std::int64_t>(head) * num_queries;
+  }
+  __device__ bool counts(int query) const { return query % group_size % query_stride == 0; }
+};
+
+// Which queries of a group count.
+enum class Counted { kAll, kSome, kEveryFourth };
+
+// What the warps say of a key tile.
+struct SumsMemory {
+  float s_parts[kSumSlots][kConsumerWarps][kKeys];
+  float s_former[kQueries];
+  device::Barrier full[kSumSlots], empty[kSumSlots];
+
+  // One thread, before the block's barrier.
+  __device__ void init() {
+    for (int i = 0; i < kSumSlots; ++i) {
+      device::init_barrier(&full[i], kConsumerWarps);
+      device::init_barrier(&empty[i], kFinishers);
+    }
+  }
+};
+
+// The two rows of a thread.
+__device__ inline int row_of_thread(int thread) { return thread / 32 * 16 + thread % 32 / 4; }
+
+// Sums over the 16 rows of a warp, half a key tile after the other: the lanes that share columns
+// add theirs, and each is left with two columns.
+template <Counted kCounted>
+struct WarpSums {
+  static constexpr int kColumns = kKeys / 8;  // of a thread in half a tile
+  using Memory = SumsMemory;
+
+  Memory& s;
+  float factor[2];          // of the rows' weights
+  float partial[kColumns];  // Σ of the two rows
+
+  template <int kFrom, int kTo, int kSize>
+  __device__ void take(const float (&weights)[kSize]) {
+    static_assert(kTo - kFrom == 2 * kColumns);
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      const int first = kFrom + i / 2 * 4 + i % 2;
+      if constexpr (kCounted == Counted::kSome) {
+        partial[i] = fmaf(weights[first], factor[0], weights[first + 2] * factor[1]);
+      } else {
+        partial[i] = weights[first] + weights[first + 2];
+      }
+    }
+    device::hold(partial);  // now: the weights must not stay until put()
+  }
+  // What take() found goes to s_parts.
+  template <int kHalf>
+  __device__ void put(RingPosition at) {
+    // In the second half this only keeps what follows from being done ahead of the products.
+    if constexpr (kHalf == 0) device::wait(&s.empty[at.slot()], at.parity() ^ 1);
+    const int thread = device::thread_idx_here();
+    const int lane = thread % 32;
+    halve<8>(lane & 16);
+    if constexpr (kCounted == Counted::kEveryFourth) {
+      spread<4>(lane & 8);
+      spread<2>(lane & 4);
+    } else {
+      halve<4>(lane & 8);
+      halve<2>(lane & 4);
+    }
+    float* s_row = s.s_parts[at.slot()][thread / 32 - kGroupWarps] + kHalf * kKeys / 2;
+    reinterpret_cast<float2*>(s_row)[lane] = {partial[0], partial[1]};
+  }
+  __device__ void hand_over(RingPosition at) {
+    __syncwarp();
+    if (device::thread_idx_here() % 32 == 0) device::arrive(&s.full[at.slot()]);
+  }
+
+ private:
+  // Lanes that differ in one bit share their columns: the one that has it keeps the upper half.
+  template <int kLeft>
+  __device__ void halve(int bit_of_lane) {
+    constexpr int kBit = 2 * kLeft;
+#pragma unroll
+    for (int i = 0; i < kLeft; ++i) {
+      const float kept = bit_of_lane != 0 ? partial[kLeft + i] : partial[i];
+      const float given = bit_of_lane != 0 ? partial[i] : partial[kLeft + i];
+      partial[i] = kept + __shfl_xor_sync(0xffffffff, given, kBit);
+    }
+  }
+  // The same where the lane without the bit has all there is to say.
+  template <int kLeft>
+  __device__ void spread(int bit_of_lane) {
+    constexpr int kBit = 2 * kLeft;
+#pragma unroll
+    for (int i = 0; i < kLeft; ++i) {
+      const float given = __shfl_xor_sync(0xffffffff, partial[kLeft + i], kBit);
+      if (bit_of_lane != 0) partial[i] = given;
+    }
+  }
+};
+
+// With running maxima: a weight exp(logit − former) is the softmax's exp(logit − max) times
+// exp(max − former), which changes only with the maximum.
+struct MaximumSums : WarpSums<Counted::kSome> {
+  // For a warpgroup's rows; `first` is the query of its first.
+  __device__ void begin(const SumsParams& params, int head, int first, int num_queries, float scale,
+                        const RowState& rows) {
+    const float* g_former = params.former_of(head, num_queries);
+    const int thread = device::thread_idx_here();
+    const int row = thread / 32 % kGroupWarps * 16 + thread % 16;
+    const int query = first + row;
+    const bool counts = query < num_queries && params.counts(query);
+    __syncwarp();  // all have read those of the former tile
+    if (thread % 32 < 16) {
+      s.s_former[(thread / kGroup - 1) * kGroupRows + row] =
+          counts ? g_former[query] * kLog2E : INFINITY;
+    }
+    __syncwarp();
+  }
+  // After the maxima have moved. What is beyond fp32 is let stay within.
+  __device__ void follow(const RowState& rows, float scale_log2) {
+    const float* s_row = s.s_former + row_of_thread(device::thread_idx_here() - kGroup);
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      factor[row] =
+          device::exp2_fast(fminf(fmaf(rows.max[row], scale_log2, -s_row[8 * row]), 127.0F));
+    }
+  }
+};
+
+// Relative to the former log-sum-exp.
+template <Counted kCounted>
+struct FormerSums : WarpSums<kCounted> {
+  // The range of a row's sum in which neither it nor its weights are near the ends of fp32.
+  static constexpr float kLeast = 0x1p-60F, kMost = 0x1p60F;
+
+  // As above. Rows beyond the last get weights of zero.
+  __device__ void begin(const SumsParams& params, int head, int first, int num_queries, float scale,
+                        RowState& rows) {
+    const float* g_former = params.former_of(head, num_queries);
+    const int first_row = first + row_of_thread(device::thread_idx_here() % kGroup);
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int query = first_row + 8 * row;
+      const bool is_there = query < num_queries;
+      rows.max[row] = is_there ? g_former[query] / scale : INFINITY;
+      this->factor[row] = is_there && params.counts(query) ? 1.0F : 0.0F;
+    }
+  }
+  // AttentionGroup::attend without maxima.
+  template <typename Group>
+  __device__ void attend(Group& queries, int num_keys, float scale_log2, RowState& rows,
+                         typename Group::Output& output) {
+    constexpr int kLogits = Group::kLogits;
+    constexpr int kHalf = kLogits / 2;
+    constexpr int kSteps = Group::kOutputSteps;
+    const float offset[2] = {-rows.max[0] * scale_log2, -rows.max[1] * scale_log2};
+    typename Group::Logits logits;
+    typename Group::Weights weights;
+    RingPosition& at = queries.at;
+    for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
+      device::wait(&queries.s.k_full[at.slot()], at.parity());
+      queries.start_logits(logits);
+      device::wait_products<0>();
+      device::hold(logits);
+      queries.release(&queries.s.k_empty[at.slot()]);
+      if (num_keys < kKeys) mask_columns(logits, num_keys);
+      exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
+      this->template take<0, kHalf>(logits);
+      pack_rows<0, kHalf>(logits, weights);
+      device::wait(&queries.s.v_full[at.slot()], at.parity());
+      queries.template start_output<0, kSteps / 2>(weights, output);
+      this->template put<0>(at);
+      exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
+      this->template take<kHalf, kLogits>(logits);
+      pack_rows<kHalf, kLogits>(logits, weights);
+      queries.template start_output<kSteps / 2, kSteps>(weights, output);
+      this->template put<1>(at);
+      this->hand_over(at);
+      device::wait_products<0>();
+      device::hold(output);
+      queries.release(&queries.s.v_empty[at.slot()]);
+    }
+  }
+  // Whether the result is good for rows [first, num_queries).
+  static __device__ bool is_good(const RowState& rows, int first, int num_queries) {
+    const int first_row = first + row_of_thread(device::thread_idx_here() % kGroup);
+    bool is_good = true;
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float sum = sum_of_quad(rows.sum[row]);
+      is_good &= first_row + 8 * row >= num_queries || (sum > kLeast && sum < kMost);
+    }
+    return is_good;
+  }
+};
+
+// One of kFinishers warps beside those that compute, each with half of a key tile: the sums of the
+// block's queries, for all keys of a head. g_sums [num_lists, num_keys] is where the block's first
+// list goes.
+__device__ inline void finish_sums(SumsMemory& s, int part, int group_size, float* g_sums,
+                                   int num_lists, int num_keys, RingPosition& at) {
+  static_assert(kKeys / kFinishers == 2 * 32);
+  const int lane = device::thread_idx_here() % 32;
+  const int column = part * kKeys / kFinishers + 2 * lane;
+  for (int first = 0; first < num_keys; first += kKeys, ++at.count) {
+    device::wait(&s.full[at.slot()], at.parity());
+    const int num_columns = num_keys - first - column;  // of this thread, at most two
+    float* g_list = g_sums + first + column;
+    float2 total{0.0F, 0.0F};
+    int lists_left = num_lists;
+#pragma unroll
+    for (int group = 0; group < kConsumers; ++group) {
+      float2 row[kGroupWarps];
+#pragma unroll
+      for (int i = 0; i < kGroupWarps; ++i) {
+        row[i] = *reinterpret_cast<const float2*>(
+            &s.s_parts[at.slot()][group * kGroupWarps + i][column]);
+      }
+#pragma unroll
+      for (const float2& x : row) total = {total.x + x.x, total.y + x.y};
+      if (group_size == kQueries && group + 1 < kConsumers) continue;
+      if (lists_left > 0 && num_columns > 0) g_list[0] = total.x;
+      if (lists_left > 0 && num_columns > 1) g_list[1] = total.y;
+      total = {0.0F, 0.0F};
+      g_list += num_keys;
+      --lists_left;
+    }
+    __syncwarp();
+    if (lane == 0) device::arrive(&s.empty[at.slot()]);
+  }
+}
+
+}  // namespace mochi::cuda::sm90
