@@ -19,6 +19,7 @@ if [[ -d "$here/golden" ]]; then
   mkdir -p "$MOCHI_TEST_DATA"
   ln -sfn "$here/golden" "$MOCHI_TEST_DATA/golden"
   ln -sfn "$here/../models/micro" "$MOCHI_TEST_DATA/micro"
+  ln -sfn "$here/../chipmunk-config.yml" "$MOCHI_TEST_DATA/chipmunk-config.yml"
 fi
 
 lines=()

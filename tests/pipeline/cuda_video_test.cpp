@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -50,11 +51,15 @@ Engine make_engine(const BackendCase& which, bool cpu_offload = false,
   return Engine(options);
 }
 
-GenerateRequest request_for(const Engine& engine, bool is_sparse) {
+enum class Kind : std::uint8_t { kDense, kSparse, kSparseAsTuned };
+
+GenerateRequest request_for(const Engine& engine, Kind kind) {
   GenerateRequest request = engine.default_request();
   request.prompt = kPrompt;
   request.num_frames = 19;
-  if (is_sparse) {
+  if (kind == Kind::kSparse) {
+    request.sparsity = load_sparsity_config(default_sparsity_file());
+  } else if (kind == Kind::kSparseAsTuned) {
     request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml");
   }
   return request;
@@ -69,24 +74,24 @@ Video generate(Engine& engine, const GenerateRequest& request) {
 }
 
 // In fp32 on the CPU; made once for all cases.
-const Video& cpu_video(bool is_sparse) {
-  static std::optional<Video> videos[2];
-  std::optional<Video>& video = videos[is_sparse ? 1 : 0];
+const Video& cpu_video(Kind kind) {
+  static std::map<Kind, std::optional<Video>> videos;
+  std::optional<Video>& video = videos[kind];
   if (!video) {
     Engine engine = make_engine(kCpuCase);
-    video = generate(engine, request_for(engine, is_sparse));
+    video = generate(engine, request_for(engine, kind));
   }
   return *video;
 }
 
 class CudaVideo : public OnDevice {
  protected:
-  static void expect_like_cpu(bool is_sparse, double min_psnr) {
+  static void expect_like_cpu(Kind kind, double min_psnr) {
     Engine engine = make_engine(GetParam());
     EXPECT_EQ(engine.device(), "cuda");
-    const GenerateRequest request = request_for(engine, is_sparse);
+    const GenerateRequest request = request_for(engine, kind);
     const Video video = generate(engine, request);
-    const Video& want = cpu_video(is_sparse);
+    const Video& want = cpu_video(kind);
     ASSERT_EQ(video.rgb.size(), want.rgb.size());
     const double decibels = psnr(video, want);
     RecordProperty("psnr_db", std::to_string(decibels));
@@ -103,17 +108,19 @@ class CudaVideo : public OnDevice {
 INSTANTIATE_TEST_SUITE_P(On, CudaVideo, testing::Values(kCudaF32Case, kCudaBF16Case), name_of_case);
 
 TEST_P(CudaVideo, DenseIsThatOfTheCpu) {
-  expect_like_cpu(false, GetParam().dtype == DType::kF32 ? 60.0 : 38.0);
+  expect_like_cpu(Kind::kDense, GetParam().dtype == DType::kF32 ? 60.0 : 38.0);
 }
 
 TEST_P(CudaVideo, SparseIsThatOfTheCpu) {
-  expect_like_cpu(true, GetParam().dtype == DType::kF32 ? 45.0 : 35.0);
+  for (const Kind kind : {Kind::kSparse, Kind::kSparseAsTuned}) {
+    expect_like_cpu(kind, GetParam().dtype == DType::kF32 ? 45.0 : 35.0);
+  }
 }
 
 TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
-  for (const bool is_sparse : {false, true}) {
+  for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
     Engine engine = make_engine(GetParam());
-    GenerateRequest request = request_for(engine, is_sparse);
+    GenerateRequest request = request_for(engine, kind);
     request.num_steps = 12;
     request.linear_steps = 6;
     std::optional<SamplerState> state;
@@ -128,21 +135,22 @@ TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
     SampleControl resumed;
     resumed.start = &*state;
     Engine other = make_engine(GetParam());
-    EXPECT_TRUE(other.sample(request, {}, resumed).values == whole.values) << is_sparse;
+    EXPECT_TRUE(other.sample(request, {}, resumed).values == whole.values)
+        << static_cast<int>(kind);
   }
 }
 
 TEST_P(CudaVideo, BlocksOnTheHostGiveTheSameLatents) {
   Engine resident = make_engine(GetParam());
   Engine offloaded = make_engine(GetParam(), true);
-  GenerateRequest request = request_for(resident, false);
+  GenerateRequest request = request_for(resident, Kind::kDense);
   request.num_steps = 4;
   request.linear_steps = 2;
   EXPECT_TRUE(offloaded.sample(request).values == resident.sample(request).values);
 }
 
 TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {
-  const Video& video = cpu_video(false);
+  const Video& video = cpu_video(Kind::kDense);
   const VideoSize size{video.width, video.height, video.num_frames};
   Engine cpu = make_engine(kCpuCase);
   Engine engine = make_engine(GetParam());
@@ -161,7 +169,7 @@ TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
                  {"blocks.0.attn.qkv_x.lora_B", {3 * kWidth, 1}, std::vector(3 * kWidth, 0.2F)}});
   const auto sample = [&](const BackendCase& which, const std::vector<Lora>& loras) {
     Engine engine = make_engine(which, false, loras);
-    GenerateRequest request = request_for(engine, false);
+    GenerateRequest request = request_for(engine, Kind::kDense);
     request.num_steps = 2;
     request.linear_steps = 1;
     return engine.sample(request).values;
@@ -173,11 +181,11 @@ TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
 }
 
 // What becomes of a generation whose GPU fails behind its third step: says so, and what it saved.
-void lose_gpu(const BackendCase& which, bool is_sparse) {
+void lose_gpu(const BackendCase& which, Kind kind) {
   SamplerState saved;
   try {
     Engine engine = make_engine(which);
-    GenerateRequest request = request_for(engine, is_sparse);
+    GenerateRequest request = request_for(engine, kind);
     SampleControl control;
     control.on_checkpoint = [&](const SamplerState& state) { saved = state; };
     control.on_latents = [&](int num_done, const Latents&) {
@@ -205,8 +213,8 @@ INSTANTIATE_TEST_SUITE_P(On, CudaFaultsDeathTest, testing::Values(kCudaBF16Case)
 TEST_P(CudaFaultsDeathTest, AGpuThatFallsAwayEndsWithAMessageAndSavedLatents) {
   testing::FLAGS_gtest_death_test_style =
       "threadsafe";  // a program of its own, with its own GPU work
-  for (const bool is_sparse : {false, true}) {
-    EXPECT_EXIT(lose_gpu(GetParam(), is_sparse), testing::ExitedWithCode(1),
+  for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
+    EXPECT_EXIT(lose_gpu(GetParam(), kind), testing::ExitedWithCode(1),
                 "step 4 of 64: GPU: .*; saved 3 steps, [1-9][0-9]* values, 0 caches");
   }
 }
