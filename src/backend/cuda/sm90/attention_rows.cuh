@@ -14,7 +14,7 @@ namespace mochi::cuda::sm90 {
 // The running state of the two rows. A row is spread over the four threads of a quad: `max` is the
 // row's, `sum` only of this thread's columns.
 struct RowState {
-  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling
+  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling, but for kSlack
   float sum[2] = {0.0F, 0.0F};            // Σ exp(scale · (logit − max))
 };
 
@@ -38,6 +38,10 @@ __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
   }
 }
 
+// A maximum stays as long as no weight, relative to it, would be more than 2^kSlack: sums and
+// products in f32 have room for that, and the output need not be multiplied so often.
+constexpr float kSlack = 8.0F;
+
 // Takes the logits into the maxima. `shrink` is by what everything under the former maximum must be
 // multiplied; `offset` is −scale_log2 · maximum.
 template <int kSize>
@@ -55,7 +59,9 @@ __device__ inline void raise_max(const float (&logits)[kSize], float scale_log2,
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float of_row = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
-    const float raised = max_of_quad(fmaxf(state.max[row], of_row));
+    const float highest = max_of_quad(of_row);
+    const bool is_within = (highest - state.max[row]) * scale_log2 <= kSlack;
+    const float raised = is_within ? state.max[row] : highest;
     shrink[row] = device::exp2_fast((state.max[row] - raised) * scale_log2);
     state.max[row] = raised;
     state.sum[row] *= shrink[row];
