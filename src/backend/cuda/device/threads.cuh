@@ -46,9 +46,6 @@ __device__ inline unsigned value_here(unsigned value) {
   return value;
 }
 
-// threadIdx.x % 32, where warps are made of consecutive threads.
-__device__ inline unsigned lane() { return static_cast<unsigned>(thread_idx_here()) % 32; }
-
 // The value of the warp's first thread; tells the compiler that it is the same in all.
 __device__ inline int warp_uniform(int value) { return __shfl_sync(0xffffffff, value, 0); }
 

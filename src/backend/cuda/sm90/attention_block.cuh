@@ -141,8 +141,7 @@ struct AttentionGroup {
     constexpr int kHalf = kLogits / 2;
     Logits logits;
     Weights weights;
-    float shrink[2];
-    float offset[2];
+    float offset[2] = {INFINITY, INFINITY};
     for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
       device::wait(&s.k_full[at.slot()], at.parity());
       start_logits(logits);
@@ -151,9 +150,11 @@ struct AttentionGroup {
       release(&s.k_empty[at.slot()]);
       if (num_keys <= kKeys) on_last_logits();
       if (num_keys < kKeys) mask_columns(logits, num_keys);
-      raise_max(logits, scale_log2, rows, shrink, offset);
-      // The further on, the rarer a new maximum.
-      if (__any_sync(0xffffffff, shrink[0] != 1.0F || shrink[1] != 1.0F)) {
+      float highest[2];
+      find_highest(logits, highest);
+      if (must_rise(highest, scale_log2, offset)) {  // in the first tile, and seldom after
+        float shrink[2];
+        raise_max(highest, scale_log2, rows, shrink, offset);
         multiply_rows(output, shrink);
         sums.follow(rows, scale_log2);
       }
@@ -189,19 +190,22 @@ struct AttentionGroup {
   __device__ std::byte* rows_of_warp() const {
     return s.s_q[q_slot][group] + device::thread_idx_here() % kGroup / 32 * 16 * kHeadDim * 2;
   }
-  // There, this thread's address of four 8×8 matrices with columns [16·i, 16·i + 16). Further on in
-  // a row is one bit-flip away from where `i` is 0.
+  // This thread's address of four 8×8 matrices with columns [16·i, 16·i + 16) of those.
   static __device__ std::byte* matrices_at(std::byte* s_rows, int i) {
-    const unsigned lane = device::lane();
-    return s_rows + i / 4 * 16 * 128 + (device::swizzled_128b(lane % 16, lane / 16) ^ i % 4 * 32);
+    const int lane = device::thread_idx_here() % 32;
+    const unsigned chunk = 2 * (i % 4) + lane / 16;
+    return s_rows + i / 4 * 16 * 128 + device::swizzled_128b(lane % 16, chunk);
   }
 
   // Rows [first, num_rows) of at most 64 to g_out [num_rows, row_size] bf16, which points at the
   // head's first column; by way of this group's place for queries, which are done with.
   __device__ void store(const Output& output, __nv_bfloat16* g_out, int first, int num_rows,
                         std::int64_t row_size) {
-    device::sync_threads(1 + group, kGroup);
+    const int thread = device::thread_idx_here();
+    const int warp = thread % kGroup / 32;
+    const int lane = thread % 32;
     std::byte* s_rows = rows_of_warp();
+    device::sync_threads(1 + group, kGroup);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
       std::uint32_t packed[4];
@@ -212,23 +216,17 @@ struct AttentionGroup {
       device::store_matrices(matrices_at(s_rows, i), packed);
     }
     __syncwarp();
-    // Two rows at a time, the odd one by the upper half of the warp.
-    const unsigned lane = device::lane();
-    const unsigned chunk = lane % 16;
-    const unsigned offset = device::swizzled_128b(lane / 16, chunk % 8);
-    const std::byte* s_from = s_rows + chunk / 8 * 16 * 128;
-    uint4 rows[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      rows[i] = *reinterpret_cast<const uint4*>(s_from + 2 * i * 128 + (offset ^ i % 4 * 32));
+      const int row = 2 * i + lane / 16;
+      const int chunk = lane % 16;
+      const int to = first + warp * 16 + row;
+      if (to >= num_rows) continue;
+      *reinterpret_cast<uint4*>(g_out + to * row_size + chunk * 8) =
+          *reinterpret_cast<const uint4*>(s_rows + chunk / 8 * 16 * 128 +
+                                          device::swizzled_128b(row, chunk % 8));
     }
-    release_queries();  // before the global stores: it would wait for them
-    first += device::thread_idx_here() % kGroup / 32 * 16 + static_cast<int>(lane / 16);
-    __nv_bfloat16* g_to = g_out + first * row_size + chunk * 8;
-#pragma unroll
-    for (int i = 0; i < 8; ++i, g_to += 2 * row_size) {
-      if (first + 2 * i < num_rows) __stcs(reinterpret_cast<uint4*>(g_to), rows[i]);
-    }
+    release_queries();
   }
 
   // This warp has done with its place for queries.

@@ -42,11 +42,9 @@ __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
 // products in f32 have room for that, and the output need not be multiplied so often.
 constexpr float kSlack = 8.0F;
 
-// Takes the logits into the maxima. `shrink` is by what everything under the former maximum must be
-// multiplied; `offset` is −scale_log2 · maximum.
+// Of this thread's logits in its two rows.
 template <int kSize>
-__device__ inline void raise_max(const float (&logits)[kSize], float scale_log2, RowState& state,
-                                 float (&shrink)[2], float (&offset)[2]) {
+__device__ inline void find_highest(const float (&logits)[kSize], float (&highest)[2]) {
   constexpr int kChains = 4;  // for each row: one alone would wait for its own last step
   float max[2][kChains];
 #pragma unroll
@@ -58,10 +56,24 @@ __device__ inline void raise_max(const float (&logits)[kSize], float scale_log2,
   }
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
-    const float of_row = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
-    const float highest = max_of_quad(of_row);
-    const bool is_within = (highest - state.max[row]) * scale_log2 <= kSlack;
-    const float raised = is_within ? state.max[row] : highest;
+    highest[row] = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
+  }
+}
+
+// Whether the maxima of any of the warp's rows must rise; `offset` is −scale_log2 · maximum.
+__device__ inline bool must_rise(const float (&highest)[2], float scale_log2,
+                                 const float (&offset)[2]) {
+  return __any_sync(0xffffffff, fmaf(highest[0], scale_log2, offset[0]) > kSlack ||
+                                    fmaf(highest[1], scale_log2, offset[1]) > kSlack);
+}
+
+// Takes `highest` into the maxima. `shrink` is by what everything under the former ones must be
+// multiplied.
+__device__ inline void raise_max(const float (&highest)[2], float scale_log2, RowState& state,
+                                 float (&shrink)[2], float (&offset)[2]) {
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const float raised = fmaxf(state.max[row], max_of_quad(highest[row]));
     shrink[row] = device::exp2_fast((state.max[row] - raised) * scale_log2);
     state.max[row] = raised;
     state.sum[row] *= shrink[row];

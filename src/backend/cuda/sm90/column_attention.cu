@@ -82,9 +82,9 @@ struct Producer {
   }
   __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
 
-  // Starts to copy the rows of a tile to the ring's place `slot`; from the tile on there are num_left
-  // columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j + i, so
-  // that what a thread will copy lies together and comes from its own warp.
+  // Starts to copy the rows of a tile to the ring's place `slot`; from the tile on there are
+  // num_left columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j
+  // + i, so that what a thread will copy lies together and comes from its own warp.
   __device__ void start_rows(const ColumnTask& task, int num_left, unsigned slot) {
     const unsigned thread = device::thread_idx_here();
     const int i = static_cast<int>(thread % 8 * 16 + thread / 8);
