@@ -86,6 +86,7 @@ struct Producer {
   // num_left columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j
   // + i, so that what a thread will copy lies together and comes from its own warp.
   __device__ void start_rows(const ColumnTask& task, int num_left, unsigned slot) {
+    __syncwarp();  // all have read those of two tiles ago
     const unsigned thread = device::thread_idx_here();
     const int i = static_cast<int>(thread % 8 * 16 + thread / 8);
     const unsigned column = task.first_column + task.num_keys + min(i - num_left, -1);
@@ -168,7 +169,7 @@ struct Producer {
         if (is_first) wait_for_all();
         device::sync_threads(kProducersBarrier, kGroup);
         const ColumnTask& next = task_of(n + 1);
-        if (next.num_queries > 0) start_rows(next, next.num_keys, slot ^ 1);
+        if (next.num_keys > 0) start_rows(next, next.num_keys, slot ^ 1);
       }
       commit(v_before());
       await_place(&s.v_empty[slot], &s.k_full[slot]);
@@ -187,7 +188,7 @@ struct Producer {
     wait_for_all();
     __syncwarp();
     unsigned n = 0;
-    for (; task_of(n).num_queries > 0; ++n) run_task(n);
+    for (; task_of(n).num_keys > 0; ++n) run_task(n);
     flush(v_before());
     if (is_leader()) load_queries(ColumnTask{}, n);
   }
@@ -290,7 +291,7 @@ struct Consumer {
       group.q_slot = static_cast<int>(n % kSlots);
       device::wait(&group.s.q_full[group.q_slot][group.group], n / kSlots % 2);
       const ColumnTask& task = t.tasks[n % kTaskSlots];
-      if (task.num_queries == 0) break;
+      if (task.num_keys == 0) break;
       run_task(task, scale_log2);
     }
   }

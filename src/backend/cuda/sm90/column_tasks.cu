@@ -42,9 +42,13 @@ __global__ void __launch_bounds__(kOrderThreads, 1)
     const int num_tasks = tasks_per_group(p);
     for (int i = 0; i < num_tasks; ++i) {
       const int first = min(group_begin + i * kQueries, group_end);
+      const int num_queries = min(kQueries, group_end - first);
       queue.g_tasks[static_cast<std::int64_t>(place) * num_tasks + i] = {
-          head,          first, min(kQueries, group_end - first), p.g_offsets[first_list + group],
-          max(count, 1), {}};
+          .head = head,
+          .first_query = first,
+          .num_queries = num_queries,
+          .first_column = p.g_offsets[first_list + group],
+          .num_keys = num_queries > 0 ? max(count, 1) : 1};
     }
   }
 }
