@@ -86,7 +86,7 @@ struct Producer {
   // num_left columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j
   // + i, so that what a thread will copy lies together and comes from its own warp.
   __device__ void start_rows(const ColumnTask& task, int num_left, unsigned slot) {
-    __syncwarp();  // all have read those of two tiles ago
+    __syncwarp();  // all have read those of the tile before
     const unsigned thread = device::thread_idx_here();
     const int i = static_cast<int>(thread % 8 * 16 + thread / 8);
     const unsigned column = task.first_column + task.num_keys + min(i - num_left, -1);
