@@ -22,8 +22,8 @@ __device__ inline void copy_4_bytes(void* s_target, const void* g_source) {
                : "memory");
 }
 
-// g_base + row · kRowBytes. Opaque to the compiler, which would add constants within g_base last, in
-// instructions of their own.
+// g_base + row · kRowBytes. Opaque to the compiler, which would add constants within g_base last,
+// in instructions of their own.
 template <unsigned kRowBytes>
 __device__ const std::byte* address_of_row(const std::byte* g_base, unsigned row) {
   const std::byte* g_row;

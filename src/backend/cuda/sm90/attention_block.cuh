@@ -141,8 +141,7 @@ struct AttentionGroup {
     constexpr int kHalf = kLogits / 2;
     Logits logits;
     Weights weights;
-    float shrink[2];
-    float offset[2];
+    float offset[2] = {INFINITY, INFINITY};
     for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
       device::wait(&s.k_full[at.slot()], at.parity());
       start_logits(logits);
@@ -151,9 +150,11 @@ struct AttentionGroup {
       release(&s.k_empty[at.slot()]);
       if (num_keys <= kKeys) on_last_logits();
       if (num_keys < kKeys) mask_columns(logits, num_keys);
-      raise_max(logits, scale_log2, rows, shrink, offset);
-      // The further on, the rarer a new maximum.
-      if (__any_sync(0xffffffff, shrink[0] != 1.0F || shrink[1] != 1.0F)) {
+      float highest[2];
+      find_highest(logits, highest);
+      if (must_rise(highest, scale_log2, offset)) {  // in the first tile, and seldom after
+        float shrink[2];
+        raise_max(highest, scale_log2, rows, shrink, offset);
         multiply_rows(output, shrink);
         sums.follow(rows, scale_log2);
       }

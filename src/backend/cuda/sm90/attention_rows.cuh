@@ -14,7 +14,7 @@ namespace mochi::cuda::sm90 {
 // The running state of the two rows. A row is spread over the four threads of a quad: `max` is the
 // row's, `sum` only of this thread's columns.
 struct RowState {
-  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling
+  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling, but for kSlack
   float sum[2] = {0.0F, 0.0F};            // Σ exp(scale · (logit − max))
 };
 
@@ -38,11 +38,13 @@ __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
   }
 }
 
-// Takes the logits into the maxima. `shrink` is by what everything under the former maximum must be
-// multiplied; `offset` is −scale_log2 · maximum.
+// A maximum stays as long as no weight, relative to it, would be more than 2^kSlack: sums and
+// products in f32 have room for that, and the output need not be multiplied so often.
+constexpr float kSlack = 8.0F;
+
+// Of this thread's logits in its two rows.
 template <int kSize>
-__device__ inline void raise_max(const float (&logits)[kSize], float scale_log2, RowState& state,
-                                 float (&shrink)[2], float (&offset)[2]) {
+__device__ inline void find_highest(const float (&logits)[kSize], float (&highest)[2]) {
   constexpr int kChains = 4;  // for each row: one alone would wait for its own last step
   float max[2][kChains];
 #pragma unroll
@@ -54,8 +56,24 @@ __device__ inline void raise_max(const float (&logits)[kSize], float scale_log2,
   }
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
-    const float of_row = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
-    const float raised = max_of_quad(fmaxf(state.max[row], of_row));
+    highest[row] = fmaxf(fmaxf(max[row][0], max[row][1]), fmaxf(max[row][2], max[row][3]));
+  }
+}
+
+// Whether the maxima of any of the warp's rows must rise; `offset` is −scale_log2 · maximum.
+__device__ inline bool must_rise(const float (&highest)[2], float scale_log2,
+                                 const float (&offset)[2]) {
+  return __any_sync(0xffffffff, fmaf(highest[0], scale_log2, offset[0]) > kSlack ||
+                                    fmaf(highest[1], scale_log2, offset[1]) > kSlack);
+}
+
+// Takes `highest` into the maxima. `shrink` is by what everything under the former ones must be
+// multiplied.
+__device__ inline void raise_max(const float (&highest)[2], float scale_log2, RowState& state,
+                                 float (&shrink)[2], float (&offset)[2]) {
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const float raised = fmaxf(state.max[row], max_of_quad(highest[row]));
     shrink[row] = device::exp2_fast((state.max[row] - raised) * scale_log2);
     state.max[row] = raised;
     state.sum[row] *= shrink[row];

@@ -82,14 +82,15 @@ struct Producer {
   }
   __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
 
-  // Starts to copy the rows of a tile to the ring's place `slot`, of the list beyond whose end its
-  // last row stands. Thread 8·i + j has row 16·j + i, so that what a thread will copy lies together
-  // and comes from its own warp.
-  __device__ void start_rows(const ColumnTask& task, int tile, unsigned slot) {
-    const int thread = device::thread_idx_here();
-    const int i = min(tile * kKeys + thread % 8 * 16 + thread / 8, task.num_keys - 1);
-    device::copy_4_bytes(&t.rows[slot][thread],
-                         p.g_columns + static_cast<std::int64_t>(task.first_column) + i);
+  // Starts to copy the rows of a tile to the ring's place `slot`; from the tile on there are
+  // num_left columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j
+  // + i, so that what a thread will copy lies together and comes from its own warp.
+  __device__ void start_rows(const ColumnTask& task, int num_left, unsigned slot) {
+    __syncwarp();  // all have read those of the tile before
+    const unsigned thread = device::thread_idx_here();
+    const int i = static_cast<int>(thread % 8 * 16 + thread / 8);
+    const unsigned column = task.first_column + task.num_keys + min(i - num_left, -1);
+    device::copy_4_bytes(&t.rows[slot][thread], p.g_columns + column);
   }
 
   // g_rows: this thread's first 16 bytes of the head's first row.
@@ -149,24 +150,26 @@ struct Producer {
     __syncwarp();
     const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.g_k) +
                               p.keys_of(task_of(n).head) * 2 + threadIdx.x % 8 * 16;
-    int left = (task_of(n).num_keys - 1) / kKeys;  // after this tile
     unsigned ticket = 0;
-    for (int tile = 0; left >= 0; ++tile, --left, ++at.count) {
+    for (int num_left = task_of(n).num_keys; num_left > 0; num_left -= kKeys, ++at.count) {
       const unsigned slot = at.slot();
       await_place(&s.k_empty[slot], v_before());
       gather(g_keys, s.s_k[slot]);
+      const bool is_first = num_left == task_of(n).num_keys;
       // Late, so that no block that is still busy takes what another could do.
-      if (left <= 3 && is_leader()) {
-        if (left == 3 || tile == 0) ticket = atomicAdd(queue.g_num_taken, 1U);
-        if (left == 2 || (left < 2 && tile == 0)) start_task_copy(n + 1, ticket);
+      if (num_left <= 4 * kKeys && is_leader()) {
+        if (num_left > 3 * kKeys || is_first) ticket = atomicAdd(queue.g_num_taken, 1U);
+        if (num_left <= 3 * kKeys && (num_left > 2 * kKeys || is_first)) {
+          start_task_copy(n + 1, ticket);
+        }
       }
-      if (left > 0) {
-        start_rows(task_of(n), tile + 1, slot ^ 1);
+      if (num_left > kKeys) {
+        start_rows(task_of(n), num_left - kKeys, slot ^ 1);
       } else {
-        if (tile == 0) wait_for_all();
+        if (is_first) wait_for_all();
         device::sync_threads(kProducersBarrier, kGroup);
         const ColumnTask& next = task_of(n + 1);
-        if (next.num_queries > 0) start_rows(next, 0, slot ^ 1);
+        if (next.num_keys > 0) start_rows(next, next.num_keys, slot ^ 1);
       }
       commit(v_before());
       await_place(&s.v_empty[slot], &s.k_full[slot]);
@@ -181,11 +184,11 @@ struct Producer {
     if (is_leader()) start_task_copy(0, blockIdx.x);
     wait_for_all();
     device::sync_threads(kProducersBarrier, kGroup);
-    start_rows(t.tasks[0], 0, 0);
+    start_rows(t.tasks[0], t.tasks[0].num_keys, 0);
     wait_for_all();
     __syncwarp();
     unsigned n = 0;
-    for (; task_of(n).num_queries > 0; ++n) run_task(n);
+    for (; task_of(n).num_keys > 0; ++n) run_task(n);
     flush(v_before());
     if (is_leader()) load_queries(ColumnTask{}, n);
   }
@@ -243,21 +246,22 @@ struct Consumer {
   // the end of the task.
   __device__ void finish(const RowState& rows, int head, int first, int num_queries,
                          Group::Output& output) {
-    const int thread = device::thread_idx_here();
+    const unsigned thread = device::thread_idx_here();
+    first += static_cast<int>(thread % kGroup / 32 * kWarpRows + thread % 32 / 4);
     float factors[2];
     float cached[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       const float sum = sum_of_quad(rows.sum[row]);
       const float lse = fmaf(rows.max[row], p.scale, logf(sum));
-      const int query = first + thread % kGroup / 32 * kWarpRows + thread % 32 / 4 + 8 * row;
+      const int query = first + 8 * row;
       Shares shares;
       if (query < num_queries) {
         const std::int64_t at = p.row_of(head, query);
         if (p.g_lse != nullptr && thread % 4 == 0) p.g_lse[at] = lse;
         shares = find_shares(p, at, lse);
       }
-      factors[row] = shares.chosen / sum;
+      factors[row] = __fdividef(shares.chosen, sum);
       cached[row] = shares.cached;
     }
     multiply_rows(output, factors);
@@ -287,7 +291,7 @@ struct Consumer {
       group.q_slot = static_cast<int>(n % kSlots);
       device::wait(&group.s.q_full[group.q_slot][group.group], n / kSlots % 2);
       const ColumnTask& task = t.tasks[n % kTaskSlots];
-      if (task.num_queries == 0) break;
+      if (task.num_keys == 0) break;
       run_task(task, scale_log2);
     }
   }

@@ -4,48 +4,101 @@
 namespace mochi::cuda::sm90 {
 namespace {
 
-constexpr int kOrderThreads = 256;
+constexpr int kThreads = 1024;
 
-// One block per head.
-__global__ void __launch_bounds__(kOrderThreads, 1)
-    order_tasks_kernel(const ColumnProblem p, const TaskQueue queue, unsigned num_taken) {
-  __shared__ int s_num_long, s_num_long_before, s_num_long_here;
-  const auto head = static_cast<int>(blockIdx.x);
-  const int num_lists = p.num_heads * p.num_groups;
-  const std::int64_t all_columns = p.g_offsets[num_lists];
-  const auto count_of = [&](int list) { return p.g_offsets[list + 1] - p.g_offsets[list]; };
-  const auto is_long = [&](int count) { return count * (num_lists * 1LL) > 2 * all_columns; };
-  if (threadIdx.x == 0) s_num_long = s_num_long_before = s_num_long_here = 0;
-  if (threadIdx.x == 0 && head == 0) *queue.g_num_taken = num_taken;
+struct ListCounts {
+  const std::int32_t* g_offsets;  // [num_lists + 1]
+  int num_lists;
+
+  __device__ int operator()(int list) const { return g_offsets[list + 1] - g_offsets[list]; }
+  __device__ bool is_long(int count) const {
+    return static_cast<std::int64_t>(count) * num_lists > 2LL * g_offsets[num_lists];
+  }
+};
+
+// Numbers of long lists.
+struct LongLists {
+  int all, of_former_heads, of_this_head;
+};
+
+// By all threads of a block, each with a part of the lists.
+__device__ LongLists count_long(const ListCounts& counts, int head, int num_groups) {
+  __shared__ LongLists s_sum;
+  if (threadIdx.x == 0) s_sum = {};
   __syncthreads();
-  for (int list = threadIdx.x; list < num_lists; list += kOrderThreads) {
-    if (!is_long(count_of(list))) continue;
-    const int list_head = list / p.num_groups;
-    atomicAdd(&s_num_long, 1);
-    if (list_head < head) atomicAdd(&s_num_long_before, 1);
-    if (list_head == head) atomicAdd(&s_num_long_here, 1);
+  LongLists own{};
+#pragma unroll 4
+  for (int list = threadIdx.x; list < counts.num_lists; list += kThreads) {
+    const int is_long = counts.is_long(counts(list)) ? 1 : 0;
+    own.all += is_long;
+    own.of_former_heads += list < head * num_groups ? is_long : 0;
+    own.of_this_head += list / num_groups == head ? is_long : 0;
+  }
+  if (own.all > 0) {
+    atomicAdd(&s_sum.all, own.all);
+    atomicAdd(&s_sum.of_former_heads, own.of_former_heads);
+    atomicAdd(&s_sum.of_this_head, own.of_this_head);
   }
   __syncthreads();
+  return s_sum;
+}
+
+// The place of a thread's group when those of its head are sorted by their counts. By all threads
+// of a block, with or without a group.
+__device__ int find_rank(const ListCounts& counts, int first_list, int num_groups, int group,
+                         int count) {
+  __shared__ int s_counts[kThreads];
+  int rank = 0;
+  for (int first = 0; first < num_groups; first += kThreads) {
+    const int num_here = min(kThreads, num_groups - first);
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < num_here) {
+      s_counts[threadIdx.x] = counts(first_list + first + static_cast<int>(threadIdx.x));
+    }
+    __syncthreads();
+#pragma unroll 8
+    for (int i = 0; i < num_here; ++i) {
+      const int other = s_counts[i];
+      rank += other > count || (other == count && first + i < group) ? 1 : 0;
+    }
+  }
+  return rank;
+}
+
+__device__ void write_tasks(const ColumnProblem& p, int head, int group, int count,
+                            ColumnTask* g_tasks) {
+  const int group_begin = group * p.group_size;
+  const int group_end = min(group_begin + p.group_size, p.num_queries);
+  for (int i = 0; i < tasks_per_group(p); ++i) {
+    const int first = min(group_begin + i * kQueries, group_end);
+    const int num_queries = min(kQueries, group_end - first);
+    g_tasks[i] = {.head = head,
+                  .first_query = first,
+                  .num_queries = num_queries,
+                  .first_column = p.g_offsets[head * p.num_groups + group],
+                  .num_keys = num_queries > 0 ? max(count, 1) : 1};
+  }
+}
+
+// One block per head.
+__global__ void __launch_bounds__(kThreads, 1)
+    order_tasks_kernel(const ColumnProblem p, const TaskQueue queue, unsigned num_taken) {
+  const auto head = static_cast<int>(blockIdx.x);
   const int first_list = head * p.num_groups;
-  for (int group = threadIdx.x; group < p.num_groups; group += kOrderThreads) {
-    const int count = count_of(first_list + group);
-    int rank = 0;  // in the head
-    for (int other = 0; other < p.num_groups; ++other) {
-      const int other_count = count_of(first_list + other);
-      rank += other_count > count || (other_count == count && other < group) ? 1 : 0;
-    }
-    const int place = is_long(count)
-                          ? s_num_long_before + rank
-                          : s_num_long + first_list - s_num_long_before + rank - s_num_long_here;
-    const int group_begin = group * p.group_size;
-    const int group_end = min(group_begin + p.group_size, p.num_queries);
-    const int num_tasks = tasks_per_group(p);
-    for (int i = 0; i < num_tasks; ++i) {
-      const int first = min(group_begin + i * kQueries, group_end);
-      queue.g_tasks[static_cast<std::int64_t>(place) * num_tasks + i] = {
-          head,          first, min(kQueries, group_end - first), p.g_offsets[first_list + group],
-          max(count, 1), {}};
-    }
+  const ListCounts counts{p.g_offsets, p.num_heads * p.num_groups};
+  const LongLists long_lists = count_long(counts, head, p.num_groups);
+  if (threadIdx.x == 0 && head == 0) *queue.g_num_taken = num_taken;
+  for (int first = 0; first < p.num_groups; first += kThreads) {
+    const int group = first + static_cast<int>(threadIdx.x);
+    const int count = group < p.num_groups ? counts(first_list + group) : 0;
+    const int rank = find_rank(counts, first_list, p.num_groups, group, count);
+    if (group >= p.num_groups) continue;
+    const int place = counts.is_long(count)
+                          ? long_lists.of_former_heads + rank
+                          : long_lists.all + first_list - long_lists.of_former_heads + rank -
+                                long_lists.of_this_head;
+    write_tasks(p, head, group, count,
+                queue.g_tasks + static_cast<std::int64_t>(place) * tasks_per_group(p));
   }
 }
 
@@ -53,7 +106,7 @@ __global__ void __launch_bounds__(kOrderThreads, 1)
 
 void order_tasks(const ColumnProblem& problem, const TaskQueue& queue, unsigned num_taken,
                  cudaStream_t stream) {
-  order_tasks_kernel<<<static_cast<unsigned>(problem.num_heads), kOrderThreads, 0, stream>>>(
+  order_tasks_kernel<<<static_cast<unsigned>(problem.num_heads), kThreads, 0, stream>>>(
       problem, queue, num_taken);
   check_launch("column_sparse_attention");
 }

@@ -8,8 +8,8 @@ namespace mochi::cuda::sm90 {
 
 // Up to 192 queries of one group and head, and the group's columns.
 struct alignas(32) ColumnTask {
-  int head, first_query, num_queries;  // no queries: there are no more tasks
-  int first_column, num_keys;          // in g_columns
+  int head, first_query, num_queries;
+  int first_column, num_keys;  // in g_columns; no keys: there are no more tasks
   int unused[3];
 };
 
