@@ -46,11 +46,11 @@ class SparseOpsBase : public OpsFixture {
   }
 
   static double logit(const Problem& p, std::int64_t head, std::int64_t query, std::int64_t key) {
+    const std::int64_t head_dim = p.head_dim();
+    const float* q = p.q.view().f32().data() + (head * p.num_queries() + query) * head_dim;
+    const float* k = p.k.view().f32().data() + (head * p.num_keys() + key) * head_dim;
     double sum = 0;
-    for (std::int64_t d = 0; d < p.head_dim(); ++d) {
-      sum += double{p.q.view().f32()[(head * p.num_queries() + query) * p.head_dim() + d]} *
-             p.k.view().f32()[(head * p.num_keys() + key) * p.head_dim() + d];
-    }
+    for (std::int64_t d = 0; d < head_dim; ++d) sum += double{q[d]} * k[d];
     return sum * p.in.scale;
   }
 

@@ -62,8 +62,12 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
   const auto* g_fixed = reinterpret_cast<const std::uint8_t*>(
       p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
   auto* bytes = reinterpret_cast<std::uint8_t*>(plan);
-  for (int i = static_cast<int>(threadIdx.x); i < p.num_words * 4; i += cuda::kListThreads) {
-    std::uint32_t bits = g_fixed[i];
+  const int num_bytes = p.num_words * 4;
+  const auto fixed_at = [&](int i) -> std::uint32_t { return i < num_bytes ? g_fixed[i] : 0; };
+  std::uint32_t next = fixed_at(static_cast<int>(threadIdx.x));
+  for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += cuda::kListThreads) {
+    std::uint32_t bits = next;
+    next = fixed_at(i + cuda::kListThreads);  // under way while this one's are drawn
     const int num_left = p.num_keys - 8 * i;
     if (p.is_random && num_left > 0) {
       const std::uint32_t drawn =
