@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <numeric>
 
 #include "backend/ops_fixture.h"
@@ -40,6 +41,8 @@ class SelectionBase : public OpsFixture {
     }
     return plan;
   }
+
+  std::unique_ptr<Backend> reference_ = make_backend(Device::kCpu);
 
   Tensor random_scores(const Shape& shape) {
     Tensor scores = random_f32(shape);  // rounded ones would tie
@@ -140,6 +143,60 @@ TEST_P(Selection, TiesGoToLowerColumns) {
     const Tensor scores = random_scores({2, 3, num_keys});
     for (float& score : scores.view().f32()) score = std::floor(std::min(score, 4.0F));
     check_choice(scores);
+  }
+}
+
+// What a list's scores may look like.
+struct ScoreForm {
+  const char* name;
+  float (*of)(float normal, std::int64_t column);
+};
+constexpr ScoreForm kScoreForms[] = {
+    {"narrow", [](float x, std::int64_t) { return 0.004F * std::exp(0.1F * x); }},
+    {"wide", [](float x, std::int64_t) { return 0.004F * std::exp(4 * x); }},
+    {"few values", [](float x, std::int64_t) { return std::floor(4 * std::exp(x)); }},
+    {"half zeros", [](float x, std::int64_t) { return std::max(x, 0.0F); }},
+    {"mostly negative zeros", [](float x, std::int64_t) { return x > 1.2F ? x : -0.0F; }},
+    {"all equal", [](float, std::int64_t) { return 0.25F; }},
+    {"all zero", [](float, std::int64_t) { return 0.0F; }},
+    {"infinities", [](float x, std::int64_t) { return x > 1 ? INFINITY : std::abs(x); }},
+    {"tiny", [](float x, std::int64_t) { return 1e-41F * std::abs(x); }},
+    {"rising", [](float, std::int64_t column) { return static_cast<float>(column); }},
+    {"peaks that a sample misses",
+     [](float x, std::int64_t column) { return column % 997 == 5 ? 1e30F * std::abs(x) : 1.0F; }},
+};
+
+// The same plan as the CPU's, bit for bit, whatever the scores.
+TEST_P(Selection, PlansAreTheSameEverywhere) {
+  const auto choose = [this](ColumnChoice choice, std::int64_t num_kept, std::int64_t multiple) {
+    choice.min_kept = choice.max_kept = std::min(num_kept, choice.num_keys);
+    choice.multiple = multiple;
+    const Plan plan = select(choice, 2, 3);
+    std::swap(backend_, reference_);
+    const Plan wanted = select(choice, 2, 3);
+    std::swap(backend_, reference_);
+    EXPECT_EQ(plan.counts, wanted.counts);
+    EXPECT_EQ(plan.lists, wanted.lists);
+  };
+  for (const std::int64_t num_keys : {33, 1000, 6001}) {
+    const Tensor fixed = random_bits(3, num_keys, 0.1);
+    for (const ScoreForm& form : kScoreForms) {
+      SCOPED_TRACE(testing::Message() << form.name << ", " << num_keys << " keys");
+      const Tensor scores = random_f32({2, 3, num_keys});
+      for (std::int64_t i = 0; i < 6 * num_keys; ++i) {
+        float& score = scores.view().f32()[static_cast<std::size_t>(i)];
+        score = form.of(score, i % num_keys);
+      }
+      ColumnChoice choice{.scores = scores, .fixed = fixed, .num_keys = num_keys, .seed = 3};
+      choose(choice, 1, 1);
+      choose(choice, num_keys / 7, 1);
+      choice.random = 0.01;
+      choose(choice, num_keys / 7, 128);
+      choose(choice, num_keys - 1, 128);
+      choose(choice, 0, 128);
+      choice.random = 0.3;
+      choose(choice, num_keys / 3, 1024);  // more padding than comes with the best
+    }
   }
 }
 

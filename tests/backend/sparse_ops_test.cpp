@@ -30,9 +30,13 @@ class SparseOpsBase : public OpsFixture {
   };
 
   Problem make_problem(std::int64_t heads, std::int64_t tokens, std::int64_t head_dim) {
-    Problem problem{random({heads, tokens, head_dim}),
-                    random({heads, tokens, head_dim}),
-                    random({heads, tokens, head_dim}),
+    return make_problem(heads, tokens, tokens, head_dim);
+  }
+  Problem make_problem(std::int64_t heads, std::int64_t num_queries, std::int64_t num_keys,
+                       std::int64_t head_dim) {
+    Problem problem{random({heads, num_queries, head_dim}),
+                    random({heads, num_keys, head_dim}),
+                    random({heads, num_keys, head_dim}),
                     {}};
     problem.in.q = problem.q;
     problem.in.k = problem.k;
@@ -42,11 +46,11 @@ class SparseOpsBase : public OpsFixture {
   }
 
   static double logit(const Problem& p, std::int64_t head, std::int64_t query, std::int64_t key) {
+    const std::int64_t head_dim = p.head_dim();
+    const float* q = p.q.view().f32().data() + (head * p.num_queries() + query) * head_dim;
+    const float* k = p.k.view().f32().data() + (head * p.num_keys() + key) * head_dim;
     double sum = 0;
-    for (std::int64_t d = 0; d < p.head_dim(); ++d) {
-      sum += double{p.q.view().f32()[(head * p.num_queries() + query) * p.head_dim() + d]} *
-             p.k.view().f32()[(head * p.num_keys() + key) * p.head_dim() + d];
-    }
+    for (std::int64_t d = 0; d < head_dim; ++d) sum += double{q[d]} * k[d];
     return sum * p.in.scale;
   }
 
@@ -174,6 +178,66 @@ TEST_P(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
       EXPECT_LE(error(out, dense.out), limit(1e-6));
       EXPECT_LE(error(lse, dense.lse), limit(1e-6));
     }
+  }
+}
+
+// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less.
+struct SumsCase {
+  std::int64_t heads, num_queries, num_keys, group_size, stride;
+  float shift;
+  bool takes_turns;
+};
+constexpr SumsCase kSumsCases[] = {
+    {2, 1, 1, 192, 1, 0.0F, false},         // one of everything
+    {2, 193, 127, 192, 1, 1.0F, true},      // a group of one query; not a whole key tile
+    {1, 400, 129, 192, 4, 1.0F, true},      // a key tile of one key; a group of 16
+    {2, 577, 300, 64, 1, 1.0F, true},       // smaller groups, of which blocks begin with the last
+    {2, 577, 300, 64, 4, -20.0F, false},    //
+    {1, 320, 257, 128, 1, 1.0F, true},      // groups that are not blocks
+    {1, 400, 200, 192, 2, 20.0F, true},     //
+    {1, 400, 200, 192, 3, -20.0F, false},   // a group's last query does not count
+    {1, 400, 200, 192, 8, 20.0F, false},    //
+    {1, 400, 200, 192, 500, -20.0F, true},  // only the first counts
+    {2, 400, 200, 192, 1, 70.0F, false},    // weights that would vanish
+    {2, 400, 200, 192, 4, -70.0F, true},    // weights beyond fp32's range beside others
+    {150, 3, 5, 192, 1, 1.0F, true},        // more heads than a GPU has blocks
+    {150, 65, 3, 64, 4, -60.0F, false},     //
+};
+
+TEST_P(SparseOps, ColumnSumsAreRelativeToTheFormerLse) {
+  for (const SumsCase& c : kSumsCases) {
+    const Problem p = make_problem(c.heads, c.num_queries, c.num_keys, 128);
+    const Reference dense = attend(p, all_columns(p, c.group_size), c.group_size);
+    const std::int64_t num_groups = (c.num_queries + c.group_size - 1) / c.group_size;
+    const Tensor former(DType::kF32, p.lse_shape());
+    for (std::size_t row = 0; row < dense.lse.size(); ++row) {
+      const bool is_less = c.takes_turns && row % 2 == 1;
+      former.view().f32()[row] =
+          static_cast<float>(dense.lse[row]) + (is_less ? -c.shift : c.shift);
+    }
+    std::vector<double> want(static_cast<std::size_t>(c.heads * num_groups * c.num_keys));
+    for (std::int64_t row = 0; row < c.heads * c.num_queries; ++row) {
+      const std::int64_t head = row / c.num_queries;
+      const std::int64_t query = row % c.num_queries;
+      if (query % c.group_size % c.stride != 0) continue;
+      double* sums = want.data() + (head * num_groups + query / c.group_size) * c.num_keys;
+      for (std::int64_t key = 0; key < c.num_keys; ++key) {
+        sums[key] += std::exp(logit(p, head, query, key) - former.view().f32()[row]);
+      }
+    }
+    std::vector<std::vector<float>> runs;
+    for (int run = 0; run < 2; ++run) {
+      const Tensor sums = poisoned({c.heads, num_groups, c.num_keys});
+      const Tensor out = poisoned(p.out_shape());
+      const Tensor lse = poisoned(p.lse_shape());
+      backend_->attention_with_column_sums(p.in, {former, sums, c.group_size, c.stride},
+                                           {out, lse});
+      EXPECT_LE(error(sums, want), 2e-5) << c.num_queries << " " << c.stride << " " << c.shift;
+      EXPECT_LE(error(out, dense.out), limit(1e-6)) << c.num_queries << " " << c.shift;
+      EXPECT_LE(error(lse, dense.lse), limit(1e-6)) << c.num_queries << " " << c.shift;
+      runs.emplace_back(sums.view().f32().begin(), sums.view().f32().end());
+    }
+    EXPECT_EQ(runs[0], runs[1]);
   }
 }
 

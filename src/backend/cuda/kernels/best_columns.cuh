@@ -100,7 +100,8 @@ struct KeyRange {
 // believed.
 __device__ inline KeyRange guess_range(const int* s_keys, int num_keys, int rank, BestColumns& s) {
   constexpr int kOutermost = 4;
-  const auto column = static_cast<int>(static_cast<long long>(threadIdx.x) * num_keys / kListThreads);
+  const auto column =
+      static_cast<int>(static_cast<long long>(threadIdx.x) * num_keys / kListThreads);
   const int sorted = sort_in_warp(s_keys[column]);
   const int place = min(31, static_cast<int>(32LL * rank / num_keys));
   const int guess = __shfl_sync(~0U, sorted, place);

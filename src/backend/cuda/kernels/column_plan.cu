@@ -62,8 +62,12 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
   const auto* g_fixed = reinterpret_cast<const std::uint8_t*>(
       p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
   auto* bytes = reinterpret_cast<std::uint8_t*>(plan);
-  for (int i = static_cast<int>(threadIdx.x); i < p.num_words * 4; i += cuda::kListThreads) {
-    std::uint32_t bits = g_fixed[i];
+  const int num_bytes = p.num_words * 4;
+  const auto fixed_at = [&](int i) -> std::uint32_t { return i < num_bytes ? g_fixed[i] : 0; };
+  std::uint32_t next = fixed_at(static_cast<int>(threadIdx.x));
+  for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += cuda::kListThreads) {
+    std::uint32_t bits = next;
+    next = fixed_at(i + cuda::kListThreads);  // under way while this one's are drawn
     const int num_left = p.num_keys - 8 * i;
     if (p.is_random && num_left > 0) {
       const std::uint32_t drawn =
@@ -75,8 +79,10 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
 }
 
 // What is kept for its score. Infinite scores hold everything, undefined ones nothing.
-__device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& candidates, cuda::RankedColumns& s) {
-  cuda::Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept), 0};
+__device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& candidates,
+                                cuda::RankedColumns& s) {
+  cuda::Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept),
+                  0};
   if (p.min_kept == p.max_kept) return want;
   std::uint64_t max_key = 0;
   for (int column = threadIdx.x; column < p.num_keys; column += cuda::kListThreads) {
@@ -118,8 +124,8 @@ __device__ Added add_by_score(const SelectionProblem& p, const int* s_keys,
   Added added;
   const bool is_rank = p.min_kept == p.max_kept && p.max_kept > 0 && p.max_kept < p.num_keys;
   if (p.num_shared_keys > 0 && p.is_plan_in_shared && is_rank) {
-    added.num_candidates = cuda::add_best(s_keys, p.num_keys, p.max_kept, plan, s.best,
-                                          added.num_taken);
+    added.num_candidates =
+        cuda::add_best(s_keys, p.num_keys, p.max_kept, plan, s.best, added.num_taken);
     if (added.num_candidates >= 0) return added;
     __syncthreads();
   }
@@ -136,9 +142,8 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
   const auto group = static_cast<int>(list % p.num_groups);
   int* s_keys = reinterpret_cast<int*>(s_memory);
   std::uint32_t* g_plan = p.g_plan + list * p.num_words;
-  std::uint32_t* plan = p.is_plan_in_shared
-                            ? reinterpret_cast<std::uint32_t*>(s_keys + p.num_shared_keys)
-                            : g_plan;
+  std::uint32_t* plan =
+      p.is_plan_in_shared ? reinterpret_cast<std::uint32_t*>(s_keys + p.num_shared_keys) : g_plan;
   const float* g_scores = p.g_scores == nullptr ? nullptr : p.g_scores + list * p.num_keys;
   if (p.num_shared_keys > 0) start_keys(p, g_scores, s_keys);
   start_plan(p, head, group, plan);
@@ -162,8 +167,8 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
   const auto wanted =
       static_cast<std::uint32_t>(min(padded, static_cast<std::uint64_t>(p.num_keys)));
   if (count < wanted) {
-    count += cuda::add_next(added.num_taken, added.num_candidates, p.num_keys, wanted - count,
-                            plan, s.best);
+    count += cuda::add_next(added.num_taken, added.num_candidates, p.num_keys, wanted - count, plan,
+                            s.best);
   }
   if (count < wanted) {
     candidates.without = plan;
@@ -182,30 +187,29 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
 
 constexpr int kExpandThreads = 256;
 
-// Lanes write a word's columns together.
+// A thread lists its word's columns in shared memory, from where all bring them to the list.
 __global__ void __launch_bounds__(kExpandThreads)
     expand_kernel(const std::uint32_t* g_plan, int num_words, const std::int32_t* g_offsets,
                   std::int32_t* g_columns) {
   using CountScan = cub::BlockScan<int, kExpandThreads>;
   __shared__ CountScan::TempStorage s_scan;
+  __shared__ std::int32_t s_columns[kExpandThreads * kWordBits];
   const std::int64_t list = blockIdx.x;
-  const int lane = threadIdx.x % 32;
+  const auto thread = static_cast<int>(threadIdx.x);
   std::int32_t* g_list = g_columns + g_offsets[list];
-  int num_before = 0;
   for (int first = 0; first < num_words; first += kExpandThreads) {
-    const int own_word = first + static_cast<int>(threadIdx.x);
-    const std::uint32_t own_bits = own_word < num_words ? g_plan[list * num_words + own_word] : 0;
-    int own_place = 0;
+    const int word = first + thread;
+    std::uint32_t bits = word < num_words ? g_plan[list * num_words + word] : 0;
+    int place = 0;
     int total = 0;
-    CountScan(s_scan).ExclusiveSum(__popc(own_bits), own_place, total);
-    __syncthreads();
-    for (int i = 0; i < 32; ++i) {
-      const std::uint32_t bits = __shfl_sync(~0U, own_bits, i);
-      const int place = num_before + __shfl_sync(~0U, own_place, i);
-      if ((bits >> lane & 1U) == 0) continue;
-      g_list[place + __popc(bits & ((1U << lane) - 1))] = (own_word - lane + i) * kWordBits + lane;
+    CountScan(s_scan).ExclusiveSum(__popc(bits), place, total);
+    for (; bits != 0; bits &= bits - 1) {
+      s_columns[place++] = word * kWordBits + __ffs(static_cast<int>(bits)) - 1;
     }
-    num_before += total;
+    __syncthreads();
+    for (int i = thread; i < total; i += kExpandThreads) g_list[i] = s_columns[i];
+    __syncthreads();
+    g_list += total;
   }
 }
 
@@ -226,22 +230,23 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
   const bool is_plan_in_shared = plan_bytes <= room;
   const std::int64_t num_bytes = num_keys * kKeyBytes + (is_plan_in_shared ? plan_bytes : 0);
   const double limit = std::ceil(std::clamp(choice.random, 0.0, 1.0) * 4294967296.0);
-  const SelectionProblem problem{.g_scores = cuda::data_of<const float>(choice.scores),
-                                 .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
-                                 .g_plan = cuda::data_of<std::uint32_t>(plan),
-                                 .g_counts = cuda::data_of<std::int32_t>(counts),
-                                 .num_groups = static_cast<int>(plan.dim(1)),
-                                 .num_keys = static_cast<int>(choice.num_keys),
-                                 .num_words = static_cast<int>(plan.dim(2)),
-                                 .min_kept = static_cast<int>(choice.min_kept),
-                                 .max_kept = static_cast<int>(choice.max_kept),
-                                 .mass = choice.mass,
-                                 .is_random = limit > 0,
-                                 .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
-                                 .seed = choice.seed,
-                                 .multiple = choice.multiple,
-                                 .num_shared_keys = static_cast<int>(num_keys),
-                                 .is_plan_in_shared = is_plan_in_shared};
+  const SelectionProblem problem{
+      .g_scores = cuda::data_of<const float>(choice.scores),
+      .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
+      .g_plan = cuda::data_of<std::uint32_t>(plan),
+      .g_counts = cuda::data_of<std::int32_t>(counts),
+      .num_groups = static_cast<int>(plan.dim(1)),
+      .num_keys = static_cast<int>(choice.num_keys),
+      .num_words = static_cast<int>(plan.dim(2)),
+      .min_kept = static_cast<int>(choice.min_kept),
+      .max_kept = static_cast<int>(choice.max_kept),
+      .mass = choice.mass,
+      .is_random = limit > 0,
+      .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
+      .seed = choice.seed,
+      .multiple = choice.multiple,
+      .num_shared_keys = static_cast<int>(num_keys),
+      .is_plan_in_shared = is_plan_in_shared};
   cuda::check(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(num_bytes)),
               "select_columns");

@@ -1,6 +1,6 @@
 // Dense attention that also says how much each column weighs for each query group. The weights are
-// taken with a log-sum-exp known before, so the sums can be a pass of their own: here they are. Most
-// often, on Hopper, they are not: docs/kernels/column-sums.md.
+// taken with a log-sum-exp known before, so the sums can be a pass of their own: here they are.
+// Most often, on Hopper, they are not: docs/kernels/column-sums.md.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/kernels/attention_on_hopper.cuh"

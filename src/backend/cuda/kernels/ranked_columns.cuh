@@ -1,8 +1,8 @@
 // The best columns of a list however many they are to be, from shared or global memory.
 //
 // They are not sorted: the key of the last of them is found digit by digit from the counts of
-// columns with each digit (and what they hold of the group's scores, in fixed point, so that sums do
-// not depend on the order in which threads add to them).
+// columns with each digit (and what they hold of the group's scores, in fixed point, so that sums
+// do not depend on the order in which threads add to them).
 #pragma once
 
 #include <cstdint>
@@ -46,15 +46,14 @@ struct Cut {
 
 // The columns that are ranked: higher keys first, then lower columns.
 struct Candidates {
-  const float* scores;             // [num_keys] in shared or global memory, or null: all are equal
+  const float* scores;           // [num_keys] in shared or global memory, or null: all are equal
   const std::uint32_t* without;  // [words] bits of those that are not ranked, or null
   int num_keys;
   double unit;  // scores times this are whole numbers
 
   __device__ bool has(int column) const {
     if (column >= num_keys) return false;
-    return without == nullptr ||
-           (without[column / kWordBits] >> (column % kWordBits) & 1U) == 0;
+    return without == nullptr || (without[column / kWordBits] >> (column % kWordBits) & 1U) == 0;
   }
   // Bits of positive floats are in the floats' order, and unlike them whatever comes.
   __device__ std::uint32_t key(int column) const {
@@ -174,8 +173,8 @@ __device__ inline Cut find_cut(const Candidates& candidates, const Want& want, R
 }
 
 // Adds the columns of the cut to plan [words], a warp after 32 columns.
-__device__ inline void add_columns(const Candidates& candidates, const Cut& cut, std::uint32_t* plan,
-                            RankedColumns& s) {
+__device__ inline void add_columns(const Candidates& candidates, const Cut& cut,
+                                   std::uint32_t* plan, RankedColumns& s) {
   const int lane = threadIdx.x % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int num_words = (candidates.num_keys + kWordBits - 1) / kWordBits;

@@ -77,23 +77,33 @@ struct WarpSums {
     }
     device::hold(partial);  // now: the weights must not stay until put()
   }
-  // What take() found goes to s_parts.
+  // The first step of adding what take() found: eight columns are left. More would not find room in
+  // registers beside the logits.
+  __device__ void begin_sums(float (&sums)[kColumns / 2]) {
+    halve(device::thread_idx_here() & 16, partial, sums);
+  }
+  // The others; then the sums go to s_parts.
   template <int kHalf>
-  __device__ void put(RingPosition at) {
-    // In the second half this only keeps what follows from being done ahead of the products.
+  __device__ void end_sums(const float (&sums)[kColumns / 2], RingPosition at) {
     if constexpr (kHalf == 0) device::wait(&s.empty[at.slot()], at.parity() ^ 1);
     const int thread = device::thread_idx_here();
-    const int lane = thread % 32;
-    halve<8>(lane & 16);
+    float four[4];
+    float two[2];
     if constexpr (kCounted == Counted::kEveryFourth) {
-      spread<4>(lane & 8);
-      spread<2>(lane & 4);
+      spread(thread & 8, sums, four);
+      spread(thread & 4, four, two);
     } else {
-      halve<4>(lane & 8);
-      halve<2>(lane & 4);
+      halve(thread & 8, sums, four);
+      halve(thread & 4, four, two);
     }
     float* s_row = s.s_parts[at.slot()][thread / 32 - kGroupWarps] + kHalf * kKeys / 2;
-    reinterpret_cast<float2*>(s_row)[lane] = {partial[0], partial[1]};
+    reinterpret_cast<float2*>(s_row)[thread % 32] = {two[0], two[1]};
+  }
+  template <int kHalf>
+  __device__ void put(RingPosition at) {
+    float sums[kColumns / 2];
+    begin_sums(sums);
+    end_sums<kHalf>(sums, at);
   }
   __device__ void hand_over(RingPosition at) {
     __syncwarp();
@@ -103,23 +113,22 @@ struct WarpSums {
  private:
   // Lanes that differ in one bit share their columns: the one that has it keeps the upper half.
   template <int kLeft>
-  __device__ void halve(int bit_of_lane) {
-    constexpr int kBit = 2 * kLeft;
+  static __device__ void halve(int bit_of_lane, const float (&x)[2 * kLeft], float (&sums)[kLeft]) {
 #pragma unroll
     for (int i = 0; i < kLeft; ++i) {
-      const float kept = bit_of_lane != 0 ? partial[kLeft + i] : partial[i];
-      const float given = bit_of_lane != 0 ? partial[i] : partial[kLeft + i];
-      partial[i] = kept + __shfl_xor_sync(0xffffffff, given, kBit);
+      const float kept = bit_of_lane != 0 ? x[kLeft + i] : x[i];
+      const float given = bit_of_lane != 0 ? x[i] : x[kLeft + i];
+      sums[i] = kept + __shfl_xor_sync(0xffffffff, given, 2 * kLeft);
     }
   }
   // The same where the lane without the bit has all there is to say.
   template <int kLeft>
-  __device__ void spread(int bit_of_lane) {
-    constexpr int kBit = 2 * kLeft;
+  static __device__ void spread(int bit_of_lane, const float (&x)[2 * kLeft],
+                                float (&sums)[kLeft]) {
 #pragma unroll
     for (int i = 0; i < kLeft; ++i) {
-      const float given = __shfl_xor_sync(0xffffffff, partial[kLeft + i], kBit);
-      if (bit_of_lane != 0) partial[i] = given;
+      const float given = __shfl_xor_sync(0xffffffff, x[kLeft + i], 2 * kLeft);
+      sums[i] = bit_of_lane != 0 ? given : x[i];
     }
   }
 };
@@ -182,30 +191,39 @@ struct FormerSums : WarpSums<kCounted> {
     const float offset[2] = {-rows.max[0] * scale_log2, -rows.max[1] * scale_log2};
     typename Group::Logits logits;
     typename Group::Weights weights;
+    float first[WarpSums<kCounted>::kColumns / 2];
+    float second[WarpSums<kCounted>::kColumns / 2];
     RingPosition& at = queries.at;
-    for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
+    const auto end_tile = [&] {
+      const RingPosition former{at.count - 1};
+      this->template end_sums<1>(second, former);
+      this->hand_over(former);
+    };
+    for (int left = num_keys; left > 0; left -= kKeys, ++at.count) {
       device::wait(&queries.s.k_full[at.slot()], at.parity());
       queries.start_logits(logits);
+      if (left < num_keys) end_tile();
       device::wait_products<0>();
       device::hold(logits);
       queries.release(&queries.s.k_empty[at.slot()]);
-      if (num_keys < kKeys) mask_columns(logits, num_keys);
+      if (left < kKeys) mask_columns(logits, left);
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
       this->template take<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&queries.s.v_full[at.slot()], at.parity());
       queries.template start_output<0, kSteps / 2>(weights, output);
-      this->template put<0>(at);
+      this->begin_sums(first);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
       this->template take<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       queries.template start_output<kSteps / 2, kSteps>(weights, output);
-      this->template put<1>(at);
-      this->hand_over(at);
+      this->template end_sums<0>(first, at);
+      this->begin_sums(second);
       device::wait_products<0>();
       device::hold(output);
       queries.release(&queries.s.v_empty[at.slot()]);
     }
+    end_tile();
   }
   // Whether the result is good for rows [first, num_queries).
   static __device__ bool is_good(const RowState& rows, int first, int num_queries) {
