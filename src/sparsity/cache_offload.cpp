@@ -48,7 +48,7 @@ CacheOffload::~CacheOffload() {
     for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
       if (is_fetching_[slot]) backend_.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
     }
-    finish();
+    finish(backend_);
     backend_.synchronize();
   } catch (const Error& error) {  // a device that has fallen away copies nothing
     log_debug("waiting for the last caches: {}", error.what());
@@ -113,39 +113,39 @@ TensorView CacheOffload::host_of(AttentionSite site) {
   return hosts_[idx];
 }
 
-void CacheOffload::fetch(AttentionSite site) {
+void CacheOffload::fetch(Backend& backend, AttentionSite site) {
   const std::size_t slot = slot_of(site);
   if (in_slot_[slot] == site_idx(site)) return;
   const TensorView host = host_of(site);
-  take(site);
-  backend_.prefetch(kFirstPrefetchSlot + static_cast<int>(slot), host, slot_bytes(site));
+  take(backend, site);
+  backend.prefetch(kFirstPrefetchSlot + static_cast<int>(slot), host, slot_bytes(site));
   in_slot_[slot] = site_idx(site);
   is_fetching_[slot] = true;
 }
 
-void CacheOffload::await(AttentionSite site) {
+void CacheOffload::await(Backend& backend, AttentionSite site) {
   const std::size_t slot = slot_of(site);
-  fetch(site);
-  if (is_fetching_[slot]) backend_.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
+  fetch(backend, site);
+  if (is_fetching_[slot]) backend.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
   is_fetching_[slot] = false;
 }
 
-void CacheOffload::take(AttentionSite site) {
+void CacheOffload::take(Backend& backend, AttentionSite site) {
   const std::size_t slot = slot_of(site);
-  if (is_writing_[slot]) backend_.await_write_back(static_cast<int>(slot));
+  if (is_writing_[slot]) backend.await_write_back(static_cast<int>(slot));
   is_writing_[slot] = false;
 }
 
-void CacheOffload::write_back(AttentionSite site) {
+void CacheOffload::write_back(Backend& backend, AttentionSite site) {
   const std::size_t slot = slot_of(site);
-  backend_.write_back(static_cast<int>(slot), slot_bytes(site), host_of(site));
+  backend.write_back(static_cast<int>(slot), slot_bytes(site), host_of(site));
   in_slot_[slot] = site_idx(site);
   is_writing_[slot] = true;
 }
 
-void CacheOffload::finish() {
+void CacheOffload::finish(Backend& backend) {
   for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
-    if (is_writing_[slot]) backend_.await_write_back(static_cast<int>(slot));
+    if (is_writing_[slot]) backend.await_write_back(static_cast<int>(slot));
     is_writing_[slot] = false;
   }
 }

@@ -38,22 +38,24 @@ class CacheOffload {
   TensorView host_cache(AttentionSite site) { return view(site, host_of(site), kCache); }
   TensorView host_bits(AttentionSite site) { return view(site, host_of(site), kBits); }
 
+  // The backend of these is the same one, or one around it.
+
   // A forward begins: it can rely on nothing that is in the slots, since a recording of it would
   // not know of that.
-  void begin() {
-    finish();
+  void begin(Backend& backend) {
+    finish(backend);
     in_slot_ = {};
   }
   // Brings a site in the background, if it is not on its way already.
-  void fetch(AttentionSite site);
+  void fetch(Backend& backend, AttentionSite site);
   // From now on the site's values may be used.
-  void await(AttentionSite site);
+  void await(Backend& backend, AttentionSite site);
   // From now on the site's slot may be overwritten.
-  void take(AttentionSite site);
+  void take(Backend& backend, AttentionSite site);
   // Takes what is in the slot to the host, in the background.
-  void write_back(AttentionSite site);
+  void write_back(Backend& backend, AttentionSite site);
   // Behind this the host has all that was written back.
-  void finish();
+  void finish(Backend& backend);
 
   std::uint64_t host_bytes() const { return host_bytes_; }
 

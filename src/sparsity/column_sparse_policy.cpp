@@ -24,17 +24,17 @@ bool ColumnSparsePolicy::reads_caches(AttentionSite site, int step) const {
   return kind == StepKind::kSparse || (kind == StepKind::kFull && !config_.attn.recompute_mask);
 }
 
-void ColumnSparsePolicy::begin_forward(Context& /*ctx*/, Branch branch, int step) {
+void ColumnSparsePolicy::begin_forward(Context& ctx, Branch branch, int step) {
   if (!offload_) return;
-  offload_->begin();
+  offload_->begin(ctx.backend);
   const AttentionSite first{branch, config_.attn.first_n_dense_layers};
-  if (reads_caches(first, step)) offload_->fetch(first);
+  if (reads_caches(first, step)) offload_->fetch(ctx.backend, first);
 }
 
-void ColumnSparsePolicy::fetch_caches(AttentionSite site, int step) {
-  if (reads_caches(site, step)) offload_->await(site);
+void ColumnSparsePolicy::fetch_caches(Context& ctx, AttentionSite site, int step) {
+  if (reads_caches(site, step)) offload_->await(ctx.backend, site);
   const AttentionSite next{site.branch, site.layer + 1};
-  if (next.layer < num_layers_ && reads_caches(next, step)) offload_->fetch(next);
+  if (next.layer < num_layers_ && reads_caches(next, step)) offload_->fetch(ctx.backend, next);
 }
 
 std::optional<std::uint64_t> ColumnSparsePolicy::recording_epoch(Branch branch, int step) const {
@@ -56,7 +56,7 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
     return;
   }
   const Arena::Scope scope(ctx.scratch);
-  if (offload_) fetch_caches(site, step);
+  if (offload_) fetch_caches(ctx, site, step);
   SiteState& state = sites_[{site.branch, site.layer}];
   // A branch that full steps left out has nothing to be sparse with yet.
   if (kind == StepKind::kFull || !state.plan) {
@@ -84,11 +84,11 @@ void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
     return;
   }
   const TensorView lse = ctx.scratch.allocate(DType::kF32, lse_shape);
-  if (offload_) offload_->take(site);
+  if (offload_) offload_->take(ctx.backend, site);
   attend_and_choose(ctx, site, step, in, {out, lse}, state);
   ctx.backend.copy(lse, state.lse);
   cache_delta(ctx, site, resolve_attention(config_, step, site.layer).delta, in, {out, lse}, state);
-  if (offload_) offload_->write_back(site);
+  if (offload_) offload_->write_back(ctx.backend, site);
 }
 
 void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int step,
@@ -143,7 +143,7 @@ TensorView ColumnSparsePolicy::cached_hidden(Branch branch, int step) const {
 }
 
 void ColumnSparsePolicy::keep_hidden(Context& ctx, Branch branch, const TensorView& hidden) {
-  if (offload_) offload_->finish();
+  if (offload_) offload_->finish(ctx.backend);
   if (!config_.step_caching.is_enabled) return;
   Tensor& kept = hidden_[static_cast<std::size_t>(branch)];
   if (!kept) kept = Tensor(hidden.dtype(), hidden.shape(), ctx.backend.allocator());

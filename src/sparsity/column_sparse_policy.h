@@ -62,7 +62,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
   // Whether the site's plan and cache are used at this step.
   bool reads_caches(AttentionSite site, int step) const;
   // Brings what the site needs and begins to bring what the next one will.
-  void fetch_caches(AttentionSite site, int step);
+  void fetch_caches(Context& ctx, AttentionSite site, int step);
   void run_full(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                 const TensorView& out, SiteState& state);
   // Dense attention that also scores the columns, when there is a former lse.

@@ -120,7 +120,7 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
       const std::vector<float> now = to_host(backend, velocity);
       values.insert(values.end(), now.begin(), now.end());
     }
-    backend.add(latents, velocity, latents);  // another input at the next step
+    backend.guided_euler(velocity, velocity, 1.0F, 0.1F, latents);
   }
   return values;
 }
