@@ -114,7 +114,9 @@ void SamplingRun::prepare() {
   run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
-  policy_->place_caches(backend(), cache_sizes(), backend().memory().available_bytes);
+  const std::string placement =
+      policy_->place_caches(backend(), cache_sizes(), backend().memory().available_bytes);
+  if (!placement.empty()) log_info("{}", placement);
   if (in_.control.start != nullptr) restore_caches(in_.control.start->caches, *policy_, backend());
   if (in_.control.checks_finite) latest_ = download_latents(backend(), z_);
 }

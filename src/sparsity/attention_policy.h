@@ -53,10 +53,13 @@ class AttentionPolicy {
  public:
   virtual ~AttentionPolicy() = default;
   // Before the first step, and before restore(): decides where the caches of this generation will
-  // be, when so much device memory can still be had; 0: nothing is known of it. Throws OutOfMemory
-  // when they have to stay on the device and cannot.
-  virtual void place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                            std::uint64_t /*available_bytes*/) {}
+  // be, when so much device memory can still be had; 0: nothing is known of it. Returns what was
+  // decided and why, or nothing. Throws OutOfMemory when they have to stay on the device and
+  // cannot.
+  virtual std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
+                                   std::uint64_t /*available_bytes*/) {
+    return {};
+  }
 
   // Before the blocks of a forward run.
   virtual void begin_forward(Context& /*ctx*/, Branch /*branch*/, int /*step*/) {}

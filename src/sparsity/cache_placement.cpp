@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "sparsity/column_sparse_policy.h"
 
 namespace mochi {
@@ -46,11 +45,11 @@ std::uint64_t scratch_bytes(const AttentionSparsity& attn, const CacheSizes& siz
 
 }  // namespace
 
-void ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
-                                      std::uint64_t available_bytes) {
+std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
+                                             std::uint64_t available_bytes) {
   const AttentionSparsity& attn = config_.attn;
   const std::int64_t num_sites = sizes.num_layers - attn.first_n_dense_layers;
-  if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return;
+  if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return {};
   const std::size_t value_bytes = dtype_bytes(backend.activation_dtype());
   const bool may_offload = !config_.offloading.global_disable_offloading;
   const bool moves_cache = may_offload && config_.offloading.attn_out_cache;
@@ -80,8 +79,7 @@ void ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
       fmt::format("{:.2f} GB, and {:.2f} GB to compute with; {:.2f} GB are there",
                   in_gigabytes(all_bytes), in_gigabytes(scratch), in_gigabytes(available_bytes));
   if (all_bytes + scratch <= available_bytes) {
-    log_info("sparse caches stay on the GPU ({})", facts);
-    return;
+    return fmt::format("sparse caches stay on the GPU ({})", facts);
   }
   if (moved_bytes == 0) {
     throw OutOfMemory(
@@ -89,11 +87,11 @@ void ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
                     "let them leave the GPU (offloading)",
                     facts));
   }
-  log_info("sparse caches go to host memory, {:.2f} GB of them (they want {})",
-           in_gigabytes(moved_bytes), facts);
   num_layers_ = sizes.num_layers;
   offload_ = std::make_unique<CacheOffload>(backend, attn.first_n_dense_layers, sizes.num_layers,
                                             branches);
+  return fmt::format("sparse caches go to host memory, {:.2f} GB of them (they want {})",
+                     in_gigabytes(moved_bytes), facts);
 }
 
 }  // namespace mochi

@@ -29,8 +29,8 @@ class ColumnSparsePolicy : public AttentionPolicy {
  public:
   ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid, std::uint64_t seed);
 
-  void place_caches(Backend& backend, const CacheSizes& sizes,
-                    std::uint64_t available_bytes) override;
+  std::string place_caches(Backend& backend, const CacheSizes& sizes,
+                           std::uint64_t available_bytes) override;
   void begin_forward(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
