@@ -23,8 +23,9 @@ CacheOffload::CacheOffload(Backend& backend, int first_layer, int num_layers,
   std::size_t largest = 0;
   const auto num_sites = static_cast<std::size_t>(num_layers - first_layer);
   for (std::size_t branch = 0; branch < branches.size(); ++branch) {
-    if (!branches[branch]) continue;
-    Layout layout{.shapes = *branches[branch]};
+    const std::optional<Shapes>& shapes = branches[branch];
+    if (!shapes) continue;
+    Layout layout{.shapes = *shapes};
     const std::size_t cache_bytes = bytes_of(backend.activation_dtype(), layout.shapes.cache);
     layout.bits_begin = (cache_bytes + kAlignment - 1) / kAlignment * kAlignment;
     layout.num_bytes = layout.bits_begin + bytes_of(DType::kI32, layout.shapes.bits);
