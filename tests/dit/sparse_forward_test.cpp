@@ -205,7 +205,7 @@ class CountingBackend final : public MirrorBackend {
 TEST(SparseForwardOnCpu, EveryPlanIsRecordedAnew) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   CountingBackend backend(*cpu);
-  SparsityConfig config = sparse_config();
+  const SparsityConfig config = sparse_config();
   ColumnSparsePolicy policy(config, {2, 4, 8}, 1);
   Arena scratch;
   Context ctx{backend, scratch};
