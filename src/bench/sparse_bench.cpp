@@ -67,8 +67,14 @@ double waited_seconds(const Measurement& result) {
 void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measurement result) {
   result.name = kind.name;
   const bool is_gpu = session.backend->device() != Device::kCpu;
-  measure_network(session, [&](Backend& backend) { runner.run(backend, kind.step); }, result);
-  if (is_gpu) result.launch_seconds = measure_asking(session, runner, kind.step);
+  const bool is_usual = result.num_frames == session.sizes.video.num_frames;
+  measure_network(
+      session, [&](Backend& backend) { runner.run(backend, kind.step); }, result,
+      session.request.is_profiled && is_usual);
+  // Full steps wait for what they choose.
+  if (is_gpu && kind.step != kFullStep) {
+    result.launch_seconds = measure_asking(session, runner, kind.step);
+  }
   if (const ColumnSparsePolicy* policy = runner.sparse_policy()) {
     result.host_bytes = policy->host_bytes();
     const auto first = static_cast<int>(policy->config().attn.first_n_dense_layers);

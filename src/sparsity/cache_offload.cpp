@@ -1,6 +1,7 @@
 #include "sparsity/cache_offload.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -57,6 +58,7 @@ CacheOffload::~CacheOffload() {
 }
 
 void CacheOffload::allocate_all() {
+  const auto start = std::chrono::steady_clock::now();
   const auto num_sites = static_cast<std::size_t>(num_layers_ - first_layer_);
   for (std::size_t idx = 0; idx < hosts_.size(); ++idx) {
     const std::optional<Layout>& layout = layouts_[idx / num_sites];
@@ -76,6 +78,9 @@ void CacheOffload::allocate_all() {
     has_more_.notify_all();
     if (problem || is_stopping_) return;
   }
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  log_debug("host memory for sparse caches: {:.2f} GB after {:.2f} s",
+            static_cast<double>(host_bytes_) / 1e9, taken.count());
 }
 
 const CacheOffload::Layout& CacheOffload::layout(AttentionSite site) const {
