@@ -7,6 +7,7 @@ Files with "made_by" are the descriptions beside videos.
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 
@@ -144,12 +145,21 @@ def op_rows(reports):
     return rows
 
 
+def round_ticks(largest):
+    """Numbers from 0 to just above the largest, four to nine of them."""
+    step = 10 ** math.floor(math.log10(largest))
+    while largest / step < 4:
+        step /= 2 if largest / step >= 2 else 5
+    return [i * step for i in range(math.ceil(largest / step) + 1)]
+
+
 def draw_plot(title, x_label, y_label, series):
     """SVG of lines through points: {name: [(x, y), …]}."""
     width, height, left, bottom, top, right = 640, 400, 60, 50, 40, 20
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
-    x_max, y_max = max(xs) * 1.02, max(ys) * 1.05
+    x_ticks, y_ticks = round_ticks(max(xs)), round_ticks(max(ys))
+    x_max, y_max = x_ticks[-1], y_ticks[-1]
 
     def place(x, y):
         return (left + x / x_max * (width - left - right),
@@ -159,17 +169,17 @@ def draw_plot(title, x_label, y_label, series):
              'font-family="sans-serif" font-size="12">',
              f'<rect width="{width}" height="{height}" fill="white"/>',
              f'<text x="{left}" y="22" font-size="14">{title}</text>']
-    for i in range(6):
-        x, y = place(x_max * i / 5, 0)
+    for tick in x_ticks:
+        x, y = place(tick, 0)
         parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-                     f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">'
-                     f'{x_max * i / 5:.3g}</text>')
-        x, y = place(0, y_max * i / 5)
+                     f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{tick:g}</text>')
+    for tick in y_ticks:
+        x, y = place(0, tick)
         parts.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{width - right}" y2="{y:.1f}" '
                      f'stroke="#ddd"/><text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">'
-                     f'{y_max * i / 5:.3g}</text>')
+                     f'{tick:g}</text>')
     for i, (name, points) in enumerate(series.items()):
-        color = ("#1b6ca8", "#999999", "#c0392b", "#27863b")[i % 4]
+        color = ("#1b6ca8", "#c07a00", "#c0392b", "#27863b")[i % 4]
         line = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
         for x, y in points:
