@@ -67,8 +67,8 @@ double waited_seconds(const Measurement& result) {
 void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measurement result) {
   result.name = kind.name;
   const bool is_gpu = session.backend->device() != Device::kCpu;
-  const bool is_usual = result.num_frames == session.sizes.video.num_frames ||
-                        session.request.num_frames.size() == 1;
+  const bool is_usual =
+      result.num_frames == session.sizes.video.num_frames || session.request.num_frames.size() == 1;
   measure_network(
       session, [&](Backend& backend) { runner.run(backend, kind.step); }, result,
       session.request.is_profiled && is_usual);

@@ -154,7 +154,7 @@ TEST_P(CudaVideo, BlocksOnTheHostGiveTheSameLatents) {
 TEST_P(CudaVideo, CachesOnTheHostGiveTheSameLatents) {
   constexpr std::uint64_t kLimit = std::uint64_t{1024 + 256} << 20;
   Engine resident = make_engine(GetParam());
-  GenerateRequest request = request_for(resident, true);
+  GenerateRequest request = request_for(resident, Kind::kSparse);
   request.num_steps = 12;
   request.linear_steps = 6;
   const Latents want = resident.sample(request);
