@@ -114,7 +114,8 @@ class Operations {
     attn.top_keys = kept;
     attn.random_keys = 0;
     attn.counts_multiple_of = 1;
-    return {ctx_, ColumnRule(attn), ColumnBits(sums_.view().dim(1), shape_[1]), sums_, 0};
+    const ColumnBits none(sums_.view().dim(1), shape_[1]);
+    return {ctx_, ColumnRule(attn), upload_bits(ctx_.backend, none), sums_, 0};
   }
 
   void verify() {

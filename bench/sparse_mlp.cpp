@@ -77,7 +77,8 @@ class SparseMlpBench {
     backend_.mean_rows(x_, inputs, kBlockSize);
     backend_.linear(inputs, w1_, {}, means);
     backend_.find_movement(means, means_, scores);
-    return {ctx_, ColumnRule(mlp), ColumnBits(num_blocks_, sizes_.hidden), scores, 0};
+    const ColumnBits none(num_blocks_, sizes_.hidden);
+    return {ctx_, ColumnRule(mlp), upload_bits(ctx_.backend, none), scores, 0};
   }
 
   void update(const ColumnPlan& plan) {

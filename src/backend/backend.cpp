@@ -46,6 +46,21 @@ void Backend::await_prefetch(int slot) {
   do_await_prefetch(slot);
 }
 
+void Backend::write_back(int slot, const TensorView& source, const TensorView& host) {
+  const Contract c("write_back", *this);
+  c.require(slot >= 0 && slot < kNumPrefetchSlots, "no slot " + std::to_string(slot));
+  c.require(host.device() == Device::kCpu, "target is not on the host");
+  c.dtype("source", source, host.dtype());
+  c.shape("source", source, host.shape());
+  do_write_back(slot, source, host);
+}
+
+void Backend::await_write_back(int slot) {
+  const Contract c("await_write_back", *this);
+  c.require(slot >= 0 && slot < kNumPrefetchSlots, "no slot " + std::to_string(slot));
+  do_await_write_back(slot);
+}
+
 void Backend::copy(const TensorView& source, const TensorView& target) {
   const Contract c("copy", *this);
   for (const TensorView& tensor : {source, target}) {

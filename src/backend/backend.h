@@ -201,7 +201,12 @@ class Backend {
   // await_prefetch(slot), behind which the target may be used. Slots: 0 to kNumPrefetchSlots − 1.
   void prefetch(int slot, const TensorView& host, const TensorView& target);
   void await_prefetch(int slot);
-  static constexpr int kNumPrefetchSlots = 8;
+  // The way back: host = device memory `source` of the same dtype and size, in the background. The
+  // source must stay as it is until await_write_back(slot), behind which it may be overwritten; the
+  // host sees the values once synchronize() was called behind that. Not to be recorded.
+  void write_back(int slot, const TensorView& source, const TensorView& host);
+  void await_write_back(int slot);
+  static constexpr int kNumPrefetchSlots = 8;  // and as many to write back
 
   // ---- any model ----
   // target = source; same size, dtypes F32 or activation (converted).
@@ -314,6 +319,8 @@ class Backend {
   virtual void do_fill_normal(const NormalFill& fill, const TensorView& target) = 0;
   virtual void do_prefetch(int slot, const TensorView& host, const TensorView& target) = 0;
   virtual void do_await_prefetch(int slot) = 0;
+  virtual void do_write_back(int slot, const TensorView& source, const TensorView& host) = 0;
+  virtual void do_await_write_back(int slot) = 0;
   virtual void do_copy(const TensorView& source, const TensorView& target) = 0;
   virtual void do_add(const TensorView& a, const TensorView& b, const TensorView& out) = 0;
   virtual void do_silu(const TensorView& x, const TensorView& out) = 0;

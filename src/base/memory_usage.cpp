@@ -6,16 +6,28 @@
 #include <string>
 
 namespace mochi {
+namespace {
+
+constexpr std::uint64_t kKibibyte = 1024;
+
+// Of a line "name: 123 kB" in a file of Linux's; 0: there is none.
+std::uint64_t read_bytes(const char* path, const std::string& name) {
+  std::ifstream file(path);
+  std::string word;
+  while (file >> word) {
+    std::uint64_t kibibytes = 0;
+    if (word == name && file >> kibibytes) return kibibytes * kKibibyte;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::uint64_t available_memory_bytes() { return read_bytes("/proc/meminfo", "MemAvailable:"); }
 
 std::uint64_t peak_memory_bytes() {
-  constexpr std::uint64_t kKibibyte = 1024;
   // Linux's own figure of this program; getrusage's includes what the process was before exec.
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    std::uint64_t peak_kib = 0;
-    if (word == "VmHWM:" && status >> peak_kib) return peak_kib * kKibibyte;
-  }
+  if (const std::uint64_t peak = read_bytes("/proc/self/status", "VmHWM:"); peak > 0) return peak;
   struct rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * kKibibyte;

@@ -12,8 +12,8 @@
 namespace mochi::bench {
 
 struct BenchRequest {
-  std::string subject;             // "op", "dit", "vae", "t5", "video" or "load"
-  std::vector<std::string> names;  // of "op": those that contain one of them; empty: all
+  std::string subject;             // "op", "dit", "sparse", "vae", "t5", "video" or "load"
+  std::vector<std::string> names;  // of "op", "sparse": those that contain one of them; empty: all
   std::string device = "auto";     // or "cpu", "cuda"
   std::string dtype = "auto";      // of activations: "bf16" or "fp32"
   std::string size = "full";       // or "micro"
@@ -57,6 +57,10 @@ struct Measurement {
   int num_frames = 0;
   std::uint64_t weight_bytes = 0, peak_bytes = 0;  // device memory; of the CPU the process's peak
   std::optional<double> launch_seconds;            // that the host needs to ask for all of it
+  // Of sparse forwards.
+  double kept_fraction = 0;              // of the columns, at the first sparse layer
+  std::uint64_t host_bytes = 0;          // pinned, for caches that are not on the device
+  std::optional<double> waited_seconds;  // for copies, while each operation is waited for
   std::vector<OpTime> profile;
 
   bool is_right() const {

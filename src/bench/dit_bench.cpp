@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/error.h"
@@ -16,7 +15,8 @@ namespace mochi::bench {
 namespace {
 
 constexpr float kSigma = 0.75F;
-constexpr std::array<double, 1> kSigmas{kSigma};
+constexpr int kMaxSteps = 64;
+const std::vector<double> kSigmas(kMaxSteps, kSigma);
 
 Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t rows,
                     std::int64_t columns) {
@@ -48,34 +48,48 @@ double verify(Session& session) {
   return relative_error(download_last_rows(device, velocity, shape, kNoRows), wanted);
 }
 
+}  // namespace
+
+Shape latents_shape(const DitConfig& config, const Latents& latents) {
+  return {config.latent_channels, latents.num_frames, latents.height, latents.width};
+}
+
 std::vector<int> frames_of(const Session& session) {
   if (!session.request.num_frames.empty()) return session.request.num_frames;
   return {session.sizes.video.num_frames};
 }
 
-}  // namespace
-
-DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents)
+DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents,
+                     const SparsityConfig* sparsity)
     : backend_(*session.backend),
       dit_(dit),
       inputs_(*session.backend, session.next_seed++),
       scratch_(session.backend->allocator()),
       latents_(inputs_.f32(latents)),
       velocity_(inputs_.output(DType::kF32, latents)),
-      run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]), {},
+      sparse_(sparsity == nullptr
+                  ? nullptr
+                  : std::make_unique<ColumnSparsePolicy>(
+                        *sparsity, dit.token_grid(latents[1], latents[2], latents[3]), 1)),
+      run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]),
+                       sparse_ ? sparse_->token_order() : std::span<const std::int32_t>(),
                        kSigmas)) {
   Context ctx{*session.backend, scratch_};
   text_ = dit.condition(
       ctx, inputs_.activations({session.sizes.num_text_tokens, dit.config().text_width}));
 }
 
-void DitRunner::run(Backend& backend) {
+void DitRunner::run(Backend& backend, int step) {
   Context ctx{backend, scratch_};
-  DensePolicy policy;
-  DitCall call{.branch = Branch::kCond, .step = 0, .sigma = kSigma};
+  AttentionPolicy& policy = sparse_ ? static_cast<AttentionPolicy&>(*sparse_) : dense_;
+  DitCall call{.branch = Branch::kCond, .step = step, .sigma = kSigma};
   // As a generation does; a profile wants to see every operation.
   if (&backend == &backend_) call.recorder = &recorder_;
   dit_.forward(ctx, run_, call, text_, policy, latents_, velocity_);
+}
+
+void DitRunner::offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes) {
+  sparse_->place_caches(backend_, sizes, available_bytes);
 }
 
 bool DitRunner::is_finite() {
@@ -112,7 +126,7 @@ void bench_dit(Session& session) {
       measure_launches(*session.backend, [&] { smallest.run(*session.backend); });
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const Latents& latents = sizes[i];
-    const Shape shape = latents_shape(config, latents.num_frames, latents.height, latents.width);
+    const Shape shape = latents_shape(config, latents);
     DitRunner runner(session, dit, shape);
     Measurement result;
     result.name = "dit forward";

@@ -1,21 +1,29 @@
 // Forward passes of the transformer on random values.
 #pragma once
 
+#include <memory>
+
 #include "bench/inputs.h"
 #include "bench/network.h"
 #include "dit/dit.h"
+#include "sparsity/column_sparse_policy.h"
 
 namespace mochi::bench {
 
 // Everything that a forward pass of one size needs, made once.
 class DitRunner {
  public:
-  // latents [channels, frames, rows, columns].
-  DitRunner(Session& session, const Dit& dit, const Shape& latents);
+  // latents [channels, frames, rows, columns]; without `sparsity` dense.
+  DitRunner(Session& session, const Dit& dit, const Shape& latents,
+            const SparsityConfig* sparsity = nullptr);
 
   const TokenGrid& grid() const { return run_.grid; }
-  // By the session's backend, or one around it.
-  void run(Backend& backend);
+  // By the session's backend, or one around it; as a generation does at this step.
+  void run(Backend& backend, int step = 0);
+  // As AttentionPolicy::place_caches.
+  void offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes);
+  // Null: it is dense.
+  const ColumnSparsePolicy* sparse_policy() const { return sparse_.get(); }
   bool is_finite();  // what the last run computed
 
  private:
@@ -24,10 +32,17 @@ class DitRunner {
   RandomInputs inputs_;
   Arena scratch_;
   TensorView latents_, velocity_;
+  DensePolicy dense_;
+  std::unique_ptr<ColumnSparsePolicy> sparse_;
   DitRun run_;
   ForwardRecorder recorder_;
   TextCondition text_;
 };
+
+Shape latents_shape(const DitConfig& config, const Latents& latents);
+
+// The lengths that are asked for, or the size's own.
+std::vector<int> frames_of(const Session& session);
 
 // velocity of latents [channels, frames, rows, columns] f32 and text features [tokens, text_width].
 void run_dit(Backend& backend, const Dit& dit, const TensorView& text, const TensorView& latents,

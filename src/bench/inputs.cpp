@@ -23,6 +23,12 @@ TensorView Inputs::matrix(const Shape& shape) {
   return make(backend_.preferred_matrix_dtype(), shape, kNoRows, values);
 }
 
+TensorView Inputs::upload(const TensorView& host) {
+  const TensorView tensor = allocate(host.dtype(), host.shape());
+  backend_.upload(host, tensor);
+  return tensor;
+}
+
 TensorView Inputs::output(DType dtype, const Shape& shape, int row_axis) {
   const TensorView tensor = allocate(dtype, shape);
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();

@@ -36,6 +36,8 @@ class Inputs {
   TensorView vector(std::int64_t size, Normal values = {1.0F, 0.1F}) {
     return make(DType::kF32, {size}, kNoRows, values);
   }
+  // A copy of values of the case's own.
+  TensorView upload(const TensorView& host);
   // Of NaNs, so that an element that nobody writes shows.
   TensorView output(DType dtype, const Shape& shape, int row_axis = 0);
   TensorView output(const Shape& shape, int row_axis = 0) {

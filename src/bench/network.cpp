@@ -9,7 +9,7 @@ double max_network_error(DType activation_dtype) {
 }
 
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
-                     Measurement& result) {
+                     Measurement& result, bool is_profiled) {
   Backend& backend = *session.backend;
   backend.restart_peak();
   const Timing timing = time_batches(backend, {[&] { run(backend); }},
@@ -19,10 +19,15 @@ void measure_network(Session& session, const std::function<void(Backend&)>& run,
   result.slowest = timing.slowest;
   result.num_repetitions = timing.num_batches * timing.batch_size;
   result.peak_bytes = session.peak_bytes();
-  if (!session.request.is_profiled) return;
+  if (!is_profiled) return;
   ProfilingBackend profiling(backend, /*is_timing=*/true);
   run(profiling);
   result.profile = to_profile(profiling.totals());
+}
+
+void measure_network(Session& session, const std::function<void(Backend&)>& run,
+                     Measurement& result) {
+  measure_network(session, run, result, session.request.is_profiled);
 }
 
 double measure_launches(Backend& backend, const Task& run) {

@@ -41,6 +41,9 @@ double max_network_error(DType activation_dtype);
 // Times `run`, which asks the backend that it is given for all of the work; fills in what is known
 // of every network. The profile, if wanted, is of one more run.
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
+                     Measurement& result, bool is_profiled);
+// With a profile if the request wants it.
+void measure_network(Session& session, const std::function<void(Backend&)>& run,
                      Measurement& result);
 
 // Seconds until `run` has asked for all of its work, at a size so small that the device keeps up.

@@ -22,22 +22,6 @@ bool is_wanted(const OpCase& op, const std::vector<std::string>& names) {
          });
 }
 
-std::vector<OpCase> choose(const std::vector<OpCase>& cases,
-                           const std::vector<std::string>& names) {
-  std::vector<std::string> known;
-  known.reserve(cases.size());
-  for (const OpCase& op : cases) known.push_back(op.name);
-  for (const std::string& name : names) {
-    const bool is_known = std::ranges::any_of(
-        known, [&name](const std::string& one) { return one.find(name) != std::string::npos; });
-    if (!is_known) fail("unknown operation '{}', {}", name, suggest_name(name, known));
-  }
-  std::vector<OpCase> chosen;
-  std::ranges::copy_if(cases, std::back_inserter(chosen),
-                       [&names](const OpCase& op) { return is_wanted(op, names); });
-  return chosen;
-}
-
 void measure_into(Session& session, const OpCase& op, Measurement& result) {
   ProfilingBackend counting(*session.backend, /*is_timing=*/false);
   std::vector<std::unique_ptr<RandomInputs>> sets;
@@ -69,12 +53,32 @@ void measure_into(Session& session, const OpCase& op, Measurement& result) {
 
 }  // namespace
 
+std::vector<OpCase> choose_cases(const std::vector<OpCase>& cases,
+                                 const std::vector<std::string>& names) {
+  std::vector<std::string> known;
+  known.reserve(cases.size());
+  for (const OpCase& op : cases) known.push_back(op.name);
+  for (const std::string& name : names) {
+    const bool is_known = std::ranges::any_of(
+        known, [&name](const std::string& one) { return one.find(name) != std::string::npos; });
+    if (!is_known) fail("unknown operation '{}', {}", name, suggest_name(name, known));
+  }
+  std::vector<OpCase> chosen;
+  std::ranges::copy_if(cases, std::back_inserter(chosen),
+                       [&names](const OpCase& op) { return is_wanted(op, names); });
+  return chosen;
+}
+
 double max_op_error(DType activation_dtype) {
   return activation_dtype == DType::kBF16 ? 6e-3 : 1e-4;
 }
 
 double verify_op(const OpCase& op, RandomInputs& all, const OpTask& task, Backend& device,
                  Backend& oracle) {
+  if (op.find_error) {
+    task(device);
+    return op.find_error(all, device, oracle);
+  }
   LastRows last(oracle, device, all);
   const OpTask oracle_task = op.make(last, std::min(op.num_verified, op.num_rows));
   task(device);
@@ -115,7 +119,8 @@ void measure_ceilings(Session& session) {
 }
 
 void bench_ops(Session& session) {
-  const std::vector<OpCase> cases = choose(list_op_cases(session.sizes), session.request.names);
+  const std::vector<OpCase> cases =
+      choose_cases(list_op_cases(session.sizes), session.request.names);
   measure_ceilings(session);
   for (const OpCase& op : cases) session.add(measure_op(session, op));
 }

@@ -31,6 +31,26 @@ Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to) {
   return cost;
 }
 
+Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
+                      const AttentionOutputs& to) {
+  Cost cost = attention_cost(in, to);
+  cost += traffic({scores.lse, scores.sums});
+  return cost;
+}
+
+Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
+                           const AttentionDelta& delta, const AttentionOutputs& to) {
+  Cost cost = traffic({in.q, in.k, in.v, columns.offsets, columns.columns, delta.cache,
+                       delta.weight, to.out, to.lse});
+  const auto num_lists = static_cast<double>(columns.offsets.num_elements() - 1);
+  const auto queries = static_cast<double>(in.q.dim(0) * in.q.dim(1));
+  if (num_lists > 0) {
+    const double kept = static_cast<double>(columns.columns.num_elements()) / num_lists;
+    cost.flops = 4.0 * static_cast<double>(in.q.dim(2)) * queries * kept;
+  }
+  return cost;
+}
+
 Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out) {
   Cost cost = traffic({x, params.weight, params.bias, params.residual, out});
   const std::int64_t num_pixels = out.dim(0) * out.dim(1) * out.dim(2);

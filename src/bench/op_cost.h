@@ -25,6 +25,11 @@ Cost traffic(std::initializer_list<TensorView> tensors);
 Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
                  const TensorView& out, const LinearOptions& options);
 Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to);
+Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
+                      const AttentionOutputs& to);
+// 4·head_dim for each query and column that it attends to, if all groups had as many queries.
+Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
+                           const AttentionDelta& delta, const AttentionOutputs& to);
 Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out);
 // Table rows are read one for each of `out`.
 Cost embedding_cost(const TensorView& out);

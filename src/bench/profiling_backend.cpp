@@ -46,6 +46,14 @@ void ProfilingBackend::do_fill_normal(const NormalFill& fill, const TensorView& 
   record("fill_normal", traffic({target}), [&] { inner_.fill_normal(fill, target); });
 }
 
+void ProfilingBackend::do_await_prefetch(int slot) {
+  record("await_prefetch", {}, [&] { inner_.await_prefetch(slot); });
+}
+
+void ProfilingBackend::do_await_write_back(int slot) {
+  record("await_write_back", {}, [&] { inner_.await_write_back(slot); });
+}
+
 void ProfilingBackend::do_copy(const TensorView& source, const TensorView& target) {
   record("copy", traffic({source, target}), [&] { inner_.copy(source, target); });
 }
@@ -141,39 +149,44 @@ void ProfilingBackend::do_gated_residual(const TensorView& r, const GatedResidua
 void ProfilingBackend::do_attention_with_column_sums(const AttentionInputs& in,
                                                      const ColumnSums& scores,
                                                      const AttentionOutputs& to) {
-  record("attention_with_column_sums", OpKind::kAttention, attention_cost(in, to),
+  record("attention_with_column_sums", OpKind::kAttention, column_sums_cost(in, scores, to),
          [&] { inner_.attention_with_column_sums(in, scores, to); });
 }
-
-// What sparse operations compute stands in lists on the device: only their time is taken.
 
 void ProfilingBackend::do_column_sparse_attention(const AttentionInputs& in,
                                                   const ColumnLists& columns,
                                                   const AttentionDelta& delta,
                                                   const AttentionOutputs& to) {
-  record("column_sparse_attention", OpKind::kAttention, {},
+  record("column_sparse_attention", OpKind::kAttention,
+         column_attention_cost(in, columns, delta, to),
          [&] { inner_.column_sparse_attention(in, columns, delta, to); });
 }
 
 void ProfilingBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                                      const AttentionDelta& delta) {
-  record("find_delta", {}, [&] { inner_.find_delta(dense, sparse, delta); });
+  record("find_delta",
+         traffic({dense.out, dense.lse, sparse.out, sparse.lse, delta.cache, delta.weight}),
+         [&] { inner_.find_delta(dense, sparse, delta); });
 }
 
 void ProfilingBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
                                          const TensorView& counts) {
-  record("select_columns", {}, [&] { inner_.select_columns(choice, plan, counts); });
+  record("select_columns", traffic({choice.scores, choice.fixed, plan, counts}),
+         [&] { inner_.select_columns(choice, plan, counts); });
 }
 
 void ProfilingBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {
-  record("expand_columns", {}, [&] { inner_.expand_columns(plan, columns); });
+  record("expand_columns", traffic({plan, columns.offsets, columns.columns}),
+         [&] { inner_.expand_columns(plan, columns); });
 }
 
 void ProfilingBackend::do_find_movement(const TensorView& means, const TensorView& former,
                                         const TensorView& scores) {
-  record("find_movement", {}, [&] { inner_.find_movement(means, former, scores); });
+  record("find_movement", traffic({means, former, scores}),
+         [&] { inner_.find_movement(means, former, scores); });
 }
 
+// What it computes stands in lists on the device: only the time is taken.
 void ProfilingBackend::do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
                                             const TensorView& w2_rows, const ColumnLists& columns,
                                             const MlpCache& cache) {

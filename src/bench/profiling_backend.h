@@ -51,10 +51,15 @@ class ProfilingBackend final : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  // What is taken of these is the time that the work had to wait for the copies.
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override {
     inner_.prefetch(slot, host, target);
   }
-  void do_await_prefetch(int slot) override { inner_.await_prefetch(slot); }
+  void do_await_prefetch(int slot) override;
+  void do_write_back(int slot, const TensorView& source, const TensorView& host) override {
+    inner_.write_back(slot, source, host);
+  }
+  void do_await_write_back(int slot) override;
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;

@@ -30,6 +30,7 @@ std::vector<OpTime> to_profile(const std::vector<OpTotals>& totals);
 
 void bench_ops(Session& session);
 void bench_dit(Session& session);
+void bench_sparse(Session& session);
 void bench_vae(Session& session);
 void bench_t5(Session& session);
 void bench_video(Session& session);

@@ -58,14 +58,14 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
   if (report.measurements.size() == 1) {
     fmt::print("mochi {} on {} ({}), activations {}\n", report.version, report.device_name,
                report.device, report.dtype);
-    fmt::print("{:<28} {:<34} {:>12} {:>16} {:>6} {:>9}\n", "what", "size", "median", "rate",
+    fmt::print("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}\n", "what", "size", "median", "rate",
                "share", "error");
   }
   std::string error = measurement.relative_error
                           ? fmt::format("{:.1e}", *measurement.relative_error)
                           : std::string();
   if (!measurement.is_right()) error += " !";
-  fmt::print("{:<28} {:<34} {:>12} {:>16} {:>6} {:>9}\n", measurement.name, measurement.size,
+  fmt::print("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}\n", measurement.name, measurement.size,
              measurement.seconds > 0 ? format_seconds(measurement.seconds) : "-",
              format_rate(measurement.seconds, measurement.flops, measurement.bytes),
              format_share(measurement.share), error);
@@ -74,6 +74,17 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
     fmt::print("  memory: {:.2f} GB at most, of which weights {:.2f} GB\n",
                static_cast<double>(measurement.peak_bytes) / kGigabyte,
                static_cast<double>(measurement.weight_bytes) / kGigabyte);
+  }
+  if (measurement.kept_fraction > 0) {
+    fmt::print("  columns kept: {:.1f} %\n", 100 * measurement.kept_fraction);
+  }
+  if (measurement.host_bytes > 0) {
+    fmt::print("  pinned host memory: {:.2f} GB\n",
+               static_cast<double>(measurement.host_bytes) / kGigabyte);
+  }
+  if (measurement.waited_seconds) {
+    fmt::print("  waiting for copies: {}, {:.2f} %\n", format_seconds(*measurement.waited_seconds),
+               100 * *measurement.waited_seconds / measurement.seconds);
   }
   if (measurement.launch_seconds) {
     fmt::print("  host: {} to ask for it, {:.2f} %\n", format_seconds(*measurement.launch_seconds),
@@ -109,6 +120,9 @@ OrderedJson to_json(const Measurement& measurement) {
     json["weight_bytes"] = measurement.weight_bytes;
   }
   if (measurement.launch_seconds) json["launch_seconds"] = *measurement.launch_seconds;
+  if (measurement.kept_fraction > 0) json["kept_fraction"] = measurement.kept_fraction;
+  if (measurement.host_bytes > 0) json["host_bytes"] = measurement.host_bytes;
+  if (measurement.waited_seconds) json["waited_seconds"] = *measurement.waited_seconds;
   for (const OpTime& op : measurement.profile) json["profile"].push_back(to_json(op));
   return json;
 }
@@ -161,25 +175,26 @@ void check_flags(const BenchOptions& options) {
 void add_bench_flags(CLI::App& command, BenchOptions& options) {
   bench::BenchRequest& request = options.request;
   command.add_option("subject", request.subject, "what is measured; weights are random")
-      ->type_name("op|dit|vae|t5|video|load")
+      ->type_name("op|dit|sparse|vae|t5|video|load")
       ->required();
-  command
-      .add_option("names", request.names, "of op: the operations whose names contain one of these")
+  command.add_option("names", request.names, "of op and sparse: what has one of these in its name")
       ->type_name("NAME");
   command.add_option("--size", request.size, "Mochi 1's sizes, or such as a laptop can do")
       ->type_name("full|micro")
       ->capture_default_str();
   command
-      .add_option("--num-frames", request.num_frames, "lengths of dit, vae, video (default: 163)")
+      .add_option("--num-frames", request.num_frames,
+                  "lengths of dit, sparse, vae, video (default: 163)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("INT,...");
-  command.add_option("--layers", request.num_layers, "of dit, t5, video (0: all)")
+  command.add_option("--layers", request.num_layers, "of dit, sparse, t5, video (0: all)")
       ->capture_default_str();
   command.add_option("--num-steps", request.num_steps, "of video")->capture_default_str();
   command.add_option("--repetitions", request.num_repetitions, "whose median is told")
       ->capture_default_str();
-  command.add_flag("--profile", request.is_profiled, "of dit, vae, t5: what each operation takes");
+  command.add_flag("--profile", request.is_profiled,
+                   "of dit, sparse, vae, t5: what each operation takes");
   command.add_option("--file", request.file, "of load: a transformer's .safetensors file")
       ->type_name("FILE");
   command.add_option("--json", options.json_file, "write what was measured")->type_name("FILE");

@@ -308,6 +308,7 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
   x.cos = run.rotary.cos;
   x.sin = run.rotary.sin;
   Stream y(ctx, text.tokens.view().shape(), num_tokens);
+  policy.begin_forward(ctx, call.branch, call.step);
   embed_patches(ctx, run, latents, x.tokens);
   ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
@@ -331,13 +332,15 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   }
   const auto blocks = [&] { run_blocks(ctx, run, call, c, text, policy, latents, velocity); };
   // Streamed weights come by copies of another queue, and who looks at layers waits for them.
-  if (call.recorder == nullptr || streamer_ != nullptr || call.on_layer) {
+  const bool is_recorded = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
+  const auto epoch = is_recorded ? policy.recording_epoch(call.branch, call.step) : std::nullopt;
+  if (!epoch) {
     blocks();
     return;
   }
-  call.recorder->run(ctx.backend, call.branch,
-                     {c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
-                     blocks);
+  call.recorder->run(
+      ctx.backend, call.branch,
+      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()}, *epoch}, blocks);
 }
 
 }  // namespace mochi

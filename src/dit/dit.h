@@ -35,7 +35,7 @@ struct DitCall {
   int step = 0;        // sampling step, for the policy
   float sigma = 1.0F;  // noise level: 1 is pure noise, 0 is clean
   LayerFn on_layer = {};
-  ForwardRecorder* recorder = nullptr;  // of forwards with a dense policy, or null
+  ForwardRecorder* recorder = nullptr;  // of forwards with one policy, or null
 };
 
 class Dit {

@@ -1,8 +1,9 @@
-// What a forward asks of the backend is the same at every step, if its policy is dense: asked for
-// once, it is kept and asked for again in one piece.
+// What a forward asks of the backend is often the same at the next step: asked for once, it is kept
+// and asked for again in one piece.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -13,8 +14,12 @@ namespace mochi {
 
 class ForwardRecorder {
  public:
-  // The memory that the work of a call reads and writes, apart from weights and scratch.
-  using Key = std::array<const std::byte*, 4>;
+  struct Key {
+    // That the work of a call reads and writes, apart from weights and scratch.
+    std::array<const std::byte*, 4> memory{};
+    std::uint64_t epoch = 0;  // as AttentionPolicy::recording_epoch
+    bool operator==(const Key&) const = default;
+  };
 
   // Does `work`, which is the same for equal keys of a branch. The first time as it is, so that
   // memory is found; from the second time on from a recording.
@@ -22,7 +27,7 @@ class ForwardRecorder {
 
  private:
   struct Entry {
-    Key key{};
+    Key key;
     bool has_run = false;
     std::unique_ptr<Recording> recording;
   };

@@ -88,6 +88,7 @@ class SamplingRun {
  private:
   Backend& backend() { return ctx_.backend; }
   void prepare();
+  CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
   bool finish_step(ProgressReporter& reporter, int num_done);
   void check_finite(int step);
@@ -110,11 +111,28 @@ class SamplingRun {
 };
 
 void SamplingRun::prepare() {
-  if (in_.control.start != nullptr) restore_caches(in_.control.start->caches, *policy_, backend());
   run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
+  const std::string placement =
+      policy_->place_caches(backend(), cache_sizes(), backend().memory().available_bytes);
+  if (!placement.empty()) log_info("{}", placement);
+  if (in_.control.start != nullptr) restore_caches(in_.control.start->caches, *policy_, backend());
   if (in_.control.checks_finite) latest_ = download_latents(backend(), z_);
+}
+
+CacheSizes SamplingRun::cache_sizes() const {
+  const DitConfig& config = in_.model.config();
+  const std::int64_t num_visual = grid_.num_tokens();
+  CacheSizes sizes{.num_layers = static_cast<int>(config.depth),
+                   .num_heads = config.num_heads,
+                   .head_dim = config.head_dim(),
+                   .mlp_hidden = config.mlp_hidden_x,
+                   .num_tokens = {num_visual + cond_.tokens.view().dim(0), 0}};
+  if (in_.plan.needs_null_branch()) {
+    sizes.num_tokens[1] = num_visual + null_.tokens.view().dim(0);
+  }
+  return sizes;
 }
 
 void SamplingRun::denoise(const DitCall& call, const TensorView& velocity) {
@@ -201,7 +219,7 @@ void SamplingRun::run() {
     const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
                                      const TensorView& velocity) {
       DitCall call{branch, step, static_cast<float>(sigma)};
-      if (!in_.request.sparsity) call.recorder = &recorder_;  // sparse steps are not all the same
+      call.recorder = &recorder_;
       denoise(call, velocity);
     };
     const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };

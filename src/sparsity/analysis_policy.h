@@ -19,6 +19,14 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
 
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
+  // Every site is looked at at every step.
+  std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
+                           std::uint64_t /*available_bytes*/) override {
+    return {};
+  }
+  std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const override {
+    return std::nullopt;
+  }
 
  private:
   void measure(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,

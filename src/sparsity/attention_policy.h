@@ -2,7 +2,9 @@
 // transformer knows this interface alone.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,9 +41,28 @@ struct PolicyTensor {
   Tensor tensor;
 };
 
+// What a policy must know of a generation to say how much memory its caches take.
+struct CacheSizes {
+  int num_layers = 0;
+  std::int64_t num_heads = 0, head_dim = 0;
+  std::int64_t mlp_hidden = 0;               // of the visual tokens' feed-forward layers
+  std::array<std::int64_t, 2> num_tokens{};  // in each branch's attention; 0: it never runs
+};
+
 class AttentionPolicy {
  public:
   virtual ~AttentionPolicy() = default;
+  // Before the first step, and before restore(): decides where the caches of this generation will
+  // be, when so much device memory can still be had; 0: nothing is known of it. Returns what was
+  // decided and why, or nothing. Throws OutOfMemory when they have to stay on the device and
+  // cannot.
+  virtual std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
+                                   std::uint64_t /*available_bytes*/) {
+    return {};
+  }
+
+  // Before the blocks of a forward run.
+  virtual void begin_forward(Context& /*ctx*/, Branch /*branch*/, int /*step*/) {}
   // out [tokens, heads·head_dim] from q, k, v [heads, tokens, head_dim]; visual tokens first.
   virtual void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                       const TensorView& out) = 0;
@@ -54,6 +75,12 @@ class AttentionPolicy {
 
   // Raster index of the i-th visual token of the blocks; empty: raster order.
   virtual std::span<const std::int32_t> token_order() const { return {}; }
+
+  // What the branch's blocks ask of the backend is the same at all steps of one epoch. None: it is
+  // of no other step, or cannot be recorded.
+  virtual std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const {
+    return std::nullopt;
+  }
 
   // Step caching: at some steps the blocks are left out, and their result is the last one.
   // The result to use at this step [visual tokens, hidden_size_x], or none: run the blocks.
@@ -73,6 +100,9 @@ class DensePolicy final : public AttentionPolicy {
   void attend(Context& ctx, AttentionSite /*site*/, int /*step*/, const AttentionInputs& in,
               const TensorView& out) override {
     ctx.backend.attention(in, {out});
+  }
+  std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const override {
+    return 0;
   }
 };
 

@@ -58,27 +58,32 @@ std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site, i
   return std::uint64_t{words[0]} << 32 | words[1];
 }
 
-ColumnPlan::ColumnPlan(Context& ctx, const ColumnRule& rule, const ColumnBits& fixed,
-                       const TensorView& scores, std::uint64_t seed)
-    : num_columns_(fixed.num_columns()), group_size_(rule.group_size) {
+Tensor upload_bits(Backend& backend, const ColumnBits& bits) {
+  return upload_ints(backend, bits.words().data(), {bits.num_groups(), bits.num_words()});
+}
+
+ColumnPlan::ColumnPlan(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
+                       const TensorView& scores, std::uint64_t seed, const TensorView& home)
+    : bits_(home), num_columns_(scores.dim(2)), group_size_(rule.group_size) {
   Backend& backend = ctx.backend;
   const std::int64_t num_heads = scores.dim(0);
-  const std::int64_t num_groups = fixed.num_groups();
+  const std::int64_t num_groups = fixed.dim(0);
   ColumnChoice choice{.scores = scores,
+                      .fixed = fixed,
                       .num_keys = num_columns_,
                       .random = rule.random_keys,
                       .seed = seed,
                       .multiple = rule.multiple};
-  const Tensor fixed_bits =
-      upload_ints(backend, fixed.words().data(), {num_groups, fixed.num_words()});
-  choice.fixed = fixed_bits;
   choice.min_kept = choice.max_kept = num_top_keys(rule, num_columns_);
   if (rule.top_p > 0) {
     choice.mass = rule.top_p;
     choice.min_kept = fraction_of(rule.min_keys, num_columns_);
     choice.max_kept = fraction_of(rule.max_keys, num_columns_);
   }
-  bits_ = Tensor(DType::kI32, {num_heads, num_groups, fixed.num_words()}, backend.allocator());
+  if (!home) {
+    own_bits_ = Tensor(DType::kI32, {num_heads, num_groups, fixed.dim(1)}, backend.allocator());
+    bits_ = own_bits_;
+  }
   const Arena::Scope scope(ctx.scratch);
   const TensorView counts = ctx.scratch.allocate(DType::kI32, {num_heads, num_groups});
   backend.select_columns(choice, bits_, counts);
@@ -86,12 +91,12 @@ ColumnPlan::ColumnPlan(Context& ctx, const ColumnRule& rule, const ColumnBits& f
   const Tensor host_counts(DType::kI32, counts.shape());
   backend.download(counts, host_counts);
   const auto* count = reinterpret_cast<const std::int32_t*>(host_counts.view().bytes());
-  index(backend, rule.is_packed, {count, count + counts.num_elements()});
+  index(backend, rule.is_packed || home, {count, count + counts.num_elements()});
 }
 
 ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
-                       std::int64_t num_columns, const TensorView& bits)
-    : num_columns_(num_columns), group_size_(rule.group_size) {
+                       std::int64_t num_columns, const TensorView& bits, const TensorView& home)
+    : bits_(home), num_columns_(num_columns), group_size_(rule.group_size) {
   constexpr std::int64_t kWordBits = ColumnBits::kWordBits;
   const std::int64_t num_groups = (num_tokens + group_size_ - 1) / group_size_;
   const std::int64_t num_words = (num_columns + kWordBits - 1) / kWordBits;
@@ -112,9 +117,12 @@ ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t nu
     }
     counts.push_back(count);
   }
-  bits_ = Tensor(DType::kI32, bits.shape(), backend.allocator());
-  backend.upload(bits, bits_);
-  index(backend, rule.is_packed, counts);
+  if (!home) {
+    own_bits_ = Tensor(DType::kI32, bits.shape(), backend.allocator());
+    bits_ = own_bits_;
+    backend.upload(bits, bits_);
+  }
+  index(backend, rule.is_packed || home, counts);
 }
 
 void ColumnPlan::index(Backend& backend, bool is_packed, const std::vector<std::int32_t>& counts) {
@@ -141,7 +149,7 @@ ColumnLists ColumnPlan::lists(Context& ctx) const {
 }
 
 double ColumnPlan::kept_fraction() const {
-  const std::int64_t num_lists = bits_.view().dim(0) * bits_.view().dim(1);
+  const std::int64_t num_lists = bits_.dim(0) * bits_.dim(1);
   return static_cast<double>(total_) / static_cast<double>(num_lists * num_columns_);
 }
 

@@ -30,30 +30,36 @@ enum class PlanKind : std::uint32_t { kAttention = 1, kMlp = 2 };
 // A seed for every plan of a generation.
 std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site, int step);
 
+// [groups, words] i32 on the device.
+Tensor upload_bits(Backend& backend, const ColumnBits& bits);
+
 // The columns of every head and group at one site: immutable once chosen.
 class ColumnPlan {
  public:
-  // Chooses them. `fixed` is of the branch, `seed` of the site and step.
-  ColumnPlan(Context& ctx, const ColumnRule& rule, const ColumnBits& fixed,
-             const TensorView& scores, std::uint64_t seed);
+  // Chooses them, by scores [heads, groups, columns] f32. `fixed`, of upload_bits, is of the
+  // branch, `seed` of the site and step. The bits are kept in `home`, if there is one, which the
+  // caller has to bring to the device; lists of such a plan are expanded when used.
+  ColumnPlan(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
+             const TensorView& scores, std::uint64_t seed, const TensorView& home = {});
   // From the bits of an earlier plan for so many tokens and columns, on the host. Throws Error when
-  // they are none.
+  // they are none. The caller brings them to `home`, if there is one.
   ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
-             std::int64_t num_columns, const TensorView& bits);
+             std::int64_t num_columns, const TensorView& bits, const TensorView& home = {});
 
   // The lists, which live as long as the plan and the scratch scope.
   ColumnLists lists(Context& ctx) const;
 
-  const TensorView& bits() const { return bits_.view(); }
+  const TensorView& bits() const { return bits_; }
   double kept_fraction() const;  // of all columns of all heads and groups
 
  private:
   // The offsets of lists of these lengths, and the lists if they are not to stay packed.
   void index(Backend& backend, bool is_packed, const std::vector<std::int32_t>& counts);
 
-  Tensor bits_;     // [heads, groups, words] i32
-  Tensor offsets_;  // [heads·groups + 1] i32
-  Tensor columns_;  // [total] i32, or empty: expanded when used
+  Tensor own_bits_;  // empty: they are in a home
+  TensorView bits_;  // [heads, groups, words] i32
+  Tensor offsets_;   // [heads·groups + 1] i32
+  Tensor columns_;   // [total] i32, or empty: expanded when used
   std::int64_t total_ = 0, num_columns_ = 0, group_size_ = 0;
 };
 

@@ -11,13 +11,41 @@ ColumnSparsePolicy::ColumnSparsePolicy(SparsityConfig config, const TokenGrid& g
   if (config_.patchify_is_enabled) order_ = voxel_order(grid, voxel_of(config_.attn.mbm));
 }
 
-const ColumnBits& ColumnSparsePolicy::fixed_columns(std::int64_t num_tokens) {
+const TensorView& ColumnSparsePolicy::fixed_columns(Backend& backend, std::int64_t num_tokens) {
   const std::int64_t num_text = num_tokens - grid_.num_tokens();
-  auto found = fixed_.find(num_text);
-  if (found == fixed_.end()) {
-    found = fixed_.emplace(num_text, find_static_columns(config_, grid_, num_text)).first;
+  Tensor& bits = fixed_[num_text];
+  if (!bits) bits = upload_bits(backend, find_static_columns(config_, grid_, num_text));
+  return bits.view();
+}
+
+bool ColumnSparsePolicy::reads_caches(AttentionSite site, int step) const {
+  if (find_plan(site) == nullptr) return false;
+  const StepKind kind = step_kind(config_, step, site.layer);
+  return kind == StepKind::kSparse || (kind == StepKind::kFull && !config_.attn.recompute_mask);
+}
+
+void ColumnSparsePolicy::begin_forward(Context& ctx, Branch branch, int step) {
+  if (!offload_) return;
+  offload_->begin(ctx.backend);
+  const AttentionSite first{branch, config_.attn.first_n_dense_layers};
+  if (reads_caches(first, step)) offload_->fetch(ctx.backend, first);
+}
+
+void ColumnSparsePolicy::fetch_caches(Context& ctx, AttentionSite site, int step) {
+  if (reads_caches(site, step)) offload_->await(ctx.backend, site);
+  const AttentionSite next{site.branch, site.layer + 1};
+  if (next.layer < num_layers_ && reads_caches(next, step)) offload_->fetch(ctx.backend, next);
+}
+
+std::optional<std::uint64_t> ColumnSparsePolicy::recording_epoch(Branch branch, int step) const {
+  // Feed-forward layers choose columns anew every few steps, and then wait for their counts.
+  if (config_.mlp.is_enabled) return std::nullopt;
+  if (!config_.attn.is_enabled) return 0;
+  if (is_full_step(config_, step)) return std::nullopt;
+  for (const auto& [site, state] : sites_) {
+    if (site.first == branch && !state.plan) return std::nullopt;
   }
-  return found->second;
+  return epochs_[static_cast<std::size_t>(branch)];
 }
 
 void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
@@ -28,6 +56,7 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
     return;
   }
   const Arena::Scope scope(ctx.scratch);
+  if (offload_) fetch_caches(ctx, site, step);
   SiteState& state = sites_[{site.branch, site.layer}];
   // A branch that full steps left out has nothing to be sparse with yet.
   if (kind == StepKind::kFull || !state.plan) {
@@ -48,15 +77,18 @@ void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
                                   const AttentionInputs& in, const TensorView& out,
                                   SiteState& state) {
   const Shape lse_shape{in.q.dim(0), in.q.dim(1)};
+  ++epochs_[static_cast<std::size_t>(site.branch)];
   if (!state.lse) {
     state.lse = Tensor(DType::kF32, lse_shape, ctx.backend.allocator());
     ctx.backend.attention(in, {out, state.lse});
     return;
   }
   const TensorView lse = ctx.scratch.allocate(DType::kF32, lse_shape);
+  if (offload_) offload_->take(ctx.backend, site);
   attend_and_choose(ctx, site, step, in, {out, lse}, state);
   ctx.backend.copy(lse, state.lse);
-  cache_delta(ctx, resolve_attention(config_, step, site.layer).delta, in, {out, lse}, state);
+  cache_delta(ctx, site, resolve_attention(config_, step, site.layer).delta, in, {out, lse}, state);
+  if (offload_) offload_->write_back(ctx.backend, site);
 }
 
 void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int step,
@@ -67,27 +99,30 @@ void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int
     return;
   }
   const AttentionSparsity attn = resolve_attention(config_, step, site.layer);
-  const ColumnBits& fixed = fixed_columns(in.k.dim(1));
+  const TensorView& fixed = fixed_columns(ctx.backend, in.k.dim(1));
   const Arena::Scope scope(ctx.scratch);
   const TensorView sums =
-      ctx.scratch.allocate(DType::kF32, {in.q.dim(0), fixed.num_groups(), in.k.dim(1)});
+      ctx.scratch.allocate(DType::kF32, {in.q.dim(0), fixed.dim(0), in.k.dim(1)});
   ctx.backend.attention_with_column_sums(in, {state.lse, sums, attn.mbm, attn.score_queries}, to);
   state.plan.emplace(ctx, ColumnRule(attn), fixed, sums,
-                     plan_seed(seed_, PlanKind::kAttention, site, step));
+                     plan_seed(seed_, PlanKind::kAttention, site, step),
+                     offload_ ? offload_->bits(site) : TensorView());
 }
 
-void ColumnSparsePolicy::cache_delta(Context& ctx, DeltaKind kind, const AttentionInputs& in,
-                                     const AttentionOutputs& dense, SiteState& state) const {
+void ColumnSparsePolicy::cache_delta(Context& ctx, AttentionSite site, DeltaKind kind,
+                                     const AttentionInputs& in, const AttentionOutputs& dense,
+                                     SiteState& state) const {
   state.delta = {};
   if (kind == DeltaKind::kNone) return;
   Allocator& allocator = ctx.backend.allocator();
-  if (!state.cache) {
+  if (offload_) state.delta.cache = offload_->cache(site);
+  if (!state.delta.cache && !state.cache) {
     state.cache = Tensor(ctx.backend.activation_dtype(), dense.out.shape(), allocator);
   }
   if (kind != DeltaKind::kSubtract && !state.weight) {
     state.weight = Tensor(DType::kF32, dense.lse.shape(), allocator);
   }
-  state.delta.cache = state.cache;
+  if (!state.delta.cache) state.delta.cache = state.cache;
   if (kind != DeltaKind::kSubtract) state.delta.weight = state.weight;
   state.delta.is_merged = kind == DeltaKind::kLseMerge || kind == DeltaKind::kHalfMerge;
   if (kind == DeltaKind::kHalfMerge) state.delta.follow = kHalfMergeFollow;
@@ -108,6 +143,7 @@ TensorView ColumnSparsePolicy::cached_hidden(Branch branch, int step) const {
 }
 
 void ColumnSparsePolicy::keep_hidden(Context& ctx, Branch branch, const TensorView& hidden) {
+  if (offload_) offload_->finish(ctx.backend);
   if (!config_.step_caching.is_enabled) return;
   Tensor& kept = hidden_[static_cast<std::size_t>(branch)];
   if (!kept) kept = Tensor(hidden.dtype(), hidden.shape(), ctx.backend.allocator());

@@ -6,12 +6,14 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "mochi/sparsity.h"
 #include "sparsity/attention_policy.h"
+#include "sparsity/cache_offload.h"
 #include "sparsity/column_plan.h"
 #include "sparsity/schedule.h"
 #include "sparsity/sparse_mlp.h"
@@ -27,8 +29,12 @@ class ColumnSparsePolicy : public AttentionPolicy {
  public:
   ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid, std::uint64_t seed);
 
+  std::string place_caches(Backend& backend, const CacheSizes& sizes,
+                           std::uint64_t available_bytes) override;
+  void begin_forward(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
+  std::optional<std::uint64_t> recording_epoch(Branch branch, int step) const override;
   TensorView run_mlp(Context& ctx, AttentionSite site, int step, const MlpInputs& in) override;
   std::span<const std::int32_t> token_order() const override { return order_; }
   TensorView cached_hidden(Branch branch, int step) const override;
@@ -40,36 +46,48 @@ class ColumnSparsePolicy : public AttentionPolicy {
   // The columns that sparse steps use at this site; null before they are chosen. It lives until the
   // next full step.
   const ColumnPlan* find_plan(AttentionSite site) const;
+  // Of caches that do not stay on the device; 0: they do.
+  std::uint64_t host_bytes() const { return offload_ ? offload_->host_bytes() : 0; }
 
  private:
   // What the last full step left at one site.
   struct SiteState {
     Tensor lse;  // [heads, tokens] f32
     std::optional<ColumnPlan> plan;
-    Tensor cache;   // [tokens, heads·head_dim]; with `weight` the delta
+    Tensor cache;   // [tokens, heads·head_dim], or empty: offloaded; with `weight` the delta
     Tensor weight;  // [heads, tokens] f32
     AttentionDelta delta;
   };
 
+  // Whether the site's plan and cache are used at this step.
+  bool reads_caches(AttentionSite site, int step) const;
+  // Brings what the site needs and begins to bring what the next one will.
+  void fetch_caches(Context& ctx, AttentionSite site, int step);
   void run_full(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                 const TensorView& out, SiteState& state);
   // Dense attention that also scores the columns, when there is a former lse.
   void attend_and_choose(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                          const AttentionOutputs& to, SiteState& state);
-  void cache_delta(Context& ctx, DeltaKind kind, const AttentionInputs& in,
+  void cache_delta(Context& ctx, AttentionSite site, DeltaKind kind, const AttentionInputs& in,
                    const AttentionOutputs& dense, SiteState& state) const;
-  const ColumnBits& fixed_columns(std::int64_t num_tokens);
+  // [groups, words] i32: the columns that every group keeps anyway.
+  const TensorView& fixed_columns(Backend& backend, std::int64_t num_tokens);
   void restore_one(Backend& backend, const PolicyTensor& saved);
-  void restore_site(Backend& backend, SiteState& state, const std::string& part,
-                    const PolicyTensor& saved) const;
+  void restore_site(Backend& backend, AttentionSite site, const std::string& part,
+                    const PolicyTensor& saved);
+  void restore_plan(Backend& backend, AttentionSite site, const TensorView& host);
+  void restore_cache(Backend& backend, AttentionSite site, const TensorView& host);
 
   SparsityConfig config_;
   TokenGrid grid_;
   std::uint64_t seed_;
   std::vector<std::int32_t> order_;
   std::map<std::pair<Branch, int>, SiteState> sites_;
-  std::map<std::int64_t, ColumnBits> fixed_;  // by the number of text tokens
-  std::array<Tensor, 2> hidden_;              // of each branch
+  std::map<std::int64_t, Tensor> fixed_;   // by the number of text tokens
+  std::array<Tensor, 2> hidden_;           // of each branch
+  std::array<std::uint64_t, 2> epochs_{};  // of each branch: how often a plan or cache changed
+  int num_layers_ = 0;                     // where caches are offloaded
+  std::unique_ptr<CacheOffload> offload_;  // null: all caches stay on the device
   SparseMlp mlp_;
 };
 

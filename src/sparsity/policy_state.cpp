@@ -55,6 +55,13 @@ void keep(Backend& backend, const std::string& name, const TensorView& tensor,
   backend.download(tensor, saved.back().tensor);
 }
 
+// The same of one that is on the host.
+void keep_host(const std::string& name, const TensorView& tensor,
+               std::vector<PolicyTensor>& saved) {
+  saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
+  std::memcpy(saved.back().tensor.view().bytes(), tensor.bytes(), tensor.size_bytes());
+}
+
 Tensor upload(Backend& backend, const TensorView& host) {
   Tensor tensor(host.dtype(), host.shape(), backend.allocator());
   backend.upload(host, tensor);
@@ -101,11 +108,21 @@ bool tells_sizes(const std::string& name) {
 
 std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
   std::vector<PolicyTensor> saved;
+  backend.synchronize();  // behind which the host has all that was written back
   for (const auto& [key, state] : sites_) {
     const std::string site = name_site(key);
+    const AttentionSite at{key.first, key.second};
     keep(backend, site + "lse", state.lse, saved);
-    if (state.plan) keep(backend, site + "plan", state.plan->bits(), saved);
-    keep(backend, site + "cache", state.delta.cache, saved);
+    if (state.plan && offload_ && offload_->bits(at)) {
+      keep_host(site + "plan", offload_->host_bits(at), saved);
+    } else if (state.plan) {
+      keep(backend, site + "plan", state.plan->bits(), saved);
+    }
+    if (state.delta.cache && offload_ && offload_->cache(at)) {
+      keep_host(site + "cache", offload_->host_cache(at), saved);
+    } else {
+      keep(backend, site + "cache", state.delta.cache, saved);
+    }
     keep(backend, site + name_weight(state.delta), state.delta.weight, saved);
   }
   mlp_.save(backend, saved);
@@ -132,6 +149,7 @@ void SparseMlp::save(Backend& backend, std::vector<PolicyTensor>& saved) const {
 void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTensor>& tensors) {
   sites_.clear();
   mlp_.clear();
+  for (std::uint64_t& epoch : epochs_) ++epoch;
   for (const bool is_first : {true, false}) {
     for (const PolicyTensor& saved : tensors) {
       if (tells_sizes(saved.name) == is_first) restore_one(backend, saved);
@@ -149,7 +167,7 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
     if (parts[2].starts_with(kMlpPrefix)) {
       mlp_.restore(backend, site, parts[2].substr(kMlpPrefix.size()), saved.tensor);
     } else {
-      restore_site(backend, sites_[{site.branch, site.layer}], parts[2], saved);
+      restore_site(backend, site, parts[2], saved);
     }
   } else {
     fail("is not known");
@@ -158,13 +176,40 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
   fail("cached tensor '{}': {}", saved.name, error.what());
 }
 
-void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const std::string& part,
-                                      const PolicyTensor& saved) const {
+void ColumnSparsePolicy::restore_plan(Backend& backend, AttentionSite site,
+                                      const TensorView& host) {
+  SiteState& state = sites_[{site.branch, site.layer}];
+  if (!state.lse) fail("has no lse beside it");
+  const std::int64_t num_tokens = state.lse.view().dim(1);
+  const TensorView home = offload_ ? offload_->bits(site) : TensorView();
+  if (home && home.shape() != host.shape()) {
+    fail("wanted {}, found {}", home.shape().to_string(), host.shape().to_string());
+  }
+  state.plan.emplace(backend, ColumnRule(config_.attn), num_tokens, num_tokens, host, home);
+  if (home) std::memcpy(offload_->host_bits(site).bytes(), host.bytes(), host.size_bytes());
+}
+
+void ColumnSparsePolicy::restore_cache(Backend& backend, AttentionSite site,
+                                       const TensorView& host) {
+  SiteState& state = sites_[{site.branch, site.layer}];
+  state.cache = upload_activations(backend, host);
+  state.delta.cache = state.cache;
+  const TensorView home = offload_ ? offload_->cache(site) : TensorView();
+  if (!home) return;
+  if (home.shape() != host.shape()) {
+    fail("wanted {}, found {}", home.shape().to_string(), host.shape().to_string());
+  }
+  backend.download(state.cache, offload_->host_cache(site));
+  state.cache = {};
+  state.delta.cache = home;
+}
+
+void ColumnSparsePolicy::restore_site(Backend& backend, AttentionSite site, const std::string& part,
+                                      const PolicyTensor& saved) {
+  SiteState& state = sites_[{site.branch, site.layer}];
   const TensorView& host = saved.tensor.view();
   if (part == "plan") {
-    if (!state.lse) fail("has no lse beside it");
-    const std::int64_t num_tokens = state.lse.view().dim(1);
-    state.plan.emplace(backend, ColumnRule(config_.attn), num_tokens, num_tokens, host);
+    restore_plan(backend, site, host);
     return;
   }
   const bool is_cache = part == "cache";
@@ -173,15 +218,13 @@ void ColumnSparsePolicy::restore_site(Backend& backend, SiteState& state, const 
     fail("wanted two dimensions of floats, found {} {}", dtype_name(host.dtype()),
          host.shape().to_string());
   }
-  Tensor tensor = is_cache ? upload_activations(backend, host) : upload(backend, host);
-  if (part == "lse") {
+  if (is_cache) {
+    restore_cache(backend, site, host);
+  } else if (part == "lse") {
     if (host.dim(1) < grid_.num_tokens()) fail("wanted {} tokens or more", grid_.num_tokens());
-    state.lse = std::move(tensor);
-  } else if (is_cache) {
-    state.cache = std::move(tensor);
-    state.delta.cache = state.cache;
+    state.lse = upload(backend, host);
   } else if (part == "weight" || part == "rest_lse" || part == "half_rest_lse") {
-    state.weight = std::move(tensor);
+    state.weight = upload(backend, host);
     state.delta.weight = state.weight;
     state.delta.is_merged = part != "weight";
     state.delta.follow = part == "half_rest_lse" ? kHalfMergeFollow : 0;

@@ -38,15 +38,15 @@ void SparseMlp::run_full(Context& ctx, const MlpInputs& in, SiteState& state) co
 }
 
 void SparseMlp::choose(Context& ctx, AttentionSite site, int step, const MlpInputs& in,
-                       SiteState& state) const {
+                       SiteState& state) {
   const Arena::Scope scope(ctx.scratch);
   const TensorView means = ctx.activation(state.means.view().shape());
   find_means(ctx, in, means);
   const std::int64_t hidden = in.w2.dim(1);
   const TensorView scores = ctx.scratch.allocate(DType::kF32, {1, num_blocks(), hidden});
   ctx.backend.find_movement(means, state.means, scores);
-  const ColumnBits none(num_blocks(), hidden);  // no column is computed whatever its score
-  state.plan.emplace(ctx, ColumnRule(mlp_), none, scores,
+  if (!no_columns_) no_columns_ = upload_bits(ctx.backend, ColumnBits(num_blocks(), hidden));
+  state.plan.emplace(ctx, ColumnRule(mlp_), no_columns_, scores,
                      plan_seed(seed_, PlanKind::kMlp, site, step));
   state.chosen_at = step;
 }

@@ -42,8 +42,7 @@ class SparseMlp {
 
   std::int64_t num_blocks() const { return (num_tokens_ + mlp_.mbm - 1) / mlp_.mbm; }
   void run_full(Context& ctx, const MlpInputs& in, SiteState& state) const;
-  void choose(Context& ctx, AttentionSite site, int step, const MlpInputs& in,
-              SiteState& state) const;
+  void choose(Context& ctx, AttentionSite site, int step, const MlpInputs& in, SiteState& state);
   // means [blocks, 2·hidden] of gates and values: those of the inputs, times w1.
   void find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const;
   const Tensor& w2_rows(Backend& backend, int layer, const TensorView& w2);
@@ -52,6 +51,7 @@ class SparseMlp {
   std::int64_t num_tokens_;
   std::uint64_t seed_;
   std::map<std::pair<Branch, int>, SiteState> sites_;
+  Tensor no_columns_;              // [blocks, words] i32: none is computed whatever its score
   std::map<int, Tensor> w2_rows_;  // by layer: w2 transposed, so that a column of it is a row
 };
 

@@ -83,6 +83,50 @@ TEST_P(CudaMemoryTest, PrefetchesComeInOrderWithTheWork) {
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(kSize, 66.0F));
 }
 
+// Each copy waits for the work before it, and what overwrites its source for the copy.
+TEST_P(CudaMemoryTest, WriteBacksComeInOrderWithTheWork) {
+  constexpr std::int64_t kSize = 1 << 22;
+  constexpr int kNumRounds = 12;
+  std::vector<Tensor> hosts;
+  for (int i = 0; i < kNumRounds; ++i) {
+    hosts.emplace_back(dtype(), Shape{kSize}, backend_->staging_allocator());
+  }
+  const Tensor slots[2] = {filled(0, kSize), filled(1, kSize)};
+  const Tensor two = filled(2, kSize);
+  for (int i = 0; i < kNumRounds; ++i) {
+    if (i >= 2) {
+      backend_->await_write_back(i % 2);
+      backend_->add(slots[i % 2], two, slots[i % 2]);
+    }
+    backend_->write_back(i % 2, slots[i % 2], hosts[static_cast<std::size_t>(i)]);
+  }
+  for (int slot = 0; slot < 2; ++slot) backend_->await_write_back(slot);
+  backend_->synchronize();
+  for (int i = 0; i < kNumRounds; ++i) {
+    const Tensor back(dtype(), {kSize}, backend_->allocator());
+    backend_->upload(hosts[static_cast<std::size_t>(i)], back);
+    EXPECT_EQ(to_host(*backend_, back), std::vector<float>(kSize, static_cast<float>(i))) << i;
+  }
+}
+
+// Copies to the device are part of what is recorded, if it waits for them.
+TEST_P(CudaMemoryTest, PrefetchesCanBeRecorded) {
+  const Tensor value = filled(3, 1000);
+  Tensor source(dtype(), Shape{1000}, backend_->staging_allocator());
+  backend_->download(value, source);
+  const Tensor slot = filled(-1, 1000);
+  const Tensor sum = filled(0, 1000);
+  const std::unique_ptr<Recording> recording = backend_->record([&] {
+    backend_->prefetch(4, source, slot);
+    backend_->await_prefetch(4);
+    backend_->add(sum, slot, sum);
+  });
+  backend_->synchronize();
+  std::memset(source.view().bytes(), 0, source.view().size_bytes());
+  EXPECT_TRUE(recording->replay());
+  EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 3.0F));
+}
+
 TEST_P(CudaMemoryTest, ARecordingDoesTheSameOnWhatIsThereThen) {
   const Tensor x = filled(1, 1000);
   const Tensor sum = filled(0, 1000);

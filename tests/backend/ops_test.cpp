@@ -8,6 +8,7 @@
 #include "backend/ops_fixture.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "base/temp_folder.h"
 
 namespace mochi {
 namespace {
@@ -280,6 +281,24 @@ TEST_P(Ops, SumsAndLayouts) {
   const Tensor nothing = poisoned({1, 60});
   backend_->mean_rows(a.view().rows(0, 0), nothing);
   for (const float value : nothing.view().f32()) EXPECT_EQ(value, 0.0F);
+}
+
+TEST_P(Ops, ValuesGoToTheHostAndComeBack) {
+  const Tensor x = random({3, 100});
+  const Tensor host = poisoned({3, 100});
+  backend_->write_back(1, x, host);
+  backend_->await_write_back(1);
+  backend_->synchronize();
+  const Tensor back = poisoned({3, 100});
+  backend_->prefetch(1, host, back);
+  backend_->await_prefetch(1);
+  EXPECT_TRUE(std::ranges::equal(back.view().f32(), x.view().f32()));
+  expect_contains(message_of<Error>([&] { backend_->write_back(8, x, host); }),
+                  "write_back: no slot 8");
+  expect_contains(message_of<Error>([&] { backend_->write_back(0, x.view().rows(0, 2), host); }),
+                  "write_back: source is [2, 100], wanted [3, 100]");
+  expect_contains(message_of<Error>([&] { backend_->await_write_back(-1); }),
+                  "await_write_back: no slot -1");
 }
 
 TEST_P(Ops, EmbeddingTakesRows) {

@@ -21,5 +21,10 @@ TEST(MemoryUsage, PeakGrowsWithTouchedMemoryAndStays) {
   EXPECT_GE(peak_memory_bytes(), after);
 }
 
+TEST(MemoryUsage, TheMachineHasSomeLeft) {
+  EXPECT_GT(available_memory_bytes(), std::uint64_t{64} << 20);
+  EXPECT_LT(available_memory_bytes(), std::uint64_t{1} << 50);
+}
+
 }  // namespace
 }  // namespace mochi

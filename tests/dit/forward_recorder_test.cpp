@@ -12,8 +12,8 @@ TEST(ForwardRecorder, DoesTheWorkOfEveryCall) {
   const std::byte memory[2]{};
   int num_runs = 0;
   for (int i = 0; i < 3; ++i) {
-    recorder.run(*backend, Branch::kCond, {memory}, [&] { ++num_runs; });
-    recorder.run(*backend, Branch::kNull, {memory + 1}, [&] { ++num_runs; });
+    recorder.run(*backend, Branch::kCond, {{memory}}, [&] { ++num_runs; });
+    recorder.run(*backend, Branch::kNull, {{memory + 1}}, [&] { ++num_runs; });
   }
   EXPECT_EQ(num_runs, 6);
 }

@@ -65,6 +65,21 @@ class BenchTest(ProgramTest):
         self.assertRegex(table, r"\n  attention +2 x ")
         self.assertIn(b"<svg", self.content("growth.svg"))
 
+    def test_sparse_forwards_beside_dense_ones(self):
+        table, report = self.bench_json("sparse", "17 %", "forward", "--profile")
+        self.assertIn("columns kept", table)
+        by_name = {m["name"]: m for m in report["measurements"]}
+        self.assertLess(by_name["column_sparse_attention 17 %"]["relative_error"], 1e-4)
+        dense, sparse = by_name["forward, dense"], by_name["forward, sparse step"]
+        self.assertNotIn("kept_fraction", dense)
+        self.assertEqual(dense["tokens"], sparse["tokens"])
+        self.assertLess(sparse["kept_fraction"], 1)
+        calls = {op["name"]: op["calls"] for op in sparse["profile"]}
+        self.assertEqual((calls["attention"], calls["column_sparse_attention"]), (1, 3))
+        on_host = by_name["forward, sparse step, caches on the host"]
+        self.assertGreater(on_host["host_bytes"], 0)
+        self.assertIn("waited_seconds", on_host)
+
     def test_other_networks(self):
         _, decoding = self.bench_json("vae", "--num-frames", 7)
         self.assertEqual(decoding["measurements"][2]["frames"], 7)
@@ -84,10 +99,11 @@ class BenchTest(ProgramTest):
     def test_wrong_commands(self):
         cases = [
             (["bench"], 2, "subject is required"),
-            (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, vae, t5, video, load"),
+            (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, sparse, vae, t5, video, load"),
             (["bench", "load"], 1, "--file: wanted a .safetensors file of a transformer"),
             (["bench", "load", "--file", "none"], 1, re.compile(".*'none'.*")),
             (["bench", "op", "attenton"], 1, re.compile("unknown operation 'attenton', .*")),
+            (["bench", "sparse", "frward"], 1, re.compile("unknown operation 'frward', .*")),
             (["bench", "dit", "x"], 1, "'dit' is measured whole, found the name 'x'"),
             (["bench", "dit", "--num-frames", "1,8"], 1, re.compile("--num-frames: wanted 6.*")),
             (["bench", "dit", "--num-frames", "-5"], 1, re.compile("--num-frames: wanted 6.*")),

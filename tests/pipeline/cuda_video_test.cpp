@@ -40,13 +40,14 @@ double psnr(const Video& a, const Video& b) {
   return whole_psnr(frames);
 }
 
-Engine make_engine(const BackendCase& which, bool cpu_offload = false,
-                   std::vector<Lora> loras = {}) {
+Engine make_engine(const BackendCase& which, bool cpu_offload = false, std::vector<Lora> loras = {},
+                   std::uint64_t vram_limit_bytes = 0) {
   EngineOptions options;
   options.model_dir = micro_model_folder();
   options.device = which.device == Device::kCpu ? "cpu" : "cuda";
   options.dtype = which.dtype == DType::kF32 ? "fp32" : "bf16";
   options.cpu_offload = cpu_offload;
+  options.vram_limit_bytes = vram_limit_bytes;
   options.loras = std::move(loras);
   return Engine(options);
 }
@@ -147,6 +148,20 @@ TEST_P(CudaVideo, BlocksOnTheHostGiveTheSameLatents) {
   request.num_steps = 4;
   request.linear_steps = 2;
   EXPECT_TRUE(offloaded.sample(request).values == resident.sample(request).values);
+}
+
+// Too little memory for the caches of sparse steps, and for the networks together.
+TEST_P(CudaVideo, CachesOnTheHostGiveTheSameLatents) {
+  constexpr std::uint64_t kLimit = std::uint64_t{1024 + 256} << 20;
+  Engine resident = make_engine(GetParam());
+  GenerateRequest request = request_for(resident, Kind::kSparse);
+  request.num_steps = 12;
+  request.linear_steps = 6;
+  const Latents want = resident.sample(request);
+  for (const bool cpu_offload : {false, true}) {
+    Engine limited = make_engine(GetParam(), cpu_offload, {}, kLimit);
+    EXPECT_TRUE(limited.sample(request).values == want.values) << cpu_offload;
+  }
 }
 
 TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {

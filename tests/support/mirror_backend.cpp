@@ -114,6 +114,10 @@ void MirrorBackend::do_prefetch(int /*slot*/, const TensorView& host, const Tens
   convert(host, target);
 }
 
+void MirrorBackend::do_write_back(int /*slot*/, const TensorView& source, const TensorView& host) {
+  convert(source, host);
+}
+
 void MirrorBackend::do_copy(const TensorView& source, const TensorView& target) {
   Call call(inner_, "copy");
   inner_.copy(call.raw_in(source), call.raw_out(target));

@@ -10,7 +10,7 @@ namespace mochi {
 // and what it leaves alone shows; what it writes comes back after it. Activations and matrices
 // become of the inner activation dtype, rounded to nearest even; all else keeps its dtype. Throws
 // Error when an operation writes to a tensor that it should only read.
-class MirrorBackend final : public Backend {
+class MirrorBackend : public Backend {
  public:
   explicit MirrorBackend(Backend& inner) : inner_(inner) {}
 
@@ -27,6 +27,8 @@ class MirrorBackend final : public Backend {
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int /*slot*/) override {}
+  void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
+  void do_await_write_back(int /*slot*/) override {}
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;

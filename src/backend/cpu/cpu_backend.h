@@ -30,6 +30,8 @@ class CpuBackend final : public Backend {
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int /*slot*/) override {}
+  void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
+  void do_await_write_back(int /*slot*/) override {}
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;

@@ -1,4 +1,4 @@
-// Weights made from nothing but a seed; and prefetching, which is no more than a copy here.
+// Weights made from nothing but a seed; and copies in the background, which are done at once here.
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -44,6 +44,10 @@ void CpuBackend::do_fill_normal(const NormalFill& fill, const TensorView& target
 
 void CpuBackend::do_prefetch(int /*slot*/, const TensorView& host, const TensorView& target) {
   std::memcpy(target.bytes(), host.bytes(), host.size_bytes());
+}
+
+void CpuBackend::do_write_back(int /*slot*/, const TensorView& source, const TensorView& host) {
+  std::memcpy(host.bytes(), source.bytes(), host.size_bytes());
 }
 
 }  // namespace mochi

@@ -1,11 +1,11 @@
 #include "backend/cuda/cuda_backend.h"
 
+#include "backend/cuda/copy_stream.h"
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/device_allocator.h"
 #include "backend/cuda/make_cuda_backend.h"
 #include "backend/cuda/pinned_memory.h"
-#include "backend/cuda/prefetch_stream.h"
 #include "backend/cuda/staged_loader.h"
 #include "backend/cuda_facts.h"
 #include "base/error.h"
@@ -63,6 +63,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
 CudaBackend::~CudaBackend() {
   if (stream_ == nullptr) return;
   prefetches_.reset();
+  write_backs_.reset();
   cudaStreamSynchronize(stream_);
   cudaStreamDestroy(stream_);
 }
@@ -80,12 +81,21 @@ std::unique_ptr<WeightLoader> CudaBackend::make_weight_loader() {
 }
 
 void CudaBackend::do_prefetch(int slot, const TensorView& host, const TensorView& target) {
-  if (!prefetches_) prefetches_ = std::make_unique<cuda::PrefetchStream>();
+  if (!prefetches_) prefetches_ = std::make_unique<cuda::CopyStream>();
   prefetches_->start(slot, host, target, stream_);
 }
 
 void CudaBackend::do_await_prefetch(int slot) {
   if (prefetches_) prefetches_->await(slot, stream_);
+}
+
+void CudaBackend::do_write_back(int slot, const TensorView& source, const TensorView& host) {
+  if (!write_backs_) write_backs_ = std::make_unique<cuda::CopyStream>();
+  write_backs_->start(slot, source, host, stream_);
+}
+
+void CudaBackend::do_await_write_back(int slot) {
+  if (write_backs_) write_backs_->await(slot, stream_);
 }
 
 std::byte* CudaBackend::grow(Tensor& memory, std::size_t num_bytes) {

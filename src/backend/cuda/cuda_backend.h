@@ -15,7 +15,7 @@ namespace mochi {
 namespace cuda {
 class CublasLt;
 class DeviceAllocator;
-class PrefetchStream;
+class CopyStream;
 }  // namespace cuda
 
 class CudaBackend final : public Backend {
@@ -46,6 +46,8 @@ class CudaBackend final : public Backend {
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int slot) override;
+  void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
+  void do_await_write_back(int slot) override;
   void do_copy(const TensorView& source, const TensorView& target) override;
   void do_add(const TensorView& a, const TensorView& b, const TensorView& out) override;
   void do_silu(const TensorView& x, const TensorView& out) override;
@@ -118,8 +120,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
-  std::unique_ptr<cuda::PrefetchStream> prefetches_;  // made when first asked for
-  Tensor conv_memory_;                                // weights and patches of a convolution
+  std::unique_ptr<cuda::CopyStream> prefetches_, write_backs_;  // made when first asked for
+  Tensor conv_memory_;  // weights and patches of a convolution
 };
 
 }  // namespace mochi

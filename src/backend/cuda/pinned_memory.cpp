@@ -1,28 +1,98 @@
 #include "backend/cuda/pinned_memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <mutex>
+#include <unordered_map>
 
 #include "base/error.h"
+#include "base/memory_usage.h"
+#include "base/parallel_for.h"
 
 namespace mochi::cuda {
 namespace {
 
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kMinMapped = std::size_t{16} << 20;
+
+// What CUDA gives itself comes page by page, from one thread. Pages that are there already it only
+// has to pin, and huge ones that many threads ask for are there ten times as soon.
 class PinnedAllocator final : public Allocator {
  public:
   void* allocate(std::size_t num_bytes) override {
+    if (num_bytes >= kMinMapped) {
+      if (void* const block = map(num_bytes)) return block;
+    }
     void* block = nullptr;
     const std::size_t size = std::max<std::size_t>(num_bytes, 1);
     const cudaError_t code = cudaHostAlloc(&block, size, cudaHostAllocDefault);
     if (code == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // or the next call would report it again
-      throw OutOfMemory(
-          fmt::format("host memory: wanted {} MiB more that the GPU can read", (size >> 20) + 1));
+      fail_for_lack_of(size);
     }
     check(code, "taking host memory that the GPU can read");
     return block;
   }
-  void deallocate(void* block) noexcept override { cudaFreeHost(block); }
+
+  void deallocate(void* block) noexcept override {
+    std::size_t size = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = mapped_.find(block);
+      if (found != mapped_.end()) {
+        size = found->second;
+        mapped_.erase(found);
+      }
+    }
+    if (size == 0) {
+      cudaFreeHost(block);
+      return;
+    }
+    cudaHostUnregister(block);
+    ::munmap(block, size);
+  }
+
   Device device() const override { return Device::kCpu; }
+
+ private:
+  [[noreturn]] static void fail_for_lack_of(std::size_t size) {
+    throw OutOfMemory(
+        fmt::format("host memory: wanted {} MiB more that the GPU can read", (size >> 20) + 1));
+  }
+
+  // Null: not in this way.
+  void* map(std::size_t num_bytes) {
+    const std::size_t size = (num_bytes + kHugePage - 1) / kHugePage * kHugePage;
+    // Mapping more than there is would succeed, and filling it end the process.
+    const std::uint64_t available = available_memory_bytes();
+    if (available > 0 && size > available) fail_for_lack_of(size);
+    void* const block =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) return nullptr;
+    ::madvise(block, size, MADV_HUGEPAGE);
+    auto* const bytes = static_cast<std::byte*>(block);
+    constexpr std::size_t kPage = 4096;
+    parallel_for(0, static_cast<std::int64_t>(size / kHugePage), 1,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   const auto last = static_cast<std::size_t>(end) * kHugePage;
+                   for (auto at = static_cast<std::size_t>(begin) * kHugePage; at < last;
+                        at += kPage) {
+                     bytes[at] = std::byte{0};
+                   }
+                 });
+    if (cudaHostRegister(block, size, cudaHostRegisterDefault) != cudaSuccess) {
+      cudaGetLastError();
+      ::munmap(block, size);
+      return nullptr;
+    }
+    const std::lock_guard lock(mutex_);
+    mapped_[block] = size;
+    return block;
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<void*, std::size_t> mapped_;  // blocks that are not CUDA's
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Copies to the GPU beside its work.
+// Copies between host and GPU beside the GPU's work, in one direction.
 #pragma once
 
 #include <array>
@@ -8,14 +8,14 @@
 
 namespace mochi::cuda {
 
-class PrefetchStream {
+class CopyStream {
  public:
-  // See Backend::prefetch; `compute` is the stream of everything else.
-  void start(int slot, const TensorView& host, const TensorView& target, cudaStream_t compute);
+  // See Backend::prefetch and write_back; `compute` is the stream of everything else.
+  void start(int slot, const TensorView& source, const TensorView& target, cudaStream_t compute);
   void await(int slot, cudaStream_t compute);
 
  private:
-  Event target_is_free_;
+  Event may_begin_;
   std::array<Event, Backend::kNumPrefetchSlots> is_done_;
   Stream stream_;  // goes first: its work may still need the others
 };

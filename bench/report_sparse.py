@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Makes a page and two plots from what `mochi bench sparse --json` and `mochi generate` wrote.
+
+Usage: report_sparse.py FILE.json... --out PAGE.md [--plots FOLDER] [--commit HASH]
+Files with "made_by" are the descriptions beside videos.
+"""
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+
+from report_gpu import GIGA, MILLI, TERA, bytes_text, percent_text, profile_rows, rate_text
+from report_gpu import seconds_text
+
+ATTENTION = "column_sparse_attention "
+SUMS = "attention_with_column_sums"
+FORWARDS = ("forward, dense", "forward, full step", "forward, sparse step")
+ON_HOST = ", caches on the host"
+FRAMES = 163
+KEPT = (3, 5, 10, 17, 30, 50, 100)
+REFERENCE_VIDEO = "about 240 s"
+
+
+class Reports:
+    """Measurements of all files; a later one replaces an earlier one of the same thing."""
+
+    def __init__(self, paths):
+        self.reports, self.videos, self.found = [], [], {}
+        for path in paths:
+            report = json.loads(Path(path).read_text(encoding="utf-8"))
+            if "made_by" in report:
+                self.videos.append((Path(path).stem, report))
+                continue
+            self.reports.append(report)
+            for measurement in report["measurements"]:
+                measurement["card"] = report["device_name"]
+                key = measurement["name"], measurement.get("frames", 0)
+                self.found[key] = measurement
+
+    def get(self, name, frames=0):
+        return self.found.get((name, frames))
+
+    def seconds(self, name, frames=0):
+        measurement = self.get(name, frames)
+        return measurement["seconds"] if measurement else None
+
+
+def target_row(what, reference, limit, measured, card, text=seconds_text, note=""):
+    found = "not measured" if measured is None else text(measured)
+    verdict = "" if measured is None else ("met" if measured <= limit else "**missed**")
+    return f"| {what} | {reference} | ≤ {text(limit)} | {found}{note} | {card} | {verdict} |"
+
+
+def with_rate(measurement):
+    rate = rate_text(measurement) if measurement else ""
+    return f" ({rate})" if rate else ""
+
+
+def op_targets(reports):
+    rows = []
+
+    def add(what, name, reference, limit):
+        measurement = reports.get(name)
+        rows.append(target_row(what, reference, limit * MILLI, reports.seconds(name),
+                               measurement["card"] if measurement else "",
+                               note=with_rate(measurement)))
+
+    add("column-sparse attention, 17 % kept, with delta", f"{ATTENTION}17 %", "7.7 ms", 6.4)
+    add("the same, 10 %", f"{ATTENTION}10 %", "4.6 ms", 3.9)
+    add("the same, 5 %", f"{ATTENTION}5 %", "2.3 ms", 2.0)
+    equal, unequal = reports.get(f"{ATTENTION}17 %"), reports.get(f"{ATTENTION}10 and 24 %")
+    ratio = None
+    if equal and unequal:  # per operation: 10 and 24 % are not 17 % after rounding
+        ratio = (unequal["seconds"] / unequal["flop"]) / (equal["seconds"] / equal["flop"])
+    rows.append(target_row("unequal counts (half 10 %, half 24 %) over equal ones, per column", "–",
+                           1.05, ratio, equal["card"] if equal else "", lambda x: f"{x:.3f}"))
+    add("dense with column sums", SUMS, "51.9 ms", 41)
+    add("the same, scoring every 4th query", f"{SUMS} of every 4th query", "–", 39)
+    add("scores → plan", "select_columns", "4.0 ms", 1.2)
+    add("plan → lists", "expand_columns", "1.1 ms", 0.25)
+    return rows
+
+
+def forward_targets(reports):
+    sparse, full = reports.get(FORWARDS[2], FRAMES), reports.get(FORWARDS[1], FRAMES)
+    on_host = reports.get(FORWARDS[2] + ON_HOST, FRAMES)
+    card = sparse["card"] if sparse else ""
+    seconds = sparse["seconds"] if sparse else None
+    rows = [target_row("sparse forward, one branch", "1.55–1.64 s", 1.10, seconds, card),
+            target_row("full-step forward", "–", 2.95, full["seconds"] if full else None, card)]
+    launch = sparse.get("launch_seconds") if sparse else None
+    rows.append(target_row("host's launches, of a sparse forward", "–", 0.01,
+                           launch / seconds if launch else None, card, percent_text))
+    slower = on_host["seconds"] / seconds - 1 if on_host and sparse else None
+    rows.append(target_row("slower with caches on the host", "–", 0.03, slower, card, percent_text))
+    waited = on_host.get("waited_seconds") if on_host else None
+    rows.append(target_row("of that, waiting for copies", "–", 0.03,
+                           waited / on_host["seconds"] if waited is not None else None, card,
+                           percent_text))
+    pinned = 2 * on_host["host_bytes"] if on_host and "host_bytes" in on_host else None
+    rows.append(target_row("pinned host memory, both branches", "275 GB", 29 * GIGA, pinned, card,
+                           bytes_text))
+    return rows
+
+
+def video_targets(reports):
+    rows = []
+    for name, video in reports.videos:
+        sparsity = video["request"].get("sparsity")
+        skips = bool(sparsity) and sparsity["step_caching"]["is_enabled"]
+        if not sparsity or video["video"]["num_frames"] != FRAMES:
+            continue
+        loading = video["seconds"].get("loading", 0)
+        what = "whole video, weights loaded" + (", step caching on" if skips else "")
+        rows.append(target_row(f"{what} (`{name}`)", "–" if skips else REFERENCE_VIDEO,
+                               115 if skips else 165, video["seconds"]["total"] - loading,
+                               video["engine"]["device_name"]))
+    return rows
+
+
+def growth_rows(reports):
+    rows = []
+    for frames in sorted({frames for name, frames in reports.found if name in FORWARDS}):
+        times = [reports.seconds(name, frames) for name in FORWARDS]
+        if None in times:
+            continue
+        sparse = reports.get(FORWARDS[2], frames)
+        rows.append(f"| {frames} | {sparse['tokens']} | "
+                    + " | ".join(seconds_text(time) for time in times)
+                    + f" | {times[0] / times[2]:.2f} | {100 * sparse['kept_fraction']:.1f} % | "
+                    f"{bytes_text(sparse['peak_bytes'])} |")
+    return rows
+
+
+def op_rows(reports):
+    rows = []
+    for (name, frames), m in reports.found.items():
+        if frames or name.startswith("ceiling") or not m["seconds"]:
+            continue
+        error = m.get("relative_error")
+        rows.append(f"| {name} | {m['size']} | {seconds_text(m['seconds'])} | {rate_text(m)} | "
+                    f"{100 * m['share']:.0f} % | {'' if error is None else f'{error:.1e}'} |")
+    return rows
+
+
+def round_ticks(largest):
+    """Numbers from 0 to just above the largest, four to nine of them."""
+    step = 10 ** math.floor(math.log10(largest))
+    while largest / step < 4:
+        step /= 2 if largest / step >= 2 else 5
+    return [i * step for i in range(math.ceil(largest / step) + 1)]
+
+
+def draw_plot(title, x_label, y_label, series):
+    """SVG of lines through points: {name: [(x, y), …]}."""
+    width, height, left, bottom, top, right = 640, 400, 60, 50, 40, 20
+    xs = [x for points in series.values() for x, _ in points]
+    ys = [y for points in series.values() for _, y in points]
+    x_ticks, y_ticks = round_ticks(max(xs)), round_ticks(max(ys))
+    x_max, y_max = x_ticks[-1], y_ticks[-1]
+
+    def place(x, y):
+        return (left + x / x_max * (width - left - right),
+                height - bottom - y / y_max * (height - top - bottom))
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+             'font-family="sans-serif" font-size="12">',
+             f'<rect width="{width}" height="{height}" fill="white"/>',
+             f'<text x="{left}" y="22" font-size="14">{title}</text>']
+    for tick in x_ticks:
+        x, y = place(tick, 0)
+        parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+                     f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{tick:g}</text>')
+    for tick in y_ticks:
+        x, y = place(0, tick)
+        parts.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{width - right}" y2="{y:.1f}" '
+                     f'stroke="#ddd"/><text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">'
+                     f'{tick:g}</text>')
+    for i, (name, points) in enumerate(series.items()):
+        color = ("#1b6ca8", "#c07a00", "#c0392b", "#27863b")[i % 4]
+        line = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+        for x, y in points:
+            parts.append('<circle cx="{:.1f}" cy="{:.1f}" r="3" '.format(*place(x, y))
+                         + f'fill="{color}"/>')
+        parts.append(f'<text x="{left + 12}" y="{top + 16 + 16 * i}" fill="{color}">{name}</text>')
+    parts.append(f'<text x="{width / 2}" y="{height - 12}" text-anchor="middle">{x_label}</text>'
+                 f'<text x="14" y="{height / 2}" text-anchor="middle" '
+                 f'transform="rotate(-90 14 {height / 2})">{y_label}</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+def draw_plots(reports, folder):
+    """Writes the plots for which there are points; returns pairs of path and what it shows."""
+    written = []
+
+    def write(name, what, *args):
+        path = Path(folder) / name
+        path.write_text(draw_plot(*args), encoding="utf-8")
+        written.append((path, what))
+
+    kept = [(percent, reports.seconds(f"{ATTENTION}{percent} %")) for percent in KEPT]
+    kept = [(percent, seconds / MILLI) for percent, seconds in kept if seconds]
+    if len(kept) > 1:
+        # The ideal: as much time for each column as where all are kept.
+        percent, most = kept[-1]
+        write("kept-fraction.svg", "time over kept fraction",
+              f"column-sparse attention, {reports.reports[-1]['device_name']}", "% of columns kept",
+              "ms", {"measured": kept, "ideal": [(0, 0), (percent, most)]})
+    series = {}
+    for name in FORWARDS[1:]:
+        points = [(frames, dense / seconds) for frames in
+                  sorted({frames for _, frames in reports.found if frames})
+                  if (dense := reports.seconds(FORWARDS[0], frames))
+                  and (seconds := reports.seconds(name, frames))]
+        if len(points) > 1:
+            series[name.removeprefix("forward, ")] = points
+    if series:
+        write("speed-up.svg", "speed-up over frames",
+              f"a forward, dense over sparse, {reports.reports[-1]['device_name']}", "frames",
+              "times as fast", series)
+    return written
+
+
+def video_rows(reports):
+    rows = []
+    for name, video in reports.videos:
+        seconds, size = video["seconds"], video["video"]
+        phases = ", ".join(f"{phase} {value:.1f}" for phase, value in seconds.items()
+                           if phase != "total")
+        rows.append(f"| `{name}` | {size['width']}×{size['height']}×{size['num_frames']}, "
+                    f"{video['request']['num_steps']} steps | {phases} | {seconds['total']:.1f} | "
+                    f"{bytes_text(video.get('peak_device_bytes', 0))} | "
+                    f"{video['engine']['device_name']} |")
+    return rows
+
+
+def table(heads, rows):
+    return ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}", *rows]
+
+
+def page(reports, options, plots):
+    lines = ["# GPU: sparse, at full size", ""]
+    lines += [f"Commit {options.commit}.", ""] if options.commit else []
+    for report in reports.reports:
+        ceilings = report["ceilings"]
+        lines.append(f"- {report['device_name']}, {report['dtype']}; ceilings of the same run: "
+                     f"{ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
+                     f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
+    lines += ["", "Weights, inputs and lists of columns are random; values are those of "
+              "`chipmunk-config.yml`. The reference's times and the targets are an H200's."]
+    lines += table(["measure", "reference", "target", "measured", "card", ""],
+                   op_targets(reports) + forward_targets(reports) + video_targets(reports))
+    for path, what in plots:
+        lines += ["", f"![{what}]({os.path.relpath(path, Path(options.out).parent)})"]
+    growth = growth_rows(reports)
+    if growth:
+        lines += ["", "## Forward passes of one branch"]
+        lines += table(["frames", "tokens", "dense", "full step", "sparse step", "dense/sparse",
+                        "columns kept", "peak memory, sparse"], growth)
+    for name in FORWARDS[1:]:
+        measurement = reports.get(name, FRAMES)
+        if measurement and "profile" in measurement:
+            lines += ["", f"## By operation: {name.removeprefix('forward, ')}",
+                      "Waiting for the GPU after each call, which the sum contains."]
+            lines += table(["operation", "calls", "time", "share", "rate"],
+                           profile_rows(measurement))
+    if reports.videos:
+        lines += ["", "## Whole videos"]
+        lines += table(["file", "size", "seconds of each phase", "all", "peak memory", "card"],
+                       video_rows(reports))
+    ops = op_rows(reports)
+    if ops:
+        lines += ["", "## Operations"]
+        lines += table(["operation", "size", "median", "rate", "share of ceiling", "error"], ops)
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--plots", default="", help="folder of the plots (default: none)")
+    parser.add_argument("--commit", default="")
+    options = parser.parse_args()
+    reports = Reports(options.files)
+    plots = draw_plots(reports, options.plots) if options.plots else []
+    Path(options.out).write_text(page(reports, options, plots), encoding="utf-8")
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

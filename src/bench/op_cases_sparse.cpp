@@ -1,0 +1,342 @@
+// Operations of sparse attention, on random columns: no order of them helps a cache.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/parallel_for.h"
+#include "bench/op_cases.h"
+#include "pipeline/request.h"
+#include "sparsity/column_sparse_policy.h"
+
+namespace mochi::bench {
+namespace {
+
+struct Problem {
+  TokenGrid grid;
+  std::int64_t num_text = 0;
+  std::int64_t heads = 0, head_dim = 0;
+  SparsityConfig config;
+
+  std::int64_t tokens() const { return grid.num_tokens() + num_text; }
+  std::int64_t group_size() const { return config.attn.mbm; }
+  std::int64_t groups_of(std::int64_t queries) const {
+    return (queries + group_size() - 1) / group_size();
+  }
+  std::int64_t num_groups() const { return groups_of(tokens()); }
+  std::int64_t num_words() const { return (tokens() + 31) / 32; }
+  // The last two groups, of which the very last may be shorter.
+  std::int64_t num_verified() const {
+    return std::min(tokens(),
+                    tokens() - std::max<std::int64_t>(num_groups() - 2, 0) * group_size());
+  }
+  double typical_lse() const { return std::log(static_cast<double>(tokens())) + 0.5; }
+  std::string size() const { return fmt::format("{}×{}×{}", heads, tokens(), head_dim); }
+};
+
+Problem make_problem(const Sizes& sizes) {
+  const Latents latents = size_latents(sizes.config, sizes.video);
+  const DitConfig& dit = sizes.config.dit;
+  return {
+      .grid = {latents.num_frames, latents.height / dit.patch_size, latents.width / dit.patch_size},
+      .num_text = sizes.num_text_tokens,
+      .heads = dit.num_heads,
+      .head_dim = dit.head_dim(),
+      .config = sizes.sparsity};
+}
+
+// A sequence of random words from any seed.
+class Draws {
+ public:
+  explicit Draws(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 1) {}
+  std::uint64_t next() {  // SplitMix64
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15ULL;
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
+    return z ^ (z >> 31U);
+  }
+  std::uint64_t below(std::uint64_t limit) { return (next() >> 32U) * limit >> 32U; }
+
+ private:
+  std::uint64_t state_;
+};
+
+struct Lists {
+  Tensor offsets, columns;  // as ColumnLists has them, on the host
+};
+
+// Fraction kept by groups of even and of odd number.
+using Kept = std::array<double, 2>;
+
+std::int64_t count_of(const Problem& problem, double kept) {
+  const auto multiple = static_cast<double>(problem.config.attn.counts_multiple_of);
+  const auto tokens = static_cast<double>(problem.tokens());
+  const auto count = std::llround(std::round(kept * tokens / multiple) * multiple);
+  return kept >= 1 ? problem.tokens() : std::clamp<std::int64_t>(count, 1, problem.tokens());
+}
+
+// Of the last num_groups groups of every head. Each list depends on its head and group alone.
+Lists draw_lists(const Problem& problem, const Kept& kept, std::int64_t num_groups) {
+  const std::int64_t first_group = problem.num_groups() - num_groups;
+  const std::int64_t num_lists = problem.heads * num_groups;
+  Lists lists;
+  lists.offsets = Tensor(DType::kI32, {num_lists + 1});
+  auto* const offsets = reinterpret_cast<std::int32_t*>(lists.offsets.view().bytes());
+  offsets[0] = 0;
+  const auto group_of = [&](std::int64_t list) { return first_group + list % num_groups; };
+  for (std::int64_t list = 0; list < num_lists; ++list) {
+    const double part = kept[static_cast<std::size_t>(group_of(list) % 2)];
+    offsets[list + 1] = offsets[list] + static_cast<std::int32_t>(count_of(problem, part));
+  }
+  lists.columns = Tensor(DType::kI32, {offsets[num_lists]});
+  auto* const columns = reinterpret_cast<std::int32_t*>(lists.columns.view().bytes());
+  parallel_for(0, num_lists, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t list = begin; list < end; ++list) {
+      Draws draws(
+          static_cast<std::uint64_t>(list / num_groups * problem.num_groups() + group_of(list)));
+      std::int32_t* next = columns + offsets[list];
+      auto num_missing = static_cast<std::uint64_t>(offsets[list + 1] - offsets[list]);
+      const std::int64_t tokens = problem.tokens();
+      for (std::int64_t column = 0; num_missing > 0; ++column) {
+        if (draws.below(static_cast<std::uint64_t>(tokens - column)) >= num_missing) continue;
+        *next++ = static_cast<std::int32_t>(column);
+        --num_missing;
+      }
+    }
+  });
+  return lists;
+}
+
+AttentionInputs make_inputs(const Problem& problem, Inputs& in, std::int64_t rows) {
+  AttentionInputs inputs;
+  inputs.q = in.activations({problem.heads, rows, problem.head_dim}, 1);
+  inputs.k = in.activations({problem.heads, problem.tokens(), problem.head_dim}, kNoRows);
+  inputs.v = in.activations({problem.heads, problem.tokens(), problem.head_dim}, kNoRows);
+  inputs.scale = 1.0F / std::sqrt(static_cast<float>(problem.head_dim));
+  return inputs;
+}
+
+// As a sparse step has it: half_merge, no lse. As a full step has it: no delta, and lse.
+OpCase column_attention_case(const Problem& problem, const std::string& what, const Kept& kept,
+                             bool is_full_step) {
+  return {.name = "column_sparse_attention " + what,
+          .size = problem.size(),
+          .num_rows = problem.tokens(),
+          .num_verified = problem.num_verified(),
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const std::int64_t width = problem.heads * problem.head_dim;
+            const AttentionInputs inputs = make_inputs(problem, in, rows);
+            const Lists host = draw_lists(problem, kept, problem.groups_of(rows));
+            const ColumnLists lists{in.upload(host.offsets), in.upload(host.columns),
+                                    problem.group_size()};
+            AttentionOutputs outputs{.out = in.output({rows, width})};
+            AttentionDelta delta;
+            if (is_full_step) {
+              outputs.lse = in.output(DType::kF32, {problem.heads, rows}, 1);
+            } else {
+              // About as much mass as the chosen columns have.
+              const auto rest = static_cast<float>((1 - kHalfMergeFollow) * problem.typical_lse());
+              delta.cache = in.activations({rows, width});
+              delta.weight = in.f32({problem.heads, rows}, 1, {rest, 0.5F});
+              delta.is_merged = true;
+              delta.follow = kHalfMergeFollow;
+            }
+            return [=](Backend& backend) {
+              backend.column_sparse_attention(inputs, lists, delta, outputs);
+            };
+          }};
+}
+
+OpCase column_sums_case(const Problem& problem, const std::string& what, std::int64_t stride) {
+  return {
+      .name = "attention_with_column_sums" + what,
+      .size = problem.size(),
+      .num_rows = problem.tokens(),
+      .num_verified = problem.num_verified(),
+      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+        const AttentionInputs inputs = make_inputs(problem, in, rows);
+        const auto lse = static_cast<float>(problem.typical_lse());
+        const Shape sums_shape{problem.heads, problem.groups_of(rows), problem.tokens()};
+        const ColumnSums scores{.lse = in.f32({problem.heads, rows}, 1, {lse, 0.01F}),
+                                .sums = in.output(DType::kF32, sums_shape, 1),
+                                .group_size = problem.group_size(),
+                                .query_stride = stride};
+        const AttentionOutputs outputs{.out = in.output({rows, problem.heads * problem.head_dim}),
+                                       .lse = in.output(DType::kF32, {problem.heads, rows}, 1)};
+        return
+            [=](Backend& backend) { backend.attention_with_column_sums(inputs, scores, outputs); };
+      }};
+}
+
+OpCase find_delta_case(const Problem& problem) {
+  return {.name = "find_delta",
+          .size = problem.size(),
+          .num_rows = problem.tokens(),
+          .num_verified = problem.num_verified(),
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const std::int64_t width = problem.heads * problem.head_dim;
+            const Shape lse_shape{problem.heads, rows};
+            const auto lse = static_cast<float>(problem.typical_lse());
+            const AttentionOutputs dense{in.activations({rows, width}),
+                                         in.f32(lse_shape, 1, {lse, 0.05F})};
+            const AttentionOutputs sparse{in.activations({rows, width}),
+                                          in.f32(lse_shape, 1, {lse - 1.5F, 0.05F})};
+            const AttentionDelta delta{.cache = in.output({rows, width}),
+                                       .weight = in.output(DType::kF32, lse_shape, 1),
+                                       .is_merged = true,
+                                       .follow = kHalfMergeFollow};
+            return [=](Backend& backend) { backend.find_delta(dense, sparse, delta); };
+          }};
+}
+
+// Heavy-tailed scores of one head [groups, tokens]: e^2z of normal z, about.
+Tensor draw_scores(const Problem& problem) {
+  Tensor scores(DType::kF32, {problem.num_groups(), problem.tokens()});
+  const std::span<float> values = scores.view().f32();
+  parallel_for(0, problem.num_groups(), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t group = begin; group < end; ++group) {
+      Draws draws(static_cast<std::uint64_t>(group));
+      for (std::int64_t i = group * problem.tokens(); i < (group + 1) * problem.tokens(); ++i) {
+        const std::uint64_t word = draws.next();
+        double sum = -2;  // of four uniform numbers, less their mean: near to normal
+        for (unsigned part = 0; part < 4; ++part) {
+          sum += static_cast<double>(word >> (16 * part) & 0xffffU) / 65536.0;
+        }
+        values[static_cast<std::size_t>(i)] =
+            static_cast<float>(std::exp(2 * std::sqrt(3.0) * sum));
+      }
+    }
+  });
+  return scores;
+}
+
+Tensor fixed_bits(const Problem& problem) {
+  const ColumnBits bits = find_static_columns(problem.config, problem.grid, problem.num_text);
+  Tensor host(DType::kI32, {bits.num_groups(), bits.num_words()});
+  std::memcpy(host.view().bytes(), bits.words().data(), host.view().size_bytes());
+  return host;
+}
+
+ColumnChoice make_choice(const Problem& problem, const TensorView& scores,
+                         const TensorView& fixed) {
+  const AttentionSparsity& attn = problem.config.attn;
+  const std::int64_t num_kept = count_of(problem, attn.top_keys);
+  return {.scores = scores,
+          .fixed = fixed,
+          .num_keys = problem.tokens(),
+          .min_kept = num_kept,
+          .max_kept = num_kept,
+          .random = attn.random_keys,
+          .seed = 7,
+          .multiple = attn.counts_multiple_of};
+}
+
+double part_that_differs(const TensorView& got, const TensorView& want) {
+  const auto* const a = reinterpret_cast<const std::int32_t*>(got.bytes());
+  const auto* const b = reinterpret_cast<const std::int32_t*>(want.bytes());
+  std::int64_t num_different = 0;
+  for (std::int64_t i = 0; i < want.num_elements(); ++i) num_different += a[i] != b[i] ? 1 : 0;
+  return static_cast<double>(num_different) / static_cast<double>(want.num_elements());
+}
+
+// All heads have the scores of the first one, but random columns of their own; the plan of the
+// first one is verified.
+OpCase select_case(const Problem& problem) {
+  const Shape plan_shape{problem.heads, problem.num_groups(), problem.num_words()};
+  return {
+      .name = "select_columns",
+      .size = fmt::format("{}×{}×{}", problem.heads, problem.num_groups(), problem.tokens()),
+      .num_rows = problem.heads,
+      .num_verified = 1,
+      .make = [=](Inputs& in, std::int64_t heads) -> OpTask {
+        const Tensor one = draw_scores(problem);
+        const Tensor host(DType::kF32, {heads, problem.num_groups(), problem.tokens()});
+        for (std::int64_t head = 0; head < heads; ++head) {
+          std::ranges::copy(one.view().f32(), host.view().rows(head, head + 1).f32().begin());
+        }
+        const ColumnChoice choice =
+            make_choice(problem, in.upload(host), in.upload(fixed_bits(problem)));
+        const TensorView plan = in.upload(Tensor(DType::kI32, plan_shape));
+        const TensorView counts = in.upload(Tensor(DType::kI32, {heads, problem.num_groups()}));
+        in.add_output(plan, 0);
+        in.add_output(counts, 0);
+        return [=](Backend& backend) { backend.select_columns(choice, plan, counts); };
+      },
+      .find_error =
+          [=](const RandomInputs& in, Backend& device, Backend& oracle) {
+            const Tensor scores = draw_scores(problem);
+            const Tensor fixed = fixed_bits(problem);
+            const std::int64_t groups = problem.num_groups();
+            const Tensor wanted(DType::kI32, {1, groups, problem.num_words()});
+            const Tensor counts(DType::kI32, {1, groups});
+            oracle.select_columns(
+                make_choice(problem, scores.view().reshape({1, groups, problem.tokens()}), fixed),
+                wanted, counts);
+            const Tensor plan(DType::kI32, plan_shape);
+            const Tensor all_counts(DType::kI32, {problem.heads, groups});
+            device.download(in.outputs().at(0).tensor, plan);
+            device.download(in.outputs().at(1).tensor, all_counts);
+            return std::max(part_that_differs(plan.view().rows(0, 1), wanted),
+                            part_that_differs(all_counts.view().rows(0, 1), counts));
+          }};
+}
+
+OpCase expand_case(const Problem& problem, double kept) {
+  const Shape plan_shape{problem.heads, problem.num_groups(), problem.num_words()};
+  const Kept both{kept, kept};
+  return {.name = "expand_columns",
+          .size = fmt::format("{}×{}×{}", problem.heads, problem.num_groups(), problem.tokens()),
+          .num_rows = problem.heads,
+          .num_verified = problem.heads,
+          .make = [=](Inputs& in, std::int64_t) -> OpTask {
+            const Lists lists = draw_lists(problem, both, problem.num_groups());
+            const Tensor host(DType::kI32, plan_shape);
+            std::memset(host.view().bytes(), 0, host.view().size_bytes());
+            auto* const words = reinterpret_cast<std::uint32_t*>(host.view().bytes());
+            const auto* const offsets =
+                reinterpret_cast<const std::int32_t*>(lists.offsets.view().bytes());
+            const auto* const columns =
+                reinterpret_cast<const std::int32_t*>(lists.columns.view().bytes());
+            for (std::int64_t list = 0; list < problem.heads * problem.num_groups(); ++list) {
+              for (std::int32_t i = offsets[list]; i < offsets[list + 1]; ++i) {
+                words[list * problem.num_words() + columns[i] / 32] |= 1U << (columns[i] % 32);
+              }
+            }
+            const TensorView plan = in.upload(host);
+            const ColumnLists target{in.upload(lists.offsets),
+                                     in.upload(Tensor(DType::kI32, lists.columns.view().shape())),
+                                     problem.group_size()};
+            in.add_output(target.columns, 0);
+            return [=](Backend& backend) { backend.expand_columns(plan, target); };
+          },
+          .find_error =
+              [=](const RandomInputs& in, Backend& device, Backend& /*oracle*/) {
+                const Lists wanted = draw_lists(problem, both, problem.num_groups());
+                const Tensor found(DType::kI32, wanted.columns.view().shape());
+                device.download(in.outputs().at(0).tensor, found);
+                return part_that_differs(found, wanted.columns);
+              }};
+}
+
+}  // namespace
+
+std::vector<OpCase> list_sparse_cases(const Sizes& sizes) {
+  const Problem problem = make_problem(sizes);
+  std::vector<OpCase> cases;
+  for (const double kept : {0.03, 0.05, 0.10, 0.17, 0.30, 0.50, 1.0}) {
+    const std::string what = fmt::format("{:.0f} %", 100 * kept);
+    cases.push_back(column_attention_case(problem, what, {kept, kept}, false));
+  }
+  cases.push_back(column_attention_case(problem, "10 and 24 %", {0.10, 0.24}, false));
+  cases.push_back(column_attention_case(problem, "17 % and lse", {0.17, 0.17}, true));
+  cases.push_back(column_sums_case(problem, "", 1));
+  cases.push_back(column_sums_case(problem, " of every 4th query", 4));
+  cases.push_back(select_case(problem));
+  cases.push_back(expand_case(problem, 0.17));
+  cases.push_back(find_delta_case(problem));
+  return cases;
+}
+
+}  // namespace mochi::bench

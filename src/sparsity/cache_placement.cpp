@@ -1,0 +1,97 @@
+// Where a ColumnSparsePolicy keeps its caches: on the device when they fit, else as the
+// configuration's `offloading` says.
+#include <algorithm>
+
+#include "base/error.h"
+#include "sparsity/column_sparse_policy.h"
+
+namespace mochi {
+namespace {
+
+constexpr double kGigabyte = 1e9;
+
+// Bytes of one branch's caches at one site, apart from what is small.
+struct SiteBytes {
+  std::uint64_t cache = 0, bits = 0, small = 0;
+};
+
+std::uint64_t product(std::int64_t a, std::int64_t b) {
+  return static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b);
+}
+
+CacheOffload::Shapes shapes_of(const AttentionSparsity& attn, const CacheSizes& sizes,
+                               std::int64_t num_tokens) {
+  const std::int64_t num_groups = (num_tokens + attn.mbm - 1) / attn.mbm;
+  const std::int64_t num_words = (num_tokens + ColumnBits::kWordBits - 1) / ColumnBits::kWordBits;
+  return {.cache = {num_tokens, sizes.num_heads * sizes.head_dim},
+          .bits = {sizes.num_heads, num_groups, num_words}};
+}
+
+// What a forward takes beside weights and caches, at most: a full step's attention with its scores,
+// or the feed-forward layer. Measured forwards take less; blocks of an arena do not fit seamlessly.
+std::uint64_t scratch_bytes(const AttentionSparsity& attn, const CacheSizes& sizes,
+                            std::uint64_t value_bytes) {
+  constexpr double kSlack = 1.25;
+  constexpr std::uint64_t kWorkspaces = std::uint64_t{256} << 20;
+  const std::int64_t rows = std::max(sizes.num_tokens[0], sizes.num_tokens[1]);
+  const std::int64_t num_groups = (rows + attn.mbm - 1) / attn.mbm;
+  const std::uint64_t activation = product(rows, sizes.num_heads * sizes.head_dim) * value_bytes;
+  const std::uint64_t scores = product(rows, sizes.num_heads * num_groups) * sizeof(float);
+  const std::uint64_t attention = 8 * activation + 2 * scores;  // and lists, no longer than scores
+  const std::uint64_t mlp = 3 * activation + 3 * product(rows, sizes.mlp_hidden) * value_bytes;
+  return static_cast<std::uint64_t>(kSlack * static_cast<double>(std::max(attention, mlp))) +
+         kWorkspaces;
+}
+
+}  // namespace
+
+std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
+                                             std::uint64_t available_bytes) {
+  const AttentionSparsity& attn = config_.attn;
+  const std::int64_t num_sites = sizes.num_layers - attn.first_n_dense_layers;
+  if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return {};
+  const std::size_t value_bytes = dtype_bytes(backend.activation_dtype());
+  const bool may_offload = !config_.offloading.global_disable_offloading;
+  const bool moves_cache = may_offload && config_.offloading.attn_out_cache;
+  const bool moves_bits = may_offload && config_.offloading.attn_indices;
+  std::uint64_t all_bytes = 0;
+  std::uint64_t moved_bytes = 0;
+  std::array<std::optional<CacheOffload::Shapes>, 2> branches;
+  for (std::size_t branch = 0; branch < branches.size(); ++branch) {
+    if (sizes.num_tokens[branch] == 0) continue;
+    CacheOffload::Shapes shapes = shapes_of(attn, sizes, sizes.num_tokens[branch]);
+    const std::uint64_t cache = product(num_sites, shapes.cache.num_elements()) * value_bytes;
+    const std::uint64_t bits =
+        product(num_sites, shapes.bits.num_elements()) * sizeof(std::int32_t);
+    const std::uint64_t lse =
+        product(num_sites, sizes.num_heads * sizes.num_tokens[branch]) * 2 * sizeof(float);
+    all_bytes += cache + bits + lse;
+    moved_bytes += (moves_cache ? cache : 0) + (moves_bits ? bits : 0);
+    if (!moves_cache) shapes.cache = {};
+    if (!moves_bits) shapes.bits = {};
+    branches[branch] = shapes;
+  }
+  const std::uint64_t scratch = scratch_bytes(attn, sizes, value_bytes);
+  const auto in_gigabytes = [](std::uint64_t bytes) {
+    return static_cast<double>(bytes) / kGigabyte;
+  };
+  const std::string facts =
+      fmt::format("{:.2f} GB, and {:.2f} GB to compute with; {:.2f} GB are there",
+                  in_gigabytes(all_bytes), in_gigabytes(scratch), in_gigabytes(available_bytes));
+  if (all_bytes + scratch <= available_bytes) {
+    return fmt::format("sparse caches stay on the GPU ({})", facts);
+  }
+  if (moved_bytes == 0) {
+    throw OutOfMemory(
+        fmt::format("GPU memory: sparse caches want {}, and the sparsity configuration does not "
+                    "let them leave the GPU (offloading)",
+                    facts));
+  }
+  num_layers_ = sizes.num_layers;
+  offload_ = std::make_unique<CacheOffload>(backend, attn.first_n_dense_layers, sizes.num_layers,
+                                            branches);
+  return fmt::format("sparse caches go to host memory, {:.2f} GB of them (they want {})",
+                     in_gigabytes(moved_bytes), facts);
+}
+
+}  // namespace mochi

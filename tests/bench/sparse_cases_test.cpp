@@ -1,0 +1,63 @@
+// The operations of sparse attention as they are measured.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "bench/op_bench.h"
+#include "bench/profiling_backend.h"
+
+namespace mochi::bench {
+namespace {
+
+class SparseCases : public testing::Test {
+ protected:
+  static OpCase find(const std::string& name) {
+    const std::vector<OpCase> cases = list_sparse_cases(sizes_of("micro"));
+    const auto found = std::ranges::find(cases, name, &OpCase::name);
+    EXPECT_NE(found, cases.end()) << name;
+    return *found;
+  }
+
+  std::unique_ptr<Backend> device_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> oracle_ = make_backend(Device::kCpu);
+};
+
+TEST(SparseSizes, AreThoseOfTheFileInTheBox) {
+  const SparsityConfig file =
+      load_sparsity_config(std::filesystem::path(MOCHI_SOURCE_DIR) / "chipmunk-config.yml");
+  EXPECT_EQ(to_yaml(mochi_sparsity()), to_yaml(file));
+}
+
+// Groups of the last rows are those of the whole.
+TEST_F(SparseCases, AreRight) {
+  for (const OpCase& op : list_sparse_cases(sizes_of("micro"))) {
+    RandomInputs inputs(*device_, 5);
+    const OpTask task = op.make(inputs, op.num_rows);
+    EXPECT_LE(verify_op(op, inputs, task, *device_, *oracle_), 1e-5) << op.name;
+  }
+}
+
+TEST_F(SparseCases, AWrongWordIsFound) {
+  for (const char* name : {"select_columns", "expand_columns"}) {
+    const OpCase op = find(name);
+    RandomInputs inputs(*device_, 5);
+    const OpTask task = op.make(inputs, op.num_rows);
+    task(*device_);
+    EXPECT_EQ(op.find_error(inputs, *device_, *oracle_), 0.0);
+    ++*reinterpret_cast<std::int32_t*>(inputs.outputs().front().tensor.bytes());
+    EXPECT_GT(op.find_error(inputs, *device_, *oracle_), 0.0) << name;
+  }
+}
+
+// 196 tokens, 2 heads of 128: half of them is 96 columns, a multiple of 16.
+TEST_F(SparseCases, CountTheColumnsThatAreKept) {
+  const OpCase op = find("column_sparse_attention 50 %");
+  RandomInputs inputs(*device_, 5);
+  ProfilingBackend counting(*device_, /*is_timing=*/false);
+  op.make(inputs, op.num_rows)(counting);
+  EXPECT_DOUBLE_EQ(counting.total_cost().flops, 4.0 * 128 * 2 * 196 * 96);
+}
+
+}  // namespace
+}  // namespace mochi::bench

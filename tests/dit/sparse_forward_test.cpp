@@ -1,0 +1,234 @@
+// Series of sparse steps: recorded, with caches on the host, gone on with from a checkpoint. Each
+// must be what the plain one is, bit for bit.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/noise.h"
+#include "base/temp_folder.h"
+#include "dit/dit.h"
+#include "sparsity/column_sparse_policy.h"
+#include "support/device_tensors.h"
+
+namespace mochi {
+namespace {
+
+constexpr int kNumSteps = 8;
+constexpr int kNumText = 5;
+
+DitConfig small_config() {
+  DitConfig config;
+  config.depth = 5;
+  config.num_heads = 2;
+  config.hidden_size_x = 256;
+  config.hidden_size_y = 32;
+  config.mlp_hidden_x = 96;
+  config.mlp_hidden_y = 48;
+  config.text_width = 24;
+  return config;
+}
+
+SparsityConfig sparse_config() {
+  SparsityConfig config;
+  config.attn.top_keys = 0.2;
+  config.attn.mbm = 64;
+  config.attn.counts_multiple_of = 16;
+  config.attn.first_n_dense_layers = 1;
+  config.attn.full_step_schedule = {0, 1, 4};
+  config.attn.delta = DeltaKind::kHalfMerge;
+  return config;
+}
+
+struct Way {
+  bool is_recorded = false, is_offloaded = false, is_streamed = false;
+  int restart_at = 0;  // with a new policy; 0: never
+};
+
+class SparseForward : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (!IsSkipped()) backend_ = make();
+  }
+
+  std::unique_ptr<ColumnSparsePolicy> make_policy(const SparsityConfig& config, const Dit& dit,
+                                                  bool is_offloaded) const {
+    auto policy = std::make_unique<ColumnSparsePolicy>(config, grid(dit), 3);
+    if (!is_offloaded) return policy;
+    constexpr std::uint64_t kTooFew = 1;
+    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew), "go to host memory");
+    EXPECT_GT(policy->host_bytes(), 0U);
+    return policy;
+  }
+  static TokenGrid grid(const Dit& dit) { return dit.token_grid(5, 12, 18); }
+  static CacheSizes sizes(const Dit& dit) {
+    const DitConfig& config = dit.config();
+    const std::int64_t num_visual = grid(dit).num_tokens();
+    return {.num_layers = static_cast<int>(config.depth),
+            .num_heads = config.num_heads,
+            .head_dim = config.head_dim(),
+            .mlp_hidden = config.mlp_hidden_x,
+            .num_tokens = {num_visual + kNumText, num_visual}};
+  }
+  Tensor noise(const Shape& shape, std::uint64_t seed) const {
+    const Tensor host(DType::kF32, shape);
+    fill_normal(NoiseSource::kMochi, seed, host.view().f32());
+    return to_device(*backend_, host);
+  }
+
+  // Velocities of both branches at every step, in one row.
+  std::vector<float> run(const Way& way, const SparsityConfig& config = sparse_config());
+
+  std::unique_ptr<Backend> backend_;
+};
+
+std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& config) {
+  Backend& backend = *backend_;
+  WeightStore store(backend, backend.preferred_matrix_dtype());
+  DitWeights weights(small_config());
+  if (way.is_streamed) store.stream_layers(weights, dit_layer_of);
+  store.init_random(weights, 11);
+  const Dit dit(weights, store.streamer());
+  Arena scratch(backend.allocator());
+  Context ctx{backend, scratch};
+  std::unique_ptr<ColumnSparsePolicy> policy = make_policy(config, dit, way.is_offloaded);
+  const std::vector<double> sigmas(kNumSteps, 0.5);
+  const DitRun run = dit.prepare(backend, grid(dit), policy->token_order(), sigmas);
+  const Tensor features(DType::kF32, {kNumText, 24});
+  fill_normal(NoiseSource::kMochi, 1, features.view().f32());
+  const Tensor no_features(backend.activation_dtype(), {0, 24}, backend.allocator());
+  const TextCondition texts[2] = {dit.condition(ctx, to_activation(backend, features)),
+                                  dit.condition(ctx, no_features)};
+  const Shape shape{12, 5, 12, 18};
+  const Tensor latents = noise(shape, 2);
+  const Tensor velocity(DType::kF32, shape, backend.allocator());
+  ForwardRecorder recorder;
+  std::vector<float> values;
+  for (int step = 0; step < kNumSteps; ++step) {
+    if (step > 0 && step == way.restart_at) {
+      const std::vector<PolicyTensor> saved = policy->save(backend);
+      policy = make_policy(config, dit, way.is_offloaded);
+      policy->restore(backend, saved);
+    }
+    for (const Branch branch : {Branch::kCond, Branch::kNull}) {
+      DitCall call{.branch = branch, .step = step, .sigma = 0.5F};
+      if (way.is_recorded) call.recorder = &recorder;
+      dit.forward(ctx, run, call, texts[static_cast<std::size_t>(branch)], *policy, latents,
+                  velocity);
+      const std::vector<float> now = to_host(backend, velocity);
+      values.insert(values.end(), now.begin(), now.end());
+    }
+    backend.guided_euler(velocity, velocity, 1.0F, 0.1F, latents);
+  }
+  return values;
+}
+
+INSTANTIATE_TEST_SUITE_P(On, SparseForward, all_backends(), name_of_case);
+
+TEST_P(SparseForward, RecordedIsThePlainOne) {
+  const std::vector<float> plain = run({});
+  EXPECT_TRUE(std::ranges::all_of(plain, [](float value) { return std::isfinite(value); }));
+  EXPECT_TRUE(run({.is_recorded = true}) == plain);
+}
+
+TEST_P(SparseForward, CachesOnTheHostChangeNothing) {
+  const std::vector<float> plain = run({});
+  EXPECT_TRUE(run({.is_offloaded = true}) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .is_streamed = true}) == plain);
+}
+
+TEST_P(SparseForward, OneKindOfCacheMayStay) {
+  SparsityConfig config = sparse_config();
+  config.attn.recompute_mask = false;
+  const std::vector<float> plain = run({}, config);
+  EXPECT_TRUE(run({.is_offloaded = true}, config) == plain);
+  config.offloading.attn_indices = false;
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  config.offloading.attn_indices = true;
+  config.offloading.attn_out_cache = false;
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+}
+
+TEST_P(SparseForward, GoesOnFromWhatWasSaved) {
+  const std::vector<float> plain = run({});
+  EXPECT_TRUE(run({.restart_at = 3}) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .restart_at = 3}) == plain);
+  EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}) == plain);
+}
+
+TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
+  SparsityConfig config = sparse_config();
+  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
+  const std::vector<float> plain = run({}, config);
+  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+}
+
+TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
+  WeightStore store(*backend_, backend_->preferred_matrix_dtype());
+  DitWeights weights(small_config());
+  store.init_random(weights, 11);
+  const Dit dit(weights);
+  SparsityConfig config = sparse_config();
+  config.offloading.global_disable_offloading = true;
+  ColumnSparsePolicy policy(config, grid(dit), 3);
+  expect_contains(
+      message_of<OutOfMemory>([&] { policy.place_caches(*backend_, sizes(dit), 1000); }),
+      "sparse caches want");
+  expect_contains(policy.place_caches(*backend_, sizes(dit), std::uint64_t{1} << 40),
+                  "stay on the GPU");
+  EXPECT_EQ(policy.host_bytes(), 0U);
+}
+
+// Counts what would be recorded.
+class CountingBackend final : public MirrorBackend {
+ public:
+  using MirrorBackend::MirrorBackend;
+
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    ++num_recorded;
+    fn();
+    return std::make_unique<Stale>();
+  }
+  int num_recorded = 0;
+
+ private:
+  struct Stale final : Recording {
+    bool replay() override { return false; }
+  };
+};
+
+// From the second sparse step behind each full step on.
+TEST(SparseForwardOnCpu, EveryPlanIsRecordedAnew) {
+  const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
+  CountingBackend backend(*cpu);
+  const SparsityConfig config = sparse_config();
+  ColumnSparsePolicy policy(config, {2, 4, 8}, 1);
+  Arena scratch;
+  Context ctx{backend, scratch};
+  const Shape shape{2, 64, 16};
+  const Tensor q(DType::kF32, shape);
+  fill_normal(NoiseSource::kMochi, 1, q.view().f32());
+  const AttentionInputs in{.q = q, .k = q, .v = q, .bias = {}};
+  const Tensor out(DType::kF32, {64, 32});
+  ForwardRecorder recorder;
+  std::vector<int> recorded;
+  for (int step = 0; step < kNumSteps; ++step) {
+    const int before = backend.num_recorded;
+    const auto work = [&] { policy.attend(ctx, {Branch::kCond, 2}, step, in, out); };
+    const auto epoch = policy.recording_epoch(Branch::kCond, step);
+    if (epoch) {
+      recorder.run(backend, Branch::kCond, {{q.view().bytes()}, *epoch}, work);
+    } else {
+      work();
+    }
+    if (backend.num_recorded > before) recorded.push_back(step);
+  }
+  EXPECT_EQ(recorded, (std::vector<int>{3, 6, 7}));
+}
+
+}  // namespace
+}  // namespace mochi
