@@ -57,7 +57,8 @@ class Reports:
         for path in paths:
             report = json.loads(Path(path).read_text(encoding="utf-8"))
             if report["version"].startswith("PyTorch"):
-                self.peer = report
+                self.peer = self.peer or {**report, "measurements": []}
+                self.peer["measurements"] += report["measurements"]
             else:
                 self.by_subject.setdefault(report["subject"], []).append(report)
 
