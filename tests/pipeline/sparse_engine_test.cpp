@@ -169,6 +169,28 @@ TEST_F(SparseEngine, GoesOnFromACheckpoint) {
   }
 }
 
+// A device that fell away has kept them.
+TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  make_mlp_sparse(request);
+  request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
+  std::vector<SamplerState> states;
+  const std::vector<float> whole =
+      engine
+          .sample(request, {},
+                  {.checkpoint_every = 1,
+                   .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
+                   .start = nullptr})
+          .values;
+  for (SamplerState& state : states) {
+    state.caches.clear();
+    const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
+    EXPECT_LT(relative_error(engine.sample(request, {}, control).values, whole), 0.3)
+        << state.num_steps_done;
+  }
+}
+
 TEST_F(SparseEngine, RefusesCachesThatDoNotFit) {
   Engine engine = open();
   const GenerateRequest request = sparse_request(engine);
