@@ -45,6 +45,12 @@ class OpsFixture : public OnBackend {
     return reinterpret_cast<const std::int32_t*>(tensor.view().bytes());
   }
 
+  // `factor`: see limit().
+  void expect_near(const TensorView& got, const std::vector<double>& want, double cpu_limit,
+                   double factor = 1.0) const {
+    EXPECT_LE(relative_error(got.f32(), want), limit(cpu_limit, factor));
+  }
+
   std::mt19937 generator_{7};
 };
 

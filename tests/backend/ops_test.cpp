@@ -13,18 +13,9 @@
 namespace mochi {
 namespace {
 
-class OpsBase : public OpsFixture {
- protected:
-  // `factor`: see limit().
-  void expect_near(const TensorView& got, const std::vector<double>& want, double cpu_limit,
-                   double factor = 1.0) const {
-    EXPECT_LE(relative_error(got.f32(), want), limit(cpu_limit, factor));
-  }
-};
-
-using Ops = OverBackends<OpsBase>;
+using Ops = OverBackends<OpsFixture>;
 INSTANTIATE_TEST_SUITE_P(On, Ops, all_backends(), name_of_case);
-using OpsOnCpu = OnCpu<OpsBase>;
+using OpsOnCpu = OnCpu<OpsFixture>;
 
 double activate(double x, Activation activation) {
   switch (activation) {
@@ -47,7 +38,7 @@ constexpr double kOneRounding = 0.7;
 struct LinearCase {
   std::int64_t rows, k, n;
 };
-using LinearOp = OverBackendsAnd<OpsBase, LinearCase>;
+using LinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
 
 TEST_P(LinearOp, MatchesLoops) {
   const auto [rows, k, n] = param();
@@ -100,7 +91,7 @@ struct AttentionCase {
   bool has_bias;
 };
 
-using AttentionOp = OverBackendsAnd<OpsBase, AttentionCase>;
+using AttentionOp = OverBackendsAnd<OpsFixture, AttentionCase>;
 
 TEST_P(AttentionOp, MatchesDenseSoftmax) {
   const auto [heads, queries, keys, head_dim, has_bias] = param();

@@ -1,139 +1,17 @@
-// Attention with lse, column sums, chosen columns and deltas against literal loops in double.
+// Attention with lse, chosen columns and deltas against literal loops in double.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <numeric>
-#include <random>
-
-#include "backend/ops_fixture.h"
+#include "backend/sparse_ops_fixture.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
 
 namespace mochi {
 namespace {
 
-using Lists = std::vector<std::vector<std::int32_t>>;  // of (head, group)
-
-class SparseOpsBase : public OpsFixture {
- protected:
-  struct Problem {
-    Tensor q, k, v;
-    AttentionInputs in;
-    std::int64_t heads() const { return in.q.dim(0); }
-    std::int64_t num_queries() const { return in.q.dim(1); }
-    std::int64_t num_keys() const { return in.k.dim(1); }
-    std::int64_t head_dim() const { return in.q.dim(2); }
-    Shape out_shape() const { return {num_queries(), heads() * head_dim()}; }
-    Shape lse_shape() const { return {heads(), num_queries()}; }
-  };
-
-  Problem make_problem(std::int64_t heads, std::int64_t tokens, std::int64_t head_dim) {
-    return make_problem(heads, tokens, tokens, head_dim);
-  }
-  Problem make_problem(std::int64_t heads, std::int64_t num_queries, std::int64_t num_keys,
-                       std::int64_t head_dim) {
-    Problem problem{random({heads, num_queries, head_dim}),
-                    random({heads, num_keys, head_dim}),
-                    random({heads, num_keys, head_dim}),
-                    {}};
-    problem.in.q = problem.q;
-    problem.in.k = problem.k;
-    problem.in.v = problem.v;
-    problem.in.scale = 2.0F / std::sqrt(static_cast<float>(head_dim));
-    return problem;
-  }
-
-  static double logit(const Problem& p, std::int64_t head, std::int64_t query, std::int64_t key) {
-    const std::int64_t head_dim = p.head_dim();
-    const float* q = p.q.view().f32().data() + (head * p.num_queries() + query) * head_dim;
-    const float* k = p.k.view().f32().data() + (head * p.num_keys() + key) * head_dim;
-    double sum = 0;
-    for (std::int64_t d = 0; d < head_dim; ++d) sum += double{q[d]} * k[d];
-    return sum * p.in.scale;
-  }
-
-  struct Reference {
-    std::vector<double> out, lse;
-  };
-  static Reference attend(const Problem& p, const Lists& lists, std::int64_t group_size) {
-    Reference reference;
-    reference.out.resize(static_cast<std::size_t>(p.out_shape().num_elements()));
-    reference.lse.resize(static_cast<std::size_t>(p.lse_shape().num_elements()));
-    const std::int64_t num_groups = (p.num_queries() + group_size - 1) / group_size;
-    for (std::int64_t head = 0; head < p.heads(); ++head) {
-      for (std::int64_t query = 0; query < p.num_queries(); ++query) {
-        double total = 0;
-        double* out = reference.out.data() + query * p.heads() * p.head_dim() + head * p.head_dim();
-        for (const std::int32_t key :
-             lists[static_cast<std::size_t>(head * num_groups + query / group_size)]) {
-          const double weight = std::exp(logit(p, head, query, key));
-          total += weight;
-          for (std::int64_t d = 0; d < p.head_dim(); ++d) {
-            out[d] += weight * p.v.view().f32()[(head * p.num_keys() + key) * p.head_dim() + d];
-          }
-        }
-        for (std::int64_t d = 0; d < p.head_dim(); ++d) out[d] /= total;
-        reference.lse[static_cast<std::size_t>(head * p.num_queries() + query)] = std::log(total);
-      }
-    }
-    return reference;
-  }
-
-  static Lists all_columns(const Problem& p, std::int64_t group_size) {
-    std::vector<std::int32_t> all(static_cast<std::size_t>(p.num_keys()));
-    std::iota(all.begin(), all.end(), 0);
-    return Lists(
-        static_cast<std::size_t>(p.heads() * ((p.num_queries() + group_size - 1) / group_size)),
-        all);
-  }
-
-  // Lists of unequal lengths, from one column to most of them.
-  Lists some_columns(const Problem& p, std::int64_t group_size) {
-    Lists lists = all_columns(p, group_size);
-    for (std::size_t i = 0; i < lists.size(); ++i) {
-      std::ranges::shuffle(lists[i], generator_);
-      lists[i].resize(i == 0 ? 1 : generator_() % (lists[i].size() - 1) + 1);
-      std::ranges::sort(lists[i]);
-    }
-    return lists;
-  }
-
-  struct DeviceLists {
-    Tensor offsets, columns;
-    ColumnLists view;
-  };
-  static DeviceLists upload(const Lists& lists, std::int64_t group_size) {
-    std::vector<std::int32_t> offsets{0};
-    std::vector<std::int32_t> columns;
-    for (const auto& list : lists) {
-      columns.insert(columns.end(), list.begin(), list.end());
-      offsets.push_back(static_cast<std::int32_t>(columns.size()));
-    }
-    DeviceLists result{
-        ints(offsets, {std::ssize(offsets)}), ints(columns, {std::ssize(columns)}), {}};
-    result.view = {result.offsets, result.columns, group_size};
-    return result;
-  }
-
-  static double error(const TensorView& got, const std::vector<double>& want) {
-    return relative_error(got.f32(), want);
-  }
-  static double error(const TensorView& got, const TensorView& want) {
-    return relative_error(got.f32(), want.f32());
-  }
-};
-
-using SparseOps = OverBackends<SparseOpsBase>;
+using SparseOps = OverBackends<SparseOpsFixture>;
 INSTANTIATE_TEST_SUITE_P(On, SparseOps, all_backends(), name_of_case);
-using SparseOpsOnCpu = OnCpu<SparseOpsBase>;
+using SparseOpsOnCpu = OnCpu<SparseOpsFixture>;
 
-struct Sizes {
-  std::int64_t tokens, head_dim, group_size;
-};
-constexpr Sizes kSizes[] = {{1, 8, 64},    {63, 20, 64},   {200, 128, 192}, {385, 64, 192},
-                            {300, 40, 64}, {257, 32, 128}, {384, 16, 192}};
 constexpr Sizes kSizesOfLists[] = {{1, 8, 64},      {63, 20, 64},    {200, 128, 192},
                                    {385, 64, 192},  {300, 40, 64},   {257, 32, 128},
                                    {384, 16, 192},  {1, 128, 192},   {130, 128, 64},
@@ -148,96 +26,6 @@ TEST_P(SparseOps, DenseAttentionGivesItsLse) {
     const Reference want = attend(p, all_columns(p, 64), 64);
     EXPECT_LE(error(out, want.out), limit(1e-6)) << sizes.tokens;
     EXPECT_LE(error(lse, want.lse), limit(1e-6)) << sizes.tokens;
-  }
-}
-
-TEST_P(SparseOps, ColumnSumsAreThoseOfTheDenseProbabilities) {
-  for (const Sizes& sizes : kSizes) {
-    for (const std::int64_t stride : {1, 4, 16, 64}) {
-      const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
-      const std::int64_t num_groups = (sizes.tokens + sizes.group_size - 1) / sizes.group_size;
-      const Tensor former = random(p.lse_shape());
-      const Tensor sums = poisoned({2, num_groups, sizes.tokens});
-      const Tensor out = poisoned(p.out_shape());
-      const Tensor lse = poisoned(p.lse_shape());
-      backend_->attention_with_column_sums(p.in, {former, sums, sizes.group_size, stride},
-                                           {out, lse});
-      std::vector<double> want(static_cast<std::size_t>(sums.view().num_elements()));
-      for (std::int64_t head = 0; head < 2; ++head) {
-        for (std::int64_t query = 0; query < sizes.tokens; ++query) {
-          if (query % sizes.group_size % stride != 0) continue;
-          const double minus = former.view().f32()[head * sizes.tokens + query];
-          double* row = want.data() + (head * num_groups + query / sizes.group_size) * sizes.tokens;
-          for (std::int64_t key = 0; key < sizes.tokens; ++key) {
-            row[key] += std::exp(logit(p, head, query, key) - minus);
-          }
-        }
-      }
-      EXPECT_LE(error(sums, want), limit(2e-6)) << sizes.tokens << " " << stride;
-      const Reference dense = attend(p, all_columns(p, 64), 64);
-      EXPECT_LE(error(out, dense.out), limit(1e-6));
-      EXPECT_LE(error(lse, dense.lse), limit(1e-6));
-    }
-  }
-}
-
-// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less.
-struct SumsCase {
-  std::int64_t heads, num_queries, num_keys, group_size, stride;
-  float shift;
-  bool takes_turns;
-};
-constexpr SumsCase kSumsCases[] = {
-    {2, 1, 1, 192, 1, 0.0F, false},         // one of everything
-    {2, 193, 127, 192, 1, 1.0F, true},      // a group of one query; not a whole key tile
-    {1, 400, 129, 192, 4, 1.0F, true},      // a key tile of one key; a group of 16
-    {2, 577, 300, 64, 1, 1.0F, true},       // smaller groups, of which blocks begin with the last
-    {2, 577, 300, 64, 4, -20.0F, false},    //
-    {1, 320, 257, 128, 1, 1.0F, true},      // groups that are not blocks
-    {1, 400, 200, 192, 2, 20.0F, true},     //
-    {1, 400, 200, 192, 3, -20.0F, false},   // a group's last query does not count
-    {1, 400, 200, 192, 8, 20.0F, false},    //
-    {1, 400, 200, 192, 500, -20.0F, true},  // only the first counts
-    {2, 400, 200, 192, 1, 70.0F, false},    // weights that would vanish
-    {2, 400, 200, 192, 4, -70.0F, true},    // weights beyond fp32's range beside others
-    {150, 3, 5, 192, 1, 1.0F, true},        // more heads than a GPU has blocks
-    {150, 65, 3, 64, 4, -60.0F, false},     //
-};
-
-TEST_P(SparseOps, ColumnSumsAreRelativeToTheFormerLse) {
-  for (const SumsCase& c : kSumsCases) {
-    const Problem p = make_problem(c.heads, c.num_queries, c.num_keys, 128);
-    const Reference dense = attend(p, all_columns(p, c.group_size), c.group_size);
-    const std::int64_t num_groups = (c.num_queries + c.group_size - 1) / c.group_size;
-    const Tensor former(DType::kF32, p.lse_shape());
-    for (std::size_t row = 0; row < dense.lse.size(); ++row) {
-      const bool is_less = c.takes_turns && row % 2 == 1;
-      former.view().f32()[row] =
-          static_cast<float>(dense.lse[row]) + (is_less ? -c.shift : c.shift);
-    }
-    std::vector<double> want(static_cast<std::size_t>(c.heads * num_groups * c.num_keys));
-    for (std::int64_t row = 0; row < c.heads * c.num_queries; ++row) {
-      const std::int64_t head = row / c.num_queries;
-      const std::int64_t query = row % c.num_queries;
-      if (query % c.group_size % c.stride != 0) continue;
-      double* sums = want.data() + (head * num_groups + query / c.group_size) * c.num_keys;
-      for (std::int64_t key = 0; key < c.num_keys; ++key) {
-        sums[key] += std::exp(logit(p, head, query, key) - former.view().f32()[row]);
-      }
-    }
-    std::vector<std::vector<float>> runs;
-    for (int run = 0; run < 2; ++run) {
-      const Tensor sums = poisoned({c.heads, num_groups, c.num_keys});
-      const Tensor out = poisoned(p.out_shape());
-      const Tensor lse = poisoned(p.lse_shape());
-      backend_->attention_with_column_sums(p.in, {former, sums, c.group_size, c.stride},
-                                           {out, lse});
-      EXPECT_LE(error(sums, want), 2e-5) << c.num_queries << " " << c.stride << " " << c.shift;
-      EXPECT_LE(error(out, dense.out), limit(1e-6)) << c.num_queries << " " << c.shift;
-      EXPECT_LE(error(lse, dense.lse), limit(1e-6)) << c.num_queries << " " << c.shift;
-      runs.emplace_back(sums.view().f32().begin(), sums.view().f32().end());
-    }
-    EXPECT_EQ(runs[0], runs[1]);
   }
 }
 

@@ -1,0 +1,103 @@
+// Column sums of dense attention against literal loops in double.
+#include <gtest/gtest.h>
+
+#include "backend/sparse_ops_fixture.h"
+
+namespace mochi {
+namespace {
+
+using ColumnSumsOp = OverBackends<SparseOpsFixture>;
+INSTANTIATE_TEST_SUITE_P(On, ColumnSumsOp, all_backends(), name_of_case);
+
+TEST_P(ColumnSumsOp, SumsAreThoseOfTheDenseProbabilities) {
+  for (const Sizes& sizes : kSizes) {
+    for (const std::int64_t stride : {1, 4, 16, 64}) {
+      const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
+      const std::int64_t num_groups = (sizes.tokens + sizes.group_size - 1) / sizes.group_size;
+      const Tensor former = random(p.lse_shape());
+      const Tensor sums = poisoned({2, num_groups, sizes.tokens});
+      const Tensor out = poisoned(p.out_shape());
+      const Tensor lse = poisoned(p.lse_shape());
+      backend_->attention_with_column_sums(p.in, {former, sums, sizes.group_size, stride},
+                                           {out, lse});
+      std::vector<double> want(static_cast<std::size_t>(sums.view().num_elements()));
+      for (std::int64_t head = 0; head < 2; ++head) {
+        for (std::int64_t query = 0; query < sizes.tokens; ++query) {
+          if (query % sizes.group_size % stride != 0) continue;
+          const double minus = former.view().f32()[head * sizes.tokens + query];
+          double* row = want.data() + (head * num_groups + query / sizes.group_size) * sizes.tokens;
+          for (std::int64_t key = 0; key < sizes.tokens; ++key) {
+            row[key] += std::exp(logit(p, head, query, key) - minus);
+          }
+        }
+      }
+      EXPECT_LE(error(sums, want), limit(2e-6)) << sizes.tokens << " " << stride;
+      const Reference dense = attend(p, all_columns(p, 64), 64);
+      EXPECT_LE(error(out, dense.out), limit(1e-6));
+      EXPECT_LE(error(lse, dense.lse), limit(1e-6));
+    }
+  }
+}
+
+// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less.
+struct SumsCase {
+  std::int64_t heads, num_queries, num_keys, group_size, stride;
+  float shift;
+  bool takes_turns;
+};
+constexpr SumsCase kSumsCases[] = {
+    {2, 1, 1, 192, 1, 0.0F, false},         // one of everything
+    {2, 193, 127, 192, 1, 1.0F, true},      // a group of one query; not a whole key tile
+    {1, 400, 129, 192, 4, 1.0F, true},      // a key tile of one key; a group of 16
+    {2, 577, 300, 64, 1, 1.0F, true},       // smaller groups, of which blocks begin with the last
+    {2, 577, 300, 64, 4, -20.0F, false},    //
+    {1, 320, 257, 128, 1, 1.0F, true},      // groups that are not blocks
+    {1, 400, 200, 192, 2, 20.0F, true},     //
+    {1, 400, 200, 192, 3, -20.0F, false},   // a group's last query does not count
+    {1, 400, 200, 192, 8, 20.0F, false},    //
+    {1, 400, 200, 192, 500, -20.0F, true},  // only the first counts
+    {2, 400, 200, 192, 1, 70.0F, false},    // weights that would vanish
+    {2, 400, 200, 192, 4, -70.0F, true},    // weights beyond fp32's range beside others
+    {150, 3, 5, 192, 1, 1.0F, true},        // more heads than a GPU has blocks
+    {150, 65, 3, 64, 4, -60.0F, false},     //
+};
+
+TEST_P(ColumnSumsOp, SumsAreRelativeToTheFormerLse) {
+  for (const SumsCase& c : kSumsCases) {
+    const Problem p = make_problem(c.heads, c.num_queries, c.num_keys, 128);
+    const Reference dense = attend(p, all_columns(p, c.group_size), c.group_size);
+    const std::int64_t num_groups = (c.num_queries + c.group_size - 1) / c.group_size;
+    const Tensor former(DType::kF32, p.lse_shape());
+    for (std::size_t row = 0; row < dense.lse.size(); ++row) {
+      const bool is_less = c.takes_turns && row % 2 == 1;
+      former.view().f32()[row] =
+          static_cast<float>(dense.lse[row]) + (is_less ? -c.shift : c.shift);
+    }
+    std::vector<double> want(static_cast<std::size_t>(c.heads * num_groups * c.num_keys));
+    for (std::int64_t row = 0; row < c.heads * c.num_queries; ++row) {
+      const std::int64_t head = row / c.num_queries;
+      const std::int64_t query = row % c.num_queries;
+      if (query % c.group_size % c.stride != 0) continue;
+      double* sums = want.data() + (head * num_groups + query / c.group_size) * c.num_keys;
+      for (std::int64_t key = 0; key < c.num_keys; ++key) {
+        sums[key] += std::exp(logit(p, head, query, key) - former.view().f32()[row]);
+      }
+    }
+    std::vector<std::vector<float>> runs;
+    for (int run = 0; run < 2; ++run) {
+      const Tensor sums = poisoned({c.heads, num_groups, c.num_keys});
+      const Tensor out = poisoned(p.out_shape());
+      const Tensor lse = poisoned(p.lse_shape());
+      backend_->attention_with_column_sums(p.in, {former, sums, c.group_size, c.stride},
+                                           {out, lse});
+      EXPECT_LE(error(sums, want), 2e-5) << c.num_queries << " " << c.stride << " " << c.shift;
+      EXPECT_LE(error(out, dense.out), limit(1e-6)) << c.num_queries << " " << c.shift;
+      EXPECT_LE(error(lse, dense.lse), limit(1e-6)) << c.num_queries << " " << c.shift;
+      runs.emplace_back(sums.view().f32().begin(), sums.view().f32().end());
+    }
+    EXPECT_EQ(runs[0], runs[1]);
+  }
+}
+
+}  // namespace
+}  // namespace mochi
