@@ -2,12 +2,12 @@
 """Makes a page and two plots from what `mochi bench sparse --json` and `mochi generate` wrote.
 
 Usage: report_sparse.py FILE.json... --out PAGE.md [--plots FOLDER] [--commit HASH]
-Files with "made_by" are the descriptions beside videos.
+Files with "made_by" are the descriptions beside videos. Plots want matplotlib
+(bench/requirements.txt).
 """
 
 import argparse
 import json
-import math
 import os
 from pathlib import Path
 
@@ -145,51 +145,20 @@ def op_rows(reports):
     return rows
 
 
-def round_ticks(largest):
-    """Numbers from 0 to just above the largest, four to nine of them."""
-    step = 10 ** math.floor(math.log10(largest))
-    while largest / step < 4:
-        step /= 2 if largest / step >= 2 else 5
-    return [i * step for i in range(math.ceil(largest / step) + 1)]
+def draw_plot(path, title, x_label, y_label, series):
+    """Lines through points, {name: [(x, y), …]}, to an SVG file."""
+    from matplotlib import pyplot, rcParams  # only this wants it
 
-
-def draw_plot(title, x_label, y_label, series):
-    """SVG of lines through points: {name: [(x, y), …]}."""
-    width, height, left, bottom, top, right = 640, 400, 60, 50, 40, 20
-    xs = [x for points in series.values() for x, _ in points]
-    ys = [y for points in series.values() for _, y in points]
-    x_ticks, y_ticks = round_ticks(max(xs)), round_ticks(max(ys))
-    x_max, y_max = x_ticks[-1], y_ticks[-1]
-
-    def place(x, y):
-        return (left + x / x_max * (width - left - right),
-                height - bottom - y / y_max * (height - top - bottom))
-
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-             'font-family="sans-serif" font-size="12">',
-             f'<rect width="{width}" height="{height}" fill="white"/>',
-             f'<text x="{left}" y="22" font-size="14">{title}</text>']
-    for tick in x_ticks:
-        x, y = place(tick, 0)
-        parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-                     f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{tick:g}</text>')
-    for tick in y_ticks:
-        x, y = place(0, tick)
-        parts.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{width - right}" y2="{y:.1f}" '
-                     f'stroke="#ddd"/><text x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">'
-                     f'{tick:g}</text>')
-    for i, (name, points) in enumerate(series.items()):
-        color = ("#1b6ca8", "#c07a00", "#c0392b", "#27863b")[i % 4]
-        line = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
-        for x, y in points:
-            parts.append('<circle cx="{:.1f}" cy="{:.1f}" r="3" '.format(*place(x, y))
-                         + f'fill="{color}"/>')
-        parts.append(f'<text x="{left + 12}" y="{top + 16 + 16 * i}" fill="{color}">{name}</text>')
-    parts.append(f'<text x="{width / 2}" y="{height - 12}" text-anchor="middle">{x_label}</text>'
-                 f'<text x="14" y="{height / 2}" text-anchor="middle" '
-                 f'transform="rotate(-90 14 {height / 2})">{y_label}</text></svg>')
-    return "\n".join(parts) + "\n"
+    rcParams["svg.hashsalt"] = "mochi"  # the same file each time
+    rcParams["svg.fonttype"] = "none"
+    figure, axes = pyplot.subplots(figsize=(7, 4.2))
+    for name, points in series.items():
+        axes.plot(*zip(*points), marker="o", markersize=4, label=name)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label, xlim=(0, None), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
 
 
 def draw_plots(reports, folder):
@@ -198,7 +167,7 @@ def draw_plots(reports, folder):
 
     def write(name, what, *args):
         path = Path(folder) / name
-        path.write_text(draw_plot(*args), encoding="utf-8")
+        draw_plot(path, *args)
         written.append((path, what))
 
     kept = [(percent, reports.seconds(f"{ATTENTION}{percent} %")) for percent in KEPT]

@@ -2,9 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
+#include <random>
 
 #include "base/parallel_for.h"
 #include "bench/op_cases.h"
@@ -47,22 +47,6 @@ Problem make_problem(const Sizes& sizes) {
       .config = sizes.sparsity};
 }
 
-// A sequence of random words from any seed.
-class Draws {
- public:
-  explicit Draws(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 1) {}
-  std::uint64_t next() {  // SplitMix64
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15ULL;
-    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebULL;
-    return z ^ (z >> 31U);
-  }
-  std::uint64_t below(std::uint64_t limit) { return (next() >> 32U) * limit >> 32U; }
-
- private:
-  std::uint64_t state_;
-};
-
 struct Lists {
   Tensor offsets, columns;  // as ColumnLists has them, on the host
 };
@@ -94,13 +78,13 @@ Lists draw_lists(const Problem& problem, const Kept& kept, std::int64_t num_grou
   auto* const columns = reinterpret_cast<std::int32_t*>(lists.columns.view().bytes());
   parallel_for(0, num_lists, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t list = begin; list < end; ++list) {
-      Draws draws(
+      std::mt19937_64 generator(
           static_cast<std::uint64_t>(list / num_groups * problem.num_groups() + group_of(list)));
       std::int32_t* next = columns + offsets[list];
       auto num_missing = static_cast<std::uint64_t>(offsets[list + 1] - offsets[list]);
-      const std::int64_t tokens = problem.tokens();
       for (std::int64_t column = 0; num_missing > 0; ++column) {
-        if (draws.below(static_cast<std::uint64_t>(tokens - column)) >= num_missing) continue;
+        const auto num_left = static_cast<std::uint64_t>(problem.tokens() - column);
+        if ((generator() >> 32U) * num_left >> 32U >= num_missing) continue;
         *next++ = static_cast<std::int32_t>(column);
         --num_missing;
       }
@@ -191,22 +175,17 @@ OpCase find_delta_case(const Problem& problem) {
           }};
 }
 
-// Heavy-tailed scores of one head [groups, tokens]: e^2z of normal z, about.
+// Heavy-tailed scores of one head [groups, tokens]: e^2z of normal z.
 Tensor draw_scores(const Problem& problem) {
   Tensor scores(DType::kF32, {problem.num_groups(), problem.tokens()});
   const std::span<float> values = scores.view().f32();
   parallel_for(0, problem.num_groups(), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t group = begin; group < end; ++group) {
-      Draws draws(static_cast<std::uint64_t>(group));
-      for (std::int64_t i = group * problem.tokens(); i < (group + 1) * problem.tokens(); ++i) {
-        const std::uint64_t word = draws.next();
-        double sum = -2;  // of four uniform numbers, less their mean: near to normal
-        for (unsigned part = 0; part < 4; ++part) {
-          sum += static_cast<double>(word >> (16 * part) & 0xffffU) / 65536.0;
-        }
-        values[static_cast<std::size_t>(i)] =
-            static_cast<float>(std::exp(2 * std::sqrt(3.0) * sum));
-      }
+      std::mt19937_64 generator(static_cast<std::uint64_t>(group));
+      std::lognormal_distribution<float> score(0, 2);
+      const auto first = static_cast<std::size_t>(group * problem.tokens());
+      const auto count = static_cast<std::size_t>(problem.tokens());
+      std::ranges::generate(values.subspan(first, count), [&] { return score(generator); });
     }
   });
   return scores;

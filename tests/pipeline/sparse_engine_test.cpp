@@ -143,6 +143,20 @@ TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
   EXPECT_NE(engine.sample(request).values, unguided);
 }
 
+struct WatchedSample {
+  std::vector<float> latents;
+  std::vector<SamplerState> states;  // after each step but the last
+};
+
+WatchedSample sample_with_states(Engine& engine, const GenerateRequest& request) {
+  WatchedSample result;
+  SampleControl control;
+  control.checkpoint_every = 1;
+  control.on_checkpoint = [&](const SamplerState& state) { result.states.push_back(state); };
+  result.latents = engine.sample(request, {}, control).values;
+  return result;
+}
+
 // From every step, whatever is cached there.
 TEST_F(SparseEngine, GoesOnFromACheckpoint) {
   Engine engine = open();
@@ -153,14 +167,7 @@ TEST_F(SparseEngine, GoesOnFromACheckpoint) {
     request.sparsity->attn.recompute_mask = delta != DeltaKind::kWeighted;
     if (delta != DeltaKind::kNone) make_mlp_sparse(request);
     request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
-    std::vector<SamplerState> states;
-    const std::vector<float> whole =
-        engine
-            .sample(request, {},
-                    {.checkpoint_every = 1,
-                     .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
-                     .start = nullptr})
-            .values;
+    const auto [whole, states] = sample_with_states(engine, request);
     ASSERT_EQ(states.size(), 7U);
     for (const SamplerState& state : states) {
       const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
@@ -175,14 +182,7 @@ TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
   GenerateRequest request = sparse_request(engine);
   make_mlp_sparse(request);
   request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
-  std::vector<SamplerState> states;
-  const std::vector<float> whole =
-      engine
-          .sample(request, {},
-                  {.checkpoint_every = 1,
-                   .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
-                   .start = nullptr})
-          .values;
+  auto [whole, states] = sample_with_states(engine, request);
   for (SamplerState& state : states) {
     state.caches.clear();
     const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};

@@ -8,6 +8,7 @@
 
 #include "backend/cuda/device/mbarrier.cuh"
 #include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/kernels/attention_problem.cuh"
 #include "backend/cuda/sm90/attention_block.cuh"
 
 namespace mochi::cuda::sm90 {
@@ -16,7 +17,6 @@ constexpr int kSumSlots = kStages;
 constexpr int kGroupWarps = kGroup / 32;
 constexpr int kConsumerWarps = kConsumers * kGroupWarps;
 constexpr int kFinishers = 2;  // warps that add up what the others say
-constexpr float kLog2E = 1.4426950408889634F;
 
 struct SumsParams {
   const float* g_former;  // [heads, num_queries] log-sum-exp
