@@ -199,9 +199,23 @@ class Peer:
         self.add("gated_activation silu", f"{rows}×2×{width}",
                  {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0, 6.0 * rows * width)
 
+    def gated_linear(self):
+        rows, k, width = self.sizes.visual, self.sizes.x, self.sizes.mlp_x
+        x, weight = random(rows, k), random(2 * width, k) / k**0.5
+
+        def eager():
+            a, b = F.linear(x, weight).chunk(2, dim=-1)
+            return F.silu(a) * b
+
+        self.add("gated_linear silu", f"{rows}×{k}→2×{width}",
+                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)},
+                 4.0 * rows * k * width, 0.0)
+
     def qk_norm_rope(self):
-        rows, heads, head_dim = self.sizes.visual, self.sizes.heads, 128
+        """After the product and with it."""
+        rows, heads, head_dim, k = self.sizes.visual, self.sizes.heads, 128, self.sizes.x
         qkv = random(rows, 3, heads, head_dim)
+        x, weight = random(rows, k), random(3 * heads * head_dim, k) / k**0.5
         q_weight, k_weight = random(head_dim), random(head_dim)
         cos, sin = (torch.randn(rows, heads, head_dim // 2, device="cuda") for _ in range(2))
 
@@ -212,13 +226,22 @@ class Peer:
             y = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
             return y.to(x.dtype).transpose(0, 1).contiguous()
 
-        def eager():
+        def split(qkv):
             q, k, v = qkv.unbind(1)
             return norm_rotate(q, q_weight), norm_rotate(k, k_weight), v.transpose(0, 1).contiguous()
 
+        def after():
+            return split(qkv)
+
+        def fused():
+            return split(F.linear(x, weight).view(qkv.shape))
+
         self.add("qk_norm_rope", f"{rows}×3×{heads}×{head_dim}",
-                 {"eager": eager, "compiled": torch.compile(eager, dynamic=False)}, 0.0,
+                 {"eager": after, "compiled": torch.compile(after, dynamic=False)}, 0.0,
                  (12.0 + 4.0) * rows * heads * head_dim)
+        self.add("qkv_linear", f"{rows}×{k}→3×{heads}×{head_dim}",
+                 {"eager": fused, "compiled": torch.compile(fused, dynamic=False)},
+                 6.0 * rows * k * heads * head_dim, 0.0)
 
     def dit_forward(self):
         """All blocks, one branch; weights in BF16, what the model wants in fp32 in fp32."""
@@ -271,6 +294,7 @@ class Peer:
         self.qk_norm_rope()
         self.gated_residual()
         self.gated_activation()
+        self.gated_linear()
         for stage in s.stages:
             self.group_norm(stage)
         for stage in s.stages:

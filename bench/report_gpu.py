@@ -77,11 +77,12 @@ class Reports:
 
 
 def between(measurement):
-    """Seconds of what is neither product nor attention; None without a profile."""
+    """Seconds of operations that are neither products, with their epilogues, nor attention; None
+    without a profile."""
     if "profile" not in measurement:
         return None
     return sum(op["seconds"] for op in measurement["profile"]
-               if not op["name"].startswith(("linear", "attention")))
+               if not op["name"].startswith(("linear", "gated_linear", "qkv_linear", "attention")))
 
 
 def target_rows(reports):

@@ -136,6 +136,27 @@ void Backend::gated_activation(const TensorView& x, Activation activation, const
   do_gated_activation(x, activation, out);
 }
 
+void Backend::gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+                           Arena& scratch, const TensorView& out) {
+  const Contract c("gated_linear", *this);
+  c.rank("x", x, 2);
+  c.rank("out", out, 2);
+  c.activation("x", x);
+  c.matrix("weight", weight);
+  c.activation("out", out);
+  c.shape("weight", weight, {2 * out.dim(1), x.dim(1)});
+  c.shape("out", out, {x.dim(0), out.dim(1)});
+  if (x.dim(0) > 0) do_gated_linear(x, weight, activation, scratch, out);
+}
+
+void Backend::do_gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+                              Arena& scratch, const TensorView& out) {
+  const Arena::Scope scope(scratch);
+  const TensorView both = scratch.allocate(activation_dtype(), {x.dim(0), weight.dim(0)});
+  linear(x, weight, {}, both);
+  gated_activation(both, activation, out);
+}
+
 void Backend::embedding(std::span<const std::int32_t> ids, const TensorView& table,
                         const TensorView& out) {
   const Contract c("embedding", *this);
@@ -224,20 +245,19 @@ void Backend::layer_norm_modulate(const TensorView& x, const TensorView& shift,
   do_layer_norm_modulate(x, shift, scale, eps, out);
 }
 
-void Backend::qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
-                           const TensorView& q, const TensorView& k, const TensorView& v) {
-  const Contract c("qk_norm_rope", *this);
+namespace {
+
+void check_norm_rope(const Contract& c, std::int64_t tokens, const QkNormRope& params,
+                     std::int64_t offset, const TensorView& q, const TensorView& k,
+                     const TensorView& v) {
   c.rank("q", q, 3);
-  c.rank("qkv", qkv, 2);
-  c.activation("qkv", qkv);
   const std::int64_t heads = q.dim(0);
   const std::int64_t head_dim = q.dim(2);
-  c.shape("qkv", qkv, {qkv.dim(0), 3 * heads * head_dim});
   for (const TensorView& target : {q, k, v}) {
     c.activation("q, k or v", target);
     c.shape("q, k or v", target, q.shape());
   }
-  c.require(offset >= 0 && offset + qkv.dim(0) <= q.dim(1), "tokens do not fit behind the offset");
+  c.require(offset >= 0 && offset + tokens <= q.dim(1), "tokens do not fit behind the offset");
   c.vector("q_weight", params.q_weight, head_dim);
   c.vector("k_weight", params.k_weight, head_dim);
   c.require(head_dim % 2 == 0, "head_dim is odd");
@@ -246,10 +266,42 @@ void Backend::qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std:
   if (params.cos) {
     for (const TensorView& table : {params.cos, params.sin}) {
       c.f32("rotary table", table);
-      c.shape("rotary table", table, {qkv.dim(0), heads, head_dim / 2});
+      c.shape("rotary table", table, {tokens, heads, head_dim / 2});
     }
   }
+}
+
+}  // namespace
+
+void Backend::qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
+                           const TensorView& q, const TensorView& k, const TensorView& v) {
+  const Contract c("qk_norm_rope", *this);
+  c.rank("qkv", qkv, 2);
+  c.activation("qkv", qkv);
+  check_norm_rope(c, qkv.dim(0), params, offset, q, k, v);
+  c.shape("qkv", qkv, {qkv.dim(0), 3 * q.dim(0) * q.dim(2)});
   do_qk_norm_rope(qkv, params, offset, q, k, v);
+}
+
+void Backend::qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+                         std::int64_t offset, Arena& scratch, const TensorView& q,
+                         const TensorView& k, const TensorView& v) {
+  const Contract c("qkv_linear", *this);
+  c.rank("x", x, 2);
+  c.activation("x", x);
+  c.matrix("weight", weight);
+  check_norm_rope(c, x.dim(0), params, offset, q, k, v);
+  c.shape("weight", weight, {3 * q.dim(0) * q.dim(2), x.dim(1)});
+  if (x.dim(0) > 0) do_qkv_linear(x, weight, params, offset, scratch, q, k, v);
+}
+
+void Backend::do_qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+                            std::int64_t offset, Arena& scratch, const TensorView& q,
+                            const TensorView& k, const TensorView& v) {
+  const Arena::Scope scope(scratch);
+  const TensorView qkv = scratch.allocate(activation_dtype(), {x.dim(0), weight.dim(0)});
+  linear(x, weight, {}, qkv);
+  qk_norm_rope(qkv, params, offset, q, k, v);
 }
 
 void Backend::gated_residual(const TensorView& r, const GatedResidual& params,

@@ -120,6 +120,10 @@ class Backend {
               const TensorView& out, const LinearOptions& options = {});
   // out [rows, f] = act(a)·b with x [rows, 2·f] = (a | b).
   void gated_activation(const TensorView& x, Activation activation, const TensorView& out);
+  // out [rows, f] = act(a)·b with (a | b) = x [rows, k] · weight [2·f, k]ᵀ; where that takes two
+  // steps, (a | b) lies in the scratch.
+  void gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+                    Arena& scratch, const TensorView& out);
   // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1.
   void attention(const AttentionInputs& in, const AttentionOutputs& to);
 
@@ -148,6 +152,11 @@ class Backend {
   // q, k, v [heads, total, head_dim].
   void qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
                     const TensorView& q, const TensorView& k, const TensorView& v);
+  // qk_norm_rope() of x [tokens, k] · weight [3·heads·head_dim, k]ᵀ; where that takes two steps,
+  // the product lies in the scratch.
+  void qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+                  std::int64_t offset, Arena& scratch, const TensorView& q, const TensorView& k,
+                  const TensorView& v);
   // x += r̂ / rms(r̂) · tanh(gate), per row of [rows, width], with r̂ = r + bias; then
   // next_out = x / rms(x) · (1 + next_scale).
   void gated_residual(const TensorView& r, const GatedResidual& params, const TensorView& x);
@@ -208,6 +217,14 @@ class Backend {
   void temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out);
   // (x + 1)/2 clamped to [0, 1], as bytes: x [T, H, W, 3] → out u8 on the host.
   void to_rgb8(const TensorView& x, const TensorView& out);
+
+ protected:
+  // In two steps, for a backend that has no better way or not always.
+  virtual void do_gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+                               Arena& scratch, const TensorView& out);
+  virtual void do_qkv_linear(const TensorView& x, const TensorView& weight,
+                             const QkNormRope& params, std::int64_t offset, Arena& scratch,
+                             const TensorView& q, const TensorView& k, const TensorView& v);
 
  private:
   virtual void do_synchronize() {}

@@ -20,7 +20,7 @@ inline constexpr int kNoRows = -1;
 // Where a case of an operation takes its tensors from. They live as long as this.
 class Inputs {
  public:
-  explicit Inputs(Backend& backend) : backend_(backend) {}
+  explicit Inputs(Backend& backend) : backend_(backend), scratch_(backend.allocator()) {}
   virtual ~Inputs() = default;
   Inputs(const Inputs&) = delete;
   Inputs& operator=(const Inputs&) = delete;
@@ -48,6 +48,9 @@ class Inputs {
     outputs_.push_back({tensor, row_axis});
   }
 
+  // For the insides of operations that ask for some.
+  Arena& scratch() { return scratch_; }
+
   struct Output {
     TensorView tensor;
     int row_axis;
@@ -64,6 +67,7 @@ class Inputs {
  private:
   Backend& backend_;
   std::deque<Tensor> tensors_;
+  Arena scratch_;
   std::vector<Output> outputs_;
 };
 

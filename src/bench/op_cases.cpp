@@ -34,6 +34,22 @@ OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t 
           }};
 }
 
+OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
+                         std::int64_t features, Activation activation) {
+  return {.name = "gated_linear " + what,
+          .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
+          .num_rows = num_rows,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, k});
+            const TensorView weight = in.matrix({2 * features, k});
+            const TensorView out = in.output({rows, features});
+            return [=, &scratch = in.scratch()](Backend& backend) {
+              backend.gated_linear(x, weight, activation, scratch, out);
+            };
+          }};
+}
+
 OpCase product_ceiling(const Sizes& sizes) {
   OpCase ceiling =
       linear_case("ceiling", sizes.product, sizes.product, sizes.product, /*has_bias=*/false);

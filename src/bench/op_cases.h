@@ -46,4 +46,8 @@ OpCase copy_ceiling(const Sizes& sizes);
 OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k, std::int64_t n,
                    bool has_bias, bool accumulates = false);
 
+// out [rows, features] = act(a)·b with (a | b) = x [rows, k] times a matrix.
+OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
+                         std::int64_t features, Activation activation);
+
 }  // namespace mochi::bench

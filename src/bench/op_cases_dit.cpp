@@ -154,6 +154,29 @@ OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
           }};
 }
 
+OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens) {
+  const std::int64_t heads = dit.num_heads;
+  const std::int64_t head_dim = dit.head_dim();
+  return {.name = "qkv_linear",
+          .size = fmt::format("{}×{}→3×{}×{}", num_tokens, dit.hidden_size_x, heads, head_dim),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, dit.hidden_size_x});
+            const TensorView weight = in.matrix({3 * heads * head_dim, dit.hidden_size_x});
+            const QkNormRope params{.q_weight = in.vector(head_dim),
+                                    .k_weight = in.vector(head_dim),
+                                    .cos = in.f32({rows, heads, head_dim / 2}),
+                                    .sin = in.f32({rows, heads, head_dim / 2})};
+            const TensorView q = in.output({heads, rows, head_dim}, 1);
+            const TensorView k = in.output({heads, rows, head_dim}, 1);
+            const TensorView v = in.output({heads, rows, head_dim}, 1);
+            return [=, &scratch = in.scratch()](Backend& backend) {
+              backend.qkv_linear(x, weight, params, 0, scratch, q, k, v);
+            };
+          }};
+}
+
 OpCase gated_activation_case(std::int64_t num_tokens, std::int64_t width) {
   return {.name = "gated_activation silu",
           .size = fmt::format("{}×2×{}", num_tokens, width),
@@ -226,9 +249,12 @@ std::vector<OpCase> list_dit_cases(const Sizes& sizes) {
   for (OpCase& attention : attentions(dit, tokens)) cases.push_back(std::move(attention));
   cases.push_back(norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(qk_norm_rope_case(dit, tokens.visual));
+  cases.push_back(qkv_linear_case(dit, tokens.visual));
   cases.push_back(gated_residual_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(fused_residual_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(gated_activation_case(tokens.visual, dit.mlp_hidden_x));
+  cases.push_back(gated_linear_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
+                                    Activation::kSilu));
   cases.push_back(layer_norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(patchify_case(dit, tokens.latents));
   cases.push_back(unpatchify_case(dit, tokens.latents));

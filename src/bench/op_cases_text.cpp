@@ -109,6 +109,7 @@ std::vector<OpCase> list_text_cases(const Sizes& sizes) {
           split_heads_case(text, n),
           biased_attention_case(text, n),
           gelu_case(n, text.feed_forward_size),
+          gated_linear_case("gelu", n, width, text.feed_forward_size, Activation::kGeluTanh),
           mean_rows_case(n, width)};
 }
 

@@ -24,6 +24,14 @@ Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView
   return cost;
 }
 
+Cost fused_linear_cost(const TensorView& x, const TensorView& weight,
+                       std::initializer_list<TensorView> others) {
+  Cost cost = traffic({x, weight});
+  cost += traffic(others);
+  cost.flops = gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
+  return cost;
+}
+
 Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to) {
   Cost cost = traffic({in.q, in.k, in.v, in.bias, to.out, to.lse});
   const std::int64_t width = in.q.dim(0) * in.q.dim(2);

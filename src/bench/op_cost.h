@@ -24,6 +24,9 @@ Cost traffic(std::initializer_list<TensorView> tensors);
 
 Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
                  const TensorView& out, const LinearOptions& options);
+// Of gated_linear() and qkv_linear(): `others` is what they read and write beside x and the weight.
+Cost fused_linear_cost(const TensorView& x, const TensorView& weight,
+                       std::initializer_list<TensorView> others);
 Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to);
 Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
                       const AttentionOutputs& to);

@@ -90,6 +90,14 @@ void ProfilingBackend::do_gated_activation(const TensorView& x, Activation activ
          [&] { inner_.gated_activation(x, activation, out); });
 }
 
+void ProfilingBackend::do_gated_linear(const TensorView& x, const TensorView& weight,
+                                       Activation activation, Arena& scratch,
+                                       const TensorView& out) {
+  record(fmt::format("gated_linear {}→{}", weight.dim(1), weight.dim(0)), OpKind::kProduct,
+         fused_linear_cost(x, weight, {out}),
+         [&] { inner_.gated_linear(x, weight, activation, scratch, out); });
+}
+
 void ProfilingBackend::do_attention(const AttentionInputs& in, const AttentionOutputs& to) {
   record("attention", OpKind::kAttention, attention_cost(in, to),
          [&] { inner_.attention(in, to); });
@@ -138,6 +146,18 @@ void ProfilingBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& 
                                        const TensorView& k, const TensorView& v) {
   record("qk_norm_rope", traffic({qkv, qkv, params.cos, params.sin}),
          [&] { inner_.qk_norm_rope(qkv, params, offset, q, k, v); });
+}
+
+void ProfilingBackend::do_qkv_linear(const TensorView& x, const TensorView& weight,
+                                     const QkNormRope& params, std::int64_t offset, Arena& scratch,
+                                     const TensorView& q, const TensorView& k,
+                                     const TensorView& v) {
+  // Of q, k and v only these tokens' part is written.
+  const std::int64_t row_bytes = weight.dim(0) * static_cast<std::int64_t>(dtype_bytes(x.dtype()));
+  Cost cost = fused_linear_cost(x, weight, {params.cos, params.sin});
+  cost.bytes += static_cast<double>(x.dim(0) * row_bytes);
+  record(fmt::format("qkv_linear {}→{}", weight.dim(1), weight.dim(0)), OpKind::kProduct, cost,
+         [&] { inner_.qkv_linear(x, weight, params, offset, scratch, q, k, v); });
 }
 
 void ProfilingBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,

@@ -228,11 +228,10 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, Attention
   in.v = ctx.activation(joint);
   in.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
   for (const Stream* stream : {&x, &y}) {
-    const Arena::Scope stream_scope(ctx.scratch);
     const StreamWeights& weights = *stream->weights;
-    ctx.backend.qk_norm_rope(linear(ctx, stream->normed, weights.qkv),
-                             {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
-                             stream->offset, in.q, in.k, in.v);
+    ctx.backend.qkv_linear(stream->normed, weights.qkv.weight,
+                           {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
+                           stream->offset, ctx.scratch, in.q, in.k, in.v);
   }
   const TensorView attended = ctx.activation({num_tokens, config.hidden_size_x});
   policy.attend(ctx, {call.branch, static_cast<int>(layer)}, call.step, in, attended);

@@ -92,11 +92,9 @@ void T5Encoder::run_feed_forward(Context& ctx, const T5LayerWeights& layer,
   const Arena::Scope scope(ctx.scratch);
   const std::int64_t size = weights_.config.feed_forward_size;
   const TensorView normed = ctx.activation(x.shape());
-  const TensorView both = ctx.activation({x.dim(0), 2 * size});
   const TensorView gated = ctx.activation({x.dim(0), size});
   ctx.backend.rms_norm(x, layer.feed_forward_norm, kNormEps, normed);
-  ctx.backend.linear(normed, layer.wi.weight, {}, both);
-  ctx.backend.gated_activation(both, Activation::kGeluTanh, gated);
+  ctx.backend.gated_linear(normed, layer.wi.weight, Activation::kGeluTanh, ctx.scratch, gated);
   ctx.backend.linear(gated, layer.wo.weight, {}, x, {.accumulate = true});
 }
 

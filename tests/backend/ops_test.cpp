@@ -17,75 +17,6 @@ using Ops = OverBackends<OpsFixture>;
 INSTANTIATE_TEST_SUITE_P(On, Ops, all_backends(), name_of_case);
 using OpsOnCpu = OnCpu<OpsFixture>;
 
-double activate(double x, Activation activation) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kSilu:
-      return x / (1.0 + std::exp(-x));
-    case Activation::kGeluTanh:
-      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
-  }
-  return 0.0;
-}
-
-constexpr Activation kActivations[] = {Activation::kNone, Activation::kSilu, Activation::kGeluTanh};
-
-// Of a BF16's floor. Rounded before and after its bias, a result has 0.8.
-constexpr double kOneRounding = 0.7;
-
-// One row, odd sizes, whole tiles, more than one of them, and more sums than are kept at a time.
-struct LinearCase {
-  std::int64_t rows, k, n;
-};
-using LinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
-
-TEST_P(LinearOp, MatchesLoops) {
-  const auto [rows, k, n] = param();
-  for (const Activation activation : kActivations) {
-    for (const bool has_bias : {false, true}) {
-      const Tensor x = random({rows, k});
-      const Tensor weight = random({n, k});
-      const Tensor bias = has_bias ? random({n}) : Tensor();
-      const Tensor out = poisoned({rows, n});
-      backend_->linear(x, weight, bias, out, {.activation = activation});
-      std::vector<double> want;
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t j = 0; j < n; ++j) {
-          double sum = has_bias ? bias.view().f32()[j] : 0.0;
-          for (std::int64_t i = 0; i < k; ++i) {
-            sum +=
-                static_cast<double>(x.view().f32()[row * k + i]) * weight.view().f32()[j * k + i];
-          }
-          want.push_back(activate(sum, activation));
-        }
-      }
-      expect_near(out, want, 1e-6, kOneRounding);
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    On, LinearOp,
-    testing::Combine(all_backends(),
-                     testing::Values(LinearCase{19, 33, 21}, LinearCase{1, 256, 72},
-                                     LinearCase{130, 64, 200}, LinearCase{257, 128, 264},
-                                     LinearCase{2100, 8, 4096})),
-    name_of_combined<LinearCase>);
-
-TEST_P(Ops, LinearAccumulates) {
-  const Tensor x = random({5, 8});
-  const Tensor weight = random({4, 8});
-  const Tensor once = poisoned({5, 4});
-  const Tensor twice = poisoned({5, 4});
-  backend_->linear(x, weight, {}, once);
-  backend_->copy(once, twice);
-  backend_->linear(x, weight, {}, twice, {.accumulate = true});
-  std::vector<double> want;
-  for (const float value : once.view().f32()) want.push_back(2.0 * value);
-  expect_near(twice, want, 1e-6);
-}
-
 struct AttentionCase {
   std::int64_t heads, queries, keys, head_dim;
   bool has_bias;
@@ -177,22 +108,6 @@ TEST_F(OpsOnCpu, ResultsDoNotDependOnTheNumberOfThreads) {
   set_num_threads(0);
 }
 
-TEST_P(Ops, GatedActivation) {
-  for (const Activation activation : kActivations) {
-    const Tensor x = random({5, 2 * 37});
-    const Tensor out = poisoned({5, 37});
-    backend_->gated_activation(x, activation, out);
-    std::vector<double> want;
-    for (int row = 0; row < 5; ++row) {
-      for (int i = 0; i < 37; ++i) {
-        const float* in = x.view().f32().data() + row * 74;
-        want.push_back(activate(in[i], activation) * in[37 + i]);
-      }
-    }
-    expect_near(out, want, 1e-6);
-  }
-}
-
 TEST_P(Ops, Norms) {
   constexpr int kRows = 9;
   constexpr int kWidth = 50;
@@ -259,7 +174,7 @@ TEST_P(Ops, SumsAndLayouts) {
   for (std::size_t i = 0; i < 420; ++i) {
     const double x = a.view().f32()[i];
     want_sum.push_back(x + b.view().f32()[i]);
-    want_active.push_back(activate(x, Activation::kSilu));
+    want_active.push_back(x / (1.0 + std::exp(-x)));
     want_heads[(i % 60 / 20 * 7 + i / 60) * 20 + i % 20] = x;
     want_mean[i % 60] += x / 7;
   }

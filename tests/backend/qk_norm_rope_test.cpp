@@ -1,5 +1,6 @@
 // Queries and keys of the transformer against literal loops in double.
 #include <cmath>
+#include <numeric>
 
 #include "backend/ops_fixture.h"
 
@@ -7,16 +8,17 @@ namespace mochi {
 namespace {
 
 constexpr float kEps = 1e-3F;
-constexpr std::int64_t kTokens = 5;
 constexpr std::int64_t kNumHeads = 3;
-constexpr std::int64_t kTotal = 9;
 constexpr std::int64_t kOffset = 2;
+constexpr std::int64_t kBehind = 2;  // tokens behind those that are written
 
 enum Part { kQ, kK, kV };
 
 struct Rope {
   std::int64_t head_dim;
   bool has_table;
+  std::int64_t tokens = 5;
+  std::int64_t k = 0;  // of the product before, if any
 };
 
 class QkNormRopeBase : public OpsFixture {
@@ -41,15 +43,16 @@ class QkNormRopeBase : public OpsFixture {
     }
   }
 
-  // `out` [kNumHeads, kTotal, head_dim] with the tokens of one part put in.
+  // `out` [kNumHeads, total, head_dim] with the tokens of one part put in.
   static std::vector<double> expected(const TensorView& qkv, const QkNormRope& params, Part part,
                                       const TensorView& before) {
     const std::int64_t d = params.q_weight.dim(0);
+    const std::int64_t total = before.dim(1);
     std::vector<double> out(before.f32().begin(), before.f32().end());
-    for (std::int64_t token = 0; token < kTokens; ++token) {
+    for (std::int64_t token = 0; token < qkv.dim(0); ++token) {
       for (std::int64_t head = 0; head < kNumHeads; ++head) {
         const float* in = qkv.f32().data() + ((token * 3 + part) * kNumHeads + head) * d;
-        double* to = out.data() + (head * kTotal + kOffset + token) * d;
+        double* to = out.data() + (head * total + kOffset + token) * d;
         const std::int64_t row = (token * kNumHeads + head) * d / 2;
         const bool has_table = static_cast<bool>(params.cos);
         if (part == kV) {
@@ -63,31 +66,40 @@ class QkNormRopeBase : public OpsFixture {
     }
     return out;
   }
+
+  // `run` writes q, k and v of these tokens, whose products are qkv.
+  template <typename Run>
+  void expect_written(const TensorView& qkv, const Rope& rope, double rounding, const Run& run) {
+    const std::int64_t d = rope.head_dim;
+    const Tensor q_weight = random({d});
+    const Tensor k_weight = random({d});
+    const Tensor cos = random({rope.tokens, kNumHeads, d / 2});
+    const Tensor sin = random({rope.tokens, kNumHeads, d / 2});
+    QkNormRope params{q_weight, k_weight, {}, {}, kEps};
+    if (rope.has_table) {
+      params.cos = cos;
+      params.sin = sin;
+    }
+    std::vector<Tensor> out;
+    std::vector<std::vector<double>> want;
+    for (const Part part : {kQ, kK, kV}) {
+      out.push_back(random({kNumHeads, kOffset + rope.tokens + kBehind, d}));
+      want.push_back(expected(qkv, params, part, out.back()));
+    }
+    run(params, out);
+    for (const Part part : {kQ, kK, kV}) {
+      EXPECT_LE(relative_error(out[part].view().f32(), want[part]), limit(1e-6, rounding)) << part;
+    }
+  }
 };
 
 using QkNormRopeOp = OverBackendsAnd<QkNormRopeBase, Rope>;
 
 TEST_P(QkNormRopeOp, WritesItsRowsAndNoOthers) {
-  const auto [d, has_table] = param();
-  const Tensor qkv = random({kTokens, 3 * kNumHeads * d});
-  const Tensor q_weight = random({d});
-  const Tensor k_weight = random({d});
-  const Tensor cos = random({kTokens, kNumHeads, d / 2});
-  const Tensor sin = random({kTokens, kNumHeads, d / 2});
-  QkNormRope params{q_weight, k_weight, {}, {}, kEps};
-  if (has_table) {
-    params.cos = cos;
-    params.sin = sin;
-  }
-  std::vector<Tensor> out;
-  std::vector<std::vector<double>> want;
-  for (const Part part : {kQ, kK, kV}) {
-    want.push_back(expected(qkv, params, part, out.emplace_back(random({kNumHeads, kTotal, d}))));
-  }
-  backend_->qk_norm_rope(qkv, params, kOffset, out[kQ], out[kK], out[kV]);
-  for (const Part part : {kQ, kK, kV}) {
-    EXPECT_LE(relative_error(out[part].view().f32(), want[part]), limit(1e-6)) << part;
-  }
+  const Tensor qkv = random({param().tokens, 3 * kNumHeads * param().head_dim});
+  expect_written(qkv, param(), 1.0, [&](const QkNormRope& params, const std::vector<Tensor>& out) {
+    backend_->qk_norm_rope(qkv, params, kOffset, out[kQ], out[kK], out[kV]);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(On, QkNormRopeOp,
@@ -95,6 +107,35 @@ INSTANTIATE_TEST_SUITE_P(On, QkNormRopeOp,
                                           testing::Values(Rope{6, true}, Rope{24, false},
                                                           Rope{24, true}, Rope{128, true})),
                          name_of_combined<Rope>);
+
+using QkvLinearOp = OverBackendsAnd<QkNormRopeBase, Rope>;
+
+TEST_P(QkvLinearOp, WritesItsRowsAndNoOthers) {
+  const auto [d, has_table, tokens, k] = param();
+  const std::int64_t width = 3 * kNumHeads * d;
+  const Tensor x = random({tokens, k});
+  const Tensor weight = random({width, k});
+  const Tensor qkv(DType::kF32, {tokens, width});
+  for (std::int64_t i = 0; i < tokens * width; ++i) {
+    const float* x_row = x.view().f32().data() + i / width * k;
+    const float* w_row = weight.view().f32().data() + i % width * k;
+    qkv.view().f32()[i] = static_cast<float>(std::inner_product(x_row, x_row + k, w_row, 0.0));
+  }
+  // Where the product is rounded, too, there are two roundings.
+  expect_written(qkv, param(), 1.5, [&](const QkNormRope& params, const std::vector<Tensor>& out) {
+    Arena scratch;
+    backend_->qkv_linear(x, weight, params, kOffset, scratch, out[kQ], out[kK], out[kV]);
+  });
+}
+
+// Few tokens, a tile and a bit, two clusters and a bit; k with and without tails; other heads.
+INSTANTIATE_TEST_SUITE_P(
+    On, QkvLinearOp,
+    testing::Combine(all_backends(),
+                     testing::Values(Rope{128, true, 5, 64}, Rope{128, false, 5, 72},
+                                     Rope{128, true, 130, 200}, Rope{128, true, 577, 520},
+                                     Rope{128, true, 9, 36}, Rope{24, true, 40, 64})),
+    name_of_combined<Rope>);
 
 }  // namespace
 }  // namespace mochi

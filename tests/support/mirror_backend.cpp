@@ -41,6 +41,10 @@ class Call {
   AttentionInputs in(const AttentionInputs& host) {
     return {in(host.q), in(host.k), in(host.v), raw_in(host.bias), host.scale};
   }
+  QkNormRope in(const QkNormRope& host) {
+    return {raw_in(host.q_weight), raw_in(host.k_weight), raw_in(host.cos), raw_in(host.sin),
+            host.eps};
+  }
   AttentionOutputs out(const AttentionOutputs& host) { return {out(host.out), raw_out(host.lse)}; }
   ColumnLists in(const ColumnLists& host) {
     return {raw_in(host.offsets), raw_in(host.columns), host.group_size};
@@ -163,6 +167,15 @@ void MirrorBackend::do_gated_activation(const TensorView& x, Activation activati
   call.finish();
 }
 
+void MirrorBackend::do_gated_linear(const TensorView& x, const TensorView& weight,
+                                    Activation activation, Arena& /*scratch*/,
+                                    const TensorView& out) {
+  Call call(inner_, "gated_linear");
+  Arena inner_scratch(inner_.allocator());
+  inner_.gated_linear(call.in(x), call.in(weight), activation, inner_scratch, call.out(out));
+  call.finish();
+}
+
 void MirrorBackend::do_attention(const AttentionInputs& in, const AttentionOutputs& to) {
   Call call(inner_, "attention");
   inner_.attention(call.in(in), call.out(to));
@@ -221,9 +234,17 @@ void MirrorBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& par
                                     std::int64_t offset, const TensorView& q, const TensorView& k,
                                     const TensorView& v) {
   Call call(inner_, "qk_norm_rope");
-  const QkNormRope inner_params{call.raw_in(params.q_weight), call.raw_in(params.k_weight),
-                                call.raw_in(params.cos), call.raw_in(params.sin), params.eps};
-  inner_.qk_norm_rope(call.in(qkv), inner_params, offset, call.out(q), call.out(k), call.out(v));
+  inner_.qk_norm_rope(call.in(qkv), call.in(params), offset, call.out(q), call.out(k), call.out(v));
+  call.finish();
+}
+
+void MirrorBackend::do_qkv_linear(const TensorView& x, const TensorView& weight,
+                                  const QkNormRope& params, std::int64_t offset, Arena& /*scratch*/,
+                                  const TensorView& q, const TensorView& k, const TensorView& v) {
+  Call call(inner_, "qkv_linear");
+  Arena inner_scratch(inner_.allocator());
+  inner_.qkv_linear(call.in(x), call.in(weight), call.in(params), offset, inner_scratch,
+                    call.out(q), call.out(k), call.out(v));
   call.finish();
 }
 

@@ -57,6 +57,8 @@ class CudaBackend final : public Backend {
                  const TensorView& out, const LinearOptions& options) override;
   void do_gated_activation(const TensorView& x, Activation activation,
                            const TensorView& out) override;
+  void do_gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+                       Arena& scratch, const TensorView& out) override;
   void do_attention(const AttentionInputs& in, const AttentionOutputs& to) override;
   void do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
                     const TensorView& out) override;
@@ -71,6 +73,9 @@ class CudaBackend final : public Backend {
                               float eps, const TensorView& out) override;
   void do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std::int64_t offset,
                        const TensorView& q, const TensorView& k, const TensorView& v) override;
+  void do_qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+                     std::int64_t offset, Arena& scratch, const TensorView& q, const TensorView& k,
+                     const TensorView& v) override;
   void do_gated_residual(const TensorView& r, const GatedResidual& params,
                          const TensorView& x) override;
   void do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,

@@ -66,4 +66,18 @@ __device__ inline void wait(Barrier* s_barrier, unsigned parity) {
   }
 }
 
+// Which stage of a ring comes next, and the parity of its phase.
+template <int kStages>
+struct Ring {
+  int idx = 0;
+  unsigned parity = 0;
+
+  __device__ void advance() {
+    if (++idx == kStages) {
+      idx = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 }  // namespace mochi::cuda::device

@@ -15,6 +15,7 @@
 namespace mochi::cuda::sm90 {
 
 using device::Barrier;
+using device::Ring;
 
 constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
 constexpr int kTilePixels = 256;
@@ -64,20 +65,6 @@ struct ConvEpilogue {
   const float* g_bias;
   const __nv_bfloat16* g_residual;
   __nv_bfloat16* g_out;
-};
-
-// Which stage of a ring comes next, and the parity of its phase.
-template <int kStages>
-struct Ring {
-  int idx = 0;
-  unsigned parity = 0;
-
-  __device__ void advance() {
-    if (++idx == kStages) {
-      idx = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 struct ConvTile {

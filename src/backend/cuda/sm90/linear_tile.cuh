@@ -1,0 +1,108 @@
+// What the fused products on Hopper are made of: tiles, the blocks' shared memory, and the way of
+// the results to the output. The kernel, and why it is so: fused_linear.cu.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "backend/cuda/device/mbarrier.cuh"
+#include "backend/cuda/device/mma.cuh"
+#include "backend/cuda/device/shared_memory.cuh"
+#include "backend/cuda/device/threads.cuh"
+#include "backend/cuda/device/tma.cuh"
+
+namespace mochi::cuda::sm90 {
+
+using device::Barrier;
+using device::Ring;
+
+constexpr int kTileRows = 128;  // of x, two consumer warpgroups of 64
+constexpr int kHalf = 128;      // rows of the weight in one half of a tile
+constexpr int kDepth = 64;      // of k, in one stage
+constexpr int kStages = 4;
+constexpr int kClusterSize = 2;  // blocks that share their weights, each loading one half of them
+constexpr int kConsumers = 2;
+constexpr int kConsumerRows = kTileRows / kConsumers;
+constexpr int kThreads = 128 * (kConsumers + 1);
+constexpr int kProducerRegisters = 40;
+constexpr int kConsumerRegisters = 232;
+
+constexpr int kRowBytes = kDepth * 2;
+constexpr int kTileBytes = kTileRows * kRowBytes;
+constexpr int kHalfBytes = kHalf * kRowBytes;
+constexpr int kPanelBytes = kConsumerRows * 128;  // of 64 columns of results
+constexpr int kAlignment = 1024;                  // of tiles in the 128-byte swizzle
+
+struct LinearMemory {
+  unsigned char s_x[kStages][kTileBytes];
+  unsigned char s_weight[kStages][2 * kHalfBytes];
+  unsigned char s_out[kConsumers][2 * kPanelBytes];  // of one half
+  Barrier full[kStages], empty[kStages];
+  Barrier head_start;  // the first consumer is one product ahead
+};
+
+struct LinearSizes {
+  int row_tiles;     // of clusters: kClusterSize · kTileRows rows
+  int column_tiles;  // pairs of halves
+  int depth_steps;   // ⌈k / kDepth⌉
+};
+
+struct LinearTile {
+  int first_row;
+  int column_idx;
+};
+
+// The tile of this block among those of its cluster's work item. The clusters at work share few
+// rows of x and few of the weight, which therefore stay in the L2 cache: a group of row tiles goes
+// through all of the weight before the next does.
+__device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int rank) {
+  constexpr int kGroup = 8;
+  const int group = item / (kGroup * sizes.column_tiles);
+  const int rest = item - group * kGroup * sizes.column_tiles;
+  const int group_size = min(kGroup, sizes.row_tiles - group * kGroup);
+  const int row_tile = group * kGroup + rest % group_size;
+  return {(row_tile * kClusterSize + rank) * kTileRows, rest / group_size};
+}
+
+// One consumer's results on their way out: a buffer of one half, which the copy engine empties.
+class Outlet {
+ public:
+  __device__ Outlet(LinearMemory& s, int warpgroup) : s_(s), warpgroup_(warpgroup) {}
+
+  // Sends `sums`, of one half as wgmma leaves them, as bf16 to `at`: column, row, plane of `map`,
+  // whose boxes are of 64 columns × kConsumerRows rows × 1. By all threads of the warpgroup.
+  __device__ void send(const float* sums, const CUtensorMap& map, const int (&at)[3]) {
+    const int thread = device::thread_idx_here() % 128;
+    const int lane = thread % 32;
+    if (thread == 0) device::wait_stores_read();
+    device::sync_threads(1 + warpgroup_, 128);
+    unsigned char* s_out = s_.s_out[warpgroup_];
+    const int out_row = thread / 32 * 16 + lane % 16;
+#pragma unroll
+    for (int j = 0; j < kHalf / 16; ++j) {  // 16 columns: four matrices of 8 rows × 8 columns
+      const int chunk = 2 * j + lane / 16;
+      const float* part = sums + 8 * j;
+      const std::uint32_t packed[4] = {
+          device::pack_bf16(part[0], part[1]), device::pack_bf16(part[2], part[3]),
+          device::pack_bf16(part[4], part[5]), device::pack_bf16(part[6], part[7])};
+      device::store_matrices(
+          s_out + chunk / 8 * kPanelBytes + device::swizzled_128b(out_row, chunk % 8), packed);
+    }
+    device::fence_async_shared();
+    device::sync_threads(1 + warpgroup_, 128);
+    if (thread == 0) {
+#pragma unroll
+      for (int panel = 0; panel < 2; ++panel) {
+        device::store_tile(map, s_out + panel * kPanelBytes, {at[0] + panel * 64, at[1], at[2]});
+      }
+      device::commit_stores();
+    }
+  }
+
+ private:
+  LinearMemory& s_;
+  int warpgroup_;
+};
+
+}  // namespace mochi::cuda::sm90

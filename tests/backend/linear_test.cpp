@@ -1,0 +1,133 @@
+// Matrix products and activations, and both in one, against slow, literal loops in double.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "backend/ops_fixture.h"
+
+namespace mochi {
+namespace {
+
+using LinearOps = OverBackends<OpsFixture>;
+INSTANTIATE_TEST_SUITE_P(On, LinearOps, all_backends(), name_of_case);
+
+double activate(double x, Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kSilu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return 0.0;
+}
+
+constexpr Activation kActivations[] = {Activation::kNone, Activation::kSilu, Activation::kGeluTanh};
+
+// Of a BF16's floor. Rounded before and after its bias, a result has 0.8.
+constexpr double kOneRounding = 0.7;
+
+// One row, odd sizes, whole tiles, more than one of them, and more sums than are kept at a time.
+struct LinearCase {
+  std::int64_t rows, k, n;
+};
+using LinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
+
+TEST_P(LinearOp, MatchesLoops) {
+  const auto [rows, k, n] = param();
+  for (const Activation activation : kActivations) {
+    for (const bool has_bias : {false, true}) {
+      const Tensor x = random({rows, k});
+      const Tensor weight = random({n, k});
+      const Tensor bias = has_bias ? random({n}) : Tensor();
+      const Tensor out = poisoned({rows, n});
+      backend_->linear(x, weight, bias, out, {.activation = activation});
+      std::vector<double> want;
+      for (std::int64_t row = 0; row < rows; ++row) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          double sum = has_bias ? bias.view().f32()[j] : 0.0;
+          for (std::int64_t i = 0; i < k; ++i) {
+            sum +=
+                static_cast<double>(x.view().f32()[row * k + i]) * weight.view().f32()[j * k + i];
+          }
+          want.push_back(activate(sum, activation));
+        }
+      }
+      expect_near(out, want, 1e-6, kOneRounding);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    On, LinearOp,
+    testing::Combine(all_backends(),
+                     testing::Values(LinearCase{19, 33, 21}, LinearCase{1, 256, 72},
+                                     LinearCase{130, 64, 200}, LinearCase{257, 128, 264},
+                                     LinearCase{2100, 8, 4096})),
+    name_of_combined<LinearCase>);
+
+TEST_P(LinearOps, LinearAccumulates) {
+  const Tensor x = random({5, 8});
+  const Tensor weight = random({4, 8});
+  const Tensor once = poisoned({5, 4});
+  const Tensor twice = poisoned({5, 4});
+  backend_->linear(x, weight, {}, once);
+  backend_->copy(once, twice);
+  backend_->linear(x, weight, {}, twice, {.accumulate = true});
+  std::vector<double> want;
+  for (const float value : once.view().f32()) want.push_back(2.0 * value);
+  expect_near(twice, want, 1e-6);
+}
+
+TEST_P(LinearOps, GatedActivation) {
+  for (const Activation activation : kActivations) {
+    const Tensor x = random({5, 2 * 37});
+    const Tensor out = poisoned({5, 37});
+    backend_->gated_activation(x, activation, out);
+    std::vector<double> want;
+    for (int row = 0; row < 5; ++row) {
+      for (int i = 0; i < 37; ++i) {
+        const float* in = x.view().f32().data() + row * 74;
+        want.push_back(activate(in[i], activation) * in[37 + i]);
+      }
+    }
+    expect_near(out, want, 1e-6);
+  }
+}
+
+// Tiles of Hopper's kernel whole and not, and sizes that are not for it.
+using GatedLinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
+
+TEST_P(GatedLinearOp, MatchesLoops) {
+  const auto [rows, k, features] = param();
+  for (const Activation activation : kActivations) {
+    const Tensor x = random({rows, k});
+    const Tensor weight = random({2 * features, k});
+    const Tensor out = poisoned({rows, features});
+    Arena scratch;
+    backend_->gated_linear(x, weight, activation, scratch, out);
+    std::vector<double> want;
+    for (std::int64_t i = 0; i < rows * features; ++i) {
+      const float* x_row = x.view().f32().data() + i / features * k;
+      const float* a_row = weight.view().f32().data() + i % features * k;
+      const float* b_row = a_row + features * k;
+      want.push_back(activate(std::inner_product(x_row, x_row + k, a_row, 0.0), activation) *
+                     std::inner_product(x_row, x_row + k, b_row, 0.0));
+    }
+    // Where products are rounded first, three roundings come together.
+    expect_near(out, want, 1e-6, 2.0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(On, GatedLinearOp,
+                         testing::Combine(all_backends(), testing::Values(LinearCase{5, 64, 128},
+                                                                          LinearCase{130, 72, 256},
+                                                                          LinearCase{600, 520, 384},
+                                                                          LinearCase{7, 36, 128},
+                                                                          LinearCase{9, 64, 100})),
+                         name_of_combined<LinearCase>);
+
+}  // namespace
+}  // namespace mochi
