@@ -59,25 +59,4 @@ __device__ inline void load_tile_to(void* s_target, const CUtensorMap& map, cons
       : "memory");
 }
 
-// The way back, from shared memory as load_tile() would have left it; what is out of range is left
-// out. By one thread, after fence_async_shared() and a barrier of those that wrote; it commits, and
-// waits before the shared memory is written again or the block ends.
-__device__ inline void store_tile(const CUtensorMap& map, const void* s_source,
-                                  const int (&at)[3]) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
-          &map),
-      "r"(shared_address(s_source)), "r"(at[0]), "r"(at[1]), "r"(at[2])
-      : "memory");
-}
-
-__device__ inline void commit_stores() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-
-// Until all that this thread has committed is read from shared memory.
-__device__ inline void wait_stores_read() {
-  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
-}
-
 }  // namespace mochi::cuda::device

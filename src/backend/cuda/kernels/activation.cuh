@@ -19,26 +19,17 @@ __device__ float divide_by_logistic(float x, float y) {
   }
 }
 
-// An activation is x times the logistic function of this.
-template <Activation kActivation>
-__device__ float logistic_argument(float x) {
-  static_assert(kActivation != Activation::kNone);
-  if constexpr (kActivation == Activation::kSilu) {
-    return x;
-  } else {
-    // ½·(1 + tanh(z)) is the logistic function of 2·z.
-    constexpr float kTwiceSqrt2OverPi = 1.595769122F;
-    return kTwiceSqrt2OverPi * (x + 0.044715F * x * x * x);
-  }
-}
-
 // T: of the result, once it is stored.
 template <typename T, Activation kActivation>
 __device__ float activate(float x) {
-  if constexpr (kActivation == Activation::kNone) {
-    return x;
+  if constexpr (kActivation == Activation::kSilu) {
+    return divide_by_logistic<T>(x, x);
+  } else if constexpr (kActivation == Activation::kGeluTanh) {
+    // ½·(1 + tanh(z)) is the logistic function of 2·z.
+    constexpr float kTwiceSqrt2OverPi = 1.595769122F;
+    return divide_by_logistic<T>(x, kTwiceSqrt2OverPi * (x + 0.044715F * x * x * x));
   } else {
-    return divide_by_logistic<T>(x, logistic_argument<kActivation>(x));
+    return x;
   }
 }
 

@@ -1,6 +1,7 @@
 // Between the product that makes queries, keys and values, and attention.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/norm_rope.cuh"
 #include "backend/cuda/kernels/vector.cuh"
 
 namespace mochi {
@@ -36,19 +37,6 @@ struct Params {
   }
 };
 
-// kCount floats, one vector of 8 or 16 bytes.
-template <int kCount>
-__device__ void load_floats(const float* g, float (&values)[kCount]) {
-  if constexpr (kCount == 4) {
-    cuda::unpack(cuda::load_vector_once(g, 0), values);
-  } else {
-    static_assert(kCount == 2);
-    const float2 loaded = __ldcs(reinterpret_cast<const float2*>(g));
-    values[0] = loaded.x;
-    values[1] = loaded.y;
-  }
-}
-
 // kLanes lanes hold one head of one token, a vector each; a block has consecutive tokens, so that
 // what it writes of a head is in one piece.
 template <typename T, int kLanes, bool kHasRotary>
@@ -78,33 +66,19 @@ __global__ void __launch_bounds__(kThreads, 3) norm_rope_kernel(Params<T> params
     float sines[kSize / 2];
     if constexpr (kHasRotary) {
       const std::int64_t offset = params.table_offset(token, head) + lane * (kSize / 2);
-      load_floats(params.g_cos + offset, cosines);
-      load_floats(params.g_sin + offset, sines);
+      cuda::load_floats(params.g_cos + offset, cosines);
+      cuda::load_floats(params.g_sin + offset, sines);
     }
-    const auto norm_rotate = [&](const uint4& in, const float(&weight)[kSize], T* g_out) {
+    const auto finish = [&](const uint4& in, const float(&weight)[kSize], T* g_out) {
       float values[kSize];
       cuda::unpack(in, values);
-      float sum = 0.0F;
-#pragma unroll
-      for (float value : values) sum += value * value;
-      sum = cuda::sum_over_lanes<kLanes>(sum);
-      const float factor = 1.0F / sqrtf(sum / static_cast<float>(kLanes * kSize) + params.eps);
-#pragma unroll
-      for (int j = 0; j < kSize; ++j) values[j] *= factor * weight[j];
-      if constexpr (kHasRotary) {
-#pragma unroll
-        for (int j = 0; j < kSize / 2; ++j) {
-          const float even = values[2 * j];
-          const float odd = values[2 * j + 1];
-          values[2 * j] = even * cosines[j] - odd * sines[j];
-          values[2 * j + 1] = even * sines[j] + odd * cosines[j];
-        }
-      }
+      cuda::norm<kLanes>(values, weight, params.eps);
+      if constexpr (kHasRotary) cuda::rotate(values, cosines, sines);
       cuda::store_vector(g_out, lane, values);
     };
     const std::int64_t out_offset = params.out_offset(token, head);
-    norm_rotate(q_in, q_weight, params.g_q + out_offset);
-    norm_rotate(k_in, k_weight, params.g_k + out_offset);
+    finish(q_in, q_weight, params.g_q + out_offset);
+    finish(k_in, k_weight, params.g_k + out_offset);
     reinterpret_cast<uint4*>(params.g_v + out_offset)[lane] = v_in;
   }
 }

@@ -2,7 +2,8 @@
 //
 // A block computes 128 rows of x times two times 128 rows of the weight, its halves, which belong
 // together but need not be neighbours: the gate and the value of the same features, or query and
-// key of the same head. So each thread has in its registers both of what the epilogue combines.
+// key of the same head. Two warpgroups compute; three warps make the output of what they leave in
+// shared memory, while the next tile is computed.
 #include <cuda_bf16.h>
 
 #include <algorithm>
@@ -12,7 +13,7 @@
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/device/wgmma.cuh"
 #include "backend/cuda/kernels/activation.cuh"
-#include "backend/cuda/sm90/attention_rows.cuh"
+#include "backend/cuda/kernels/norm_rope.cuh"
 #include "backend/cuda/sm90/fused_linear.h"
 #include "backend/cuda/sm90/linear_tile.cuh"
 #include "backend/cuda/sm90/tensor_map.h"
@@ -20,150 +21,79 @@
 namespace mochi::cuda::sm90 {
 namespace {
 
-using Sums = float[kHalf];  // of one thread: 64 of each half, see device/wgmma.cuh
-
-// values[i] = what lies at 4·i + thread % 4 from the quad's first g: each of its threads reads four
-// neighbours at its own g, 4·(thread % 4) further, and they exchange them.
-__device__ inline void load_across_quad(const float* g, float (&values)[4]) {
-  const float4 own = __ldcs(reinterpret_cast<const float4*>(g));
-  values[0] = own.x;
-  values[1] = own.y;
-  values[2] = own.z;
-  values[3] = own.w;
-  const int lane = device::thread_idx_here() % 4;
-#pragma unroll
-  for (int bit = 1; bit < 4; bit *= 2) {
-    const bool is_upper = (lane & bit) != 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if ((i & bit) != 0) continue;
-      const float low = values[i];
-      const float high = values[i + bit];
-      const float other = __shfl_xor_sync(0xffffffff, is_upper ? low : high, bit);
-      values[i] = is_upper ? other : low;
-      values[i + bit] = is_upper ? high : other;
-    }
-  }
-}
+constexpr int kSize = 8;               // results of one thread at a time, in each half
+constexpr int kLanes = kHalf / kSize;  // threads that have a row of a half
 
 // out = act(a)·b.
 template <Activation kActivation>
 struct Gate {
-  CUtensorMap out_map;
-  int features;
+  __nv_bfloat16* g_out;
+  std::int64_t rows, features;
 
   __device__ int first_weight_row(int column_idx, int half) const {
-    return column_idx * kHalf + half * features;
+    return column_idx * kHalf + half * static_cast<int>(features);
   }
-  __device__ void finish(Sums& sums, const LinearTile& tile, int first_row, Outlet& outlet) const {
+  // `row` is that of s_out, `out_row` of the output. By whole warps.
+  __device__ void finish(const unsigned char* s_out, int row, int out_row, int column_idx,
+                         int lane) const {
+    if (out_row >= rows) return;
+    float a[kSize];
+    float b[kSize];
+    unpack(read_results(s_out, 0, row, lane), a);
+    unpack(read_results(s_out, 1, row, lane), b);
 #pragma unroll
-    for (int i = 0; i < kHalf / 2; i += 4) gate_four(sums + i, sums + kHalf / 2 + i);
-    outlet.send(sums, out_map, {tile.column_idx * kHalf, first_row, 0});
-  }
-
- private:
-  // a = act(a)·b of four; they share one reciprocal, since the unit for exponentials and
-  // reciprocals is what an epilogue waits for.
-  __device__ static void gate_four(float* a, const float* b) {
-    if constexpr (kActivation == Activation::kNone) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) a[i] *= b[i];
-    } else {
-      // The product of four must not overflow. What this changes is below e⁻²⁰·a.
-      constexpr float kMaxExponent = 20.0F;
-      float d[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        d[i] = 1.0F + __expf(fminf(-logistic_argument<kActivation>(a[i]), kMaxExponent));
-      }
-      const float first = d[0] * d[1];
-      const float last = d[2] * d[3];
-      const float reciprocal = __fdividef(1.0F, first * last);
-      a[0] *= b[0] * (d[1] * (last * reciprocal));
-      a[1] *= b[1] * (d[0] * (last * reciprocal));
-      a[2] *= b[2] * (d[3] * (first * reciprocal));
-      a[3] *= b[3] * (d[2] * (first * reciprocal));
-    }
+    for (int i = 0; i < kSize; ++i) a[i] = activate<__nv_bfloat16, kActivation>(a[i]) * b[i];
+    store_vector(g_out + out_row * features + column_idx * kHalf, lane, a);
   }
 };
 
 // q and k of one head, normed and rotated; behind those of all heads, v of two.
 struct SplitQkv {
-  CUtensorMap q_map, k_map, v_map;
-  const float* g_q_weight;
-  const float* g_k_weight;
-  const float* g_cos;  // or null
-  const float* g_sin;
-  int tokens, heads;
-  float eps;
+  QkvLinearParams to;
 
   __device__ int first_weight_row(int column_idx, int half) const {
-    const bool is_value = column_idx >= heads;
-    return (is_value ? 2 * column_idx + half : column_idx + half * heads) * kHalf;
+    const auto heads = static_cast<int>(to.heads);
+    return (column_idx < heads ? column_idx + half * heads : 2 * column_idx + half) * kHalf;
   }
-  __device__ void finish(Sums& sums, const LinearTile& tile, int first_row, Outlet& outlet) const {
-    const int head = tile.column_idx;
-    if (head >= heads) {
-      const int first_head = 2 * (head - heads);
-      outlet.send(sums, v_map, {0, first_row, first_head});
-      outlet.send(sums + kHalf / 2, v_map, {0, first_row, first_head + 1});
+  __device__ void finish(const unsigned char* s_out, int row, int out_row, int column_idx,
+                         int lane) const {
+    const bool is_there = out_row < to.tokens;
+    const uint4 first = read_results(s_out, 0, row, lane);
+    const uint4 second = read_results(s_out, 1, row, lane);
+    if (column_idx >= to.heads) {
+      const std::int64_t head = 2 * (column_idx - to.heads);
+      if (is_there) store(to.g_v, head, out_row, lane, first);
+      if (is_there && head + 1 < to.heads) store(to.g_v, head + 1, out_row, lane, second);
       return;
     }
-    norm(sums, g_q_weight);
-    norm(sums + kHalf / 2, g_k_weight);
-    if (g_cos != nullptr) rotate(sums, first_row, head);
-    outlet.send(sums, q_map, {0, first_row, head});
-    outlet.send(sums + kHalf / 2, k_map, {0, first_row, head});
+    float cosines[kSize / 2];
+    float sines[kSize / 2];
+    if (to.g_cos != nullptr) {
+      // Rows behind the last, which take part in the sums over lanes, are turned as that is.
+      const std::int64_t token = is_there ? out_row : to.tokens - 1;
+      const std::int64_t offset = (token * to.heads + column_idx) * (kHalf / 2) + lane * 4;
+      load_floats(to.g_cos + offset, cosines);
+      load_floats(to.g_sin + offset, sines);
+    }
+    const auto finish_part = [&](const uint4& part, const float* g_weight, void* g_target) {
+      float values[kSize];
+      float weight[kSize];
+      unpack(part, values);
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) weight[i] = __ldg(g_weight + lane * kSize + i);
+      norm<kLanes>(values, weight, to.eps);
+      if (to.g_cos != nullptr) rotate(values, cosines, sines);
+      if (is_there) store(g_target, column_idx, out_row, lane, pack(values));
+    };
+    finish_part(first, to.g_q_weight, to.g_q);
+    finish_part(second, to.g_k_weight, to.g_k);
   }
 
  private:
-  __device__ void norm(float* sums, const float* g_weight) const {
-    float factor[2];
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      float squares = 0.0F;
-#pragma unroll
-      for (int i = 2 * row; i < kHalf / 2; i += 4) {
-        squares += sums[i] * sums[i] + sums[i + 1] * sums[i + 1];
-      }
-      factor[row] = 1.0F / sqrtf(sum_of_quad(squares) / kHalf + eps);
-    }
-    const int column = 2 * (device::thread_idx_here() % 4);
-#pragma unroll
-    for (int i = 0; i < kHalf / 2; i += 4) {
-      const float2 weight = *reinterpret_cast<const float2*>(g_weight + 2 * i + column);
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        sums[i + 2 * row] *= factor[row] * weight.x;
-        sums[i + 2 * row + 1] *= factor[row] * weight.y;
-      }
-    }
-  }
-
-  __device__ void rotate(float* sums, int first_row, int head) const {
-    const int thread = device::thread_idx_here() % 128;
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      // Rows behind the last, which are not stored, take its angles.
-      const int token = min(first_row + thread / 32 * 16 + thread % 32 / 4 + 8 * row, tokens - 1);
-      const std::int64_t first =
-          (static_cast<std::int64_t>(token) * heads + head) * (kHalf / 2) + thread % 4 * 4;
-#pragma unroll
-      for (int i = 0; i < kHalf / 2; i += 16) {  // of this thread; one of every four columns
-        __syncwarp();  // lest more of the table be loaded ahead than there are registers
-        float cosines[4];
-        float sines[4];
-        load_across_quad(g_cos + first + i, cosines);
-        load_across_quad(g_sin + first + i, sines);
-#pragma unroll
-        for (int j = 0; j < 8; ++j) {  // four of q, four of k
-          float* pair = sums + j / 4 * (kHalf / 2) + i + j % 4 * 4 + 2 * row;
-          const float turned = pair[0] * cosines[j % 4] - pair[1] * sines[j % 4];
-          pair[1] = pair[0] * sines[j % 4] + pair[1] * cosines[j % 4];
-          pair[0] = turned;
-        }
-      }
-    }
+  __device__ void store(void* g_target, std::int64_t head, int token, int lane,
+                        const uint4& values) const {
+    const std::int64_t row = head * to.total + to.offset + token;
+    static_cast<uint4*>(g_target)[row * kLanes + lane] = values;
   }
 };
 
@@ -193,18 +123,16 @@ __device__ void produce(const CUtensorMap& x_map, const CUtensorMap& weight_map,
   }
 }
 
-template <typename Epilogue>
-__device__ void consume(const LinearSizes& sizes, const Epilogue& epilogue, LinearMemory& s,
-                        int rank, int warpgroup) {
+__device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup) {
   Ring<kStages> stage;
-  Outlet outlet(s, warpgroup);
+  unsigned out_parity = 1;
   const int lane = threadIdx.x % 32;
   // One consumer begins a product later, so that its tiles end while the other's products go on.
   bool gives_start = warpgroup == 0;
   if (!gives_start) device::wait(&s.head_start, 0);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
-    Sums sums;
+    float sums[kHalf];
     // Stages are given back one product later, when it is known to be over.
     int former = -1;
     const auto give_back = [&] {
@@ -232,17 +160,41 @@ __device__ void consume(const LinearSizes& sizes, const Epilogue& epilogue, Line
     device::wait_products<0>();
     device::hold(sums);
     give_back();
-    const LinearTile tile = find_tile(sizes, item, rank);
-    epilogue.finish(sums, tile, tile.first_row + warpgroup * kConsumerRows, outlet);
+    device::wait(&s.out_empty[warpgroup], out_parity);
+    out_parity ^= 1;
+    deposit(sums, s.s_out[warpgroup]);
+    device::arrive(&s.out_full[warpgroup]);
   }
-  if (threadIdx.x % 128 == 0) device::wait_stores_read();
+}
+
+// The warps beside the producer work on the results of a tile while the next is computed.
+template <typename Epilogue>
+__device__ void finish(const LinearSizes& sizes, const Epilogue& epilogue, LinearMemory& s,
+                       int rank) {
+  const int thread = threadIdx.x % 128 - (128 - kFinishers);
+  const int lane = thread % kLanes;
+  const int num_clusters = gridDim.x / kClusterSize;
+  unsigned parity = 0;
+  for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
+    const LinearTile tile = find_tile(sizes, item, rank);
+    for (int i = 0; i < kConsumers; ++i) {
+      device::wait(&s.out_full[i], parity);
+#pragma unroll 2
+      for (int row = thread / kLanes; row < kConsumerRows; row += kFinishers / kLanes) {
+        epilogue.finish(s.s_out[i], row, tile.first_row + i * kConsumerRows + row, tile.column_idx,
+                        lane);
+      }
+      device::arrive(&s.out_empty[i]);
+    }
+    parity ^= 1;
+  }
 }
 
 template <typename Epilogue>
 __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
     fused_linear_kernel(const __grid_constant__ CUtensorMap x_map,
                         const __grid_constant__ CUtensorMap weight_map, const LinearSizes sizes,
-                        const __grid_constant__ Epilogue epilogue) {
+                        const Epilogue epilogue) {
   extern __shared__ __align__(kAlignment) unsigned char s_raw[];
   auto& s = *reinterpret_cast<LinearMemory*>(s_raw);
   const int rank = static_cast<int>(device::cluster_rank());
@@ -253,19 +205,25 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
       device::init_barrier(&s.full[i], 1);
       device::init_barrier(&s.empty[i], kConsumers * 4 * kClusterSize);
     }
+    for (int i = 0; i < kConsumers; ++i) {
+      device::init_barrier(&s.out_full[i], 128);
+      device::init_barrier(&s.out_empty[i], kFinishers);
+    }
     device::init_barrier(&s.head_start, 1);
     device::fence_barrier_init();
   }
   device::sync_cluster();
   if (warpgroup == kConsumers) {
-    device::lower_registers<kProducerRegisters>();
-    if (device::warp_uniform(threadIdx.x % 128 / 32) == 0 && device::is_elected()) {
+    device::lower_registers<kOtherRegisters>();
+    if (device::warp_uniform(threadIdx.x % 128 / 32) > 0) {
+      finish(sizes, epilogue, s, rank);
+    } else if (device::is_elected()) {
       produce(x_map, weight_map, sizes, epilogue, s, rank);
     }
     __syncwarp();
   } else {
     device::raise_registers<kConsumerRegisters>();
-    consume(sizes, epilogue, s, rank, warpgroup);
+    consume(sizes, s, warpgroup);
   }
   // A block must outlive what its neighbour sends it.
   device::sync_cluster();
@@ -283,14 +241,6 @@ CUtensorMap map_weight(const void* g_weight, std::int64_t n, std::int64_t k) {
   return make_tensor_map(g_weight, std::array<std::int64_t, 4>{k, n, 1, 1},
                          std::array<std::int64_t, 3>{k * 2, n * k * 2, n * k * 2},
                          std::array<int, 4>{kDepth, kHalf, 1, 1});
-}
-
-// Results: planes of rows, each of `columns` elements.
-CUtensorMap map_results(void* g_out, std::int64_t columns, std::int64_t rows, std::int64_t planes,
-                        std::int64_t plane_rows) {
-  return make_tensor_map(g_out, std::array<std::int64_t, 3>{columns, rows, planes},
-                         std::array<std::int64_t, 2>{columns * 2, plane_rows * columns * 2},
-                         std::array<int, 3>{64, kConsumerRows, 1});
 }
 
 template <typename Epilogue>
@@ -341,13 +291,12 @@ void launch_gated_linear(const GatedLinearParams& params, int num_multiprocessor
                          cudaStream_t stream) {
   const CUtensorMap x_map = map_rows(params.g_x, params.rows, params.k);
   const CUtensorMap weight_map = map_weight(params.g_weight, 2 * params.features, params.k);
-  const CUtensorMap out_map =
-      map_results(params.g_out, params.features, params.rows, 1, params.rows);
   const LinearSizes sizes = find_sizes(params.rows, params.features / kHalf, params.k);
-  const auto features = static_cast<int>(params.features);
   const auto launch_with = [&]<Activation kActivation>() {
-    launch(x_map, weight_map, sizes, Gate<kActivation>{out_map, features}, num_multiprocessors,
-           stream);
+    launch(
+        x_map, weight_map, sizes,
+        Gate<kActivation>{static_cast<__nv_bfloat16*>(params.g_out), params.rows, params.features},
+        num_multiprocessors, stream);
   };
   switch (params.activation) {
     case Activation::kNone:
@@ -363,22 +312,8 @@ void launch_qkv_linear(const QkvLinearParams& params, int num_multiprocessors,
                        cudaStream_t stream) {
   const CUtensorMap x_map = map_rows(params.g_x, params.tokens, params.k);
   const CUtensorMap weight_map = map_weight(params.g_weight, 3 * params.heads * kHalf, params.k);
-  const auto map_heads = [&](void* g_data) {
-    return map_results(static_cast<__nv_bfloat16*>(g_data) + params.offset * kHalf, kHalf,
-                       params.tokens, params.heads, params.total);
-  };
-  const SplitQkv epilogue{.q_map = map_heads(params.g_q),
-                          .k_map = map_heads(params.g_k),
-                          .v_map = map_heads(params.g_v),
-                          .g_q_weight = params.g_q_weight,
-                          .g_k_weight = params.g_k_weight,
-                          .g_cos = params.g_cos,
-                          .g_sin = params.g_sin,
-                          .tokens = static_cast<int>(params.tokens),
-                          .heads = static_cast<int>(params.heads),
-                          .eps = params.eps};
   const std::int64_t column_tiles = params.heads + (params.heads + 1) / 2;
-  launch(x_map, weight_map, find_sizes(params.tokens, column_tiles, params.k), epilogue,
+  launch(x_map, weight_map, find_sizes(params.tokens, column_tiles, params.k), SplitQkv{params},
          num_multiprocessors, stream);
 }
 

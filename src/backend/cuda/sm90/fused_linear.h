@@ -1,6 +1,6 @@
 // Products of BF16 matrices on Hopper, x [rows, k] · weight [n, k]ᵀ, whose results are worked on
 // before they leave the multiprocessor: what would follow as an operation of its own, bound by
-// bandwidth, costs next to nothing there. Sums stay F32 until the end.
+// bandwidth, costs next to nothing there. Roundings are those of two operations.
 #pragma once
 
 #include <cuda_runtime.h>

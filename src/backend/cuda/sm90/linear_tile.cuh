@@ -20,25 +20,28 @@ using device::Ring;
 constexpr int kTileRows = 128;  // of x, two consumer warpgroups of 64
 constexpr int kHalf = 128;      // rows of the weight in one half of a tile
 constexpr int kDepth = 64;      // of k, in one stage
-constexpr int kStages = 4;
+constexpr int kStages = 3;
 constexpr int kClusterSize = 2;  // blocks that share their weights, each loading one half of them
 constexpr int kConsumers = 2;
 constexpr int kConsumerRows = kTileRows / kConsumers;
 constexpr int kThreads = 128 * (kConsumers + 1);
-constexpr int kProducerRegisters = 40;
-constexpr int kConsumerRegisters = 232;
+constexpr int kFinishers = 96;  // threads that turn results into the output, in three warps
+constexpr int kOtherRegisters = 88;
+constexpr int kConsumerRegisters = 208;
 
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kTileBytes = kTileRows * kRowBytes;
 constexpr int kHalfBytes = kHalf * kRowBytes;
 constexpr int kPanelBytes = kConsumerRows * 128;  // of 64 columns of results
+constexpr int kOutBytes = 4 * kPanelBytes;        // of one consumer
 constexpr int kAlignment = 1024;                  // of tiles in the 128-byte swizzle
 
 struct LinearMemory {
   unsigned char s_x[kStages][kTileBytes];
   unsigned char s_weight[kStages][2 * kHalfBytes];
-  unsigned char s_out[kConsumers][2 * kPanelBytes];  // of one half
+  unsigned char s_out[kConsumers][kOutBytes];
   Barrier full[kStages], empty[kStages];
+  Barrier out_full[kConsumers], out_empty[kConsumers];
   Barrier head_start;  // the first consumer is one product ahead
 };
 
@@ -65,44 +68,27 @@ __device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int r
   return {(row_tile * kClusterSize + rank) * kTileRows, rest / group_size};
 }
 
-// One consumer's results on their way out: a buffer of one half, which the copy engine empties.
-class Outlet {
- public:
-  __device__ Outlet(LinearMemory& s, int warpgroup) : s_(s), warpgroup_(warpgroup) {}
-
-  // Sends `sums`, of one half as wgmma leaves them, as bf16 to `at`: column, row, plane of `map`,
-  // whose boxes are of 64 columns × kConsumerRows rows × 1. By all threads of the warpgroup.
-  __device__ void send(const float* sums, const CUtensorMap& map, const int (&at)[3]) {
-    const int thread = device::thread_idx_here() % 128;
-    const int lane = thread % 32;
-    if (thread == 0) device::wait_stores_read();
-    device::sync_threads(1 + warpgroup_, 128);
-    unsigned char* s_out = s_.s_out[warpgroup_];
-    const int out_row = thread / 32 * 16 + lane % 16;
+// By a consumer: its sums, as wgmma leaves them, as bf16 to its part of s_out.
+__device__ inline void deposit(const float (&sums)[kHalf], unsigned char* s_out) {
+  const int thread = device::thread_idx_here() % 128;
+  const int lane = thread % 32;
+  const int row = thread / 32 * 16 + lane % 16;
 #pragma unroll
-    for (int j = 0; j < kHalf / 16; ++j) {  // 16 columns: four matrices of 8 rows × 8 columns
-      const int chunk = 2 * j + lane / 16;
-      const float* part = sums + 8 * j;
-      const std::uint32_t packed[4] = {
-          device::pack_bf16(part[0], part[1]), device::pack_bf16(part[2], part[3]),
-          device::pack_bf16(part[4], part[5]), device::pack_bf16(part[6], part[7])};
-      device::store_matrices(
-          s_out + chunk / 8 * kPanelBytes + device::swizzled_128b(out_row, chunk % 8), packed);
-    }
-    device::fence_async_shared();
-    device::sync_threads(1 + warpgroup_, 128);
-    if (thread == 0) {
-#pragma unroll
-      for (int panel = 0; panel < 2; ++panel) {
-        device::store_tile(map, s_out + panel * kPanelBytes, {at[0] + panel * 64, at[1], at[2]});
-      }
-      device::commit_stores();
-    }
+  for (int j = 0; j < kHalf / 8; ++j) {  // 16 columns: four matrices of 8 rows × 8 columns
+    const int chunk = 2 * j + lane / 16;
+    const float* part = sums + 8 * j;
+    const std::uint32_t packed[4] = {
+        device::pack_bf16(part[0], part[1]), device::pack_bf16(part[2], part[3]),
+        device::pack_bf16(part[4], part[5]), device::pack_bf16(part[6], part[7])};
+    device::store_matrices(s_out + chunk / 8 * kPanelBytes + device::swizzled_128b(row, chunk % 8),
+                           packed);
   }
+}
 
- private:
-  LinearMemory& s_;
-  int warpgroup_;
-};
+// 8 of a row's results in one half, from what deposit() left.
+__device__ inline uint4 read_results(const unsigned char* s_out, int half, int row, int chunk) {
+  const unsigned char* s_panel = s_out + (half * 2 + chunk / 8) * kPanelBytes;
+  return *reinterpret_cast<const uint4*>(s_panel + device::swizzled_128b(row, chunk % 8));
+}
 
 }  // namespace mochi::cuda::sm90
