@@ -120,7 +120,8 @@ class Backend {
               const TensorView& out, const LinearOptions& options = {});
   // out [rows, f] = act(a)·b with x [rows, 2·f] = (a | b).
   void gated_activation(const TensorView& x, Activation activation, const TensorView& out);
-  // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1.
+  // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1. Of q, k and v each may be columns of a
+  // matrix.
   void attention(const AttentionInputs& in, const AttentionOutputs& to);
 
   // ---- text encoder ----
@@ -157,6 +158,7 @@ class Backend {
   void attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                   const AttentionOutputs& to);
   // attention() of every query group over its own columns, plus the delta; lse is of the columns.
+  // q, k and v are tensors of their own.
   void column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
                                const AttentionDelta& delta, const AttentionOutputs& to);
   // Fills delta's cache and weight so that applying it to `sparse` gives `dense`; both with lse

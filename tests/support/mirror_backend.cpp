@@ -38,6 +38,11 @@ class Call {
   TensorView raw_in(const TensorView& host) { return mirror(host, host.dtype(), false); }
   TensorView raw_out(const TensorView& host) { return mirror(host, host.dtype(), true); }
 
+  HeadsView in(const HeadsView& host) {
+    HeadsView heads = host;
+    heads.tensor = in(host.tensor);
+    return heads;
+  }
   AttentionInputs in(const AttentionInputs& host) {
     return {in(host.q), in(host.k), in(host.v), raw_in(host.bias), host.scale};
   }
