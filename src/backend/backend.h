@@ -129,8 +129,6 @@ class Backend {
   void embedding(std::span<const std::int32_t> ids, const TensorView& table, const TensorView& out);
   // out = x / rms(x) · weight, per row of [rows, width].
   void rms_norm(const TensorView& x, const TensorView& weight, float eps, const TensorView& out);
-  // [rows, heads·head_dim] → [heads, rows, head_dim].
-  void split_heads(const TensorView& x, const TensorView& out);
 
   // ---- diffusion transformer ----
   // latents [channels, T, H, W] f32 → tokens [T·H/p·W/p, channels·p·p]; token order (t, h, w),
@@ -235,7 +233,6 @@ class Backend {
                             const TensorView& out) = 0;
   virtual void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
                            const TensorView& out) = 0;
-  virtual void do_split_heads(const TensorView& x, const TensorView& out) = 0;
   virtual void do_patchify(const TensorView& latents, int patch_size, const TensorView& out) = 0;
   virtual void do_unpatchify(const TensorView& tokens, int patch_size,
                              const TensorView& latents) = 0;

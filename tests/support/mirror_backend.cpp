@@ -188,12 +188,6 @@ void MirrorBackend::do_rms_norm(const TensorView& x, const TensorView& weight, f
   call.finish();
 }
 
-void MirrorBackend::do_split_heads(const TensorView& x, const TensorView& out) {
-  Call call(inner_, "split_heads");
-  inner_.split_heads(call.in(x), call.out(out));
-  call.finish();
-}
-
 void MirrorBackend::do_patchify(const TensorView& latents, int patch_size, const TensorView& out) {
   Call call(inner_, "patchify");
   inner_.patchify(call.raw_in(latents), patch_size, call.out(out));
