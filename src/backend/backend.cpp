@@ -182,15 +182,6 @@ void Backend::rms_norm(const TensorView& x, const TensorView& weight, float eps,
   do_rms_norm(x, weight, eps, out);
 }
 
-void Backend::split_heads(const TensorView& x, const TensorView& out) {
-  const Contract c("split_heads", *this);
-  c.rank("out", out, 3);
-  c.activation("x", x);
-  c.activation("out", out);
-  c.shape("x", x, {out.dim(1), out.dim(0) * out.dim(2)});
-  do_split_heads(x, out);
-}
-
 namespace {
 
 void check_patches(const Contract& c, const TensorView& latents, int patch_size,

@@ -124,7 +124,8 @@ class Backend {
   // steps, (a | b) lies in the scratch.
   void gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
                     Arena& scratch, const TensorView& out);
-  // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1.
+  // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1. Of q, k and v each may be columns of a
+  // matrix.
   void attention(const AttentionInputs& in, const AttentionOutputs& to);
 
   // ---- text encoder ----
@@ -132,8 +133,6 @@ class Backend {
   void embedding(std::span<const std::int32_t> ids, const TensorView& table, const TensorView& out);
   // out = x / rms(x) · weight, per row of [rows, width].
   void rms_norm(const TensorView& x, const TensorView& weight, float eps, const TensorView& out);
-  // [rows, heads·head_dim] → [heads, rows, head_dim].
-  void split_heads(const TensorView& x, const TensorView& out);
 
   // ---- diffusion transformer ----
   // latents [channels, T, H, W] f32 → tokens [T·H/p·W/p, channels·p·p]; token order (t, h, w),
@@ -166,6 +165,7 @@ class Backend {
   void attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                   const AttentionOutputs& to);
   // attention() of every query group over its own columns, plus the delta; lse is of the columns.
+  // q, k and v are tensors of their own.
   void column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
                                const AttentionDelta& delta, const AttentionOutputs& to);
   // Fills delta's cache and weight so that applying it to `sparse` gives `dense`; both with lse
@@ -250,7 +250,6 @@ class Backend {
                             const TensorView& out) = 0;
   virtual void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
                            const TensorView& out) = 0;
-  virtual void do_split_heads(const TensorView& x, const TensorView& out) = 0;
   virtual void do_patchify(const TensorView& latents, int patch_size, const TensorView& out) = 0;
   virtual void do_unpatchify(const TensorView& tokens, int patch_size,
                              const TensorView& latents) = 0;

@@ -1,4 +1,6 @@
 // The checked front of the op table: attention, dense and sparse, and sparse feed-forward layers.
+#include <fmt/format.h>
+
 #include <string>
 
 #include "backend/backend.h"
@@ -9,14 +11,23 @@ namespace {
 
 constexpr std::int64_t kWordBits = 32;
 
+void check_heads(const Contract& c, const char* name, const HeadsView& heads) {
+  c.activation(name, heads.tensor);
+  c.rank(name, heads.tensor, heads.are_columns ? 2 : 3);
+  if (!heads.are_columns) return;
+  const std::int64_t width = heads.dim(0) * heads.dim(2);
+  const std::int64_t row = heads.tensor.dim(1);
+  c.require(0 <= heads.first && heads.first <= row && width <= row - heads.first,
+            fmt::format("{} is {} columns from {} on of {}", name, width, heads.first,
+                        heads.tensor.shape().to_string()));
+}
+
 void check_inputs(const Contract& c, const AttentionInputs& in) {
-  c.rank("q", in.q, 3);
-  c.rank("k", in.k, 3);
-  c.activation("q", in.q);
-  c.activation("k", in.k);
-  c.activation("v", in.v);
-  c.shape("k", in.k, {in.q.dim(0), in.k.dim(1), in.q.dim(2)});
-  c.shape("v", in.v, in.k.shape());
+  check_heads(c, "q", in.q);
+  check_heads(c, "k", in.k);
+  check_heads(c, "v", in.v);
+  c.shape("k", in.k.shape, {in.q.dim(0), in.k.dim(1), in.q.dim(2)});
+  c.shape("v", in.v.shape, in.k.shape);
   c.require(in.k.dim(1) > 0, "there are no keys");
 }
 
@@ -82,6 +93,8 @@ void Backend::column_sparse_attention(const AttentionInputs& in, const ColumnLis
                                       const AttentionDelta& delta, const AttentionOutputs& to) {
   const Contract c("column_sparse_attention", *this);
   check_inputs(c, in);
+  c.require(!in.q.are_columns && !in.k.are_columns && !in.v.are_columns,
+            "q, k and v are not tensors of their own");
   check_outputs(c, in, to);
   c.require(!in.bias, "there is a bias");
   check_delta(c, delta, to.out.shape(), {in.q.dim(0), in.q.dim(1)});

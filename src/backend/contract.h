@@ -17,8 +17,11 @@ class Contract {
     if (!holds) throw Error(std::string(op_) + ": " + wanted);
   }
   void shape(const char* name, const TensorView& tensor, const Shape& wanted) const {
-    if (tensor.shape() == wanted) return;
-    throw Error(std::string(op_) + ": " + name + " is " + tensor.shape().to_string() + ", wanted " +
+    shape(name, tensor.shape(), wanted);
+  }
+  void shape(const char* name, const Shape& found, const Shape& wanted) const {
+    if (found == wanted) return;
+    throw Error(std::string(op_) + ": " + name + " is " + found.to_string() + ", wanted " +
                 wanted.to_string());
   }
   void rank(const char* name, const TensorView& tensor, int wanted) const {

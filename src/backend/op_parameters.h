@@ -30,9 +30,36 @@ struct GatedResidual {
   float eps = 1e-6F;           // of both norms
 };
 
+// Heads of tokens, [heads, tokens, head_dim]: a tensor of that shape or, where a product left them,
+// columns of a matrix [tokens, row], one head beside the other.
+struct HeadsView {
+  HeadsView() = default;
+  HeadsView(const TensorView& heads) : tensor(heads), shape(heads.shape()) {}  // NOLINT: as it is
+  HeadsView(const Tensor& heads) : HeadsView(heads.view()) {}                  // NOLINT: as it is
+  // Columns [first_column, first_column + num_heads·head_dim) of `matrix`.
+  HeadsView(const TensorView& matrix, std::int64_t num_heads, std::int64_t head_dim,
+            std::int64_t first_column = 0)
+      : tensor(matrix),
+        shape{num_heads, matrix.dim(0), head_dim},
+        first(first_column),
+        are_columns(true) {}
+
+  operator const TensorView&() const { return tensor; }  // NOLINT: to be written as a whole
+
+  std::int64_t dim(int index) const { return shape[index]; }
+  // Head h of token t is the head_dim elements from first + h·head_stride() + t·token_stride() on.
+  std::int64_t head_stride() const { return are_columns ? dim(2) : dim(1) * dim(2); }
+  std::int64_t token_stride() const { return are_columns ? tensor.dim(1) : dim(2); }
+
+  TensorView tensor;
+  Shape shape;  // [heads, tokens, head_dim]
+  std::int64_t first = 0;
+  bool are_columns = false;
+};
+
 struct AttentionInputs {
-  TensorView q;     // [heads, num_queries, head_dim]
-  TensorView k, v;  // [heads, num_keys, head_dim]
+  HeadsView q;      // [heads, num_queries, head_dim]
+  HeadsView k, v;   // [heads, num_keys, head_dim]
   TensorView bias;  // [heads, num_queries, num_keys] f32 added to the scaled logits, or empty
   float scale = 1.0F;
 };

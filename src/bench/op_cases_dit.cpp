@@ -61,14 +61,36 @@ OpCase attention_case(const std::string& what, std::int64_t num_heads, std::int6
           }};
 }
 
+// Keys and values as columns of one product, beside queries that are on their own.
+OpCase attention_in_place_case(const DitConfig& dit, std::int64_t num_tokens) {
+  return {.name = "attention in place",
+          .size = fmt::format("{}×{}×{}", dit.num_heads, num_tokens, dit.head_dim()),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const std::int64_t head_dim = dit.head_dim();
+            const std::int64_t width = dit.num_heads * head_dim;
+            const TensorView qkv = in.activations({num_tokens, 3 * width}, kNoRows);
+            AttentionInputs inputs;
+            inputs.q = in.activations({dit.num_heads, rows, head_dim}, 1);
+            inputs.k = HeadsView(qkv, dit.num_heads, head_dim, width);
+            inputs.v = HeadsView(qkv, dit.num_heads, head_dim, 2 * width);
+            inputs.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+            const TensorView out = in.output({rows, width});
+            return [=](Backend& backend) { backend.attention(inputs, {out}); };
+          }};
+}
+
 std::vector<OpCase> attentions(const DitConfig& dit, const Tokens& tokens) {
   const auto joint = [&](const std::string& what, std::int64_t num_tokens, bool has_lse) {
     return attention_case(what, dit.num_heads, num_tokens, num_tokens, dit.head_dim(), has_lse);
   };
   const std::int64_t pooler_tokens = tokens.text + 1;
-  return {joint("with lse", tokens.all(), true), joint("", tokens.all(), false),
+  return {joint("with lse", tokens.all(), true),
+          joint("", tokens.all(), false),
           joint("of a third", tokens.all() / 3, false),
           joint("of a tenth", tokens.all() / 10, false),
+          attention_in_place_case(dit, tokens.all()),
           attention_case("of the pooler", dit.pooler_heads, 1, pooler_tokens,
                          dit.text_width / dit.pooler_heads, false)};
 }

@@ -38,31 +38,23 @@ OpCase rms_norm_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
-OpCase split_heads_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
-  return {.name = "split_heads",
-          .size = fmt::format("{}×{}×{}", num_tokens, text.num_heads, text.head_dim),
-          .num_rows = num_tokens,
-          .num_verified = kVerifiedRows,
-          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-            const TensorView x = in.activations({rows, text.num_heads * text.head_dim});
-            const TensorView out = in.output({text.num_heads, rows, text.head_dim}, 1);
-            return [=](Backend& backend) { backend.split_heads(x, out); };
-          }};
-}
-
 OpCase biased_attention_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
   return {.name = "attention with bias",
           .size = fmt::format("{}×{}×{}", text.num_heads, num_tokens, text.head_dim),
           .num_rows = num_tokens,
           .num_verified = kVerifiedRows,
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const std::int64_t inner = text.num_heads * text.head_dim;
+            const auto heads_of = [&](const TensorView& product) {
+              return HeadsView(product, text.num_heads, text.head_dim);
+            };
             AttentionInputs inputs;
             // As small as a trained encoder's, which has no scale on the logits.
-            inputs.q = in.activations({text.num_heads, rows, text.head_dim}, 1, {0.0F, 0.125F});
-            inputs.k = in.activations({text.num_heads, num_tokens, text.head_dim}, kNoRows);
-            inputs.v = in.activations({text.num_heads, num_tokens, text.head_dim}, kNoRows);
+            inputs.q = heads_of(in.activations({rows, inner}, 0, {0.0F, 0.125F}));
+            inputs.k = heads_of(in.activations({num_tokens, inner}, kNoRows));
+            inputs.v = heads_of(in.activations({num_tokens, inner}, kNoRows));
             inputs.bias = in.f32({text.num_heads, rows, num_tokens}, 1);
-            const TensorView out = in.output({rows, text.num_heads * text.head_dim});
+            const TensorView out = in.output({rows, inner});
             return [=](Backend& backend) { backend.attention(inputs, {out}); };
           }};
 }
@@ -106,7 +98,6 @@ std::vector<OpCase> list_text_cases(const Sizes& sizes) {
           linear_case("T5 wi", n, width, 2 * text.feed_forward_size, false),
           linear_case("T5 wo", n, text.feed_forward_size, width, false, /*accumulates=*/true),
           rms_norm_case(n, width),
-          split_heads_case(text, n),
           biased_attention_case(text, n),
           gelu_case(n, text.feed_forward_size),
           gated_linear_case("gelu", n, width, text.feed_forward_size, Activation::kGeluTanh),

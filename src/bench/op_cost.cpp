@@ -9,6 +9,13 @@ double bytes_of(const TensorView& tensor) {
   return tensor ? static_cast<double>(tensor.size_bytes()) : 0.0;
 }
 
+// Of a matrix, the columns alone.
+double bytes_of(const HeadsView& heads) {
+  if (!heads.tensor) return 0.0;
+  return static_cast<double>(heads.shape.num_elements()) *
+         static_cast<double>(dtype_bytes(heads.tensor.dtype()));
+}
+
 }  // namespace
 
 Cost traffic(std::initializer_list<TensorView> tensors) {
@@ -33,7 +40,8 @@ Cost fused_linear_cost(const TensorView& x, const TensorView& weight,
 }
 
 Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to) {
-  Cost cost = traffic({in.q, in.k, in.v, in.bias, to.out, to.lse});
+  Cost cost = traffic({in.bias, to.out, to.lse});
+  for (const HeadsView& heads : {in.q, in.k, in.v}) cost.bytes += bytes_of(heads);
   const std::int64_t width = in.q.dim(0) * in.q.dim(2);
   cost.flops = 2.0 * gemm_flops(in.q.dim(1), in.k.dim(1), width);
   return cost;

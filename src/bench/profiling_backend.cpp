@@ -113,10 +113,6 @@ void ProfilingBackend::do_rms_norm(const TensorView& x, const TensorView& weight
   record("rms_norm", traffic({x, weight, out}), [&] { inner_.rms_norm(x, weight, eps, out); });
 }
 
-void ProfilingBackend::do_split_heads(const TensorView& x, const TensorView& out) {
-  record("split_heads", traffic({x, out}), [&] { inner_.split_heads(x, out); });
-}
-
 void ProfilingBackend::do_patchify(const TensorView& latents, int patch_size,
                                    const TensorView& out) {
   record("patchify", traffic({latents, out}), [&] { inner_.patchify(latents, patch_size, out); });

@@ -135,17 +135,12 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   const TensorView tokens = ctx.activation({num_tokens + 1, width});
   backend.mean_rows(features, tokens.rows(0, 1));
   backend.copy(features, tokens.rows(1, num_tokens + 1));
-  const auto heads_of = [&](const TensorView& rows, const LinearWeights& weights) {
-    const TensorView projected = linear(ctx, rows, weights);
-    const TensorView heads = ctx.activation({config.pooler_heads, rows.dim(0), head_dim});
-    backend.split_heads(projected, heads);
-    return heads;
-  };
-  const LinearWeights& kv = weights_.pooler_kv;
+  const TensorView q = linear(ctx, tokens.rows(0, 1), weights_.pooler_q);
+  const TensorView kv = linear(ctx, tokens, weights_.pooler_kv);
   AttentionInputs in;
-  in.q = heads_of(tokens.rows(0, 1), weights_.pooler_q);
-  in.k = heads_of(tokens, {kv.weight.rows(0, width), kv.bias.rows(0, width)});
-  in.v = heads_of(tokens, {kv.weight.rows(width, 2 * width), kv.bias.rows(width, 2 * width)});
+  in.q = HeadsView(q, config.pooler_heads, head_dim);
+  in.k = HeadsView(kv, config.pooler_heads, head_dim);
+  in.v = HeadsView(kv, config.pooler_heads, head_dim, width);
   in.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
   const TensorView attended = ctx.activation({1, width});
   backend.attention(in, {attended});

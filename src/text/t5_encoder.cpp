@@ -71,20 +71,19 @@ void T5Encoder::run_attention(Context& ctx, const T5LayerWeights& layer, const T
   const TensorView normed = ctx.activation(x.shape());
   ctx.backend.rms_norm(x, layer.attention_norm, kNormEps, normed);
 
-  const TensorView flat = ctx.activation({num_tokens, inner});
   const auto project = [&](const LinearWeights& weights) {
-    const TensorView heads = ctx.activation({config.num_heads, num_tokens, config.head_dim});
-    ctx.backend.linear(normed, weights.weight, {}, flat);
-    ctx.backend.split_heads(flat, heads);
-    return heads;
+    const TensorView projected = ctx.activation({num_tokens, inner});
+    ctx.backend.linear(normed, weights.weight, {}, projected);
+    return HeadsView(projected, config.num_heads, config.head_dim);
   };
   AttentionInputs in;  // T5 was trained without a scale on the logits
   in.q = project(layer.q);
   in.k = project(layer.k);
   in.v = project(layer.v);
   in.bias = bias;
-  ctx.backend.attention(in, {flat});
-  ctx.backend.linear(flat, layer.o.weight, {}, x, {.accumulate = true});
+  const TensorView attended = ctx.activation({num_tokens, inner});
+  ctx.backend.attention(in, {attended});
+  ctx.backend.linear(attended, layer.o.weight, {}, x, {.accumulate = true});
 }
 
 void T5Encoder::run_feed_forward(Context& ctx, const T5LayerWeights& layer,

@@ -156,31 +156,26 @@ TEST_P(Ops, Norms) {
   expect_near(residual, want_residual, 1e-6);
 }
 
-TEST_P(Ops, SumsAndLayouts) {
-  const Tensor a = random({7, 3 * 20});
-  const Tensor b = random({7, 3 * 20});
+TEST_P(Ops, SumsAndMeans) {
+  const Tensor a = random({7, 60});
+  const Tensor b = random({7, 60});
   const Tensor sum = poisoned({7, 60});
   const Tensor active = poisoned({7, 60});
-  const Tensor heads = poisoned({3, 7, 20});
   const Tensor mean = poisoned({1, 60});
   backend_->add(a, b, sum);
   backend_->silu(a, active);
-  backend_->split_heads(a, heads);
   backend_->mean_rows(a, mean);
   std::vector<double> want_sum;
   std::vector<double> want_active;
-  std::vector<double> want_heads(420);
   std::vector<double> want_mean(60);
   for (std::size_t i = 0; i < 420; ++i) {
     const double x = a.view().f32()[i];
     want_sum.push_back(x + b.view().f32()[i]);
     want_active.push_back(x / (1.0 + std::exp(-x)));
-    want_heads[(i % 60 / 20 * 7 + i / 60) * 20 + i % 20] = x;
     want_mean[i % 60] += x / 7;
   }
   expect_near(sum, want_sum, 1e-6);
   expect_near(active, want_active, 1e-6);
-  EXPECT_EQ(relative_error(heads.view().f32(), want_heads), 0.0);
   expect_near(mean, want_mean, 1e-6);
   backend_->add(a, b, a);
   expect_near(a, want_sum, 1e-6);

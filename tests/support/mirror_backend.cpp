@@ -38,6 +38,11 @@ class Call {
   TensorView raw_in(const TensorView& host) { return mirror(host, host.dtype(), false); }
   TensorView raw_out(const TensorView& host) { return mirror(host, host.dtype(), true); }
 
+  HeadsView in(const HeadsView& host) {
+    HeadsView heads = host;
+    heads.tensor = in(host.tensor);
+    return heads;
+  }
   AttentionInputs in(const AttentionInputs& host) {
     return {in(host.q), in(host.k), in(host.v), raw_in(host.bias), host.scale};
   }
@@ -193,12 +198,6 @@ void MirrorBackend::do_rms_norm(const TensorView& x, const TensorView& weight, f
                                 const TensorView& out) {
   Call call(inner_, "rms_norm");
   inner_.rms_norm(call.in(x), call.raw_in(weight), eps, call.out(out));
-  call.finish();
-}
-
-void MirrorBackend::do_split_heads(const TensorView& x, const TensorView& out) {
-  Call call(inner_, "split_heads");
-  inner_.split_heads(call.in(x), call.out(out));
   call.finish();
 }
 

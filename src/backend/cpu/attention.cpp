@@ -16,7 +16,7 @@ void attend_tile(const AttentionInputs& in, const cpu::PackedKeys& packed, std::
                  cpu::TileAttention& tile, const AttentionOutputs& to) {
   const std::int64_t head_dim = packed.head_dim();
   const std::int64_t row = head * in.q.dim(1) + first;
-  tile.run(packed, data(in.q) + row * head_dim, count, in.scale,
+  tile.run(packed, cpu::rows_of(in.q, head, first), count, in.scale,
            in.bias ? data(in.bias) + row * packed.num_keys() : nullptr, scores);
   for (std::int64_t i = 0; i < count; ++i) {
     tile.write(i, 1.0F, data(to.out) + (first + i) * to.out.dim(1) + head * head_dim);
@@ -32,8 +32,7 @@ void CpuBackend::do_attention(const AttentionInputs& in, const AttentionOutputs&
   const std::int64_t num_tiles = (num_queries + cpu::kQueryTile - 1) / cpu::kQueryTile;
   cpu::PackedKeys packed(in.k.dim(1), head_dim);
   for (std::int64_t head = 0; head < in.q.dim(0); ++head) {
-    const std::int64_t offset = head * in.k.dim(1) * head_dim;
-    packed.pack(data(in.k) + offset, data(in.v) + offset, in.k.dim(1));
+    packed.pack(cpu::rows_of(in.k, head), cpu::rows_of(in.v, head), in.k.dim(1));
     parallel_for(0, num_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
       cpu::TileAttention tile(head_dim);
       for (std::int64_t i = begin; i < end; ++i) {
@@ -54,8 +53,7 @@ void CpuBackend::do_attention_with_column_sums(const AttentionInputs& in, const 
   const std::int64_t num_groups = scores.sums.dim(1);
   cpu::PackedKeys packed(num_keys, head_dim);
   for (std::int64_t head = 0; head < in.q.dim(0); ++head) {
-    const std::int64_t offset = head * num_keys * head_dim;
-    packed.pack(data(in.k) + offset, data(in.v) + offset, num_keys);
+    packed.pack(cpu::rows_of(in.k, head), cpu::rows_of(in.v, head), num_keys);
     parallel_for(0, num_groups, 1, [&](std::int64_t begin, std::int64_t end) {
       cpu::TileAttention tile(head_dim);
       for (std::int64_t group = begin; group < end; ++group) {

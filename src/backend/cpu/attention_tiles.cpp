@@ -45,11 +45,11 @@ PackedKeys::PackedKeys(std::int64_t max_keys, std::int64_t head_dim)
       values_(static_cast<std::size_t>(max_keys * padded_dim_)) {}
 
 template <typename RowOf>
-void PackedKeys::pack_keys(const float* k, std::int64_t first, RowOf row_of) {
+void PackedKeys::pack_keys(Rows k, std::int64_t first, RowOf row_of) {
   float* target = keys_.data() + first * head_dim_;
   const std::int64_t count = std::min(Tile::kColumns, num_keys_ - first);
   for (std::int64_t j = 0; j < count; ++j) {
-    const float* row = k + row_of(first + j) * head_dim_;
+    const float* row = k.data + row_of(first + j) * k.stride;
     for (std::int64_t d = 0; d < head_dim_; ++d) target[d * Tile::kColumns + j] = row[d];
   }
   for (std::int64_t j = count; j < Tile::kColumns; ++j) {
@@ -58,11 +58,11 @@ void PackedKeys::pack_keys(const float* k, std::int64_t first, RowOf row_of) {
 }
 
 template <typename RowOf>
-void PackedKeys::pack_values(const float* v, std::int64_t first, RowOf row_of) {
+void PackedKeys::pack_values(Rows v, std::int64_t first, RowOf row_of) {
   float* target = values_.data() + first * padded_dim_;
   const std::int64_t keys = std::min(kKeyTile, num_keys_ - first);
   for (std::int64_t j = 0; j < keys; ++j) {
-    const float* row = v + row_of(first + j) * head_dim_;
+    const float* row = v.data + row_of(first + j) * v.stride;
     for (std::int64_t feature = 0; feature < head_dim_; feature += Tile::kColumns) {
       std::copy_n(row + feature, std::min(Tile::kColumns, head_dim_ - feature),
                   target + feature * keys + j * Tile::kColumns);
@@ -70,7 +70,7 @@ void PackedKeys::pack_values(const float* v, std::int64_t first, RowOf row_of) {
   }
 }
 
-void PackedKeys::pack(const float* k, const float* v, std::int64_t num_keys) {
+void PackedKeys::pack(Rows k, Rows v, std::int64_t num_keys) {
   num_keys_ = num_keys;
   const auto same = [](std::int64_t row) { return row; };
   const std::int64_t num_groups = (num_keys + Tile::kColumns - 1) / Tile::kColumns;
@@ -85,8 +85,7 @@ void PackedKeys::pack(const float* k, const float* v, std::int64_t num_keys) {
   });
 }
 
-void PackedKeys::gather(const float* k, const float* v, const std::int32_t* columns,
-                        std::int64_t num_keys) {
+void PackedKeys::gather(Rows k, Rows v, const std::int32_t* columns, std::int64_t num_keys) {
   num_keys_ = num_keys;
   const auto listed = [columns](std::int64_t row) { return std::int64_t{columns[row]}; };
   for (std::int64_t first = 0; first < num_keys; first += Tile::kColumns) {
@@ -106,11 +105,11 @@ TileAttention::TileAttention(std::int64_t head_dim)
       correction_(static_cast<std::size_t>(kQueryTile)) {}
 
 // The rest of the tile behind the last query is computed, too, and ignored.
-void TileAttention::start(const float* q, float scale) {
-  for (std::int64_t row = 0; row < count_; ++row, q += head_dim_) {
+void TileAttention::start(Rows q, float scale) {
+  for (std::int64_t row = 0; row < count_; ++row, q.data += q.stride) {
     float* target =
         queries_.data() + row / Tile::kRows * Tile::kRows * head_dim_ + row % Tile::kRows;
-    for (std::int64_t d = 0; d < head_dim_; ++d) target[d * Tile::kRows] = q[d] * scale;
+    for (std::int64_t d = 0; d < head_dim_; ++d) target[d * Tile::kRows] = q.data[d] * scale;
   }
   std::ranges::fill(out_, 0.0F);
   std::ranges::fill(max_, -std::numeric_limits<float>::max());
@@ -161,7 +160,7 @@ void TileAttention::add_values(const PackedKeys& keys, std::int64_t first, std::
   }
 }
 
-void TileAttention::run(const PackedKeys& keys, const float* q, std::int64_t count, float scale,
+void TileAttention::run(const PackedKeys& keys, Rows q, std::int64_t count, float scale,
                         const float* bias, const TileScores& scores) {
   count_ = count;
   start(q, scale);

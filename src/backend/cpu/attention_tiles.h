@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/register_tile.h"
+#include "backend/op_parameters.h"
 
 namespace mochi::cpu {
 
@@ -17,15 +18,27 @@ constexpr std::int64_t kQueryTile = 96;
 constexpr std::int64_t kKeyTile = 128;
 static_assert(kQueryTile % AttentionTile::kRows == 0 && kKeyTile % AttentionTile::kColumns == 0);
 
+// Tokens of one head: rows of head_dim elements, `stride` apart.
+struct Rows {
+  const float* data;
+  std::int64_t stride;
+};
+inline Rows rows_of(const HeadsView& heads, std::int64_t head, std::int64_t first_token = 0) {
+  const std::int64_t stride = heads.token_stride();
+  return {
+      heads.tensor.f32().data() + heads.first + head * heads.head_stride() + first_token * stride,
+      stride};
+}
+
 // Keys and values of one head, or some of them; what rounds them up to whole tiles is zero.
 class PackedKeys {
  public:
   PackedKeys(std::int64_t max_keys, std::int64_t head_dim);
 
-  // All of k, v [num_keys, head_dim], by all threads.
-  void pack(const float* k, const float* v, std::int64_t num_keys);
+  // All num_keys of them, by all threads.
+  void pack(Rows k, Rows v, std::int64_t num_keys);
   // Rows `columns` [num_keys] of them, by the calling thread.
-  void gather(const float* k, const float* v, const std::int32_t* columns, std::int64_t num_keys);
+  void gather(Rows k, Rows v, const std::int32_t* columns, std::int64_t num_keys);
 
   std::int64_t num_keys() const { return num_keys_; }
   std::int64_t head_dim() const { return head_dim_; }
@@ -40,9 +53,9 @@ class PackedKeys {
 
  private:
   template <typename RowOf>
-  void pack_keys(const float* k, std::int64_t first, RowOf row_of);
+  void pack_keys(Rows k, std::int64_t first, RowOf row_of);
   template <typename RowOf>
-  void pack_values(const float* v, std::int64_t first, RowOf row_of);
+  void pack_values(Rows v, std::int64_t first, RowOf row_of);
 
   std::int64_t num_keys_ = 0, head_dim_, padded_dim_;
   std::vector<float> keys_, values_;
@@ -61,16 +74,16 @@ class TileAttention {
  public:
   explicit TileAttention(std::int64_t head_dim);
 
-  // q [count, head_dim], count ≤ kQueryTile; bias null or [count, num_keys].
-  void run(const PackedKeys& keys, const float* q, std::int64_t count, float scale,
-           const float* bias, const TileScores& scores = {});
+  // The first `count` ≤ kQueryTile of q; bias null or [count, num_keys].
+  void run(const PackedKeys& keys, Rows q, std::int64_t count, float scale, const float* bias,
+           const TileScores& scores = {});
 
   // Of the last run: y [head_dim] = the row's output times `factor`.
   void write(std::int64_t row, float factor, float* y) const;
   float lse(std::int64_t row) const;
 
  private:
-  void start(const float* q, float scale);
+  void start(Rows q, float scale);
   void find_logits(const PackedKeys& keys, std::int64_t first, std::int64_t num_keys);
   void add_scores(const TileScores& scores, std::int64_t first, std::int64_t num_keys) const;
   void add_values(const PackedKeys& keys, std::int64_t first, std::int64_t num_keys);

@@ -154,19 +154,6 @@ void CpuBackend::do_gather_rows(const TensorView& x, const TensorView& indices,
   });
 }
 
-void CpuBackend::do_split_heads(const TensorView& x, const TensorView& out) {
-  const std::int64_t heads = out.dim(0);
-  const std::int64_t rows = out.dim(1);
-  const std::int64_t head_dim = out.dim(2);
-  for (std::int64_t head = 0; head < heads; ++head) {
-    for (std::int64_t row = 0; row < rows; ++row) {
-      std::memcpy(data(out) + (head * rows + row) * head_dim,
-                  data(x) + (row * heads + head) * head_dim,
-                  static_cast<std::size_t>(head_dim) * sizeof(float));
-    }
-  }
-}
-
 void CpuBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
                                  float dsigma, const TensorView& z) {
   const float* cond = data(v_cond);

@@ -46,7 +46,6 @@ class CpuBackend final : public Backend {
                     const TensorView& out) override;
   void do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
                    const TensorView& out) override;
-  void do_split_heads(const TensorView& x, const TensorView& out) override;
   void do_patchify(const TensorView& latents, int patch_size, const TensorView& out) override;
   void do_unpatchify(const TensorView& tokens, int patch_size, const TensorView& latents) override;
   void do_norm_modulate(const TensorView& x, const TensorView& scale, float eps,

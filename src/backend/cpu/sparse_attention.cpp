@@ -57,7 +57,6 @@ void CpuBackend::do_column_sparse_attention(const AttentionInputs& in, const Col
                                             const AttentionDelta& delta,
                                             const AttentionOutputs& to) {
   const std::int64_t num_queries = in.q.dim(1);
-  const std::int64_t num_keys = in.k.dim(1);
   const std::int64_t head_dim = in.q.dim(2);
   const std::int64_t num_lists = columns.offsets.dim(0) - 1;
   const std::int64_t num_groups = num_lists / in.q.dim(0);
@@ -73,13 +72,11 @@ void CpuBackend::do_column_sparse_attention(const AttentionInputs& in, const Col
       const std::int64_t head = list / num_groups;
       const std::int64_t group_begin = list % num_groups * columns.group_size;
       const std::int64_t group_end = std::min(group_begin + columns.group_size, num_queries);
-      const std::int64_t offset = head * num_keys * head_dim;
-      packed.gather(data(in.k) + offset, data(in.v) + offset, ints(columns.columns) + offsets[list],
-                    offsets[list + 1] - offsets[list]);
+      packed.gather(cpu::rows_of(in.k, head), cpu::rows_of(in.v, head),
+                    ints(columns.columns) + offsets[list], offsets[list + 1] - offsets[list]);
       for (std::int64_t first = group_begin; first < group_end; first += cpu::kQueryTile) {
         const std::int64_t count = std::min(cpu::kQueryTile, group_end - first);
-        tile.run(packed, data(in.q) + (head * num_queries + first) * head_dim, count, in.scale,
-                 nullptr);
+        tile.run(packed, cpu::rows_of(in.q, head, first), count, in.scale, nullptr);
         write_tile(tile, head, first, count, head_dim, delta, to);
       }
     }

@@ -17,7 +17,7 @@ void CudaBackend::do_attention(const AttentionInputs& in, const AttentionOutputs
     cuda::attend_simply(cuda::make_problem<float>(in, to), stream_);
     return;
   }
-  if (is_hopper() && in.q.dim(2) == cuda::sm90::kAttentionHeadDim && !in.bias && in.scale > 0) {
+  if (is_hopper() && cuda::fits_hopper(in)) {
     cuda::sm90::launch_attention(cuda::attention_on_hopper(in, to), stream_);
     return;
   }

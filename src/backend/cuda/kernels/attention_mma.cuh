@@ -18,7 +18,7 @@ constexpr int kMaxBiasDim = 64;  // with a bias; registers would not do for more
 inline bool fits_mma(const AttentionInputs& in) {
   const std::int64_t head_dim = in.q.dim(2);
   return head_dim <= (in.bias ? kMaxBiasDim : kMaxMmaDim) && head_dim % kChunkElements == 0 &&
-         in.scale > 0;
+         has_vector_rows<Bf16>(in) && in.scale > 0;
 }
 
 // Fragments of one warp: of 16 queries each, thread i has rows i / 4 and i / 4 + 8.
@@ -241,9 +241,10 @@ struct KeyRows {
   }
 };
 
-// Block (x, y): queries x of head y, a warp for every 16·kTiles.
+// Block (x, y): queries x of head y, a warp for every 16·kTiles. Those of one tile shall be four to
+// a multiprocessor.
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-__global__ void __launch_bounds__(kWarps * 32)
+__global__ void __launch_bounds__(kWarps * 32, kTiles == 1 ? 4 : 1)
     attention_mma_kernel(const AttentionProblem<Bf16> p) {
   constexpr int kThreads = kWarps * 32;
   constexpr int kQueries = kWarps * kTiles * kRowTile;
@@ -257,24 +258,19 @@ __global__ void __launch_bounds__(kWarps * 32)
   KeyRows<kHasColumns> key_rows{task, s_rows};
   const auto start_tile = [&](int tile) {
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
-    for_each_chunk<kKeyTile, kDim, kThreads>(
-        p.head_dim, [&](int i) { return key_rows(tile, i); },
-        [&](int place, int row, int element) {
-          const std::int64_t at =
-              row < 0
-                  ? 0
-                  : p.keys_of(task.head) + static_cast<std::int64_t>(row) * p.head_dim + element;
-          device::copy_16_bytes(s_k + place, p.g_k + at, row >= 0);
-          device::copy_16_bytes(s_k + kTileSize + place, p.g_v + at, row >= 0);
-        });
+    const auto key_of = [&](int i) { return key_rows(tile, i); };
+    start_rows<kKeyTile, kDim, kThreads>(s_k, p.k.of(task.head), p.k.token_stride, p.head_dim,
+                                         key_of);
+    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.v.of(task.head), p.v.token_stride,
+                                         p.head_dim, key_of);
     device::commit_copies();
   };
   key_rows.find(0);
   key_rows.find(1);
   __syncthreads();
-  start_rows<kQueries, kDim, kThreads>(
-      s_q, p.g_q + p.row_of(task.head, task.first_query) * p.head_dim, p.head_dim, p.head_dim,
-      [&](int i) { return i < task.num_queries ? i : -1; });
+  start_rows<kQueries, kDim, kThreads>(s_q, p.q.of(task.head, task.first_query), p.q.token_stride,
+                                       p.head_dim,
+                                       [&](int i) { return i < task.num_queries ? i : -1; });
   start_tile(0);
 
   const int first = static_cast<int>(threadIdx.x) / 32 * kTiles * kRowTile;

@@ -2,16 +2,22 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/sm90/attention.h"
 
 namespace mochi::cuda {
 
+// Whether Hopper's kernels compute it, in BF16. Their copy engine wants rows at multiples of 16
+// bytes.
+inline bool fits_hopper(const AttentionInputs& in) {
+  return in.q.dim(2) == sm90::kAttentionHeadDim && has_vector_rows<__nv_bfloat16>(in) && !in.bias &&
+         in.scale > 0;
+}
+
 inline sm90::AttentionParams attention_on_hopper(const AttentionInputs& in,
                                                  const AttentionOutputs& to) {
-  return {.g_q = data_of<const __nv_bfloat16>(in.q),
-          .g_k = data_of<const __nv_bfloat16>(in.k),
-          .g_v = data_of<const __nv_bfloat16>(in.v),
+  return {.q = rows_of<__nv_bfloat16>(in.q),
+          .k = rows_of<__nv_bfloat16>(in.k),
+          .v = rows_of<__nv_bfloat16>(in.v),
           .g_out = data_of<__nv_bfloat16>(to.out),
           .g_lse = data_of<float>(to.lse),
           .heads = in.q.dim(0),

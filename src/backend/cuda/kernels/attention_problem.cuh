@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "backend/backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/head_rows.cuh"
 
 namespace mochi::cuda {
 
@@ -16,7 +16,7 @@ constexpr float kLn2 = 0.693147181F;
 // Queries come in groups; without columns all of them are one group, and it sees all keys.
 template <typename T>
 struct AttentionProblem {
-  const T *g_q, *g_k, *g_v;       // [heads, num_queries, head_dim], 2 × [heads, num_keys, head_dim]
+  HeadRows<T> q, k, v;            // of num_queries, num_keys and num_keys tokens
   const float* g_bias;            // [heads, num_queries, num_keys], or null
   T* g_out;                       // [num_queries, heads·head_dim]
   float* g_lse;                   // [heads, num_queries], or null
@@ -31,9 +31,6 @@ struct AttentionProblem {
   __device__ std::int64_t row_of(int head, int query) const {
     return static_cast<std::int64_t>(head) * num_queries + query;
   }
-  __device__ std::int64_t keys_of(int head) const {
-    return static_cast<std::int64_t>(head) * num_keys * head_dim;
-  }
   __device__ std::int64_t out_of(int head, int query) const {
     return (static_cast<std::int64_t>(query) * num_heads + head) * head_dim;
   }
@@ -47,9 +44,9 @@ AttentionProblem<T> make_problem(const AttentionInputs& in, const AttentionOutpu
   const auto group_size =
       columns.offsets ? static_cast<int>(std::min<std::int64_t>(columns.group_size, num_queries))
                       : num_queries;
-  return {.g_q = data_of<const T>(in.q),
-          .g_k = data_of<const T>(in.k),
-          .g_v = data_of<const T>(in.v),
+  return {.q = rows_of<T>(in.q),
+          .k = rows_of<T>(in.k),
+          .v = rows_of<T>(in.v),
           .g_bias = data_of<const float>(in.bias),
           .g_out = data_of<T>(to.out),
           .g_lse = data_of<float>(to.lse),

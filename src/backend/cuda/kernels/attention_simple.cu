@@ -15,6 +15,12 @@ using simple::SharedTiles;
 using simple::thread_x;
 using simple::thread_y;
 
+// Of a head, from a token on.
+template <typename T>
+__device__ simple::Rows<T> rows_from(const HeadRows<T>& heads, int head, int first_token = 0) {
+  return {heads.of(head, first_token), heads.token_stride};
+}
+
 // Of a thread: its rows' running softmax, and their outputs not yet divided by the sums.
 struct RunningRows {
   float max[kPer], sum[kPer];
@@ -62,13 +68,16 @@ __device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, 
 }
 
 // Block (x, y, z): queries x of head y, features of the output from 128·z on.
+// Of a multiprocessor's registers for two blocks a thread's share would not do.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionProblem<T> p) {
+__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionProblem<T> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
   const BlockTask task = find_task<kTile>(p);
   if (task.num_queries <= 0) return;
   const int first_feature = blockIdx.z * kFeatures;
-  const T* g_q = p.g_q + p.row_of(task.head, task.first_query) * p.head_dim;
+  const auto q = rows_from(p.q, task.head, task.first_query);
+  const auto k = rows_from(p.k, task.head);
+  const auto v = rows_from(p.v, task.head);
   const auto query_of = [&](int i) { return i < task.num_queries ? i : -1; };
   RunningRows rows{};
   for (float& max : rows.max) max = -FLT_MAX;
@@ -79,8 +88,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionProb
       return task.g_columns == nullptr ? first + j : task.g_columns[first + j];
     };
     simple::Products logits;
-    simple::multiply_rows(g_q, query_of, p.g_k + p.keys_of(task.head), key_of, p.head_dim, s_tiles,
-                          logits);
+    simple::multiply_rows(q, query_of, k, key_of, p.head_dim, s_tiles, logits);
     for (int i = 0; i < kPer; ++i) {
       const int row = thread_y() * kPer + i;
       const bool has_bias = p.g_bias != nullptr && row < task.num_queries;
@@ -95,8 +103,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(const AttentionProb
       add_to_softmax(logits[i], rows, i);
     }
     simple::store_weights(logits, s_tiles);
-    simple::add_values(p.g_v + p.keys_of(task.head), key_of, p.head_dim, first_feature, s_tiles,
-                       rows.out);
+    simple::add_values(v, key_of, p.head_dim, first_feature, s_tiles, rows.out);
   }
   write_rows(p, task, first_feature, rows);
 }
@@ -118,8 +125,8 @@ __global__ void __launch_bounds__(kThreads)
       return first + i < num_rows ? sums.query_of(group, first + i) : -1;
     };
     simple::Products logits;
-    simple::multiply_rows(p.g_q + p.row_of(head, 0) * p.head_dim, query_of, p.g_k + p.keys_of(head),
-                          key_of, p.head_dim, s_tiles, logits);
+    simple::multiply_rows(rows_from(p.q, head), query_of, rows_from(p.k, head), key_of, p.head_dim,
+                          s_tiles, logits);
     for (int i = 0; i < kPer; ++i) {
       const int query = query_of(thread_y() * kPer + i);
       if (query < 0) continue;

@@ -36,8 +36,8 @@ struct QueryTiles {
     const auto query_of = [&](int i) {
       return i < num_rows ? first_query + i * sums.query_stride : -1;
     };
-    cuda::start_rows<kQueryTile, kDim, kThreads>(s_q, p.g_q + p.row_of(head, 0) * p.head_dim,
-                                                 p.head_dim, p.head_dim, query_of);
+    cuda::start_rows<kQueryTile, kDim, kThreads>(s_q, p.q.of(head), p.q.token_stride, p.head_dim,
+                                                 query_of);
     cuda::device::commit_copies();
     const int i = threadIdx.x;
     if (i >= kQueryTile) return;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
       ((sums.group_size + sums.query_stride - 1) / sums.query_stride + kQueryTile - 1) /
           kQueryTile};
   cuda::start_rows<kBlockKeys, kDim, kThreads>(
-      s_k, p.g_k + p.keys_of(head), p.head_dim, p.head_dim,
+      s_k, p.k.of(head), p.k.token_stride, p.head_dim,
       [&](int i) { return first_key + i < p.num_keys ? first_key + i : -1; });
   tiles.template start<kDim>(0, s_q, s_lse[0]);
   cuda::device::wait_copies<0>();
@@ -159,8 +159,7 @@ void launch(const AttentionProblem<Bf16>& problem, const ColumnSumsProblem& sums
 void CudaBackend::do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                                 const AttentionOutputs& to) {
   if (to.out.num_elements() == 0) return;
-  if (is_hopper() && activation_dtype_ == DType::kBF16 && in.scale > 0 &&
-      in.q.dim(2) == cuda::sm90::kAttentionHeadDim &&
+  if (is_hopper() && activation_dtype_ == DType::kBF16 && cuda::fits_hopper(in) &&
       cuda::sm90::has_sums_in_one_pass(scores.group_size)) {
     const auto params = cuda::attention_on_hopper(in, to);
     const auto num_scratch = static_cast<std::size_t>(cuda::sm90::num_sums_scratch(params));

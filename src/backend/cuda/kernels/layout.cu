@@ -49,18 +49,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// out [heads, rows, size] = x [rows, heads, size], in units of one element or one vector.
-template <typename Unit>
-__global__ void __launch_bounds__(kThreads)
-    split_heads_kernel(const Unit* g_x, Unit* g_out, std::int64_t heads, std::int64_t rows,
-                       std::int64_t size) {
-  const std::int64_t i = thread_idx();
-  if (i >= heads * rows * size) return;
-  const std::int64_t head = i / size % heads;
-  const std::int64_t row = i / (size * heads);
-  g_out[(head * rows + row) * size + i % size] = g_x[i];
-}
-
 struct Patches {  // a latent grid cut into patches
   std::int64_t channels, frames, rows, columns, size;
 
@@ -170,25 +158,6 @@ void CudaBackend::do_embedding(std::span<const std::int32_t> ids, const TensorVi
         g_ids, cuda::data_of<const T>(table), cuda::data_of<T>(out), table.dim(1));
   });
   cuda::check_launch("embedding");
-}
-
-void CudaBackend::do_split_heads(const TensorView& x, const TensorView& out) {
-  const std::int64_t n = out.num_elements();
-  const std::int64_t heads = out.dim(0);
-  const std::int64_t rows = out.dim(1);
-  const std::int64_t size = out.dim(2);
-  if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    if (cuda::has_vector_rows<T>(size, {x.bytes(), out.bytes()})) {
-      constexpr std::int64_t kSize = kVectorSize<T>;
-      split_heads_kernel<<<num_blocks(n / kSize), kThreads, 0, stream_>>>(
-          cuda::data_of<const uint4>(x), cuda::data_of<uint4>(out), heads, rows, size / kSize);
-    } else {
-      split_heads_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(
-          cuda::data_of<const T>(x), cuda::data_of<T>(out), heads, rows, size);
-    }
-  });
-  cuda::check_launch("split_heads");
 }
 
 void CudaBackend::do_patchify(const TensorView& latents, int patch_size, const TensorView& out) {

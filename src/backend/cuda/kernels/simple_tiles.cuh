@@ -38,32 +38,43 @@ __device__ inline int thread_x() { return static_cast<int>(threadIdx.x) % kSide;
 __device__ inline int thread_y() { return static_cast<int>(threadIdx.x) / kSide; }
 __device__ inline int feature_of(int j) { return j / 4 * (kFeatures / 2) + 4 * thread_x() + j % 4; }
 
-// Elements [first, first + kChunk) of rows of g_x [.., width].
+// Rows that begin `stride` elements apart.
+template <typename T>
+struct Rows {
+  const T* g_data;
+  int stride;
+
+  __device__ float at(std::int64_t row, int element) const {
+    return static_cast<float>(g_data[row * stride + element]);
+  }
+};
+
+// Elements [first, first + kChunk) of rows of `width` elements.
 template <typename T, typename RowOf>
-__device__ void load_chunk(const T* g_x, int width, int first, RowOf row_of, float* s_x) {
+__device__ void load_chunk(Rows<T> x, int width, int first, RowOf row_of, float* s_x) {
   const int element = threadIdx.x % kChunk;
 #pragma unroll 4
   for (int i = threadIdx.x / kChunk; i < kTile; i += kThreads / kChunk) {
     const std::int64_t row = row_of(i);
     const bool is_there = row >= 0 && first + element < width;
-    s_x[i * kStride + element] =
-        is_there ? static_cast<float>(g_x[row * width + first + element]) : 0.0F;
+    s_x[i * kStride + element] = is_there ? x.at(row, first + element) : 0.0F;
   }
 }
 
 __device__ inline float4 read4(const float* s_x) { return *reinterpret_cast<const float4*>(s_x); }
 
-// products = rows of g_left [.., width] times rows of g_right [.., width].
+// products = left rows times right rows, of `width` elements each.
 template <typename T, typename LeftOf, typename RightOf>
-__device__ void multiply_rows(const T* g_left, LeftOf left_of, const T* g_right, RightOf right_of,
-                              int width, SharedTiles& s_tiles, Products& products) {
+__device__ void multiply_rows(Rows<T> left_rows, LeftOf left_of, Rows<T> right_rows,
+                              RightOf right_of, int width, SharedTiles& s_tiles,
+                              Products& products) {
   for (auto& row : products) {
     for (float& product : row) product = 0.0F;
   }
   for (int first = 0; first < width; first += kChunk) {
     __syncthreads();
-    load_chunk(g_left, width, first, left_of, s_tiles.s_left);
-    load_chunk(g_right, width, first, right_of, s_tiles.s_right);
+    load_chunk(left_rows, width, first, left_of, s_tiles.s_left);
+    load_chunk(right_rows, width, first, right_of, s_tiles.s_right);
     __syncthreads();
 #pragma unroll 2
     for (int d = 0; d < kChunk; d += 4) {
@@ -96,9 +107,9 @@ __device__ inline void store_weights(const Products& products, SharedTiles& s_ti
 }
 
 // sums += s_weights [64, 64] times features [first_feature, first_feature + 128) of the 64 rows of
-// g_values [.., width].
+// `values`, of `width` elements each.
 template <typename T, typename RowOf>
-__device__ void add_values(const T* g_values, RowOf row_of, int width, int first_feature,
+__device__ void add_values(Rows<T> values, RowOf row_of, int width, int first_feature,
                            SharedTiles& s_tiles, Sums& sums) {
   for (int first = 0; first < kTile; first += kValueRows) {
     __syncthreads();
@@ -106,8 +117,7 @@ __device__ void add_values(const T* g_values, RowOf row_of, int width, int first
     for (int i = threadIdx.x; i < kValueRows * kFeatures; i += kThreads) {
       const std::int64_t row = row_of(first + i / kFeatures);
       const int feature = first_feature + i % kFeatures;
-      s_tiles.s_values[i] =
-          row >= 0 && feature < width ? static_cast<float>(g_values[row * width + feature]) : 0.0F;
+      s_tiles.s_values[i] = row >= 0 && feature < width ? values.at(row, feature) : 0.0F;
     }
     __syncthreads();
 #pragma unroll 2

@@ -47,7 +47,10 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
   const auto column_of = [&](int j) {
     return first_column + j < block.num_columns ? block.g_columns[first_column + j] : -1;
   };
-  const T* g_values = p.g_w1 + static_cast<std::int64_t>(p.hidden) * p.width;
+  const cuda::simple::Rows<T> x{p.g_x, p.width};
+  const cuda::simple::Rows<T> w_gates{p.g_w1, p.width};
+  const cuda::simple::Rows<T> w_values{p.g_w1 + static_cast<std::int64_t>(p.hidden) * p.width,
+                                       p.width};
   float gate_sums[kPer] = {};
   float value_sums[kPer] = {};
   for (int first = 0; first < block.num_tokens; first += kTile) {
@@ -56,8 +59,8 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
     };
     Products gates;
     Products values;
-    cuda::simple::multiply_rows(p.g_x, token_of, p.g_w1, column_of, p.width, s_tiles, gates);
-    cuda::simple::multiply_rows(p.g_x, token_of, g_values, column_of, p.width, s_tiles, values);
+    cuda::simple::multiply_rows(x, token_of, w_gates, column_of, p.width, s_tiles, gates);
+    cuda::simple::multiply_rows(x, token_of, w_values, column_of, p.width, s_tiles, values);
     for (int i = 0; i < kPer; ++i) {
       const int row = thread_y() * kPer + i;
       const int token = token_of(row);
@@ -111,7 +114,8 @@ __global__ void __launch_bounds__(kThreads) outputs_kernel(const MlpProblem<T, f
       const auto column_of = [&](int j) {
         return first_column + j < block.num_columns ? block.g_columns[first_column + j] : -1;
       };
-      cuda::simple::add_values(p.g_w2, column_of, p.width, first_feature, s_tiles, sums);
+      cuda::simple::add_values(cuda::simple::Rows<T>{p.g_w2, p.width}, column_of, p.width,
+                               first_feature, s_tiles, sums);
     }
     for (int i = 0; i < kPer; ++i) {
       const int row = first + thread_y() * kPer + i;

@@ -177,19 +177,21 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
   device::sync_cluster();  // no block leaves while the other may still write to it
 }
 
-// [heads, tokens, 128] as (64 elements, tokens, 2 panels, heads).
-CUtensorMap map_rows(const __nv_bfloat16* g_data, std::int64_t heads, std::int64_t tokens,
+// As (64 elements, tokens, 2 panels, heads).
+CUtensorMap map_rows(const HeadRows<__nv_bfloat16>& rows, std::int64_t heads, std::int64_t tokens,
                      int box_rows, int box_panels) {
-  constexpr std::int64_t kRowBytes = kHeadDim * 2;
-  return make_tensor_map(g_data, std::array<std::int64_t, 4>{kPanel, tokens, 2, heads},
-                         std::array<std::int64_t, 3>{kRowBytes, kRowBytes / 2, tokens * kRowBytes},
-                         std::array{kPanel, box_rows, box_panels, 1});
+  constexpr std::int64_t kElementBytes = 2;
+  return make_tensor_map(
+      rows.g_data, std::array<std::int64_t, 4>{kPanel, tokens, 2, heads},
+      std::array<std::int64_t, 3>{rows.token_stride * kElementBytes, kPanel * kElementBytes,
+                                  rows.head_stride * kElementBytes},
+      std::array{kPanel, box_rows, box_panels, 1});
 }
 
 TensorMaps make_maps(const AttentionParams& params) {
-  return {map_rows(params.g_q, params.heads, params.num_queries, kGroupRows, 2),
-          map_rows(params.g_k, params.heads, params.num_keys, kKeys, 2 / kBlocks),
-          map_rows(params.g_v, params.heads, params.num_keys, kKeys, 2 / kBlocks)};
+  return {map_rows(params.q, params.heads, params.num_queries, kGroupRows, 2),
+          map_rows(params.k, params.heads, params.num_keys, kKeys, 2 / kBlocks),
+          map_rows(params.v, params.heads, params.num_keys, kKeys, 2 / kBlocks)};
 }
 
 KernelParams make_params(const AttentionParams& params) {

@@ -7,17 +7,17 @@
 
 #include <cstdint>
 
+#include "backend/cuda/kernels/head_rows.cuh"
+
 namespace mochi::cuda::sm90 {
 
 inline constexpr std::int64_t kAttentionHeadDim = 128;
 
 struct AttentionParams {
-  const __nv_bfloat16* g_q;  // [heads, num_queries, 128]
-  const __nv_bfloat16* g_k;  // [heads, num_keys, 128]
-  const __nv_bfloat16* g_v;  // [heads, num_keys, 128]
-  __nv_bfloat16* g_out;      // [num_queries, heads·128]
-  float* g_lse;              // [heads, num_queries], or null
-  std::int64_t heads;        // each ≥ 1
+  HeadRows<__nv_bfloat16> q, k, v;  // of num_queries, num_keys and num_keys tokens
+  __nv_bfloat16* g_out;             // [num_queries, heads·128]
+  float* g_lse;                     // [heads, num_queries], or null
+  std::int64_t heads;               // each ≥ 1
   std::int64_t num_queries;
   std::int64_t num_keys;
   float scale;  // > 0
@@ -37,7 +37,7 @@ struct AttentionSumsParams {
   std::int32_t* g_scratch;  // [num_sums_scratch(attention)]
 };
 
-// Computes on `stream` of device 0. All data is aligned to 16 bytes.
+// Computes on `stream` of device 0. All data and all rows of q, k and v are aligned to 16 bytes.
 void launch_attention(const AttentionParams& params, cudaStream_t stream);
 void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
                                 cudaStream_t stream);

@@ -31,7 +31,7 @@ struct TensorMaps {
 struct TaskMemory {
   // A slot is written while the task before is begun, when the last to use it are long done.
   ColumnTask tasks[kTaskSlots];
-  alignas(16) int rows[kStages][kKeys];  // of g_k and g_v, for each place of the ring
+  alignas(16) int rows[kStages][kKeys];  // of k and v, for each place of the ring
   Barrier cache_full[kConsumers][kWarps];
 };
 
@@ -148,8 +148,9 @@ struct Producer {
   __device__ void run_task(unsigned n) {
     if (is_leader()) load_queries(task_of(n), n);
     __syncwarp();
-    const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.g_k) +
-                              p.keys_of(task_of(n).head) * 2 + threadIdx.x % 8 * 16;
+    const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.k.g_data) +
+                              static_cast<std::int64_t>(task_of(n).head) * p.num_keys * kRowBytes +
+                              threadIdx.x % 8 * 16;
     unsigned ticket = 0;
     for (int num_left = task_of(n).num_keys; num_left > 0; num_left -= kKeys, ++at.count) {
       const unsigned slot = at.slot();
@@ -173,8 +174,8 @@ struct Producer {
       }
       commit(v_before());
       await_place(&s.v_empty[slot], &s.k_full[slot]);
-      gather(g_keys + (reinterpret_cast<const std::byte*>(p.g_v) -
-                       reinterpret_cast<const std::byte*>(p.g_k)),
+      gather(g_keys + (reinterpret_cast<const std::byte*>(p.v.g_data) -
+                       reinterpret_cast<const std::byte*>(p.k.g_data)),
              s.s_v[slot]);
       commit(&s.k_full[slot]);
     }
@@ -327,7 +328,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 // [heads, num_queries, 128] as (64 elements, queries, 2 panels, heads).
 CUtensorMap map_queries(const ColumnProblem& p) {
   return make_tensor_map(
-      p.g_q, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
+      p.q.g_data, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
       std::array<std::int64_t, 3>{kRowBytes, kRowBytes / 2,
                                   static_cast<std::int64_t>(p.num_queries) * kRowBytes},
       std::array{kPanel, kGroupRows, 2, 1});
