@@ -83,11 +83,14 @@ void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
     ctx.backend.attention(in, {out, state.lse});
     return;
   }
-  const TensorView lse = ctx.scratch.allocate(DType::kF32, lse_shape);
   if (offload_) offload_->take(ctx.backend, site);
+  // While the former lse is read, the new one is written elsewhere: where the next site's will be.
+  Tensor& lse = next_lse_[static_cast<std::size_t>(site.branch)];
+  if (!lse) lse = Tensor(DType::kF32, lse_shape, ctx.backend.allocator());
   attend_and_choose(ctx, site, step, in, {out, lse}, state);
-  ctx.backend.copy(lse, state.lse);
-  cache_delta(ctx, site, resolve_attention(config_, step, site.layer).delta, in, {out, lse}, state);
+  std::swap(lse, state.lse);
+  const DeltaKind delta = resolve_attention(config_, step, site.layer).delta;
+  cache_delta(ctx, site, delta, in, {out, state.lse}, state);
   if (offload_) offload_->write_back(ctx.backend, site);
 }
 

@@ -85,6 +85,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::map<std::pair<Branch, int>, SiteState> sites_;
   std::map<std::int64_t, Tensor> fixed_;   // by the number of text tokens
   std::array<Tensor, 2> hidden_;           // of each branch
+  std::array<Tensor, 2> next_lse_;         // of each branch: the place of its next site's lse
   std::array<std::uint64_t, 2> epochs_{};  // of each branch: how often a plan or cache changed
   int num_layers_ = 0;                     // where caches are offloaded
   std::unique_ptr<CacheOffload> offload_;  // null: all caches stay on the device

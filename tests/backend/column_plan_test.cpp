@@ -98,6 +98,17 @@ class SelectionBase : public OpsFixture {
       EXPECT_EQ(plan.lists[static_cast<std::size_t>(list)], wanted);
     }
   }
+  // With num_kept columns for their scores.
+  void expect_same_plan(ColumnChoice choice, std::int64_t num_kept, std::int64_t multiple) {
+    choice.min_kept = choice.max_kept = std::min(num_kept, choice.num_keys);
+    choice.multiple = multiple;
+    const Plan plan = select(choice, 2, 3);
+    std::swap(backend_, reference_);
+    const Plan wanted = select(choice, 2, 3);
+    std::swap(backend_, reference_);
+    EXPECT_EQ(plan.counts, wanted.counts);
+    EXPECT_EQ(plan.lists, wanted.lists);
+  }
 };
 
 using Selection = OverBackends<SelectionBase>;
@@ -168,16 +179,6 @@ constexpr ScoreForm kScoreForms[] = {
 
 // The same plan as the CPU's, bit for bit, whatever the scores.
 TEST_P(Selection, PlansAreTheSameEverywhere) {
-  const auto choose = [this](ColumnChoice choice, std::int64_t num_kept, std::int64_t multiple) {
-    choice.min_kept = choice.max_kept = std::min(num_kept, choice.num_keys);
-    choice.multiple = multiple;
-    const Plan plan = select(choice, 2, 3);
-    std::swap(backend_, reference_);
-    const Plan wanted = select(choice, 2, 3);
-    std::swap(backend_, reference_);
-    EXPECT_EQ(plan.counts, wanted.counts);
-    EXPECT_EQ(plan.lists, wanted.lists);
-  };
   for (const std::int64_t num_keys : {33, 1000, 6001}) {
     const Tensor fixed = random_bits(3, num_keys, 0.1);
     for (const ScoreForm& form : kScoreForms) {
@@ -188,15 +189,33 @@ TEST_P(Selection, PlansAreTheSameEverywhere) {
         score = form.of(score, i % num_keys);
       }
       ColumnChoice choice{.scores = scores, .fixed = fixed, .num_keys = num_keys, .seed = 3};
-      choose(choice, 1, 1);
-      choose(choice, num_keys / 7, 1);
+      expect_same_plan(choice, 1, 1);
+      expect_same_plan(choice, num_keys / 7, 1);
       choice.random = 0.01;
-      choose(choice, num_keys / 7, 128);
-      choose(choice, num_keys - 1, 128);
-      choose(choice, 0, 128);
+      expect_same_plan(choice, num_keys / 7, 128);
+      expect_same_plan(choice, num_keys - 1, 128);
+      expect_same_plan(choice, 0, 128);
       choice.random = 0.3;
-      choose(choice, num_keys / 3, 1024);  // more padding than comes with the best
+      expect_same_plan(choice, num_keys / 3, 1024);  // more padding than comes with the best
     }
+  }
+}
+
+// The last list that fits into an H100's shared memory, the next, and one of a long video. Of the
+// latter two the last columns stay in global memory.
+TEST_P(Selection, PlansOfLongListsAreTheSameEverywhere) {
+  for (const std::int64_t num_keys : {50'176, 50'177, 65'446}) {
+    SCOPED_TRACE(testing::Message() << num_keys << " keys");
+    const Tensor fixed = random_bits(3, num_keys, 0.01);
+    const Tensor scores = random_scores({2, 3, num_keys});
+    const ColumnChoice choice{
+        .scores = scores, .fixed = fixed, .num_keys = num_keys, .random = 0.01, .seed = 3};
+    expect_same_plan(choice, num_keys / 7, 128);
+    // Of 400 equal scores or so, all over the list, some are among the best.
+    for (float& score : scores.view().f32()) {
+      score = std::floor(static_cast<float>(generator_() % num_keys) / 400.0F);
+    }
+    for (const std::int64_t num_kept : {10'000, 10'200}) expect_same_plan(choice, num_kept, 16);
   }
 }
 

@@ -124,6 +124,17 @@ TEST_P(Policy, BranchesAreApart) {
   }
 }
 
+// So have the layers of a branch, which take turns with the place of a new log-sum-exp.
+TEST_P(Policy, LayersAreApart) {
+  ColumnSparsePolicy both(make_config(DeltaKind::kHalfMerge), kGrid, 0);
+  ColumnSparsePolicy alone(make_config(DeltaKind::kHalfMerge), kGrid, 0);
+  for (int step = 0; step < 7; ++step) {
+    const Tensor with_other = attend(both, problem_at(step), step);
+    attend(both, problem_at(50 + step), step, {Branch::kCond, 4});
+    EXPECT_EQ(values(with_other), values(attend(alone, problem_at(step), step))) << step;
+  }
+}
+
 // A branch that guidance left out at the full steps begins where it first runs.
 TEST_P(Policy, ABranchMayBeginLate) {
   ColumnSparsePolicy policy(make_config(), kGrid, 0);

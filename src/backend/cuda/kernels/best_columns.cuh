@@ -1,5 +1,6 @@
-// The best of a list's columns when their number is known and the scores lie in shared memory: the
-// way that is fast for all but strange scores. A block of 1024 threads has a list.
+// The best of a list's columns when their number is known: the way that is fast for all but strange
+// scores, as many of which as there is room for lie in shared memory. A block of 1024 threads has a
+// list.
 //
 // A sample says between which keys the last of them will be found; the columns above are only
 // counted, those between counted by where they are in it. That names a few hundred columns around
@@ -16,11 +17,46 @@ constexpr int kListWarps = kListThreads / 32;
 static_assert(kListWarps == 32);  // a lane for every warp's number
 
 // A column's key are the bits of its score: of positive floats they are, as signed numbers, in the
-// floats' order, and unlike floats whatever comes. In shared memory keys go on with kNoKey up to a
-// multiple of kKeysPerWarp.
+// floats' order, and unlike floats whatever comes.
 constexpr int kKeysPerWarp = 128;
 constexpr int kNoKey = INT_MIN;
 constexpr int kLeastKey = kNoKey + 1;
+
+// A list's keys: kAllShared, in shared memory, where kNoKey follows them; or else the first in
+// shared memory and the others where they come from.
+template <bool kAllShared>
+struct ListKeys {
+  const int* s_keys;  // [num_shared]
+  const int* g_keys;  // [num_keys]
+  int num_shared;     // a multiple of kKeysPerWarp
+  int num_keys;
+
+  __device__ int operator[](int column) const {
+    return kAllShared || column < num_shared ? s_keys[column] : __ldg(g_keys + column);
+  }
+  // fn(column, key) of those that are not in shared memory, by whole warps: 32 columns that begin
+  // with a multiple of 32, with kNoKey beyond the last. A lane has one column, not four like those
+  // in shared memory, for the list may begin anywhere.
+  template <typename Fn>
+  __device__ void for_each_behind_shared(const Fn& fn) const {
+    if constexpr (kAllShared) return;
+    constexpr int kAtOnce = 8;  // under way, since each takes long
+    for (int first = num_shared + static_cast<int>(threadIdx.x); first / 32 * 32 < num_keys;
+         first += kAtOnce * kListThreads) {
+      int keys[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int column = first + i * kListThreads;
+        keys[i] = column < num_keys ? __ldg(g_keys + column) : kNoKey;
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int column = first + i * kListThreads;
+        if (column / 32 * 32 < num_keys) fn(column, keys[i]);
+      }
+    }
+  }
+};
 
 struct BestColumns {
   static constexpr int kBinBits = 11;
@@ -98,12 +134,13 @@ struct KeyRange {
 
 // Each warp says where the key of that rank is in a sample of 32; all but the outermost are
 // believed.
-__device__ inline KeyRange guess_range(const int* s_keys, int num_keys, int rank, BestColumns& s) {
+template <bool kAllShared>
+__device__ KeyRange guess_range(const ListKeys<kAllShared>& keys, int rank, BestColumns& s) {
   constexpr int kOutermost = 4;
   const auto column =
-      static_cast<int>(static_cast<long long>(threadIdx.x) * num_keys / kListThreads);
-  const int sorted = sort_in_warp(s_keys[column]);
-  const int place = min(31, static_cast<int>(32LL * rank / num_keys));
+      static_cast<int>(static_cast<long long>(threadIdx.x) * keys.num_keys / kListThreads);
+  const int sorted = sort_in_warp(keys[column]);
+  const int place = min(31, static_cast<int>(32LL * rank / keys.num_keys));
   const int guess = __shfl_sync(~0U, sorted, place);
   if (threadIdx.x % 32 == 0) s.s_order[threadIdx.x / 32] = guess;
   __syncthreads();
@@ -115,10 +152,11 @@ __device__ inline KeyRange guess_range(const int* s_keys, int num_keys, int rank
 // Finds a range of whole bins around the key of rank `rank` ≥ 1, in which there are at most
 // kMaxCandidates columns; afterwards s_ends are where bins begin. False if too many keys are equal,
 // or no keys.
-__device__ inline bool find_candidates(const int* s_keys, int num_keys, std::uint32_t rank,
-                                       KeyRange& range, BestColumns& s) {
-  const auto* s_quads = reinterpret_cast<const int4*>(s_keys);
-  const int num_quads = (num_keys + 3) / 4;
+template <bool kAllShared>
+__device__ bool find_candidates(const ListKeys<kAllShared>& keys, std::uint32_t rank,
+                                KeyRange& range, BestColumns& s) {
+  const auto* s_quads = reinterpret_cast<const int4*>(keys.s_keys);
+  const int num_quads = kAllShared ? (keys.num_keys + 3) / 4 : keys.num_shared / 4;
   const int bin = 2 * static_cast<int>(threadIdx.x);  // of the two that are this thread's
   while (true) {
     const int shift = range.shift();
@@ -127,14 +165,16 @@ __device__ inline bool find_candidates(const int* s_keys, int num_keys, std::uin
     if (threadIdx.x == 0) s.s_first = s.s_last = -1;
     __syncthreads();
     std::uint32_t num_above = 0;
+    const auto count = [&](int key) {
+      if (range.has(key)) atomicAdd(&s.s_ends[range.bin_of(key, shift)], 1U);
+      num_above += key > range.high ? 1 : 0;
+    };
 #pragma unroll 4
     for (int i = static_cast<int>(threadIdx.x); i < num_quads; i += kListThreads) {
       const int4 quad = s_quads[i];
-      for (const int key : {quad.x, quad.y, quad.z, quad.w}) {
-        if (range.has(key)) atomicAdd(&s.s_ends[range.bin_of(key, shift)], 1U);
-        num_above += key > range.high ? 1 : 0;
-      }
+      for (const int key : {quad.x, quad.y, quad.z, quad.w}) count(key);
     }
+    keys.for_each_behind_shared([&](int /*column*/, int key) { count(key); });
     num_above = sum_of_block(num_above, s, 0);
     const uint2 size = *reinterpret_cast<const uint2*>(&s.s_ends[bin]);
     std::uint32_t num_between = 0;
@@ -178,33 +218,42 @@ __device__ inline std::uint64_t order_of(int key, int column) {
 
 // Puts the `rank` best columns into s_plan. Returns how many candidates are in s_order (of which
 // `num_taken` are in the plan), or −1 if it could not: then the plan is as it was.
-__device__ inline int add_best(const int* s_keys, int num_keys, std::uint32_t rank,
-                               std::uint32_t* s_plan, BestColumns& s, int& num_taken) {
-  KeyRange range = guess_range(s_keys, num_keys, static_cast<int>(rank), s);
-  if (!find_candidates(s_keys, num_keys, rank, range, s)) return -1;
+template <bool kAllShared>
+__device__ int add_best(const ListKeys<kAllShared>& keys, std::uint32_t rank, std::uint32_t* s_plan,
+                        BestColumns& s, int& num_taken) {
+  KeyRange range = guess_range(keys, static_cast<int>(rank), s);
+  if (!find_candidates(keys, rank, range, s)) return -1;
   const int shift = range.shift();
   const int first = s.s_first;
   const std::uint32_t before = s.s_before;
   const KeyRange candidates = range.of_bins(first, s.s_last, shift);
-  const int num_quads = (num_keys + kKeysPerWarp - 1) / kKeysPerWarp * (kKeysPerWarp / 4);
+  const int num_quads = keys.num_shared / 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto list_candidate = [&](int column, int key) {
+    if (!candidates.has(key)) return;
+    const std::uint32_t place = atomicAdd(&s.s_ends[range.bin_of(key, shift)], 1U) - before;
+    s.s_candidates[place] = order_of(key, column);
+  };
 #pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < num_quads; i += kListThreads) {
-    const int4 quad = reinterpret_cast<const int4*>(s_keys)[i];
-    const int keys[4] = {quad.x, quad.y, quad.z, quad.w};
+    const int4 quad = reinterpret_cast<const int4*>(keys.s_keys)[i];
+    const int four[4] = {quad.x, quad.y, quad.z, quad.w};
     std::uint32_t word = 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      if (keys[j] > candidates.high) word |= 1U << j;
-      if (!candidates.has(keys[j])) continue;
-      const std::uint32_t place = atomicAdd(&s.s_ends[range.bin_of(keys[j], shift)], 1U) - before;
-      s.s_candidates[place] = order_of(keys[j], 4 * i + j);
+      if (four[j] > candidates.high) word |= 1U << j;
+      list_candidate(4 * i + j, four[j]);
     }
     word <<= 4 * (lane % 8);
 #pragma unroll
     for (int bit = 1; bit < 8; bit *= 2) word |= __shfl_xor_sync(~0U, word, bit);
     if (lane % 8 == 0 && word != 0) s_plan[i / 8] |= word;
   }
+  keys.for_each_behind_shared([&](int column, int key) {
+    const std::uint32_t word = __ballot_sync(~0U, key > candidates.high);
+    if (lane == 0 && word != 0) s_plan[column / 32] |= word;
+    list_candidate(column, key);
+  });
   __syncthreads();
   const auto num_candidates = static_cast<int>(s.s_ends[s.s_last] - before);
   num_taken = static_cast<int>(rank - before);

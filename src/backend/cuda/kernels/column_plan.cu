@@ -26,22 +26,25 @@ struct SelectionProblem {
   std::uint32_t random_last;  // columns whose 32 random bits are up to it are kept
   std::uint64_t seed;
   std::int64_t multiple;
-  int num_shared_keys;     // of one list in shared memory, up to kKeysPerWarp's multiple; or 0
+  int num_shared_keys;     // of one list in shared memory: see cuda::ListKeys
   bool is_plan_in_shared;  // of one list, behind the keys
 };
 
-// Starts to bring a list's scores to s_keys.
+// Starts to bring a list's first scores to s_keys.
 __device__ void start_keys(const SelectionProblem& p, const float* g_scores, int* s_keys) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int num_there = min(p.num_keys, p.num_shared_keys);
   const bool is_aligned = reinterpret_cast<std::uintptr_t>(g_scores) % 16 == 0;
-  const int num_quads = is_aligned ? p.num_keys / 4 : 0;
-  for (int i = static_cast<int>(threadIdx.x); i < num_quads; i += cuda::kListThreads) {
+  const int num_quads = is_aligned ? num_there / 4 : 0;
+  for (int i = thread; i < num_quads; i += cuda::kListThreads) {
     cuda::device::copy_16_bytes(s_keys + 4 * i, g_scores + 4 * i);
   }
+  for (int i = 4 * num_quads + thread; i < num_there; i += cuda::kListThreads) {
+    cuda::device::copy_4_bytes(s_keys + i, g_scores + i);
+  }
   cuda::device::commit_copies();
-#pragma unroll 8
-  for (int i = 4 * num_quads + static_cast<int>(threadIdx.x); i < p.num_shared_keys;
-       i += cuda::kListThreads) {
-    s_keys[i] = i < p.num_keys ? __float_as_int(g_scores[i]) : cuda::kNoKey;
+  for (int i = num_there + thread; i < p.num_shared_keys; i += cuda::kListThreads) {
+    s_keys[i] = cuda::kNoKey;
   }
 }
 
@@ -118,14 +121,16 @@ struct Added {
   int num_taken = 0, num_candidates = 0;  // see add_best()
 };
 
-__device__ Added add_by_score(const SelectionProblem& p, const int* s_keys,
+template <bool kAllShared>
+__device__ Added add_by_score(const SelectionProblem& p, const float* g_scores, const int* s_keys,
                               cuda::Candidates& candidates, std::uint32_t* plan,
                               SelectionMemory& s) {
   Added added;
   const bool is_rank = p.min_kept == p.max_kept && p.max_kept > 0 && p.max_kept < p.num_keys;
-  if (p.num_shared_keys > 0 && p.is_plan_in_shared && is_rank) {
-    added.num_candidates =
-        cuda::add_best(s_keys, p.num_keys, p.max_kept, plan, s.best, added.num_taken);
+  if (p.is_plan_in_shared && is_rank) {
+    const cuda::ListKeys<kAllShared> keys{s_keys, reinterpret_cast<const int*>(g_scores),
+                                          p.num_shared_keys, p.num_keys};
+    added.num_candidates = cuda::add_best(keys, p.max_kept, plan, s.best, added.num_taken);
     if (added.num_candidates >= 0) return added;
     __syncthreads();
   }
@@ -134,6 +139,8 @@ __device__ Added add_by_score(const SelectionProblem& p, const int* s_keys,
   return {};
 }
 
+// kAllShared: all scores of a list lie in shared memory.
+template <bool kAllShared>
 __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const SelectionProblem p) {
   __shared__ SelectionMemory s;
   extern __shared__ int4 s_memory[];
@@ -149,11 +156,12 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
   start_plan(p, head, group, plan);
   cuda::device::wait_copies<0>();
   __syncthreads();
-  cuda::Candidates candidates{
-      p.num_shared_keys > 0 ? reinterpret_cast<const float*>(s_keys) : g_scores, nullptr,
-      p.num_keys, 1.0};
+  cuda::Candidates candidates{kAllShared ? reinterpret_cast<const float*>(s_keys) : g_scores,
+                              nullptr, p.num_keys, 1.0};
   Added added;
-  if (g_scores != nullptr) added = add_by_score(p, s_keys, candidates, plan, s);
+  if (g_scores != nullptr) {
+    added = add_by_score<kAllShared>(p, g_scores, s_keys, candidates, plan, s);
+  }
   __syncthreads();
 
   // Up to a multiple by the best columns of those left.
@@ -219,16 +227,20 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                     const TensorView& counts) {
   const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
   if (num_lists == 0) return;
-  // The keys and the plan of one list lie in shared memory, each if there is room.
+  // The plan of one list and its first keys lie in shared memory, as many as there is room for.
   const auto round_up = [](std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; };
   const auto room = static_cast<std::int64_t>(properties_.sharedMemPerBlockOptin) -
                     static_cast<std::int64_t>(sizeof(SelectionMemory));
-  std::int64_t num_keys = choice.scores ? round_up(choice.num_keys, cuda::kKeysPerWarp) : 0;
-  const std::int64_t plan_bytes = round_up(choice.num_keys, cuda::kKeysPerWarp) / 8;
-  const std::int64_t kKeyBytes = sizeof(std::int32_t);
-  if (num_keys * kKeyBytes + plan_bytes > room) num_keys = 0;
+  const std::int64_t all_keys = round_up(choice.num_keys, cuda::kKeysPerWarp);
+  const std::int64_t plan_bytes = all_keys / 8;
   const bool is_plan_in_shared = plan_bytes <= room;
-  const std::int64_t num_bytes = num_keys * kKeyBytes + (is_plan_in_shared ? plan_bytes : 0);
+  constexpr std::int64_t kKeyBytes = sizeof(std::int32_t);
+  constexpr std::int64_t kWarpBytes = cuda::kKeysPerWarp * kKeyBytes;
+  const std::int64_t num_shared =
+      choice.scores && is_plan_in_shared
+          ? std::min(all_keys, (room - plan_bytes) / kWarpBytes * cuda::kKeysPerWarp)
+          : 0;
+  const std::int64_t num_bytes = num_shared * kKeyBytes + (is_plan_in_shared ? plan_bytes : 0);
   const double limit = std::ceil(std::clamp(choice.random, 0.0, 1.0) * 4294967296.0);
   const SelectionProblem problem{
       .g_scores = cuda::data_of<const float>(choice.scores),
@@ -245,13 +257,14 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
       .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
       .seed = choice.seed,
       .multiple = choice.multiple,
-      .num_shared_keys = static_cast<int>(num_keys),
+      .num_shared_keys = static_cast<int>(num_shared),
       .is_plan_in_shared = is_plan_in_shared};
-  cuda::check(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+  const auto kernel = num_shared == all_keys ? select_kernel<true> : select_kernel<false>;
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(num_bytes)),
               "select_columns");
-  select_kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
-                  static_cast<std::size_t>(num_bytes), stream_>>>(problem);
+  kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
+           static_cast<std::size_t>(num_bytes), stream_>>>(problem);
   cuda::check_launch("select_columns");
 }
 

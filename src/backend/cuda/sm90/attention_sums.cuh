@@ -34,7 +34,9 @@ struct SumsParams {
 // Which queries of a group count.
 enum class Counted { kAll, kSome, kEveryFourth };
 
-// What the warps say of a key tile.
+// What the warps say of a key tile. All lanes arrive at its barriers, each for what it wrote or
+// read itself: that takes no longer than one lane after a __syncwarp(), and racecheck can follow
+// it.
 struct SumsMemory {
   float s_parts[kSumSlots][kConsumerWarps][kKeys];
   float s_former[kQueries];
@@ -43,8 +45,8 @@ struct SumsMemory {
   // One thread, before the block's barrier.
   __device__ void init() {
     for (int i = 0; i < kSumSlots; ++i) {
-      device::init_barrier(&full[i], kConsumerWarps);
-      device::init_barrier(&empty[i], kFinishers);
+      device::init_barrier(&full[i], kConsumers * kGroup);
+      device::init_barrier(&empty[i], kFinishers * 32);
     }
   }
 };
@@ -105,10 +107,7 @@ struct WarpSums {
     begin_sums(sums);
     end_sums<kHalf>(sums, at);
   }
-  __device__ void hand_over(RingPosition at) {
-    __syncwarp();
-    if (device::thread_idx_here() % 32 == 0) device::arrive(&s.full[at.slot()]);
-  }
+  __device__ void hand_over(RingPosition at) { device::arrive(&s.full[at.slot()]); }
 
  private:
   // Lanes that differ in one bit share their columns: the one that has it keeps the upper half.
@@ -269,8 +268,7 @@ __device__ inline void finish_sums(SumsMemory& s, int part, int group_size, floa
       g_list += num_keys;
       --lists_left;
     }
-    __syncwarp();
-    if (lane == 0) device::arrive(&s.empty[at.slot()]);
+    device::arrive(&s.empty[at.slot()]);
   }
 }
 
