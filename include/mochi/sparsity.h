@@ -29,6 +29,12 @@ inline constexpr std::array kDeltaKinds{DeltaKind::kSubtract, DeltaKind::kWeight
                                         DeltaKind::kNone};
 std::string_view delta_name(DeltaKind delta);  // "lse_merge", as files have it
 
+// What the deltas' tensors are kept as from a full step to the next.
+enum class CacheDType : std::uint8_t {
+  kActivation,  // as they are computed: BF16 on a GPU, F32 on the CPU
+  kFp8,         // F8_E4M3, with a scale for each token and head
+};
+
 struct AttentionSparsity {
   bool is_enabled = true;
   double top_keys = 0.05;               // fraction of the columns kept for their scores
@@ -50,6 +56,7 @@ struct AttentionSparsity {
   int mbm = 192;                      // queries in a group
   int score_queries = 1;              // columns are scored by every s-th query of a group
   DeltaKind delta = DeltaKind::kSubtract;
+  CacheDType cache_dtype = CacheDType::kActivation;
 };
 
 // Of the visual tokens' feed-forward layers.

@@ -169,7 +169,8 @@ class Backend {
   void column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
                                const AttentionDelta& delta, const AttentionOutputs& to);
   // Fills delta's cache and weight so that applying it to `sparse` gives `dense`; both with lse
-  // where the delta has a weight.
+  // where the delta has a weight. Of an F8_E4M3 cache the largest value of each query and head
+  // becomes ±448 times the scale; zeros have the scale 0.
   void find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                   const AttentionDelta& delta);
   // The plan of every head and group, and its counts [heads, groups] i32.

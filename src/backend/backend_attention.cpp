@@ -50,7 +50,13 @@ std::int64_t num_groups(const Contract& c, std::int64_t num_tokens, std::int64_t
 void check_delta(const Contract& c, const AttentionDelta& delta, const Shape& out,
                  const Shape& lse) {
   if (!delta.cache) return;
-  c.activation("cache", delta.cache);
+  if (delta.cache.dtype() == DType::kF8E4M3) {
+    c.dtype("cache", delta.cache, DType::kF8E4M3);
+    check_lse(c, "cache_scale", delta.cache_scale, lse);
+  } else {
+    c.activation("cache", delta.cache);
+    c.require(!delta.cache_scale, "a cache of activations has a scale");
+  }
   c.shape("cache", delta.cache, out);
   c.require(!delta.is_merged || delta.weight, "a merged delta has no weight");
   c.require(delta.follow >= 0 && delta.follow < 1, "follow is not from 0 to below 1");
@@ -113,16 +119,20 @@ void Backend::find_delta(const AttentionOutputs& dense, const AttentionOutputs& 
   c.activation("sparse", sparse.out);
   c.shape("sparse", sparse.out, dense.out.shape());
   c.require(static_cast<bool>(delta.cache), "there is no cache");
-  if (delta.weight) {
-    c.rank("weight", delta.weight, 2);
-    check_lse(c, "dense lse", dense.lse, delta.weight.shape());
-    check_lse(c, "sparse lse", sparse.lse, delta.weight.shape());
-    c.require(delta.weight.dim(1) == dense.out.dim(0) && delta.weight.dim(0) > 0 &&
-                  dense.out.dim(1) % delta.weight.dim(0) == 0,
-              "weight is " + delta.weight.shape().to_string() + ", dense is " +
+  const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
+  if (of_heads) {
+    const char* name = delta.weight ? "weight" : "cache_scale";
+    c.rank(name, of_heads, 2);
+    c.require(of_heads.dim(1) == dense.out.dim(0) && of_heads.dim(0) > 0 &&
+                  dense.out.dim(1) % of_heads.dim(0) == 0,
+              std::string(name) + " is " + of_heads.shape().to_string() + ", dense is " +
                   dense.out.shape().to_string());
   }
-  check_delta(c, delta, dense.out.shape(), delta.weight ? delta.weight.shape() : Shape{});
+  if (delta.weight) {
+    check_lse(c, "dense lse", dense.lse, delta.weight.shape());
+    check_lse(c, "sparse lse", sparse.lse, delta.weight.shape());
+  }
+  check_delta(c, delta, dense.out.shape(), of_heads.shape());
   do_find_delta(dense, sparse, delta);
 }
 

@@ -88,10 +88,12 @@ struct ColumnLists {
 // out = cache + weight·A, or merged: out = (e^lse_A·A + e^r·cache) / (e^lse_A + e^r), where the
 // log-sum-exp of what is left out, r = weight + follow·lse_A, moves with that of the chosen ones.
 struct AttentionDelta {
-  TensorView cache;        // [num_queries, heads·head_dim], or empty: no delta
+  TensorView cache;        // [num_queries, heads·head_dim], F8_E4M3 too, or empty: no delta
   TensorView weight;       // [heads, num_queries] f32, or empty: 1
   bool is_merged = false;  // then there must be a weight
   float follow = 0;        // if merged: from 0 to below 1
+  // [heads, num_queries] f32 of an F8_E4M3 cache, and of no other: what its values are times this.
+  TensorView cache_scale = {};
 };
 
 // What is kept of a gated feed-forward layer, silu(a)·b times w2 with (a | b) = x times w1.

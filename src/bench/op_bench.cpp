@@ -85,9 +85,11 @@ double verify_op(const OpCase& op, RandomInputs& all, const OpTask& task, Backen
   oracle_task(oracle);
   double largest = 0;
   for (std::size_t i = 0; i < last.outputs().size(); ++i) {
-    const TensorView& wanted = last.outputs()[i].tensor;
     const auto& [tensor, row_axis] = all.outputs().at(i);
-    const Tensor found = download_last_rows(device, tensor, wanted.shape(), row_axis);
+    const TensorView& of_oracle = last.outputs()[i].tensor;
+    const Shape& shape = of_oracle.shape();
+    const Tensor wanted = download_last_rows(oracle, of_oracle, shape, row_axis);
+    const Tensor found = download_last_rows(device, tensor, shape, row_axis);
     const double error = relative_error(found, wanted);
     if (!std::isfinite(error)) return std::numeric_limits<double>::infinity();
     largest = std::max(largest, error);

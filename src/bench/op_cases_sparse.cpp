@@ -10,6 +10,7 @@
 #include "bench/op_cases.h"
 #include "pipeline/request.h"
 #include "sparsity/column_sparse_policy.h"
+#include "tensor/float8.h"
 
 namespace mochi::bench {
 namespace {
@@ -102,9 +103,28 @@ AttentionInputs make_inputs(const Problem& problem, Inputs& in, std::int64_t row
   return inputs;
 }
 
+// Of the last rows. Each code depends on its row and column alone.
+Tensor draw_codes(const Problem& problem, std::int64_t rows) {
+  const std::int64_t width = problem.heads * problem.head_dim;
+  Tensor host(DType::kF8E4M3, {rows, width});
+  parallel_for(0, rows, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      std::mt19937 generator(static_cast<std::uint32_t>(problem.tokens() - rows + row));
+      std::normal_distribution<float> normal(0, 100);
+      for (std::int64_t i = 0; i < width; ++i) {
+        const std::uint8_t code = f32_to_f8_e4m3(normal(generator));
+        host.view().bytes()[row * width + i] = static_cast<std::byte>(code);
+      }
+    }
+  });
+  return host;
+}
+
+enum class Delta : std::uint8_t { kNone, kActivations, kFp8 };
+
 // As a sparse step has it: half_merge, no lse. As a full step has it: no delta, and lse.
 OpCase column_attention_case(const Problem& problem, const std::string& what, const Kept& kept,
-                             bool is_full_step) {
+                             Delta kind) {
   return {.name = "column_sparse_attention " + what,
           .size = problem.size(),
           .num_rows = problem.tokens(),
@@ -117,12 +137,17 @@ OpCase column_attention_case(const Problem& problem, const std::string& what, co
                                     problem.group_size()};
             AttentionOutputs outputs{.out = in.output({rows, width})};
             AttentionDelta delta;
-            if (is_full_step) {
+            if (kind == Delta::kNone) {
               outputs.lse = in.output(DType::kF32, {problem.heads, rows}, 1);
             } else {
               // About as much mass as the chosen columns have.
               const auto rest = static_cast<float>((1 - kHalfMergeFollow) * problem.typical_lse());
-              delta.cache = in.activations({rows, width});
+              if (kind == Delta::kFp8) {
+                delta.cache = in.upload(draw_codes(problem, rows));
+                delta.cache_scale = in.f32({problem.heads, rows}, 1, {0.01F, 0.002F});
+              } else {
+                delta.cache = in.activations({rows, width});
+              }
               delta.weight = in.f32({problem.heads, rows}, 1, {rest, 0.5F});
               delta.is_merged = true;
               delta.follow = kHalfMergeFollow;
@@ -154,8 +179,8 @@ OpCase column_sums_case(const Problem& problem, const std::string& what, std::in
       }};
 }
 
-OpCase find_delta_case(const Problem& problem) {
-  return {.name = "find_delta",
+OpCase find_delta_case(const Problem& problem, bool is_fp8) {
+  return {.name = is_fp8 ? "find_delta fp8" : "find_delta",
           .size = problem.size(),
           .num_rows = problem.tokens(),
           .num_verified = problem.num_verified(),
@@ -165,12 +190,21 @@ OpCase find_delta_case(const Problem& problem) {
             const auto lse = static_cast<float>(problem.typical_lse());
             const AttentionOutputs dense{in.activations({rows, width}),
                                          in.f32(lse_shape, 1, {lse, 0.05F})};
+            // Of so little mass that no rounding of it decides between two codes.
+            const float less = is_fp8 ? 200.0F : 1.5F;
             const AttentionOutputs sparse{in.activations({rows, width}),
-                                          in.f32(lse_shape, 1, {lse - 1.5F, 0.05F})};
-            const AttentionDelta delta{.cache = in.output({rows, width}),
-                                       .weight = in.output(DType::kF32, lse_shape, 1),
-                                       .is_merged = true,
-                                       .follow = kHalfMergeFollow};
+                                          in.f32(lse_shape, 1, {lse - less, 0.05F})};
+            AttentionDelta delta{.cache = {},
+                                 .weight = in.output(DType::kF32, lse_shape, 1),
+                                 .is_merged = true,
+                                 .follow = kHalfMergeFollow};
+            if (is_fp8) {
+              delta.cache = in.upload(Tensor(DType::kF8E4M3, {rows, width}));
+              in.add_output(delta.cache, 0);
+              delta.cache_scale = in.output(DType::kF32, lse_shape, 1);
+            } else {
+              delta.cache = in.output({rows, width});
+            }
             return [=](Backend& backend) { backend.find_delta(dense, sparse, delta); };
           }};
 }
@@ -306,15 +340,20 @@ std::vector<OpCase> list_sparse_cases(const Sizes& sizes) {
   std::vector<OpCase> cases;
   for (const double kept : {0.03, 0.05, 0.10, 0.17, 0.30, 0.50, 1.0}) {
     const std::string what = fmt::format("{:.0f} %", 100 * kept);
-    cases.push_back(column_attention_case(problem, what, {kept, kept}, false));
+    cases.push_back(column_attention_case(problem, what, {kept, kept}, Delta::kActivations));
   }
-  cases.push_back(column_attention_case(problem, "10 and 24 %", {0.10, 0.24}, false));
-  cases.push_back(column_attention_case(problem, "17 % and lse", {0.17, 0.17}, true));
+  cases.push_back(column_attention_case(problem, "10 and 24 %", {0.10, 0.24}, Delta::kActivations));
+  cases.push_back(column_attention_case(problem, "17 % and lse", {0.17, 0.17}, Delta::kNone));
+  for (const double kept : {0.05, 0.17}) {
+    const std::string what = fmt::format("fp8 {:.0f} %", 100 * kept);
+    cases.push_back(column_attention_case(problem, what, {kept, kept}, Delta::kFp8));
+  }
   cases.push_back(column_sums_case(problem, "", 1));
   cases.push_back(column_sums_case(problem, " of every 4th query", 4));
   cases.push_back(select_case(problem));
   cases.push_back(expand_case(problem, 0.17));
-  cases.push_back(find_delta_case(problem));
+  cases.push_back(find_delta_case(problem, false));
+  cases.push_back(find_delta_case(problem, true));
   return cases;
 }
 

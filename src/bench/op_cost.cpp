@@ -57,7 +57,7 @@ Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
 Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
                            const AttentionDelta& delta, const AttentionOutputs& to) {
   Cost cost = traffic({in.q, in.k, in.v, columns.offsets, columns.columns, delta.cache,
-                       delta.weight, to.out, to.lse});
+                       delta.cache_scale, delta.weight, to.out, to.lse});
   const auto num_lists = static_cast<double>(columns.offsets.num_elements() - 1);
   const auto queries = static_cast<double>(in.q.dim(0) * in.q.dim(1));
   if (num_lists > 0) {

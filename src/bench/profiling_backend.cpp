@@ -181,7 +181,8 @@ void ProfilingBackend::do_column_sparse_attention(const AttentionInputs& in,
 void ProfilingBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                                      const AttentionDelta& delta) {
   record("find_delta",
-         traffic({dense.out, dense.lse, sparse.out, sparse.lse, delta.cache, delta.weight}),
+         traffic({dense.out, dense.lse, sparse.out, sparse.lse, delta.cache, delta.cache_scale,
+                  delta.weight}),
          [&] { inner_.find_delta(dense, sparse, delta); });
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "tensor/dtype.h"
+#include "tensor/float8.h"
 
 namespace mochi {
 
@@ -27,18 +28,6 @@ inline float f16_to_f32(std::uint16_t half) {
 
 inline float bf16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-// E4M3FN: no infinities, NaN is S.1111.111, the largest value is 448.
-inline float f8_e4m3_to_f32(std::uint8_t byte) {
-  const std::uint32_t magnitude = byte & 0x7fU;
-  const std::uint32_t sign = (byte & 0x80U) << 24;
-  const std::uint32_t normal = (magnitude << 20) + (120U << 23);  // exponent bias 7 to 127
-  const auto subnormal = std::bit_cast<std::uint32_t>(
-      static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-9F);
-  std::uint32_t bits = magnitude < 0x08U ? subnormal : normal;
-  bits = magnitude == 0x7fU ? 0x7fc00000U : bits;
-  return std::bit_cast<float>(bits | sign);
 }
 
 // E5M2 is the upper half of an F16.

@@ -36,10 +36,10 @@ std::vector<CachedTensor> save_caches(const AttentionPolicy& policy, Backend& ba
 }
 
 DType parse_cache_dtype(const CachedTensor& cache) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI32}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kI32}) {
     if (cache.dtype == dtype_name(dtype)) return dtype;
   }
-  fail("cached tensor '{}': wanted F32, BF16 or I32, found {}", cache.name, cache.dtype);
+  fail("cached tensor '{}': wanted F32, BF16, F8_E4M3 or I32, found {}", cache.name, cache.dtype);
 }
 
 void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& policy,

@@ -27,7 +27,7 @@ CacheOffload::CacheOffload(Backend& backend, int first_layer, int num_layers,
     const std::optional<Shapes>& shapes = branches[branch];
     if (!shapes) continue;
     Layout layout{.shapes = *shapes};
-    const std::size_t cache_bytes = bytes_of(backend.activation_dtype(), layout.shapes.cache);
+    const std::size_t cache_bytes = bytes_of(shapes->cache_dtype, shapes->cache);
     layout.bits_begin = (cache_bytes + kAlignment - 1) / kAlignment * kAlignment;
     layout.num_bytes = layout.bits_begin + bytes_of(DType::kI32, layout.shapes.bits);
     largest = std::max(largest, layout.num_bytes);
@@ -106,7 +106,9 @@ TensorView CacheOffload::view(AttentionSite site, const TensorView& bytes, Part 
   const Layout& of_branch = layout(site);
   const Shape& shape = part == kCache ? of_branch.shapes.cache : of_branch.shapes.bits;
   if (shape.rank() == 0) return {};
-  if (part == kCache) return {bytes.bytes(), backend_.activation_dtype(), shape, bytes.device()};
+  if (part == kCache) {
+    return {bytes.bytes(), of_branch.shapes.cache_dtype, shape, bytes.device()};
+  }
   return {bytes.bytes() + of_branch.bits_begin, DType::kI32, shape, bytes.device()};
 }
 

@@ -19,8 +19,9 @@ class CacheOffload {
  public:
   // What is kept of each site of a branch; without rank: it stays elsewhere.
   struct Shapes {
-    Shape cache;  // [tokens, heads·head_dim] of activations
+    Shape cache;  // [tokens, heads·head_dim] of cache_dtype
     Shape bits;   // [heads, groups, words] i32
+    DType cache_dtype = DType::kF32;
   };
 
   // Of the layers [first_layer, num_layers); a branch that never runs has no value. Host memory is

@@ -10,21 +10,17 @@ namespace {
 
 constexpr double kGigabyte = 1e9;
 
-// Bytes of one branch's caches at one site, apart from what is small.
-struct SiteBytes {
-  std::uint64_t cache = 0, bits = 0, small = 0;
-};
-
 std::uint64_t product(std::int64_t a, std::int64_t b) {
   return static_cast<std::uint64_t>(a) * static_cast<std::uint64_t>(b);
 }
 
 CacheOffload::Shapes shapes_of(const AttentionSparsity& attn, const CacheSizes& sizes,
-                               std::int64_t num_tokens) {
+                               std::int64_t num_tokens, DType cache_dtype) {
   const std::int64_t num_groups = (num_tokens + attn.mbm - 1) / attn.mbm;
   const std::int64_t num_words = (num_tokens + ColumnBits::kWordBits - 1) / ColumnBits::kWordBits;
   return {.cache = {num_tokens, sizes.num_heads * sizes.head_dim},
-          .bits = {sizes.num_heads, num_groups, num_words}};
+          .bits = {sizes.num_heads, num_groups, num_words},
+          .cache_dtype = cache_dtype};
 }
 
 // What a forward takes beside weights and caches, at most: a full step's attention with its scores,
@@ -51,6 +47,9 @@ std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes&
   const std::int64_t num_sites = sizes.num_layers - attn.first_n_dense_layers;
   if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return {};
   const std::size_t value_bytes = dtype_bytes(backend.activation_dtype());
+  const DType cache_dtype = find_cache_dtype(backend);
+  // A log-sum-exp and a weight for each query and head, and perhaps a scale.
+  const std::uint64_t num_floats = attn.cache_dtype == CacheDType::kFp8 ? 3 : 2;
   const bool may_offload = !config_.offloading.global_disable_offloading;
   const bool moves_cache = may_offload && config_.offloading.attn_out_cache;
   const bool moves_bits = may_offload && config_.offloading.attn_indices;
@@ -59,13 +58,14 @@ std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes&
   std::array<std::optional<CacheOffload::Shapes>, 2> branches;
   for (std::size_t branch = 0; branch < branches.size(); ++branch) {
     if (sizes.num_tokens[branch] == 0) continue;
-    CacheOffload::Shapes shapes = shapes_of(attn, sizes, sizes.num_tokens[branch]);
-    const std::uint64_t cache = product(num_sites, shapes.cache.num_elements()) * value_bytes;
+    CacheOffload::Shapes shapes = shapes_of(attn, sizes, sizes.num_tokens[branch], cache_dtype);
+    const std::uint64_t cache =
+        product(num_sites, shapes.cache.num_elements()) * dtype_bytes(cache_dtype);
     const std::uint64_t bits =
         product(num_sites, shapes.bits.num_elements()) * sizeof(std::int32_t);
-    const std::uint64_t lse =
-        product(num_sites, sizes.num_heads * sizes.num_tokens[branch]) * 2 * sizeof(float);
-    all_bytes += cache + bits + lse;
+    const std::uint64_t small =
+        product(num_sites, sizes.num_heads * sizes.num_tokens[branch]) * num_floats * sizeof(float);
+    all_bytes += cache + bits + small;
     moved_bytes += (moves_cache ? cache : 0) + (moves_bits ? bits : 0);
     if (!moves_cache) shapes.cache = {};
     if (!moves_bits) shapes.bits = {};

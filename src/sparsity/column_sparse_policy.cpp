@@ -120,12 +120,16 @@ void ColumnSparsePolicy::cache_delta(Context& ctx, AttentionSite site, DeltaKind
   Allocator& allocator = ctx.backend.allocator();
   if (offload_) state.delta.cache = offload_->cache(site);
   if (!state.delta.cache && !state.cache) {
-    state.cache = Tensor(ctx.backend.activation_dtype(), dense.out.shape(), allocator);
+    state.cache = Tensor(find_cache_dtype(ctx.backend), dense.out.shape(), allocator);
+  }
+  if (config_.attn.cache_dtype == CacheDType::kFp8 && !state.cache_scale) {
+    state.cache_scale = Tensor(DType::kF32, dense.lse.shape(), allocator);
   }
   if (kind != DeltaKind::kSubtract && !state.weight) {
     state.weight = Tensor(DType::kF32, dense.lse.shape(), allocator);
   }
   if (!state.delta.cache) state.delta.cache = state.cache;
+  state.delta.cache_scale = state.cache_scale;
   if (kind != DeltaKind::kSubtract) state.delta.weight = state.weight;
   state.delta.is_merged = kind == DeltaKind::kLseMerge || kind == DeltaKind::kHalfMerge;
   if (kind == DeltaKind::kHalfMerge) state.delta.follow = kHalfMergeFollow;

@@ -54,11 +54,16 @@ class ColumnSparsePolicy : public AttentionPolicy {
   struct SiteState {
     Tensor lse;  // [heads, tokens] f32
     std::optional<ColumnPlan> plan;
-    Tensor cache;   // [tokens, heads·head_dim], or empty: offloaded; with `weight` the delta
-    Tensor weight;  // [heads, tokens] f32
+    Tensor cache;  // [tokens, heads·head_dim], or empty: offloaded; with what follows the delta
+    Tensor cache_scale;  // [heads, tokens] f32 of an F8_E4M3 cache
+    Tensor weight;       // [heads, tokens] f32
     AttentionDelta delta;
   };
 
+  DType find_cache_dtype(Backend& backend) const {
+    const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
+    return is_fp8 ? DType::kF8E4M3 : backend.activation_dtype();
+  }
   // Whether the site's plan and cache are used at this step.
   bool reads_caches(AttentionSite site, int step) const;
   // Brings what the site needs and begins to bring what the next one will.

@@ -26,6 +26,10 @@ inline constexpr std::array<std::pair<std::string_view, DeltaKind>, 5> kDeltaNam
     {"half_merge", DeltaKind::kHalfMerge},
     {"none", DeltaKind::kNone},
 }};
+inline constexpr std::array<std::pair<std::string_view, CacheDType>, 2> kCacheDTypeNames{{
+    {"activation", CacheDType::kActivation},
+    {"fp8", CacheDType::kFp8},
+}};
 
 // Queries in a group, and how large a voxel (frames × rows × columns) is that holds as many tokens.
 struct VoxelSize {
@@ -34,7 +38,7 @@ struct VoxelSize {
 inline constexpr std::array<VoxelSize, 3> kVoxelSizes{
     {{192, 4, 6, 8}, {128, 4, 4, 8}, {64, 4, 4, 4}}};
 
-// Calls visit(path, member) for switches, sets and deltas, visit(path, member, range) for numbers.
+// Calls visit(path, member) for switches, sets and names, visit(path, member, range) for numbers.
 template <typename Config, typename Visitor>
 void visit_sparsity_keys(Config& config, Visitor&& visit) {
   visit("num_model_invocations_per_inference_step", config.num_model_invocations_per_inference_step,
@@ -63,6 +67,7 @@ void visit_sparsity_keys(Config& config, Visitor&& visit) {
   visit("attn.mbm", attn.mbm, ValueRange{64, 192});
   visit("attn.score_queries", attn.score_queries, ValueRange{1, 64});
   visit("attn.delta", attn.delta);
+  visit("attn.cache_dtype", attn.cache_dtype);
 
   auto& mlp = config.mlp;
   visit("mlp.is_enabled", mlp.is_enabled);

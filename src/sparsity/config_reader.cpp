@@ -113,14 +113,9 @@ class ValueReader {
   }
 
   void read(DeltaKind& value) const {
-    for (const auto& [name, kind] : kDeltaNames) {
-      if (node_.IsScalar() && node_.Scalar() == name) {
-        value = kind;
-        return;
-      }
-    }
-    refuse("subtract, weighted, lse_merge, half_merge or none", node_);
+    read_name(value, kDeltaNames, "subtract, weighted, lse_merge, half_merge or none");
   }
+  void read(CacheDType& value) const { read_name(value, kCacheDTypeNames, "activation or fp8"); }
 
   // A set (a map of keys without values, with or without !!set) or a list.
   void read(std::set<int>& value) const {
@@ -162,6 +157,17 @@ class ValueReader {
   }
 
  private:
+  template <typename Value, typename Names>
+  void read_name(Value& value, const Names& names, const std::string& wanted) const {
+    for (const auto& [name, named] : names) {
+      if (node_.IsScalar() && node_.Scalar() == name) {
+        value = named;
+        return;
+      }
+    }
+    refuse(wanted, node_);
+  }
+
   int read_int(const YAML::Node& node, const ValueRange& range) const {
     int value = 0;
     const auto wanted = fmt::format("a whole number from {} to {}", range.min, range.max);

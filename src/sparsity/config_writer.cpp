@@ -9,12 +9,19 @@
 
 namespace mochi {
 
-std::string_view delta_name(DeltaKind delta) {
-  for (const auto& [name, known] : kDeltaNames) {
-    if (known == delta) return name;
+namespace {
+
+template <typename Value, typename Names>
+std::string_view name_of(Value value, const Names& names) {
+  for (const auto& [name, known] : names) {
+    if (known == value) return name;
   }
   return "?";
 }
+
+}  // namespace
+
+std::string_view delta_name(DeltaKind delta) { return name_of(delta, kDeltaNames); }
 
 namespace {
 
@@ -22,6 +29,9 @@ void write(YAML::Emitter& out, bool value) { out << value; }
 void write(YAML::Emitter& out, int value) { out << value; }
 void write(YAML::Emitter& out, double value) { out << value; }
 void write(YAML::Emitter& out, DeltaKind value) { out << std::string(delta_name(value)); }
+void write(YAML::Emitter& out, CacheDType value) {
+  out << std::string(name_of(value, kCacheDTypeNames));
+}
 
 void write(YAML::Emitter& out, const std::set<int>& value) {
   out << YAML::Flow << YAML::BeginSeq;

@@ -123,6 +123,7 @@ std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
     } else {
       keep(backend, site + "cache", state.delta.cache, saved);
     }
+    keep(backend, site + "cache_scale", state.delta.cache_scale, saved);
     keep(backend, site + name_weight(state.delta), state.delta.weight, saved);
   }
   mlp_.save(backend, saved);
@@ -192,7 +193,12 @@ void ColumnSparsePolicy::restore_plan(Backend& backend, AttentionSite site,
 void ColumnSparsePolicy::restore_cache(Backend& backend, AttentionSite site,
                                        const TensorView& host) {
   SiteState& state = sites_[{site.branch, site.layer}];
-  state.cache = upload_activations(backend, host);
+  const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
+  if (is_fp8 != (host.dtype() == DType::kF8E4M3)) {
+    fail("wanted {}, found {}: it was made with another attn.cache_dtype",
+         dtype_name(find_cache_dtype(backend)), dtype_name(host.dtype()));
+  }
+  state.cache = is_fp8 ? upload(backend, host) : upload_activations(backend, host);
   state.delta.cache = state.cache;
   const TensorView home = offload_ ? offload_->cache(site) : TensorView();
   if (!home) return;
@@ -213,7 +219,7 @@ void ColumnSparsePolicy::restore_site(Backend& backend, AttentionSite site, cons
     return;
   }
   const bool is_cache = part == "cache";
-  const bool fits = is_cache ? is_activation(host) : host.dtype() == DType::kF32;
+  const bool fits = is_cache ? is_float(host.dtype()) : host.dtype() == DType::kF32;
   if (host.rank() != 2 || !fits) {
     fail("wanted two dimensions of floats, found {} {}", dtype_name(host.dtype()),
          host.shape().to_string());
@@ -223,6 +229,9 @@ void ColumnSparsePolicy::restore_site(Backend& backend, AttentionSite site, cons
   } else if (part == "lse") {
     if (host.dim(1) < grid_.num_tokens()) fail("wanted {} tokens or more", grid_.num_tokens());
     state.lse = upload(backend, host);
+  } else if (part == "cache_scale") {
+    state.cache_scale = upload(backend, host);
+    state.delta.cache_scale = state.cache_scale;
   } else if (part == "weight" || part == "rest_lse" || part == "half_rest_lse") {
     state.weight = upload(backend, host);
     state.delta.weight = state.weight;

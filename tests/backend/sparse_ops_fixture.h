@@ -129,4 +129,19 @@ struct Sizes {
 constexpr Sizes kSizes[] = {{1, 8, 64},    {63, 20, 64},   {200, 128, 192}, {385, 64, 192},
                             {300, 40, 64}, {257, 32, 128}, {384, 16, 192}};
 
+constexpr Sizes kSizesOfLists[] = {{1, 8, 64},      {63, 20, 64},    {200, 128, 192},
+                                   {385, 64, 192},  {300, 40, 64},   {257, 32, 128},
+                                   {384, 16, 192},  {1, 128, 192},   {130, 128, 64},
+                                   {290, 128, 128}, {577, 128, 192}, {300, 128, 256}};
+
+struct DeltaForm {
+  bool has_weight = false, is_merged = false;
+  float follow = 0;
+
+  AttentionDelta with(const TensorView& cache, const TensorView& weight) const {
+    return {cache, has_weight ? weight : TensorView{}, is_merged, follow};
+  }
+};
+constexpr DeltaForm kDeltaForms[] = {{}, {true}, {true, true}, {true, true, 0.5F}};
+
 }  // namespace mochi

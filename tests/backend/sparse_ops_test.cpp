@@ -12,11 +12,6 @@ using SparseOps = OverBackends<SparseOpsFixture>;
 INSTANTIATE_TEST_SUITE_P(On, SparseOps, all_backends(), name_of_case);
 using SparseOpsOnCpu = OnCpu<SparseOpsFixture>;
 
-constexpr Sizes kSizesOfLists[] = {{1, 8, 64},      {63, 20, 64},    {200, 128, 192},
-                                   {385, 64, 192},  {300, 40, 64},   {257, 32, 128},
-                                   {384, 16, 192},  {1, 128, 192},   {130, 128, 64},
-                                   {290, 128, 128}, {577, 128, 192}, {300, 128, 256}};
-
 TEST_P(SparseOps, DenseAttentionGivesItsLse) {
   for (const Sizes& sizes : kSizes) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
@@ -68,16 +63,6 @@ TEST_F(SparseOpsOnCpu, TheNumberOfThreadsChangesNothing) {
   };
   EXPECT_EQ(run(1), run(3));
 }
-
-struct DeltaForm {
-  bool has_weight = false, is_merged = false;
-  float follow = 0;
-
-  AttentionDelta with(const TensorView& cache, const TensorView& weight) const {
-    return {cache, has_weight ? weight : TensorView{}, is_merged, follow};
-  }
-};
-constexpr DeltaForm kDeltaForms[] = {{}, {true}, {true, true}, {true, true, 0.5F}};
 
 // Just after a full step the delta makes the sparse result the dense one, in every form.
 TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {

@@ -159,6 +159,39 @@ TEST_P(SparseForward, GoesOnFromWhatWasSaved) {
   EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}) == plain);
 }
 
+TEST_P(SparseForward, CachesOfEightBitsMayBeAnywhere) {
+  SparsityConfig config = sparse_config();
+  config.attn.cache_dtype = CacheDType::kFp8;
+  const std::vector<float> plain = run({}, config);
+  EXPECT_FALSE(plain == run({}));
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .restart_at = 3}, config) == plain);
+  EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}, config) == plain);
+}
+
+// A cache of 8 bits takes a half or a quarter of one of activations.
+TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
+  WeightStore store(*backend_, backend_->preferred_matrix_dtype());
+  DitWeights weights(small_config());
+  store.init_random(weights, 11);
+  const Dit dit(weights);
+  SparsityConfig config = sparse_config();
+  config.offloading.attn_indices = false;
+  const auto host_bytes = [&](CacheDType cache_dtype) {
+    config.attn.cache_dtype = cache_dtype;
+    return make_policy(config, dit, /*is_offloaded=*/true)->host_bytes();
+  };
+  const auto num_values = static_cast<std::uint64_t>(4 * (2 * grid(dit).num_tokens() + kNumText) *
+                                                     small_config().hidden_size_x);
+  const std::uint64_t value_bytes = dtype_bytes(backend_->activation_dtype());
+  const auto expect_near = [](std::uint64_t found, std::uint64_t wanted) {
+    EXPECT_GE(found, wanted);
+    EXPECT_LE(found, wanted + 8 * 256);  // each of 8 sites is aligned
+  };
+  expect_near(host_bytes(CacheDType::kActivation), num_values * value_bytes);
+  expect_near(host_bytes(CacheDType::kFp8), num_values);
+}
+
 TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
   SparsityConfig config = sparse_config();
   config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};

@@ -68,10 +68,11 @@ step_caching:
 
 TEST(SparsityConfig, ReadsWhatTheReferenceDoesNotHave) {
   const SparsityConfig config = parse(
-      "attn: {delta: half_merge, top_p: 0.9, score_queries: 4, mbm: 64, full_step_schedule: [0, "
-      "9]}\n"
+      "attn: {delta: half_merge, cache_dtype: fp8, top_p: 0.9, score_queries: 4, mbm: 64, "
+      "full_step_schedule: [0, 9]}\n"
       "overrides:\n- {layers: 0-5, top_keys: 0.3}\n- {layers: 2, steps: 10-20, delta: none}\n");
   EXPECT_EQ(config.attn.delta, DeltaKind::kHalfMerge);
+  EXPECT_EQ(config.attn.cache_dtype, CacheDType::kFp8);
   EXPECT_EQ(config.attn.full_step_schedule, (std::set<int>{0, 9}));
   ASSERT_EQ(config.overrides.size(), 2U);
   EXPECT_TRUE(config.overrides[0].layers.contains(5));
@@ -88,6 +89,7 @@ TEST(SparsityConfig, WhatIsWrittenReadsTheSame) {
   config.attn.top_keys = 1.0 / 3;
   config.attn.full_step_schedule = {0, 1, 15};
   config.attn.delta = DeltaKind::kWeighted;
+  config.attn.cache_dtype = CacheDType::kFp8;
   config.offloading.mlp_counts = true;
   config.step_caching.skip_step_schedule = {3};
   config.overrides = {{.layers = {1, 4}, .top_p = 0.25, .delta = DeltaKind::kSubtract}};
@@ -95,6 +97,7 @@ TEST(SparsityConfig, WhatIsWrittenReadsTheSame) {
   const SparsityConfig read = parse(yaml);
   EXPECT_EQ(to_yaml(read), yaml);
   EXPECT_EQ(read.attn.top_keys, 1.0 / 3);
+  EXPECT_EQ(read.attn.cache_dtype, CacheDType::kFp8);
   EXPECT_EQ(read.overrides[0].layers.last, 4);
   EXPECT_EQ(read.overrides[0].steps.last, 1'000'000);
   // JSON is YAML.
@@ -122,6 +125,9 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"attn: {delta: add}",
        "c.yml:1: attn.delta: wanted subtract, weighted, lse_merge, half_merge or none, found "
        "'add'"},
+      {"attn: {cache_dtype: int8}",
+       "c.yml:1: attn.cache_dtype: wanted activation or fp8, found 'int8'"},
+      {"overrides: [{cache_dtype: fp8}]", "c.yml:1: key 'cache_dtype' is not known; "},
       {"attn: 3", "c.yml:1: key 'attn' is not known; known are: "},
       {"steps: 1\nsteps: 2", "c.yml:2: key 'steps' is there twice"},
       {"offloading:\n  attn.counts: true\n  attn: {counts: true}",

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "sparsity/policy_fixture.h"
 
 namespace mochi {
@@ -53,6 +54,49 @@ TEST_P(Policy, TheDeltaMakesUpForMostOfWhatIsLeftOut) {
   };
   const double without = error_with(DeltaKind::kNone);
   for (const DeltaKind delta : kDeltas) EXPECT_LT(error_with(delta), 0.5 * without);
+}
+
+// 8 bits are a fortieth off, of what the delta has: next to what sparsity costs it is little.
+TEST_P(Policy, ACacheOfEightBitsIsAlmostAsGood) {
+  for (const DeltaKind delta : kDeltas) {
+    const auto errors_with = [&](CacheDType cache_dtype) {
+      SparsityConfig config = make_config(delta);
+      config.attn.cache_dtype = cache_dtype;
+      ColumnSparsePolicy policy(config, kGrid, 0);
+      for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+      return std::pair{error(attend(policy, problem_at(1), 2), dense(problem_at(1))),
+                       error(attend(policy, problem_at(2), 3), dense(problem_at(2)))};
+    };
+    const auto [at_once, later] = errors_with(CacheDType::kFp8);
+    EXPECT_GT(at_once, 0.005);
+    EXPECT_LT(at_once, 0.03);
+    EXPECT_LT(later, 1.1 * errors_with(CacheDType::kActivation).second);
+  }
+}
+
+TEST_P(Policy, ACacheOfAnotherDTypeIsNotRestored) {
+  const auto make = [&](CacheDType cache_dtype) {
+    SparsityConfig config = make_config();
+    config.attn.cache_dtype = cache_dtype;
+    return ColumnSparsePolicy(config, kGrid, 0);
+  };
+  const auto message_of = [&](CacheDType saved, CacheDType wanted) -> std::string {
+    ColumnSparsePolicy policy = make(saved);
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    try {
+      make(wanted).restore(*backend_, policy.save(*backend_));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message_of(CacheDType::kFp8, CacheDType::kActivation),
+            "cached tensor 'cond.3.cache': wanted F32, found F8_E4M3: it was made with another "
+            "attn.cache_dtype");
+  EXPECT_EQ(message_of(CacheDType::kActivation, CacheDType::kFp8),
+            "cached tensor 'cond.3.cache': wanted F8_E4M3, found F32: it was made with another "
+            "attn.cache_dtype");
+  EXPECT_EQ(message_of(CacheDType::kFp8, CacheDType::kFp8), "accepted");
 }
 
 TEST_P(Policy, AllColumnsAreDenseAtEveryStep) {

@@ -275,8 +275,9 @@ void MirrorBackend::do_column_sparse_attention(const AttentionInputs& in,
                                                const AttentionDelta& delta,
                                                const AttentionOutputs& to) {
   Call call(inner_, "column_sparse_attention");
-  const AttentionDelta inner_delta{call.in(delta.cache), call.raw_in(delta.weight), delta.is_merged,
-                                   delta.follow};
+  const AttentionDelta inner_delta{
+      delta.cache_scale ? call.raw_in(delta.cache) : call.in(delta.cache),
+      call.raw_in(delta.weight), delta.is_merged, delta.follow, call.raw_in(delta.cache_scale)};
   inner_.column_sparse_attention(call.in(in), call.in(columns), inner_delta, call.out(to));
   call.finish();
 }
@@ -284,8 +285,9 @@ void MirrorBackend::do_column_sparse_attention(const AttentionInputs& in,
 void MirrorBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                                   const AttentionDelta& delta) {
   Call call(inner_, "find_delta");
-  const AttentionDelta inner_delta{call.out(delta.cache), call.raw_out(delta.weight),
-                                   delta.is_merged, delta.follow};
+  const AttentionDelta inner_delta{
+      delta.cache_scale ? call.raw_out(delta.cache) : call.out(delta.cache),
+      call.raw_out(delta.weight), delta.is_merged, delta.follow, call.raw_out(delta.cache_scale)};
   inner_.find_delta({call.in(dense.out), call.raw_in(dense.lse)},
                     {call.in(sparse.out), call.raw_in(sparse.lse)}, inner_delta);
   call.finish();

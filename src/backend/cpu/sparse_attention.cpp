@@ -1,10 +1,13 @@
 // Attention of query groups over columns of their own, and the deltas that stand for the others.
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "backend/cpu/attention_tiles.h"
 #include "backend/cpu/cpu_backend.h"
 #include "base/parallel_for.h"
+#include "tensor/float8.h"
 
 namespace mochi {
 namespace {
@@ -15,6 +18,9 @@ constexpr float kLseOfNothing = -1e30F;
 constexpr std::int64_t kRowGrain = 16;
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
+std::uint8_t* codes(const TensorView& tensor) {
+  return reinterpret_cast<std::uint8_t*>(tensor.bytes());
+}
 std::int32_t* ints(const TensorView& tensor) {
   return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
@@ -46,9 +52,26 @@ void write_tile(const cpu::TileAttention& tile, std::int64_t head, std::int64_t 
     float* y = data(to.out) + at;
     tile.write(i, delta.cache ? shares.chosen : 1.0F, y);
     if (!delta.cache) continue;
-    const float* cached = data(delta.cache) + at;
-    for (std::int64_t d = 0; d < head_dim; ++d) y[d] += shares.cached * cached[d];
+    if (delta.cache_scale) {
+      const std::uint8_t* cached = codes(delta.cache) + at;
+      const float factor = shares.cached * data(delta.cache_scale)[row];
+      for (std::int64_t d = 0; d < head_dim; ++d) y[d] += factor * f8_e4m3_to_f32(cached[d]);
+    } else {
+      const float* cached = data(delta.cache) + at;
+      for (std::int64_t d = 0; d < head_dim; ++d) y[d] += shares.cached * cached[d];
+    }
   }
+}
+
+// Returns the scale.
+float round_to_f8(std::span<const float> values, std::uint8_t* rounded) {
+  float highest = 0.0F;
+  for (const float value : values) highest = std::max(highest, std::abs(value));
+  const float scale = highest / kMaxF8E4M3;
+  for (std::size_t d = 0; d < values.size(); ++d) {
+    rounded[d] = f32_to_f8_e4m3(scale > 0.0F ? values[d] / scale : 0.0F);
+  }
+  return scale;
 }
 
 }  // namespace
@@ -87,15 +110,17 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
                                const AttentionDelta& delta) {
   const std::int64_t num_queries = dense.out.dim(0);
   const std::int64_t width = dense.out.dim(1);
-  const std::int64_t num_heads = delta.weight ? delta.weight.dim(0) : 1;
+  const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
+  const std::int64_t num_heads = of_heads ? of_heads.dim(0) : 1;
   const std::int64_t head_dim = width / num_heads;
   parallel_for(0, num_queries, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> exact(static_cast<std::size_t>(head_dim));
     for (std::int64_t query = begin; query < end; ++query) {
       for (std::int64_t head = 0; head < num_heads; ++head) {
+        const std::int64_t row = head * num_queries + query;
         float mass = 1.0F;     // softmax mass of the chosen columns
         float divisor = 1.0F;  // of what is left
         if (delta.weight) {
-          const std::int64_t row = head * num_queries + query;
           const float dense_lse = data(dense.lse)[row];
           const float chosen_lse = data(sparse.lse)[row];
           mass = std::min(std::exp(chosen_lse - dense_lse), 1.0F);
@@ -110,9 +135,12 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
         const std::int64_t at = query * width + head * head_dim;
         const float* full = data(dense.out) + at;
         const float* chosen = data(sparse.out) + at;
-        float* cache = data(delta.cache) + at;
+        float* cache = delta.cache_scale ? exact.data() : data(delta.cache) + at;
         for (std::int64_t d = 0; d < head_dim; ++d) {
           cache[d] = (full[d] - mass * chosen[d]) / divisor;
+        }
+        if (delta.cache_scale) {
+          data(delta.cache_scale)[row] = round_to_f8(exact, codes(delta.cache) + at);
         }
       }
     }

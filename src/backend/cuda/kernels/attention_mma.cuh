@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backend/cuda/kernels/attention_problem.cuh"
+#include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/kernels/warp_tiles.cuh"
 
 namespace mochi::cuda {
@@ -183,6 +184,14 @@ __device__ void add_values(const WarpLogits<kTiles>& weights, const Bf16* s_v,
   }
 }
 
+// Two neighbours, from an even element on.
+__device__ inline float2 load_cached(const AttentionProblem<Bf16>& p, std::int64_t at) {
+  if (p.g_cache_scale == nullptr) {
+    return __bfloat1622float2(static_cast<const __nv_bfloat162*>(p.g_cache)[at / 2]);
+  }
+  return unpack_f8(static_cast<const std::uint16_t*>(p.g_cache)[at / 2]);
+}
+
 // scale: of the maxima, to units of log 2. first: of the warp's queries in the task's.
 template <bool kHasDelta, int kDim, int kTiles>
 __device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& task, int first,
@@ -209,8 +218,7 @@ __device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& tas
         const float(&tile)[4] = rows.out[m][d / 8];
         float2 out{tile[2 * half] * factor, tile[2 * half + 1] * factor};
         if (kHasDelta && p.g_cache != nullptr) {
-          const float2 cached =
-              __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(p.g_cache + at + d));
+          const float2 cached = load_cached(p, at + d);
           out.x += shares.cached * cached.x;
           out.y += shares.cached * cached.y;
         }

@@ -22,7 +22,8 @@ struct AttentionProblem {
   float* g_lse;                   // [heads, num_queries], or null
   const std::int32_t* g_offsets;  // [heads·num_groups + 1], or null
   const std::int32_t* g_columns;  // [g_offsets[heads·num_groups]]
-  const T* g_cache;               // [num_queries, heads·head_dim], or null
+  const void* g_cache;            // [num_queries, heads·head_dim] T, F8_E4M3 or null
+  const float* g_cache_scale;     // [heads, num_queries] of an F8_E4M3 cache, or null
   const float* g_weight;          // [heads, num_queries], or null
   float scale, follow;
   int num_heads, num_queries, num_keys, head_dim, num_groups, group_size;
@@ -52,7 +53,8 @@ AttentionProblem<T> make_problem(const AttentionInputs& in, const AttentionOutpu
           .g_lse = data_of<float>(to.lse),
           .g_offsets = data_of<const std::int32_t>(columns.offsets),
           .g_columns = data_of<const std::int32_t>(columns.columns),
-          .g_cache = data_of<const T>(delta.cache),
+          .g_cache = delta.cache.bytes(),
+          .g_cache_scale = data_of<const float>(delta.cache_scale),
           .g_weight = data_of<const float>(delta.weight),
           .scale = in.scale,
           .follow = delta.follow,
@@ -104,11 +106,12 @@ struct Shares {
 template <typename T>
 __device__ Shares find_shares(const AttentionProblem<T>& p, std::int64_t row, float lse) {
   if (p.g_cache == nullptr) return {};
-  if (p.g_weight == nullptr) return {1.0F, 1.0F};
+  const float scale = p.g_cache_scale == nullptr ? 1.0F : p.g_cache_scale[row];
+  if (p.g_weight == nullptr) return {1.0F, scale};
   const float weight = p.g_weight[row];
-  if (!p.is_merged) return {weight, 1.0F};
+  if (!p.is_merged) return {weight, scale};
   const float chosen = 1.0F / (1.0F + expf(weight + p.follow * lse - lse));
-  return {chosen, 1.0F - chosen};
+  return {chosen, (1.0F - chosen) * scale};
 }
 
 // For any head_dim, scale and dtype, in fp32.

@@ -1,6 +1,7 @@
 // Attention in fp32 for every head_dim and dtype: what the F32 backend computes, and the BF16 one
 // where no faster kernel fits. Tiles of 64 queries by 64 keys with a running softmax.
 #include "backend/cuda/kernels/attention_problem.cuh"
+#include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/kernels/simple_tiles.cuh"
 
 namespace mochi::cuda {
@@ -45,6 +46,14 @@ __device__ void add_to_softmax(float (&logits)[kPer], RunningRows& rows, int i) 
 }
 
 template <typename T>
+__device__ float load_cached(const AttentionProblem<T>& p, std::int64_t at) {
+  if (p.g_cache_scale == nullptr) {
+    return static_cast<float>(static_cast<const T*>(p.g_cache)[at]);
+  }
+  return unpack_one_f8(static_cast<const std::uint8_t*>(p.g_cache)[at]);
+}
+
+template <typename T>
 __device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, int first_feature,
                            RunningRows& rows) {
   for (int i = 0; i < kPer; ++i) {
@@ -61,7 +70,7 @@ __device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, 
       const int feature = first_feature + simple::feature_of(j);
       if (feature >= p.head_dim) continue;
       float out = rows.out[i][j] * (shares.chosen / sum);
-      if (p.g_cache != nullptr) out += shares.cached * static_cast<float>(p.g_cache[at + feature]);
+      if (p.g_cache != nullptr) out += shares.cached * load_cached(p, at + feature);
       p.g_out[at + feature] = static_cast<T>(out);
     }
   }

@@ -1,7 +1,9 @@
 // The deltas that stand for the columns which sparse attention leaves out.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/kernels/vector.cuh"
+#include "tensor/float8.h"
 
 namespace mochi {
 namespace {
@@ -16,7 +18,8 @@ template <typename T>
 struct DeltaProblem {
   const T *g_dense, *g_sparse;              // [num_queries, num_heads·head_dim]
   const float *g_dense_lse, *g_sparse_lse;  // [num_heads, num_queries]
-  T* g_cache;                               // [num_queries, num_heads·head_dim]
+  void* g_cache;                            // [num_queries, num_heads·head_dim] T or F8_E4M3
+  float* g_cache_scale;                     // [num_heads, num_queries] of the latter, or null
   float* g_weight;                          // [num_heads, num_queries], or null
   std::int64_t num_queries;
   int num_heads, head_dim;
@@ -90,17 +93,92 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaProblem<T> p
     for (int d = 0; d < kWidth; ++d) {
       dense[j][d] = (dense[j][d] - parts.mass * sparse[j][d]) / parts.divisor;
     }
-    store_piece(p.g_cache, places[j], dense[j]);
+    store_piece(static_cast<T*>(p.g_cache), places[j], dense[j]);
+  }
+}
+
+// kWidth codes from the kWidth·i-th on.
+template <int kWidth>
+__device__ void store_codes(void* g, std::int64_t i, const float (&values)[kWidth]) {
+  if constexpr (kWidth == 1) {
+    static_cast<std::uint8_t*>(g)[i] = static_cast<std::uint8_t>(cuda::pack_f8(values[0], 0.0F));
+  } else {
+    std::uint32_t words[kWidth / 4];
+#pragma unroll
+    for (int d = 0; d < kWidth; d += 4) {
+      words[d / 4] = cuda::pack_f8(values[d], values[d + 1]) |
+                     static_cast<std::uint32_t>(cuda::pack_f8(values[d + 2], values[d + 3])) << 16;
+    }
+    if constexpr (kWidth == 4) {
+      static_cast<std::uint32_t*>(g)[i] = words[0];
+    } else {
+      static_cast<uint2*>(g)[i] = {words[0], words[1]};
+    }
+  }
+}
+
+constexpr int kLanes = 16;  // threads of one query
+constexpr int kQueries = kThreads / kLanes;
+
+// To F8_E4M3. Block (x, y): kQueries queries of head y. Rows of more than kLanes pieces are read
+// and computed twice.
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaProblem<T> p) {
+  const std::int64_t own = static_cast<std::int64_t>(blockIdx.x) * kQueries + threadIdx.x / kLanes;
+  const std::int64_t query = min(own, p.num_queries - 1);
+  const std::int64_t head = blockIdx.y;
+  const std::int64_t row = head * p.num_queries + query;
+  const auto parts = p.find_parts(row);
+  const int pieces_per_row = p.head_dim / kWidth;
+  const std::int64_t first = (query * p.num_heads + head) * pieces_per_row;
+  float values[kWidth];
+  const auto find_piece = [&](int piece) {
+    float sparse[kWidth];
+    load_piece(p.g_dense, first + piece, values);
+    load_piece(p.g_sparse, first + piece, sparse);
+#pragma unroll
+    for (int d = 0; d < kWidth; ++d) {
+      values[d] = (values[d] - parts.mass * sparse[d]) / parts.divisor;
+    }
+  };
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  float highest = 0.0F;
+#pragma unroll 1
+  for (int piece = lane; piece < pieces_per_row; piece += kLanes) {
+    find_piece(piece);
+#pragma unroll
+    for (const float value : values) highest = fmaxf(highest, fabsf(value));
+  }
+  highest = cuda::max_over_lanes<kLanes>(highest);
+  if (own != query) return;
+  const float scale = highest / kMaxF8E4M3;
+  if (lane == 0) {
+    p.g_cache_scale[row] = scale;
+    if (p.g_weight != nullptr) p.g_weight[row] = parts.weight;
+  }
+#pragma unroll 1
+  for (int piece = lane; piece < pieces_per_row; piece += kLanes) {
+    if (pieces_per_row > kLanes) find_piece(piece);
+#pragma unroll
+    for (float& value : values) value = scale > 0.0F ? value / scale : 0.0F;
+    store_codes(p.g_cache, first + piece, values);
   }
 }
 
 template <typename T, int kWidth>
 void launch(const DeltaProblem<T>& problem, cudaStream_t stream) {
-  constexpr int kPerBlock = kThreads * kPieces;
-  const std::int64_t num_pieces = problem.num_queries * (problem.head_dim / kWidth);
-  const dim3 grid(static_cast<unsigned>((num_pieces + kPerBlock - 1) / kPerBlock),
-                  static_cast<unsigned>(problem.num_heads));
-  delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(problem);
+  const auto heads = static_cast<unsigned>(problem.num_heads);
+  const auto count_blocks = [](std::int64_t size, std::int64_t per_block) {
+    return static_cast<unsigned>((size + per_block - 1) / per_block);
+  };
+  if (problem.g_cache_scale != nullptr) {
+    const dim3 grid(count_blocks(problem.num_queries, kQueries), heads);
+    f8_delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(problem);
+  } else {
+    const std::int64_t num_pieces = problem.num_queries * (problem.head_dim / kWidth);
+    const dim3 grid(count_blocks(num_pieces, kThreads * kPieces), heads);
+    delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(problem);
+  }
   cuda::check_launch("find_delta");
 }
 
@@ -109,13 +187,15 @@ void launch(const DeltaProblem<T>& problem, cudaStream_t stream) {
 void CudaBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                                 const AttentionDelta& delta) {
   if (dense.out.num_elements() == 0) return;
-  const std::int64_t num_heads = delta.weight ? delta.weight.dim(0) : 1;
+  const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
+  const std::int64_t num_heads = of_heads ? of_heads.dim(0) : 1;
   cuda::dispatch(activation_dtype_, [&]<typename T>() {
     const DeltaProblem<T> problem{.g_dense = cuda::data_of<const T>(dense.out),
                                   .g_sparse = cuda::data_of<const T>(sparse.out),
                                   .g_dense_lse = cuda::data_of<const float>(dense.lse),
                                   .g_sparse_lse = cuda::data_of<const float>(sparse.lse),
-                                  .g_cache = cuda::data_of<T>(delta.cache),
+                                  .g_cache = delta.cache.bytes(),
+                                  .g_cache_scale = cuda::data_of<float>(delta.cache_scale),
                                   .g_weight = cuda::data_of<float>(delta.weight),
                                   .num_queries = dense.out.dim(0),
                                   .num_heads = static_cast<int>(num_heads),

@@ -80,4 +80,14 @@ __device__ float sum_over_lanes(float value) {
   return value;
 }
 
+// The same of the largest value.
+template <int kLanes = 32>
+__device__ float max_over_lanes(float value) {
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(0xffffffffU, value, offset));
+  }
+  return value;
+}
+
 }  // namespace mochi::cuda

@@ -4,6 +4,7 @@
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/device/cp_async.cuh"
 #include "backend/cuda/device/tma.cuh"
+#include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/sm90/attention_block.cuh"
 #include "backend/cuda/sm90/column_attention.h"
 #include "backend/cuda/sm90/column_tasks.cuh"
@@ -23,6 +24,7 @@ constexpr int kConsumerRegisters = 160;
 constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one each
 constexpr int kRowBytes = kHeadDim * 2;
 constexpr int kWarpRows = kGroupRows / kWarps;
+constexpr int kCodeRowBytes = kHeadDim;  // of a row of an F8_E4M3 cache
 
 struct TensorMaps {
   CUtensorMap q, cache;
@@ -221,7 +223,8 @@ struct Consumer {
     const int thread = device::thread_idx_here() % kGroup;
     if (thread % 32 != 0) return;
     const int query = task.first_query + group.group * kGroupRows + thread / 32 * kWarpRows;
-    device::arrive_expecting(cache_full(), kWarpRows * kRowBytes);
+    device::arrive_expecting(cache_full(),
+                             kWarpRows * (p.g_cache_scale == nullptr ? kRowBytes : kCodeRowBytes));
     device::load_tile(group.rows_of_warp(), maps.cache, {0, query, 0, task.head}, cache_full());
   }
 
@@ -229,6 +232,14 @@ struct Consumer {
   __device__ void add_cache(const float (&shares)[2], Group::Output& output) {
     device::wait(cache_full(), cache_parity);
     cache_parity ^= 1;
+    if (p.g_cache_scale == nullptr) {
+      add_activations(shares, output);
+    } else {
+      add_codes(shares, output);
+    }
+    __syncwarp();
+  }
+  __device__ void add_activations(const float (&shares)[2], Group::Output& output) {
     std::byte* s_rows = group.rows_of_warp();
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
@@ -240,7 +251,22 @@ struct Consumer {
         output[8 * i + 2 * j + 1] += shares[j % 2] * __uint_as_float(cached[j] & 0xffff0000U);
       }
     }
-    __syncwarp();
+  }
+  // F8_E4M3: [16][128], swizzled by 128 bytes; of every 8 columns this thread has 2.
+  __device__ void add_codes(const float (&shares)[2], Group::Output& output) {
+    const unsigned lane = device::thread_idx_here() % 32;
+    const std::byte* s_codes = group.rows_of_warp() + 2 * (lane % 4);
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      const std::byte* s_chunk = s_codes + device::swizzled_128b(lane / 4, i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float2 cached = unpack_f8(*reinterpret_cast<const std::uint16_t*>(
+            s_chunk + j % 2 * 8 * kCodeRowBytes + j / 2 * 8));
+        output[8 * i + 2 * j] += shares[j % 2] * cached.x;
+        output[8 * i + 2 * j + 1] += shares[j % 2] * cached.y;
+      }
+    }
   }
 
   // From sums to what is wanted; `first` is the group's first query, num_queries those from 0 to
@@ -334,13 +360,16 @@ CUtensorMap map_queries(const ColumnProblem& p) {
       std::array{kPanel, kGroupRows, 2, 1});
 }
 
-// [num_queries, heads·128], as the same; a box is of one warp.
+// [num_queries, heads·128], as the same; a box is of one warp. Of F8_E4M3 a row is one panel of
+// pairs.
 CUtensorMap map_cache(const ColumnProblem& p) {
+  const int num_panels = p.g_cache_scale == nullptr ? 2 : 1;
+  const int row_bytes = num_panels * kPanel * 2;
   return make_tensor_map(
-      p.g_cache, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
-      std::array<std::int64_t, 3>{static_cast<std::int64_t>(p.num_heads) * kRowBytes, kRowBytes / 2,
-                                  kRowBytes},
-      std::array{kPanel, kWarpRows, 2, 1});
+      p.g_cache, std::array<std::int64_t, 4>{kPanel, p.num_queries, num_panels, p.num_heads},
+      std::array<std::int64_t, 3>{static_cast<std::int64_t>(p.num_heads) * row_bytes, kPanel * 2,
+                                  row_bytes},
+      std::array{kPanel, kWarpRows, num_panels, 1});
 }
 
 unsigned count_tasks(const ColumnProblem& p) {
