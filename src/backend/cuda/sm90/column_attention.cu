@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 
 #include "backend/cuda/cuda_check.h"
 #include "backend/cuda/device/cp_async.cuh"
@@ -7,8 +6,8 @@
 #include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/sm90/attention_block.cuh"
 #include "backend/cuda/sm90/column_attention.h"
+#include "backend/cuda/sm90/column_maps.cuh"
 #include "backend/cuda/sm90/column_tasks.cuh"
-#include "backend/cuda/sm90/tensor_map.h"
 
 namespace mochi::cuda::sm90 {
 namespace {
@@ -18,17 +17,9 @@ using device::Barrier;
 constexpr int kSlots = 2;  // the queries of the next task come while this one is computed
 constexpr int kTaskSlots = 4;
 constexpr int kThreads = (kConsumers + 1) * kGroup;
-constexpr int kWarps = kGroup / 32;  // of a warpgroup
 constexpr int kProducerRegisters = 32;
 constexpr int kConsumerRegisters = 160;
 constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one each
-constexpr int kRowBytes = kHeadDim * 2;
-constexpr int kWarpRows = kGroupRows / kWarps;
-constexpr int kCodeRowBytes = kHeadDim;  // of a row of an F8_E4M3 cache
-
-struct TensorMaps {
-  CUtensorMap q, cache;
-};
 
 struct TaskMemory {
   // A slot is written while the task before is begun, when the last to use it are long done.
@@ -351,27 +342,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// [heads, num_queries, 128] as (64 elements, queries, 2 panels, heads).
-CUtensorMap map_queries(const ColumnProblem& p) {
-  return make_tensor_map(
-      p.q.g_data, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
-      std::array<std::int64_t, 3>{kRowBytes, kRowBytes / 2,
-                                  static_cast<std::int64_t>(p.num_queries) * kRowBytes},
-      std::array{kPanel, kGroupRows, 2, 1});
-}
-
-// [num_queries, heads·128], as the same; a box is of one warp. Of F8_E4M3 a row is one panel of
-// pairs.
-CUtensorMap map_cache(const ColumnProblem& p) {
-  const int num_panels = p.g_cache_scale == nullptr ? 2 : 1;
-  const int row_bytes = num_panels * kPanel * 2;
-  return make_tensor_map(
-      p.g_cache, std::array<std::int64_t, 4>{kPanel, p.num_queries, num_panels, p.num_heads},
-      std::array<std::int64_t, 3>{static_cast<std::int64_t>(p.num_heads) * row_bytes, kPanel * 2,
-                                  row_bytes},
-      std::array{kPanel, kWarpRows, num_panels, 1});
-}
-
 unsigned count_tasks(const ColumnProblem& p) {
   return static_cast<unsigned>(p.num_heads) * static_cast<unsigned>(p.num_groups) *
          static_cast<unsigned>(tasks_per_group(p));
@@ -399,8 +369,7 @@ void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspac
   const TaskQueue queue{g_tasks, reinterpret_cast<unsigned*>(g_tasks + num_tasks), num_tasks};
   const unsigned num_blocks = std::min(static_cast<unsigned>(num_multiprocessors), num_tasks);
   order_tasks(problem, queue, num_blocks, stream);
-  const CUtensorMap queries = map_queries(problem);
-  const TensorMaps maps{queries, problem.g_cache == nullptr ? queries : map_cache(problem)};
+  const TensorMaps maps = make_maps(problem);
   column_attention_kernel<<<num_blocks, kThreads, kSharedBytes, stream>>>(maps, problem, queue);
   check_launch("column_sparse_attention");
 }
