@@ -249,10 +249,9 @@ struct KeyRows {
   }
 };
 
-// Block (x, y): queries x of head y, a warp for every 16·kTiles. Those of one tile shall be four to
-// a multiprocessor.
+// Block (x, y): queries x of head y, a warp for every 16·kTiles.
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-__global__ void __launch_bounds__(kWarps * 32, kTiles == 1 ? 4 : 1)
+__global__ void __launch_bounds__(kWarps * 32, 1)
     attention_mma_kernel(const AttentionProblem<Bf16> p) {
   constexpr int kThreads = kWarps * 32;
   constexpr int kQueries = kWarps * kTiles * kRowTile;
@@ -266,11 +265,17 @@ __global__ void __launch_bounds__(kWarps * 32, kTiles == 1 ? 4 : 1)
   KeyRows<kHasColumns> key_rows{task, s_rows};
   const auto start_tile = [&](int tile) {
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
-    const auto key_of = [&](int i) { return key_rows(tile, i); };
-    start_rows<kKeyTile, kDim, kThreads>(s_k, p.k.of(task.head), p.k.token_stride, p.head_dim,
-                                         key_of);
-    start_rows<kKeyTile, kDim, kThreads>(s_k + kTileSize, p.v.of(task.head), p.v.token_stride,
-                                         p.head_dim, key_of);
+    for_each_chunk<kKeyTile, kDim, kThreads>(
+        p.head_dim, [&](int i) { return key_rows(tile, i); },
+        [&](int place, int row, int element) {
+          const bool is_there = row >= 0;
+          const int token = is_there ? row : 0;
+          const std::int64_t k_at = p.k.offset_of(task.head, token) + element;
+          // Chosen columns are those of tensors of their own, which are alike.
+          const std::int64_t v_at = kHasColumns ? k_at : p.v.offset_of(task.head, token) + element;
+          device::copy_16_bytes(s_k + place, p.k.g_data + k_at, is_there);
+          device::copy_16_bytes(s_k + kTileSize + place, p.v.g_data + v_at, is_there);
+        });
     device::commit_copies();
   };
   key_rows.find(0);

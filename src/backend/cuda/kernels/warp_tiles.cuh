@@ -19,12 +19,12 @@ constexpr int kChunkElements = 8;  // of 16 bytes
 template <int kDim>
 constexpr int kRowStride = kDim + kChunkElements;
 
-// Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
-// apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
-// addresses are multiples of 16 bytes. Rows are found four at a time, since copies do not wait for
-// each other.
-template <int kRows, int kDim, int kThreads, typename RowOf>
-__device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
+// Calls copy(place, row, element) for every 16 bytes of a tile [kRows, kDim]: their place in shared
+// memory, row_of() their row in the tile, and where in the row they begin. The row is below 0 where
+// that is num_there or more. Rows are found four at a time, since copies do not wait for each
+// other.
+template <int kRows, int kDim, int kThreads, typename RowOf, typename Copy>
+__device__ void for_each_chunk(int num_there, RowOf row_of, Copy copy) {
   constexpr int kChunks = kDim / kChunkElements;
   constexpr int kTotal = kRows * kChunks;
   constexpr int kBatch = kTotal >= 4 * kThreads ? 4 : (kTotal + kThreads - 1) / kThreads;
@@ -43,12 +43,20 @@ __device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there
       const int i = first + j * kThreads;
       if (!kIsWhole && i >= kTotal) break;
       const int element = i % kChunks * kChunkElements;
-      const std::int64_t source =
-          rows[j] < 0 ? 0 : static_cast<std::int64_t>(rows[j]) * stride + element;
-      device::copy_16_bytes(s_x + i / kChunks * kRowStride<kDim> + element, g_x + source,
-                            rows[j] >= 0);
+      copy(i / kChunks * kRowStride<kDim> + element, rows[j], element);
     }
   }
+}
+
+// Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
+// apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
+// addresses are multiples of 16 bytes.
+template <int kRows, int kDim, int kThreads, typename RowOf>
+__device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
+  for_each_chunk<kRows, kDim, kThreads>(num_there, row_of, [&](int place, int row, int element) {
+    const std::int64_t source = row < 0 ? 0 : static_cast<std::int64_t>(row) * stride + element;
+    device::copy_16_bytes(s_x + place, g_x + source, row >= 0);
+  });
 }
 
 // The warp's 16 by 16 elements from s_x on, as the left factor.
