@@ -52,6 +52,22 @@ if python3 -c 'import torch' 2>/dev/null; then
 else
   echo "dit-vs-pytorch: no PyTorch here, left out"
 fi
+# sanitize TOOL FILTER: the tests of operations under it, in parts side by side: most of its time is
+# the processor's.
+sanitize() {
+  local num_shards=8 shards=() i failed=0
+  for ((i = 0; i < num_shards; ++i)); do
+    GTEST_TOTAL_SHARDS=$num_shards GTEST_SHARD_INDEX=$i "$sanitizer" --tool "$1" --error-exitcode 9 \
+      "$programs/test_backend" "--gtest_filter=$2" > "gpu-tests-$1-$i.log" 2>&1 &
+    shards+=($!)
+  done
+  for ((i = 0; i < num_shards; ++i)); do
+    wait "${shards[i]}" || failed=1
+    cat "gpu-tests-$1-$i.log"
+    rm "gpu-tests-$1-$i.log"
+  done
+  return "$failed"
+}
 sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)"
 if (( is_quick )); then
   echo "compute-sanitizer: left out"
@@ -59,9 +75,10 @@ elif [[ -z "$sanitizer" ]]; then
   echo "compute-sanitizer: not found"
 else
   # Operations over small tensors; sizes beyond 2^31 elements take memory and time, not care.
-  operations='--gtest_filter=*/Cuda*:-*IndicesDoNotOverflow*'
-  part memcheck "$sanitizer" --tool memcheck --error-exitcode 9 "$programs/test_backend" "$operations"
-  part racecheck "$sanitizer" --tool racecheck --error-exitcode 9 "$programs/test_backend" "$operations"
+  operations='*/Cuda*:-*IndicesDoNotOverflow*'
+  part memcheck sanitize memcheck "$operations"
+  part racecheck sanitize racecheck "$operations"
+  part synccheck sanitize synccheck '*/CudaBF16*:-*IndicesDoNotOverflow*'
 fi
 
 echo
