@@ -76,12 +76,19 @@ class Reports:
         return None, ""
 
 
-def between(measurement):
-    """Seconds of operations that are neither products, with their epilogues, nor attention; None
-    without a profile."""
+EPILOGUES = {"gated_linear silu": "linear mlp w1", "qkv_linear": "linear qkv"}
+
+
+def between(measurement, reports):
+    """Seconds of what is neither product nor attention: of operations of their own, and what
+    products with epilogues take longer than bare ones; None without a profile."""
     if "profile" not in measurement:
         return None
-    return sum(op["seconds"] for op in measurement["profile"]
+    seconds = {m["name"]: m["seconds"] for m, _ in reports.measurements("op")}
+    epilogues = sum(seconds[fused] - seconds[bare] for fused, bare in EPILOGUES.items()
+                    if fused in seconds and bare in seconds)
+    layers = next(op["calls"] for op in measurement["profile"] if op["name"] == "attention")
+    return layers * epilogues + sum(op["seconds"] for op in measurement["profile"]
                if not op["name"].startswith(("linear", "gated_linear", "qkv_linear", "attention")))
 
 
@@ -104,7 +111,7 @@ def target_rows(reports):
     add("dense attention with lse", "attention", seconds_text, get(attention, "seconds"), op_card,
         f"({rate_text(attention)})" if attention else "")
     add("all work between products and attention, per forward", "between", seconds_text,
-        between(forward) if forward else None, card, "(waiting after each operation)")
+        between(forward, reports) if forward else None, card, "(waiting after each operation)")
     decode, vae_card = reports.find("vae", frames=163)
     above = decode["peak_bytes"] - decode["weight_bytes"] if decode else None
     add("VAE decode 848×480×163", "decode", seconds_text, get(decode, "seconds"), vae_card)
@@ -123,18 +130,18 @@ def op_rows(reports):
     peers = {(m["name"], m["size"]): m
              for m in (reports.peer or {"measurements": []})["measurements"]}
     # The engine's attention writes lse along; PyTorch's is compared with both.
-    rows = []
+    rows = {}  # of files that measure the same, the last counts
     for measurement, _ in reports.measurements("op"):
         name, size = measurement["name"], measurement["size"]
         peer = peers.get((name.replace(" with lse", ""), size))
         has_peer = peer and peer["seconds"]
         error = measurement.get("relative_error")
-        rows.append(
+        rows[name, size] = (
             f"| {name} | {size} | {seconds_text(measurement['seconds'])} | {rate_text(measurement)} "
             f"| {100 * measurement['share']:.0f} % | {'' if error is None else f'{error:.1e}'} "
             f"| {seconds_text(peer['seconds']) if has_peer else ''} "
             f"| {peer['way'] if has_peer else ''} |")
-    return rows
+    return list(rows.values())
 
 
 def growth_rows(reports):
