@@ -251,7 +251,7 @@ struct KeyRows {
 
 // Block (x, y): queries x of head y, a warp for every 16·kTiles.
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-__global__ void __launch_bounds__(kWarps * 32, 1)
+__global__ void __launch_bounds__(kWarps * 32)
     attention_mma_kernel(const AttentionProblem<Bf16> p) {
   constexpr int kThreads = kWarps * 32;
   constexpr int kQueries = kWarps * kTiles * kRowTile;
@@ -263,18 +263,25 @@ __global__ void __launch_bounds__(kWarps * 32, 1)
   const BlockTask task = find_task<kQueries>(p);
   if (task.num_queries <= 0) return;
   KeyRows<kHasColumns> key_rows{task, s_rows};
+  // Chosen columns are those of tensors of their own: one offset is right for keys and values,
+  // which takes so few registers that one block more has room.
+  const std::int64_t keys = static_cast<std::int64_t>(task.head) * p.num_keys * p.head_dim;
   const auto start_tile = [&](int tile) {
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
     for_each_chunk<kKeyTile, kDim, kThreads>(
         p.head_dim, [&](int i) { return key_rows(tile, i); },
         [&](int place, int row, int element) {
-          const bool is_there = row >= 0;
-          const int token = is_there ? row : 0;
-          const std::int64_t k_at = p.k.offset_of(task.head, token) + element;
-          // Chosen columns are those of tensors of their own, which are alike.
-          const std::int64_t v_at = kHasColumns ? k_at : p.v.offset_of(task.head, token) + element;
-          device::copy_16_bytes(s_k + place, p.k.g_data + k_at, is_there);
-          device::copy_16_bytes(s_k + kTileSize + place, p.v.g_data + v_at, is_there);
+          if constexpr (kHasColumns) {
+            const std::int64_t at =
+                row < 0 ? 0 : keys + static_cast<std::int64_t>(row) * p.head_dim + element;
+            device::copy_16_bytes(s_k + place, p.k.g_data + at, row >= 0);
+            device::copy_16_bytes(s_k + kTileSize + place, p.v.g_data + at, row >= 0);
+          } else {
+            const int token = row < 0 ? 0 : row;
+            device::copy_16_bytes(s_k + place, p.k.of(task.head, token) + element, row >= 0);
+            device::copy_16_bytes(s_k + kTileSize + place, p.v.of(task.head, token) + element,
+                                  row >= 0);
+          }
         });
     device::commit_copies();
   };

@@ -16,10 +16,9 @@ struct HeadRows {
   std::int64_t head_stride;
   int token_stride;
 
-  __device__ std::int64_t offset_of(int head, int token) const {
-    return head * head_stride + static_cast<std::int64_t>(token) * token_stride;
+  __device__ const T* of(int head, int token = 0) const {
+    return g_data + head * head_stride + static_cast<std::int64_t>(token) * token_stride;
   }
-  __device__ const T* of(int head, int token = 0) const { return g_data + offset_of(head, token); }
 };
 
 template <typename T>
