@@ -156,6 +156,25 @@ OpCase fused_residual_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
+// Queries, keys and values, and what the first two are normed and rotated by.
+struct Heads {
+  QkNormRope params;
+  TensorView q, k, v;
+};
+
+Heads make_heads(Inputs& in, const DitConfig& dit, std::int64_t num_tokens) {
+  const std::int64_t head_dim = dit.head_dim();
+  const Shape table{num_tokens, dit.num_heads, head_dim / 2};
+  const Shape heads{dit.num_heads, num_tokens, head_dim};
+  return {.params = {.q_weight = in.vector(head_dim),
+                     .k_weight = in.vector(head_dim),
+                     .cos = in.f32(table),
+                     .sin = in.f32(table)},
+          .q = in.output(heads, 1),
+          .k = in.output(heads, 1),
+          .v = in.output(heads, 1)};
+}
+
 OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
   const std::int64_t heads = dit.num_heads;
   const std::int64_t head_dim = dit.head_dim();
@@ -165,14 +184,10 @@ OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
           .num_verified = kVerifiedRows,
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView qkv = in.activations({rows, 3 * heads * head_dim});
-            const QkNormRope params{.q_weight = in.vector(head_dim),
-                                    .k_weight = in.vector(head_dim),
-                                    .cos = in.f32({rows, heads, head_dim / 2}),
-                                    .sin = in.f32({rows, heads, head_dim / 2})};
-            const TensorView q = in.output({heads, rows, head_dim}, 1);
-            const TensorView k = in.output({heads, rows, head_dim}, 1);
-            const TensorView v = in.output({heads, rows, head_dim}, 1);
-            return [=](Backend& backend) { backend.qk_norm_rope(qkv, params, 0, q, k, v); };
+            const Heads to = make_heads(in, dit, rows);
+            return [=](Backend& backend) {
+              backend.qk_norm_rope(qkv, to.params, 0, to.q, to.k, to.v);
+            };
           }};
 }
 
@@ -186,15 +201,9 @@ OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens) {
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView x = in.activations({rows, dit.hidden_size_x});
             const TensorView weight = in.matrix({3 * heads * head_dim, dit.hidden_size_x});
-            const QkNormRope params{.q_weight = in.vector(head_dim),
-                                    .k_weight = in.vector(head_dim),
-                                    .cos = in.f32({rows, heads, head_dim / 2}),
-                                    .sin = in.f32({rows, heads, head_dim / 2})};
-            const TensorView q = in.output({heads, rows, head_dim}, 1);
-            const TensorView k = in.output({heads, rows, head_dim}, 1);
-            const TensorView v = in.output({heads, rows, head_dim}, 1);
+            const Heads to = make_heads(in, dit, rows);
             return [=, &scratch = in.scratch()](Backend& backend) {
-              backend.qkv_linear(x, weight, params, 0, scratch, q, k, v);
+              backend.qkv_linear(x, weight, to.params, 0, scratch, to.q, to.k, to.v);
             };
           }};
 }

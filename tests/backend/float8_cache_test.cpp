@@ -3,6 +3,7 @@
 
 #include "backend/sparse_ops_fixture.h"
 #include "base/error.h"
+#include "base/temp_folder.h"
 #include "tensor/float8.h"
 
 namespace mochi {
@@ -152,14 +153,7 @@ TEST_P(Float8Cache, ContractsNameTheOperation) {
   const Tensor scale = poisoned(p.lse_shape());
   const Tensor cache = poisoned_codes(p.out_shape());
   const DeviceLists columns = upload(all_columns(p, 64), 64);
-  const auto message = [](const auto& call) -> std::string {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
+  const auto message = [](const auto& call) { return message_of<Error>(call); };
   const auto apply = [&](const TensorView& of_delta, const TensorView& scales) {
     return message([&] {
       backend_->column_sparse_attention(

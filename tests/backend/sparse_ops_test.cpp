@@ -4,6 +4,7 @@
 #include "backend/sparse_ops_fixture.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "base/temp_folder.h"
 
 namespace mochi {
 namespace {
@@ -197,14 +198,7 @@ TEST_P(SparseOps, GatherRowsTakesRows) {
 TEST_P(SparseOps, ContractsNameTheOperation) {
   const Problem p = make_problem(2, 64, 16);
   const Tensor out = poisoned(p.out_shape());
-  const auto message = [](const auto& call) -> std::string {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
+  const auto message = [](const auto& call) { return message_of<Error>(call); };
   EXPECT_EQ(message([&] { backend_->attention(p.in, {out, out}); }),
             "attention: lse is [64, 32], wanted [2, 64]");
   const DeviceLists columns = upload(all_columns(p, 64), 64);
