@@ -88,8 +88,9 @@ def between(measurement, reports):
     epilogues = sum(seconds[fused] - seconds[bare] for fused, bare in EPILOGUES.items()
                     if fused in seconds and bare in seconds)
     layers = next(op["calls"] for op in measurement["profile"] if op["name"] == "attention")
+    counted = ("linear", "gated_linear", "qkv_linear", "attention")
     return layers * epilogues + sum(op["seconds"] for op in measurement["profile"]
-               if not op["name"].startswith(("linear", "gated_linear", "qkv_linear", "attention")))
+                                    if not op["name"].startswith(counted))
 
 
 def target_rows(reports):

@@ -127,9 +127,6 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
   Ring<kStages> stage;
   unsigned out_parity = 1;
   const int lane = threadIdx.x % 32;
-  // One consumer begins a product later, so that its tiles end while the other's products go on.
-  bool gives_start = warpgroup == 0;
-  if (!gives_start) device::wait(&s.head_start, 0);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
     float sums[kHalf];
@@ -154,8 +151,6 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
       give_back();
       former = stage.idx;
       stage.advance();
-      if (gives_start && threadIdx.x == 0) device::arrive(&s.head_start);
-      gives_start = false;
     }
     device::wait_products<0>();
     device::hold(sums);
@@ -209,7 +204,6 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
       device::init_barrier(&s.out_full[i], 128);
       device::init_barrier(&s.out_empty[i], kFinishers);
     }
-    device::init_barrier(&s.head_start, 1);
     device::fence_barrier_init();
   }
   device::sync_cluster();

@@ -42,7 +42,6 @@ struct LinearMemory {
   unsigned char s_out[kConsumers][kOutBytes];
   Barrier full[kStages], empty[kStages];
   Barrier out_full[kConsumers], out_empty[kConsumers];
-  Barrier head_start;  // the first consumer is one product ahead
 };
 
 struct LinearSizes {
