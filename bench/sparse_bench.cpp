@@ -94,7 +94,7 @@ class Operations {
     const double dense = seconds.at("dense");
     for (std::size_t i = 0; i < plans.size(); ++i) {
       const std::string name = name_of(fractions[i]);
-      json["kept"][name] = plans[i].kept_fraction();
+      json["kept"][name] = plans[i].kept_fraction(backend_);
       json["speedup"][name] = dense / seconds.at(name);
     }
     for (const std::int64_t stride : {1, 4}) {
@@ -115,7 +115,10 @@ class Operations {
     attn.random_keys = 0;
     attn.counts_multiple_of = 1;
     const ColumnBits none(sums_.view().dim(1), shape_[1]);
-    return {ctx_, ColumnRule(attn), upload_bits(ctx_.backend, none), sums_, 0};
+    const ColumnRule rule(attn);
+    ColumnPlan plan(backend_, rule, sums_.view().shape());
+    plan.choose(ctx_, rule, upload_bits(backend_, none), sums_, 0);
+    return plan;
   }
 
   void verify() {

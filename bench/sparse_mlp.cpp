@@ -54,7 +54,7 @@ class SparseMlpBench {
     for (const auto& [name, task] : tasks) json["seconds"][name] = seconds.at(name);
     for (std::size_t i = 0; i < plans.size(); ++i) {
       const std::string name = name_of(fractions[i]);
-      json["kept"][name] = plans[i].kept_fraction();
+      json["kept"][name] = plans[i].kept_fraction(backend_);
       json["speedup"][name] = seconds.at("dense") / seconds.at(name);
     }
     return json;
@@ -78,7 +78,10 @@ class SparseMlpBench {
     backend_.linear(inputs, w1_, {}, means);
     backend_.find_movement(means, means_, scores);
     const ColumnBits none(num_blocks_, sizes_.hidden);
-    return {ctx_, ColumnRule(mlp), upload_bits(ctx_.backend, none), scores, 0};
+    const ColumnRule rule(mlp);
+    ColumnPlan plan(backend_, rule, scores.shape());
+    plan.choose(ctx_, rule, upload_bits(backend_, none), scores, 0);
+    return plan;
   }
 
   void update(const ColumnPlan& plan) {

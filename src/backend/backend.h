@@ -80,7 +80,8 @@ class Backend {
   void synchronize() { do_synchronize(); }
 
   // Does what `fn` asks for and keeps it. fn must not take memory, upload, download or wait; having
-  // run once before, it finds all memory there. Null: nothing would be gained, call fn each time.
+  // run once before, it finds all memory there. What it brings or takes back beside its work, it
+  // awaits. Null: nothing would be gained, call fn each time.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& fn) {
     fn();
     return nullptr;
@@ -100,7 +101,7 @@ class Backend {
   void await_prefetch(int slot);
   // The way back: host = device memory `source` of the same dtype and size, in the background. The
   // source must stay as it is until await_write_back(slot), behind which it may be overwritten; the
-  // host sees the values once synchronize() was called behind that. Not to be recorded.
+  // host sees the values once synchronize() was called behind that.
   void write_back(int slot, const TensorView& source, const TensorView& host);
   void await_write_back(int slot);
   static constexpr int kNumPrefetchSlots = 8;  // and as many to write back
@@ -173,8 +174,10 @@ class Backend {
   // becomes ±448 times the scale; zeros have the scale 0.
   void find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                   const AttentionDelta& delta);
-  // The plan of every head and group, and its counts [heads, groups] i32.
-  void select_columns(const ColumnChoice& choice, const TensorView& plan, const TensorView& counts);
+  // The plan of every head and group, and the offsets of its lists; all lists together hold fewer
+  // than 2^31 columns.
+  void select_columns(const ColumnChoice& choice, const TensorView& plan,
+                      const TensorView& offsets);
   // A plan as lists; columns.offsets are given, columns.columns is filled.
   void expand_columns(const TensorView& plan, const ColumnLists& columns);
   // Scores [1, blocks, hidden] f32 of hidden columns: |Δa| + |Δb| between two means of MlpCache.
@@ -271,7 +274,7 @@ class Backend {
   virtual void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                              const AttentionDelta& delta) = 0;
   virtual void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                 const TensorView& counts) = 0;
+                                 const TensorView& offsets) = 0;
   virtual void do_expand_columns(const TensorView& plan, const ColumnLists& columns) = 0;
   virtual void do_find_movement(const TensorView& means, const TensorView& former,
                                 const TensorView& scores) = 0;

@@ -1,6 +1,7 @@
 // The checked front of the op table: attention, dense and sparse, and sparse feed-forward layers.
 #include <fmt/format.h>
 
+#include <limits>
 #include <string>
 
 #include "backend/backend.h"
@@ -137,15 +138,15 @@ void Backend::find_delta(const AttentionOutputs& dense, const AttentionOutputs& 
 }
 
 void Backend::select_columns(const ColumnChoice& choice, const TensorView& plan,
-                             const TensorView& counts) {
+                             const TensorView& offsets) {
   const Contract c("select_columns", *this);
   c.rank("plan", plan, 3);
   c.dtype("plan", plan, DType::kI32);
-  c.dtype("counts", counts, DType::kI32);
+  c.dtype("offsets", offsets, DType::kI32);
   c.dtype("fixed", choice.fixed, DType::kI32);
   const std::int64_t words = words_of(choice.num_keys);
   c.shape("plan", plan, {plan.dim(0), plan.dim(1), words});
-  c.shape("counts", counts, {plan.dim(0), plan.dim(1)});
+  c.shape("offsets", offsets, {plan.dim(0) * plan.dim(1) + 1});
   c.shape("fixed", choice.fixed, {plan.dim(1), words});
   if (choice.scores) {
     c.f32("scores", choice.scores);
@@ -155,7 +156,15 @@ void Backend::select_columns(const ColumnChoice& choice, const TensorView& plan,
                 choice.max_kept <= choice.num_keys,
             "kept columns are not 0 ≤ min ≤ max ≤ num_keys");
   c.require(choice.multiple > 0, "multiple is not positive");
-  do_select_columns(choice, plan, counts);
+  if (choice.step) {
+    c.dtype("step", choice.step, DType::kI32);
+    c.shape("step", choice.step, {1});
+  }
+  const std::int64_t most = plan.dim(0) * plan.dim(1) * choice.num_keys;
+  c.require(most <= std::numeric_limits<std::int32_t>::max(),
+            fmt::format("{} lists of up to {} columns are over 2^31", plan.dim(0) * plan.dim(1),
+                        choice.num_keys));
+  do_select_columns(choice, plan, offsets);
 }
 
 void Backend::expand_columns(const TensorView& plan, const ColumnLists& columns) {

@@ -80,7 +80,8 @@ struct ColumnSums {
 // The columns that each query group attends to.
 struct ColumnLists {
   TensorView offsets;  // [heads·groups + 1] i32: where the list of (head, group) begins
-  TensorView columns;  // [offsets.back()] i32, ascending in each list; attention wants one or more
+  // [offsets.back() or more] i32, ascending in each list; attention wants one or more.
+  TensorView columns;
   std::int64_t group_size = 0;
 };
 
@@ -113,7 +114,9 @@ struct ColumnChoice {
   std::int64_t min_kept = 0, max_kept = 0;  // for their scores
   double mass = 1;         // between the two: the fewest that hold this part of the group's scores
   double random = 0;       // probability of each column to be kept, too
-  std::uint64_t seed = 0;  // of these draws: Philox(column / 4, group, head, 0)[column % 4]
+  // Of these draws: Philox(column / 4, group, head, step)[column % 4].
+  std::uint64_t seed = 0;
+  TensorView step = {};       // [1] i32, or empty: 0
   std::int64_t multiple = 1;  // lists grow to a multiple of this, or to all columns, by score
 };
 

@@ -272,10 +272,11 @@ OpCase select_case(const Problem& problem) {
         const ColumnChoice choice =
             make_choice(problem, in.upload(host), in.upload(fixed_bits(problem)));
         const TensorView plan = in.upload(Tensor(DType::kI32, plan_shape));
-        const TensorView counts = in.upload(Tensor(DType::kI32, {heads, problem.num_groups()}));
+        const TensorView offsets =
+            in.upload(Tensor(DType::kI32, {heads * problem.num_groups() + 1}));
         in.add_output(plan, 0);
-        in.add_output(counts, 0);
-        return [=](Backend& backend) { backend.select_columns(choice, plan, counts); };
+        in.add_output(offsets, 0);
+        return [=](Backend& backend) { backend.select_columns(choice, plan, offsets); };
       },
       .find_error =
           [=](const RandomInputs& in, Backend& device, Backend& oracle) {
@@ -283,16 +284,16 @@ OpCase select_case(const Problem& problem) {
             const Tensor fixed = fixed_bits(problem);
             const std::int64_t groups = problem.num_groups();
             const Tensor wanted(DType::kI32, {1, groups, problem.num_words()});
-            const Tensor counts(DType::kI32, {1, groups});
+            const Tensor offsets(DType::kI32, {groups + 1});
             oracle.select_columns(
                 make_choice(problem, scores.view().reshape({1, groups, problem.tokens()}), fixed),
-                wanted, counts);
+                wanted, offsets);
             const Tensor plan(DType::kI32, plan_shape);
-            const Tensor all_counts(DType::kI32, {problem.heads, groups});
+            const Tensor all_offsets(DType::kI32, {problem.heads * groups + 1});
             device.download(in.outputs().at(0).tensor, plan);
-            device.download(in.outputs().at(1).tensor, all_counts);
+            device.download(in.outputs().at(1).tensor, all_offsets);
             return std::max(part_that_differs(plan.view().rows(0, 1), wanted),
-                            part_that_differs(all_counts.view().rows(0, 1), counts));
+                            part_that_differs(all_offsets.view().rows(0, groups + 1), offsets));
           }};
 }
 

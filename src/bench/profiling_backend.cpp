@@ -169,12 +169,23 @@ void ProfilingBackend::do_attention_with_column_sums(const AttentionInputs& in,
          [&] { inner_.attention_with_column_sums(in, scores, to); });
 }
 
+// There is room for more columns than are in the lists.
+ColumnLists ProfilingBackend::filled_part(const ColumnLists& lists) {
+  ColumnLists filled = lists;
+  const std::int64_t num_lists = lists.offsets.dim(0) - 1;
+  std::int32_t total = 0;
+  inner_.download(lists.offsets.rows(num_lists, num_lists + 1),
+                  TensorView(&total, DType::kI32, {1}));
+  filled.columns = lists.columns.rows(0, total);
+  return filled;
+}
+
 void ProfilingBackend::do_column_sparse_attention(const AttentionInputs& in,
                                                   const ColumnLists& columns,
                                                   const AttentionDelta& delta,
                                                   const AttentionOutputs& to) {
   record("column_sparse_attention", OpKind::kAttention,
-         column_attention_cost(in, columns, delta, to),
+         column_attention_cost(in, filled_part(columns), delta, to),
          [&] { inner_.column_sparse_attention(in, columns, delta, to); });
 }
 
@@ -187,13 +198,14 @@ void ProfilingBackend::do_find_delta(const AttentionOutputs& dense, const Attent
 }
 
 void ProfilingBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                         const TensorView& counts) {
-  record("select_columns", traffic({choice.scores, choice.fixed, plan, counts}),
-         [&] { inner_.select_columns(choice, plan, counts); });
+                                         const TensorView& offsets) {
+  record("select_columns", traffic({choice.scores, choice.fixed, plan, offsets}),
+         [&] { inner_.select_columns(choice, plan, offsets); });
 }
 
 void ProfilingBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {
-  record("expand_columns", traffic({plan, columns.offsets, columns.columns}),
+  const ColumnLists filled = filled_part(columns);
+  record("expand_columns", traffic({plan, filled.offsets, filled.columns}),
          [&] { inner_.expand_columns(plan, columns); });
 }
 

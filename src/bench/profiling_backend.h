@@ -96,7 +96,7 @@ class ProfilingBackend final : public Backend {
   void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                      const AttentionDelta& delta) override;
   void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                         const TensorView& counts) override;
+                         const TensorView& offsets) override;
   void do_expand_columns(const TensorView& plan, const ColumnLists& columns) override;
   void do_find_movement(const TensorView& means, const TensorView& former,
                         const TensorView& scores) override;
@@ -118,6 +118,8 @@ class ProfilingBackend final : public Backend {
                            const TensorView& out) override;
   void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
+
+  ColumnLists filled_part(const ColumnLists& lists);
 
   Backend& inner_;
   bool is_timing_;

@@ -72,15 +72,12 @@ void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measure
   measure_network(
       session, [&](Backend& backend) { runner.run(backend, kind.step); }, result,
       session.request.is_profiled && is_usual);
-  // Full steps wait for what they choose.
-  if (is_gpu && kind.step != kFullStep) {
-    result.launch_seconds = measure_asking(session, runner, kind.step);
-  }
+  if (is_gpu) result.launch_seconds = measure_asking(session, runner, kind.step);
   if (const ColumnSparsePolicy* policy = runner.sparse_policy()) {
     result.host_bytes = policy->host_bytes();
     const auto first = static_cast<int>(policy->config().attn.first_n_dense_layers);
     const ColumnPlan* plan = policy->find_plan({Branch::kCond, first});
-    if (plan != nullptr) result.kept_fraction = plan->kept_fraction();
+    if (plan != nullptr) result.kept_fraction = plan->kept_fraction(*session.backend);
   }
   if (kind.is_offloaded && !result.profile.empty()) result.waited_seconds = waited_seconds(result);
   if (!runner.is_finite()) result.problem = "the velocity is not finite";

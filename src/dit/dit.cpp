@@ -302,7 +302,7 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
   x.cos = run.rotary.cos;
   x.sin = run.rotary.sin;
   Stream y(ctx, text.tokens.view().shape(), num_tokens);
-  policy.begin_forward(ctx, call.branch, call.step);
+  policy.begin_blocks(ctx, call.branch, call.step);
   embed_patches(ctx, run, latents, x.tokens);
   ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
@@ -320,21 +320,24 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   const Arena::Scope scope(ctx.scratch);
   const TensorView c = conditioning(ctx, run, call, text.pooled);
   const TensorView cached = policy.cached_hidden(call.branch, call.step);
-  if (cached) {
-    finish(ctx, run, cached, c, velocity);
-    return;
-  }
-  const auto blocks = [&] { run_blocks(ctx, run, call, c, text, policy, latents, velocity); };
+  if (!cached) policy.begin_forward(ctx, call.branch, call.step);
+  const auto work = [&] {
+    if (cached) {
+      finish(ctx, run, cached, c, velocity);
+    } else {
+      run_blocks(ctx, run, call, c, text, policy, latents, velocity);
+    }
+  };
   // Streamed weights come by copies of another queue, and who looks at layers waits for them.
   const bool is_recorded = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
-  const auto epoch = is_recorded ? policy.recording_epoch(call.branch, call.step) : std::nullopt;
-  if (!epoch) {
-    blocks();
+  const auto key = is_recorded ? policy.recording_key(call.branch, call.step) : std::nullopt;
+  if (!key) {
+    work();
     return;
   }
   call.recorder->run(
       ctx.backend, call.branch,
-      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()}, *epoch}, blocks);
+      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()}, *key}, work);
 }
 
 }  // namespace mochi

@@ -4,7 +4,7 @@ namespace mochi {
 
 void ForwardRecorder::run(Backend& backend, Branch branch, const Key& key,
                           const std::function<void()>& work) {
-  Entry& entry = entries_[static_cast<std::size_t>(branch)];
+  Entry& entry = entries_[{branch, key.of_policy.kind}];
   if (!entry.has_run || entry.key != key) {
     entry = {key, true, nullptr};
     work();

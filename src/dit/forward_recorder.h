@@ -5,7 +5,9 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "backend/backend.h"
 #include "sparsity/attention_policy.h"
@@ -17,12 +19,12 @@ class ForwardRecorder {
   struct Key {
     // That the work of a call reads and writes, apart from weights and scratch.
     std::array<const std::byte*, 4> memory{};
-    std::uint64_t epoch = 0;  // as AttentionPolicy::recording_epoch
+    RecordingKey of_policy = {};
     bool operator==(const Key&) const = default;
   };
 
   // Does `work`, which is the same for equal keys of a branch. The first time as it is, so that
-  // memory is found; from the second time on from a recording.
+  // memory is found; from the second time on from a recording. Of each kind the last key counts.
   void run(Backend& backend, Branch branch, const Key& key, const std::function<void()>& work);
 
  private:
@@ -31,7 +33,7 @@ class ForwardRecorder {
     bool has_run = false;
     std::unique_ptr<Recording> recording;
   };
-  std::array<Entry, 2> entries_;  // of each branch
+  std::map<std::pair<Branch, std::uint32_t>, Entry> entries_;  // of each branch and kind
 };
 
 }  // namespace mochi

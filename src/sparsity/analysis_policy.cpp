@@ -77,6 +77,11 @@ AnalysisPolicy::AnalysisPolicy(const SparsityConfig& config, const TokenGrid& gr
   }
 }
 
+void AnalysisPolicy::begin_forward(Context& ctx, Branch branch, int step) {
+  ColumnSparsePolicy::begin_forward(ctx, branch, step);
+  for (auto& [delta, shadow] : shadows_) shadow.begin_forward(ctx, branch, step);
+}
+
 void AnalysisPolicy::attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                             const TensorView& out) {
   const bool has_plan = find_plan(site) != nullptr;

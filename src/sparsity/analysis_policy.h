@@ -17,6 +17,7 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
   AnalysisPolicy(const SparsityConfig& config, const TokenGrid& grid, std::uint64_t seed,
                  SiteFn on_site);
 
+  void begin_forward(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
   // Every site is looked at at every step.
@@ -24,7 +25,7 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
                            std::uint64_t /*available_bytes*/) override {
     return {};
   }
-  std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const override {
+  std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const override {
     return std::nullopt;
   }
 

@@ -41,6 +41,13 @@ struct PolicyTensor {
   Tensor tensor;
 };
 
+// Forwards of one branch whose kind and epoch are the same ask the same of the backend.
+struct RecordingKey {
+  std::uint32_t kind = 0;   // of the step
+  std::uint64_t epoch = 0;  // of the memory that they use
+  bool operator==(const RecordingKey&) const = default;
+};
+
 // What a policy must know of a generation to say how much memory its caches take.
 struct CacheSizes {
   int num_layers = 0;
@@ -61,8 +68,11 @@ class AttentionPolicy {
     return {};
   }
 
-  // Before the blocks of a forward run.
+  // Before each forward that runs the blocks, and never part of what is recorded: brings to the
+  // device what is not the same at all steps of a kind.
   virtual void begin_forward(Context& /*ctx*/, Branch /*branch*/, int /*step*/) {}
+  // As the first of the blocks' work.
+  virtual void begin_blocks(Context& /*ctx*/, Branch /*branch*/, int /*step*/) {}
   // out [tokens, heads·head_dim] from q, k, v [heads, tokens, head_dim]; visual tokens first.
   virtual void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                       const TensorView& out) = 0;
@@ -76,9 +86,9 @@ class AttentionPolicy {
   // Raster index of the i-th visual token of the blocks; empty: raster order.
   virtual std::span<const std::int32_t> token_order() const { return {}; }
 
-  // What the branch's blocks ask of the backend is the same at all steps of one epoch. None: it is
-  // of no other step, or cannot be recorded.
-  virtual std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const {
+  // After begin_forward(), if there is one at this step. None: the forward is like no other, or
+  // cannot be recorded.
+  virtual std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const {
     return std::nullopt;
   }
 
@@ -101,8 +111,8 @@ class DensePolicy final : public AttentionPolicy {
               const TensorView& out) override {
     ctx.backend.attention(in, {out});
   }
-  std::optional<std::uint64_t> recording_epoch(Branch /*branch*/, int /*step*/) const override {
-    return 0;
+  std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const override {
+    return RecordingKey{};
   }
 };
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "backend/backend.h"
 #include "mochi/sparsity.h"
@@ -27,40 +26,47 @@ struct ColumnRule {
 
 // What is chosen has random columns of its own.
 enum class PlanKind : std::uint32_t { kAttention = 1, kMlp = 2 };
-// A seed for every plan of a generation.
-std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site, int step);
+// A seed for the plans of every site of a generation.
+std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site);
 
 // [groups, words] i32 on the device.
 Tensor upload_bits(Backend& backend, const ColumnBits& bits);
 
-// The columns of every head and group at one site: immutable once chosen.
+// The columns of every head and group at one site.
 class ColumnPlan {
  public:
-  // Chooses them, by scores [heads, groups, columns] f32. `fixed`, of upload_bits, is of the
-  // branch, `seed` of the site and step. The bits are kept in `home`, if there is one, which the
-  // caller has to bring to the device; lists of such a plan are expanded when used.
-  ColumnPlan(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
-             const TensorView& scores, std::uint64_t seed, const TensorView& home = {});
+  // Room for those of [heads, groups, columns]. Their bits are kept in `home`, if there is one,
+  // which the caller has to bring to the device; lists of such a plan are expanded when used.
+  ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& scores,
+             const TensorView& home = {});
   // From the bits of an earlier plan for so many tokens and columns, on the host. Throws Error when
   // they are none. The caller brings them to `home`, if there is one.
   ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
              std::int64_t num_columns, const TensorView& bits, const TensorView& home = {});
 
+  // Chooses them, by scores [heads, groups, columns] f32. `fixed`, of upload_bits, is of the
+  // branch, `seed` of the site, `step` as in ColumnChoice. Takes memory where lists do not stay
+  // packed.
+  void choose(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
+              const TensorView& scores, std::uint64_t seed, const TensorView& step = {});
+
   // The lists, which live as long as the plan and the scratch scope.
   ColumnLists lists(Context& ctx) const;
 
   const TensorView& bits() const { return bits_; }
-  double kept_fraction() const;  // of all columns of all heads and groups
+  double kept_fraction(Backend& backend) const;  // of all columns of all heads and groups
 
  private:
-  // The offsets of lists of these lengths, and the lists if they are not to stay packed.
-  void index(Backend& backend, bool is_packed, const std::vector<std::int32_t>& counts);
+  void unpack(Backend& backend);
+  std::int64_t total(Backend& backend) const;  // columns in all lists
+  std::int64_t most() const { return bits_.dim(0) * bits_.dim(1) * num_columns_; }
 
   Tensor own_bits_;  // empty: they are in a home
   TensorView bits_;  // [heads, groups, words] i32
   Tensor offsets_;   // [heads·groups + 1] i32
   Tensor columns_;   // [total] i32, or empty: expanded when used
-  std::int64_t total_ = 0, num_columns_ = 0, group_size_ = 0;
+  bool is_packed_;
+  std::int64_t num_columns_, group_size_;
 };
 
 }  // namespace mochi

@@ -1,5 +1,8 @@
 #include "sparsity/column_sparse_policy.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace mochi {
 
 ColumnSparsePolicy::ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid,
@@ -24,7 +27,30 @@ bool ColumnSparsePolicy::reads_caches(AttentionSite site, int step) const {
   return kind == StepKind::kSparse || (kind == StepKind::kFull && !config_.attn.recompute_mask);
 }
 
+void ColumnSparsePolicy::provide(Backend& backend, Branch branch, DType dtype, const Shape& shape,
+                                 Tensor& tensor) {
+  if (tensor) return;
+  tensor = Tensor(dtype, shape, backend.allocator());
+  ++epochs_[static_cast<std::size_t>(branch)];
+}
+
 void ColumnSparsePolicy::begin_forward(Context& ctx, Branch branch, int step) {
+  mlp_.begin_forward(branch, step);
+  const auto is_of_some_steps = [](const SparsityOverride& entry) {
+    return entry.steps.first > 0 || entry.steps.last < std::numeric_limits<int>::max();
+  };
+  // From this step on other values may hold.
+  if (is_full_step(config_, step) && std::ranges::any_of(config_.overrides, is_of_some_steps)) {
+    ++epochs_[static_cast<std::size_t>(branch)];
+  }
+  if (step_on_device_ == step) return;
+  if (!step_) step_ = Tensor(DType::kI32, {1}, ctx.backend.allocator());
+  std::int32_t value = step;
+  ctx.backend.upload(TensorView(&value, DType::kI32, {1}), step_);
+  step_on_device_ = step;
+}
+
+void ColumnSparsePolicy::begin_blocks(Context& ctx, Branch branch, int step) {
   if (!offload_) return;
   offload_->begin(ctx.backend);
   const AttentionSite first{branch, config_.attn.first_n_dense_layers};
@@ -37,15 +63,16 @@ void ColumnSparsePolicy::fetch_caches(Context& ctx, AttentionSite site, int step
   if (next.layer < num_layers_ && reads_caches(next, step)) offload_->fetch(ctx.backend, next);
 }
 
-std::optional<std::uint64_t> ColumnSparsePolicy::recording_epoch(Branch branch, int step) const {
-  // Feed-forward layers choose columns anew every few steps, and then wait for their counts.
-  if (config_.mlp.is_enabled) return std::nullopt;
-  if (!config_.attn.is_enabled) return 0;
-  if (is_full_step(config_, step)) return std::nullopt;
-  for (const auto& [site, state] : sites_) {
-    if (site.first == branch && !state.plan) return std::nullopt;
+std::optional<RecordingKey> ColumnSparsePolicy::recording_key(Branch branch, int step) const {
+  enum Kind : std::uint32_t { kSkipped, kOthers };
+  RecordingKey key{.epoch = epochs_[static_cast<std::size_t>(branch)] + mlp_.epoch()};
+  if (cached_hidden(branch, step)) {
+    key.kind = kSkipped;
+    return key;
   }
-  return epochs_[static_cast<std::size_t>(branch)];
+  const bool is_full = config_.attn.is_enabled && is_full_step(config_, step);
+  key.kind = kOthers + 2 * static_cast<std::uint32_t>(mlp_.work(branch)) + (is_full ? 1 : 0);
+  return key;
 }
 
 void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
@@ -77,20 +104,18 @@ void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
                                   const AttentionInputs& in, const TensorView& out,
                                   SiteState& state) {
   const Shape lse_shape{in.q.dim(0), in.q.dim(1)};
-  ++epochs_[static_cast<std::size_t>(site.branch)];
   if (!state.lse) {
-    state.lse = Tensor(DType::kF32, lse_shape, ctx.backend.allocator());
+    provide(ctx.backend, site.branch, DType::kF32, lse_shape, state.lse);
     ctx.backend.attention(in, {out, state.lse});
     return;
   }
   if (offload_) offload_->take(ctx.backend, site);
-  // While the former lse is read, the new one is written elsewhere: where the next site's will be.
-  Tensor& lse = next_lse_[static_cast<std::size_t>(site.branch)];
-  if (!lse) lse = Tensor(DType::kF32, lse_shape, ctx.backend.allocator());
-  attend_and_choose(ctx, site, step, in, {out, lse}, state);
-  std::swap(lse, state.lse);
+  // The former lse is read while the new one is written.
+  const AttentionOutputs dense{out, ctx.scratch.allocate(DType::kF32, lse_shape)};
+  attend_and_choose(ctx, site, step, in, dense, state);
+  ctx.backend.copy(dense.lse, state.lse);
   const DeltaKind delta = resolve_attention(config_, step, site.layer).delta;
-  cache_delta(ctx, site, delta, in, {out, state.lse}, state);
+  cache_delta(ctx, site, delta, in, dense, state);
   if (offload_) offload_->write_back(ctx.backend, site);
 }
 
@@ -102,46 +127,53 @@ void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int
     return;
   }
   const AttentionSparsity attn = resolve_attention(config_, step, site.layer);
+  const ColumnRule rule(attn);
   const TensorView& fixed = fixed_columns(ctx.backend, in.k.dim(1));
   const Arena::Scope scope(ctx.scratch);
   const TensorView sums =
       ctx.scratch.allocate(DType::kF32, {in.q.dim(0), fixed.dim(0), in.k.dim(1)});
   ctx.backend.attention_with_column_sums(in, {state.lse, sums, attn.mbm, attn.score_queries}, to);
-  state.plan.emplace(ctx, ColumnRule(attn), fixed, sums,
-                     plan_seed(seed_, PlanKind::kAttention, site, step),
-                     offload_ ? offload_->bits(site) : TensorView());
+  std::uint64_t& epoch = epochs_[static_cast<std::size_t>(site.branch)];
+  if (!state.plan) {
+    state.plan.emplace(ctx.backend, rule, sums.shape(),
+                       offload_ ? offload_->bits(site) : TensorView());
+    ++epoch;
+  }
+  state.plan->choose(ctx, rule, fixed, sums, plan_seed(seed_, PlanKind::kAttention, site), step_);
+  if (!attn.should_compress_indices) ++epoch;
 }
 
 void ColumnSparsePolicy::cache_delta(Context& ctx, AttentionSite site, DeltaKind kind,
                                      const AttentionInputs& in, const AttentionOutputs& dense,
-                                     SiteState& state) const {
+                                     SiteState& state) {
   state.delta = {};
   if (kind == DeltaKind::kNone) return;
-  Allocator& allocator = ctx.backend.allocator();
+  Backend& backend = ctx.backend;
+  const Shape& lse_shape = dense.lse.shape();
   if (offload_) state.delta.cache = offload_->cache(site);
-  if (!state.delta.cache && !state.cache) {
-    state.cache = Tensor(find_cache_dtype(ctx.backend), dense.out.shape(), allocator);
+  if (!state.delta.cache) {
+    provide(backend, site.branch, find_cache_dtype(backend), dense.out.shape(), state.cache);
+    state.delta.cache = state.cache;
   }
-  if (config_.attn.cache_dtype == CacheDType::kFp8 && !state.cache_scale) {
-    state.cache_scale = Tensor(DType::kF32, dense.lse.shape(), allocator);
+  if (config_.attn.cache_dtype == CacheDType::kFp8) {
+    provide(backend, site.branch, DType::kF32, lse_shape, state.cache_scale);
+    state.delta.cache_scale = state.cache_scale;
   }
-  if (kind != DeltaKind::kSubtract && !state.weight) {
-    state.weight = Tensor(DType::kF32, dense.lse.shape(), allocator);
+  if (kind != DeltaKind::kSubtract) {
+    provide(backend, site.branch, DType::kF32, lse_shape, state.weight);
+    state.delta.weight = state.weight;
   }
-  if (!state.delta.cache) state.delta.cache = state.cache;
-  state.delta.cache_scale = state.cache_scale;
-  if (kind != DeltaKind::kSubtract) state.delta.weight = state.weight;
   state.delta.is_merged = kind == DeltaKind::kLseMerge || kind == DeltaKind::kHalfMerge;
   if (kind == DeltaKind::kHalfMerge) state.delta.follow = kHalfMergeFollow;
   const AttentionOutputs sparse{ctx.activation(dense.out.shape()),
-                                ctx.scratch.allocate(DType::kF32, dense.lse.shape())};
-  ctx.backend.column_sparse_attention(in, state.plan->lists(ctx), {}, sparse);
-  ctx.backend.find_delta(dense, sparse, state.delta);
+                                ctx.scratch.allocate(DType::kF32, lse_shape)};
+  backend.column_sparse_attention(in, state.plan->lists(ctx), {}, sparse);
+  backend.find_delta(dense, sparse, state.delta);
 }
 
-TensorView ColumnSparsePolicy::run_mlp(Context& ctx, AttentionSite site, int step,
+TensorView ColumnSparsePolicy::run_mlp(Context& ctx, AttentionSite site, int /*step*/,
                                        const MlpInputs& in) {
-  return mlp_.run(ctx, site, step, in);
+  return mlp_.run(ctx, site, step_, in);
 }
 
 TensorView ColumnSparsePolicy::cached_hidden(Branch branch, int step) const {
@@ -153,7 +185,7 @@ void ColumnSparsePolicy::keep_hidden(Context& ctx, Branch branch, const TensorVi
   if (offload_) offload_->finish(ctx.backend);
   if (!config_.step_caching.is_enabled) return;
   Tensor& kept = hidden_[static_cast<std::size_t>(branch)];
-  if (!kept) kept = Tensor(hidden.dtype(), hidden.shape(), ctx.backend.allocator());
+  provide(ctx.backend, branch, hidden.dtype(), hidden.shape(), kept);
   ctx.backend.copy(hidden, kept);
 }
 

@@ -32,9 +32,10 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::string place_caches(Backend& backend, const CacheSizes& sizes,
                            std::uint64_t available_bytes) override;
   void begin_forward(Context& ctx, Branch branch, int step) override;
+  void begin_blocks(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
-  std::optional<std::uint64_t> recording_epoch(Branch branch, int step) const override;
+  std::optional<RecordingKey> recording_key(Branch branch, int step) const override;
   TensorView run_mlp(Context& ctx, AttentionSite site, int step, const MlpInputs& in) override;
   std::span<const std::int32_t> token_order() const override { return order_; }
   TensorView cached_hidden(Branch branch, int step) const override;
@@ -66,6 +67,8 @@ class ColumnSparsePolicy : public AttentionPolicy {
   }
   // Whether the site's plan and cache are used at this step.
   bool reads_caches(AttentionSite site, int step) const;
+  // Makes a tensor that is not there yet.
+  void provide(Backend& backend, Branch branch, DType dtype, const Shape& shape, Tensor& tensor);
   // Brings what the site needs and begins to bring what the next one will.
   void fetch_caches(Context& ctx, AttentionSite site, int step);
   void run_full(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
@@ -74,7 +77,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
   void attend_and_choose(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                          const AttentionOutputs& to, SiteState& state);
   void cache_delta(Context& ctx, AttentionSite site, DeltaKind kind, const AttentionInputs& in,
-                   const AttentionOutputs& dense, SiteState& state) const;
+                   const AttentionOutputs& dense, SiteState& state);
   // [groups, words] i32: the columns that every group keeps anyway.
   const TensorView& fixed_columns(Backend& backend, std::int64_t num_tokens);
   void restore_one(Backend& backend, const PolicyTensor& saved);
@@ -90,8 +93,9 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::map<std::pair<Branch, int>, SiteState> sites_;
   std::map<std::int64_t, Tensor> fixed_;   // by the number of text tokens
   std::array<Tensor, 2> hidden_;           // of each branch
-  std::array<Tensor, 2> next_lse_;         // of each branch: the place of its next site's lse
-  std::array<std::uint64_t, 2> epochs_{};  // of each branch: how often a plan or cache changed
+  std::array<std::uint64_t, 2> epochs_{};  // of each branch: as RecordingKey's, without the MLPs
+  Tensor step_;                            // [1] i32: that of the last forward
+  std::optional<int> step_on_device_;
   int num_layers_ = 0;                     // where caches are offloaded
   std::unique_ptr<CacheOffload> offload_;  // null: all caches stay on the device
   SparseMlp mlp_;

@@ -139,10 +139,11 @@ void SparseMlp::save(Backend& backend, std::vector<PolicyTensor>& saved) const {
     keep(backend, site + "activations", state.activations, saved);
     keep(backend, site + "out", state.out, saved);
     keep(backend, site + "means", state.means, saved);
-    if (!state.plan) continue;
+    const std::optional<int> chosen = branches_[static_cast<std::size_t>(key.first)].chosen_at;
+    if (!chosen || !state.plan) continue;
     keep(backend, site + "plan", state.plan->bits(), saved);
     saved.push_back({site + "chosen_at", Tensor(DType::kI32, {1})});
-    const std::int32_t chosen_at = state.chosen_at;
+    const std::int32_t chosen_at = *chosen;
     std::memcpy(saved.back().tensor.view().bytes(), &chosen_at, sizeof(chosen_at));
   }
 }
@@ -258,7 +259,7 @@ void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string&
     if (host.dtype() != DType::kI32 || host.shape() != Shape{1}) refuse("I32 [1]");
     std::int32_t step = 0;
     std::memcpy(&step, host.bytes(), sizeof(step));
-    state.chosen_at = step;
+    branches_[static_cast<std::size_t>(site.branch)].chosen_at = step;
     return;
   }
   const std::map<std::string, Tensor*> tensors{
@@ -270,6 +271,7 @@ void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string&
     refuse(fmt::format("{} [{}, …]", dtype_name(backend.activation_dtype()), num_rows));
   }
   *found->second = upload_activations(backend, host);
+  branches_[static_cast<std::size_t>(site.branch)].has_activations = true;
 }
 
 }  // namespace mochi

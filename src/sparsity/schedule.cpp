@@ -12,8 +12,6 @@ void put(auto& value, const auto& given) {
   if (given) value = *given;
 }
 
-bool is_full_mlp_step(const MlpSparsity& mlp, int step) { return step % mlp.full_step_every == 0; }
-
 void find_late_steps(const std::set<int>& schedule, const char* key, int num_steps,
                      std::vector<std::string>& doubts) {
   if (schedule.empty() || *schedule.rbegin() < num_steps) return;
@@ -55,10 +53,7 @@ StepKind step_kind(const SparsityConfig& config, int step, int layer) {
   return is_full_step(config, step) ? StepKind::kFull : StepKind::kSparse;
 }
 
-StepKind mlp_step_kind(const MlpSparsity& mlp, int step, int layer) {
-  if (!mlp.is_enabled || layer < mlp.first_n_dense_layers) return StepKind::kDense;
-  return is_full_mlp_step(mlp, step) ? StepKind::kFull : StepKind::kSparse;
-}
+bool is_full_mlp_step(const MlpSparsity& mlp, int step) { return step % mlp.full_step_every == 0; }
 
 bool skips_blocks(const SparsityConfig& config, int step) {
   const bool is_full =

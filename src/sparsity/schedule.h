@@ -19,8 +19,8 @@ bool is_full_step(const SparsityConfig& config, int step);
 
 StepKind step_kind(const SparsityConfig& config, int step, int layer);
 
-// The same of feed-forward layers: their full steps are 0 and every full_step_every-th.
-StepKind mlp_step_kind(const MlpSparsity& mlp, int step, int layer);
+// The same as is_full_step of feed-forward layers: 0 and every full_step_every-th.
+bool is_full_mlp_step(const MlpSparsity& mlp, int step);
 
 // The blocks are left out at this step; a full step never is.
 bool skips_blocks(const SparsityConfig& config, int step);

@@ -25,20 +25,24 @@ class SelectionBase : public OpsFixture {
     const Tensor bits =
         ints(std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups * words), -1),
              {heads, groups, words});
-    const Tensor counts = ints(
-        std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups), -1), {heads, groups});
-    backend_->select_columns(choice, bits, counts);
+    const std::int64_t num_lists = heads * groups;
+    const Tensor offsets =
+        ints(std::vector<std::int32_t>(static_cast<std::size_t>(num_lists + 1), -1),
+             {num_lists + 1});
+    backend_->select_columns(choice, bits, offsets);
+    EXPECT_EQ(data(offsets)[0], 0);
+    // With more room than the lists take.
+    const std::int64_t room = data(offsets)[num_lists] + 7;
+    const Tensor columns =
+        ints(std::vector<std::int32_t>(static_cast<std::size_t>(room), -1), {room});
+    backend_->expand_columns(bits, {offsets, columns, 1});
     Plan plan;
-    plan.counts.assign(data(counts), data(counts) + heads * groups);
-    std::vector<std::int32_t> offsets{0};
-    for (const std::int32_t count : plan.counts) offsets.push_back(offsets.back() + count);
-    const Tensor columns = ints(
-        std::vector<std::int32_t>(static_cast<std::size_t>(offsets.back()), -1), {offsets.back()});
-    const Tensor device_offsets = ints(offsets, {std::ssize(offsets)});
-    backend_->expand_columns(bits, {device_offsets, columns, 1});
-    for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
-      plan.lists.emplace_back(data(columns) + offsets[i], data(columns) + offsets[i + 1]);
+    for (std::int64_t i = 0; i < num_lists; ++i) {
+      const std::int32_t* const offset = data(offsets) + i;
+      plan.counts.push_back(offset[1] - offset[0]);
+      plan.lists.emplace_back(data(columns) + offset[0], data(columns) + offset[1]);
     }
+    EXPECT_EQ(std::count(data(columns) + room - 7, data(columns) + room, -1), 7);
     return plan;
   }
 
@@ -246,11 +250,12 @@ TEST_P(Selection, MassKeepsTheFewestColumnsThatHoldIt) {
   for (const std::int32_t count : counts_for(1e-9, 5, 20).counts) EXPECT_EQ(count, 5);
 }
 
-TEST_P(Selection, RandomColumnsFollowSeedAndProbability) {
+TEST_P(Selection, RandomColumnsFollowSeedStepAndProbability) {
   const std::int64_t num_keys = 20'000;
   const Tensor fixed = random_bits(2, num_keys, 0.0);
-  const auto draw = [&](std::uint64_t seed) {
-    return select({.fixed = fixed, .num_keys = num_keys, .random = 0.1, .seed = seed}, 2, 2);
+  const auto draw = [&](std::uint64_t seed, const TensorView& step = {}) {
+    return select(
+        {.fixed = fixed, .num_keys = num_keys, .random = 0.1, .seed = seed, .step = step}, 2, 2);
   };
   const Plan plan = draw(5);
   for (const std::int32_t count : plan.counts) EXPECT_NEAR(count, 2000, 200);
@@ -258,6 +263,20 @@ TEST_P(Selection, RandomColumnsFollowSeedAndProbability) {
   EXPECT_NE(plan.lists[0], plan.lists[2]);
   EXPECT_EQ(plan.lists, draw(5).lists);
   EXPECT_NE(plan.lists, draw(6).lists);
+  EXPECT_EQ(plan.lists, draw(5, ints({0}, {1})).lists);
+  EXPECT_NE(plan.lists, draw(5, ints({3}, {1})).lists);
+}
+
+// Lists of very unequal lengths, more of them than a block of threads adds up at a time.
+TEST_P(Selection, OffsetsOfManyLists) {
+  const std::int64_t groups = 2500;
+  const Tensor fixed = random_bits(groups, 40, 0.3);
+  const Plan plan = select({.fixed = fixed, .num_keys = 40}, 1, groups);
+  for (std::int64_t group = 0; group < groups; ++group) {
+    std::int32_t wanted = 0;
+    for (std::int64_t key = 0; key < 40; ++key) wanted += has_bit(fixed, group, key) ? 1 : 0;
+    ASSERT_EQ(plan.counts[static_cast<std::size_t>(group)], std::max(wanted, 1)) << group;
+  }
 }
 
 // Infinite and undefined scores (of a broken model) must not break anything else.

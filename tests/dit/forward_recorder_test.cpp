@@ -2,8 +2,56 @@
 
 #include <gtest/gtest.h>
 
+#include "support/mirror_backend.h"
+
 namespace mochi {
 namespace {
+
+// Counts what is recorded and replayed.
+class RecordingBackend final : public MirrorBackend {
+ public:
+  using MirrorBackend::MirrorBackend;
+
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    fn();
+    return std::make_unique<Counter>(num_replayed);
+  }
+  int num_replayed = 0;
+
+ private:
+  struct Counter final : Recording {
+    explicit Counter(int& count) : num_replayed(count) {}
+    bool replay() override {
+      ++num_replayed;
+      return true;
+    }
+    int& num_replayed;
+  };
+};
+
+// Each branch and kind has a recording of its own, which a new epoch outdates.
+TEST(ForwardRecorder, KeepsOneRecordingOfEveryKind) {
+  const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
+  RecordingBackend backend(*cpu);
+  ForwardRecorder recorder;
+  int num_runs = 0;
+  const auto run_all = [&](std::uint64_t epoch) {
+    num_runs = backend.num_replayed = 0;
+    for (const Branch branch : {Branch::kCond, Branch::kNull}) {
+      for (const std::uint32_t kind : {0U, 1U, 5U}) {
+        recorder.run(backend, branch, {{}, {kind, epoch}}, [&] { ++num_runs; });
+      }
+    }
+    return std::pair{num_runs, backend.num_replayed};
+  };
+  using Counts = std::pair<int, int>;
+  EXPECT_EQ(run_all(1), Counts(6, 0));  // as they are
+  EXPECT_EQ(run_all(1), Counts(6, 0));  // recorded
+  EXPECT_EQ(run_all(1), Counts(0, 6));
+  EXPECT_EQ(run_all(2), Counts(6, 0));
+  EXPECT_EQ(run_all(2), Counts(6, 0));
+  EXPECT_EQ(run_all(2), Counts(0, 6));
+}
 
 // Where nothing can be recorded, the work is done each time.
 TEST(ForwardRecorder, DoesTheWorkOfEveryCall) {

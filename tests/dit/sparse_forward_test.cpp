@@ -15,7 +15,7 @@
 namespace mochi {
 namespace {
 
-constexpr int kNumSteps = 8;
+constexpr int kNumSteps = 12;
 constexpr int kNumText = 5;
 
 DitConfig small_config() {
@@ -36,7 +36,7 @@ SparsityConfig sparse_config() {
   config.attn.mbm = 64;
   config.attn.counts_multiple_of = 16;
   config.attn.first_n_dense_layers = 1;
-  config.attn.full_step_schedule = {0, 1, 4};
+  config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are recorded and replayed
   config.attn.delta = DeltaKind::kHalfMerge;
   return config;
 }
@@ -111,6 +111,7 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
       const std::vector<PolicyTensor> saved = policy->save(backend);
       policy = make_policy(config, dit, way.is_offloaded);
       policy->restore(backend, saved);
+      recorder = {};
     }
     for (const Branch branch : {Branch::kCond, Branch::kNull}) {
       DitCall call{.branch = branch, .step = step, .sigma = 0.5F};
@@ -131,6 +132,40 @@ TEST_P(SparseForward, RecordedIsThePlainOne) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(std::ranges::all_of(plain, [](float value) { return std::isfinite(value); }));
   EXPECT_TRUE(run({.is_recorded = true}) == plain);
+}
+
+TEST_P(SparseForward, WhatDiffersBetweenStepsIsNotRecorded) {
+  SparsityConfig config = sparse_config();
+  config.overrides = {{.steps = {4, 7}, .top_keys = 0.4, .delta = DeltaKind::kSubtract},
+                      {.layers = {0, 3}, .random_keys = 0.1}};
+  std::vector<float> plain = run({}, config);
+  EXPECT_FALSE(plain == run({}));
+  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  config.attn.should_compress_indices = false;
+  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
+  config.overrides = {};
+  EXPECT_TRUE(run({.is_recorded = true}, config) == run({}));
+}
+
+TEST_P(SparseForward, RecordedFeedForwardLayersAreThePlainOnes) {
+  SparsityConfig config = sparse_config();
+  config.mlp = {.is_enabled = true};
+  config.mlp.top_keys = 0.3;
+  config.mlp.random_keys = 0.1;
+  config.mlp.counts_multiple_of = 8;
+  config.mlp.first_n_dense_layers = 1;
+  for (const bool has_sparse_attention : {true, false}) {
+    config.attn.is_enabled = has_sparse_attention;
+    for (const auto& [full_step_every, block_mask_cache] : {std::pair{3, 1}, {6, 2}}) {
+      config.mlp.full_step_every = full_step_every;
+      config.mlp.block_mask_cache = block_mask_cache;
+      const std::vector<float> plain = run({}, config);
+      EXPECT_FALSE(plain == run({}));
+      EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
+      EXPECT_TRUE(run({.is_recorded = true, .restart_at = 5}, config) == plain);
+    }
+  }
 }
 
 TEST_P(SparseForward, CachesOnTheHostChangeNothing) {
@@ -194,7 +229,7 @@ TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
 
 TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
   SparsityConfig config = sparse_config();
-  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
+  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 7, 10}};
   const std::vector<float> plain = run({}, config);
   EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
@@ -234,12 +269,11 @@ class CountingBackend final : public MirrorBackend {
   };
 };
 
-// From the second sparse step behind each full step on.
-TEST(SparseForwardOnCpu, EveryPlanIsRecordedAnew) {
+// A kind of step is recorded when the one before it took no memory.
+TEST(SparseForwardOnCpu, FullAndSparseStepsAreRecorded) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   CountingBackend backend(*cpu);
-  const SparsityConfig config = sparse_config();
-  ColumnSparsePolicy policy(config, {2, 4, 8}, 1);
+  ColumnSparsePolicy policy(sparse_config(), {2, 4, 8}, 1);
   Arena scratch;
   Context ctx{backend, scratch};
   const Shape shape{2, 64, 16};
@@ -251,16 +285,14 @@ TEST(SparseForwardOnCpu, EveryPlanIsRecordedAnew) {
   std::vector<int> recorded;
   for (int step = 0; step < kNumSteps; ++step) {
     const int before = backend.num_recorded;
-    const auto work = [&] { policy.attend(ctx, {Branch::kCond, 2}, step, in, out); };
-    const auto epoch = policy.recording_epoch(Branch::kCond, step);
-    if (epoch) {
-      recorder.run(backend, Branch::kCond, {{q.view().bytes()}, *epoch}, work);
-    } else {
-      work();
-    }
+    policy.begin_forward(ctx, Branch::kCond, step);
+    const auto key = policy.recording_key(Branch::kCond, step);
+    ASSERT_TRUE(key);
+    recorder.run(backend, Branch::kCond, {{q.view().bytes()}, *key},
+                 [&] { policy.attend(ctx, {Branch::kCond, 2}, step, in, out); });
     if (backend.num_recorded > before) recorded.push_back(step);
   }
-  EXPECT_EQ(recorded, (std::vector<int>{3, 6, 7}));
+  EXPECT_EQ(recorded, (std::vector<int>{3, 5, 6, 7, 8, 9, 10, 11}));
 }
 
 }  // namespace

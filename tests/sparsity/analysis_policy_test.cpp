@@ -63,7 +63,7 @@ TEST_F(Analysis, TheKeptFractionIsThePlans) {
     for (int step = 0; step <= 2; ++step) attend(policy, problem_at(step), step);
     const std::vector<double>& kept = reports_.back().kept;
     EXPECT_NE(kept[0], kept[1]);
-    EXPECT_NEAR((kept[0] + kept[1]) / 2, policy.find_plan(kSite)->kept_fraction(), 1e-12);
+    EXPECT_NEAR((kept[0] + kept[1]) / 2, policy.find_plan(kSite)->kept_fraction(*backend_), 1e-12);
   }
 }
 

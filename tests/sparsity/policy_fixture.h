@@ -59,6 +59,7 @@ class PolicyBase : public OnBackend {
                 AttentionSite site = kSite) {
     Tensor out(DType::kF32, problem.out_shape());
     std::ranges::fill(out.view().f32(), std::nanf(""));
+    policy.begin_forward(ctx(), site.branch, step);
     policy.attend(ctx(), site, step, problem.in, out);
     return out;
   }

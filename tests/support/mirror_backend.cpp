@@ -193,12 +193,13 @@ void MirrorBackend::do_find_delta(const AttentionOutputs& dense, const Attention
 }
 
 void MirrorBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                      const TensorView& counts) {
+                                      const TensorView& offsets) {
   Call call(inner_, "select_columns");
   ColumnChoice inner_choice = choice;
   inner_choice.scores = call.raw_in(choice.scores);
   inner_choice.fixed = call.raw_in(choice.fixed);
-  inner_.select_columns(inner_choice, call.raw_out(plan), call.raw_out(counts));
+  inner_choice.step = call.raw_in(choice.step);
+  inner_.select_columns(inner_choice, call.raw_out(plan), call.raw_out(offsets));
   call.finish();
 }
 

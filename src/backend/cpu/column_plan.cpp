@@ -27,6 +27,7 @@ class Selector {
   explicit Selector(const ColumnChoice& choice)
       : choice_(choice),
         num_words_((choice.num_keys + kWordBits - 1) / kWordBits),
+        step_(choice.step ? *words_of(choice.step) : 0),
         ranking_(static_cast<std::size_t>(choice.num_keys)) {}
 
   // Fills plan [words] and returns how many columns are in it. `scores` [num_keys] or null.
@@ -58,7 +59,7 @@ class Selector {
     for (std::int64_t column = 0; column < choice_.num_keys; column += 4) {
       const PhiloxWords words =
           philox_4x32_10({static_cast<std::uint32_t>(column / 4), static_cast<std::uint32_t>(group),
-                          static_cast<std::uint32_t>(head), 0},
+                          static_cast<std::uint32_t>(head), step_},
                          choice_.seed);
       for (std::int64_t i = 0; i < std::min<std::int64_t>(4, choice_.num_keys - column); ++i) {
         if (words[static_cast<std::size_t>(i)] < threshold) set(column + i);
@@ -132,6 +133,7 @@ class Selector {
 
   const ColumnChoice& choice_;
   std::int64_t num_words_;
+  std::uint32_t step_;
   std::vector<std::int32_t> ranking_;
   const float* scores_ = nullptr;
   std::uint32_t* plan_ = nullptr;
@@ -140,17 +142,19 @@ class Selector {
 }  // namespace
 
 void CpuBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                   const TensorView& counts) {
+                                   const TensorView& offsets) {
   const std::int64_t num_groups = plan.dim(1);
   const float* scores = choice.scores ? choice.scores.f32().data() : nullptr;
   parallel_for(0, plan.dim(0) * num_groups, 1, [&](std::int64_t begin, std::int64_t end) {
     Selector selector(choice);
     for (std::int64_t list = begin; list < end; ++list) {
-      ints(counts)[list] = static_cast<std::int32_t>(selector.select(
+      ints(offsets)[list + 1] = static_cast<std::int32_t>(selector.select(
           scores == nullptr ? nullptr : scores + list * choice.num_keys, list / num_groups,
           list % num_groups, words_of(plan) + list * plan.dim(2)));
     }
   });
+  ints(offsets)[0] = 0;
+  std::partial_sum(ints(offsets), ints(offsets) + offsets.num_elements(), ints(offsets));
 }
 
 void CpuBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {

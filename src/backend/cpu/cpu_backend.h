@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
   void do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
                      const AttentionDelta& delta) override;
   void do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                         const TensorView& counts) override;
+                         const TensorView& offsets) override;
   void do_expand_columns(const TensorView& plan, const ColumnLists& columns) override;
   void do_find_movement(const TensorView& means, const TensorView& former,
                         const TensorView& scores) override;

@@ -19,12 +19,13 @@ struct SelectionProblem {
   const float* g_scores;         // [heads, groups, num_keys], or null
   const std::uint32_t* g_fixed;  // [groups, words]
   std::uint32_t* g_plan;         // [heads, groups, words]
-  std::int32_t* g_counts;        // [heads, groups]
+  std::int32_t* g_offsets;       // [heads·groups + 1]: first of each list its count, one further
   int num_groups, num_keys, num_words, min_kept, max_kept;
   double mass;
   bool is_random;
   std::uint32_t random_last;  // columns whose 32 random bits are up to it are kept
   std::uint64_t seed;
+  const std::uint32_t* g_step;  // or null: 0
   std::int64_t multiple;
   int num_shared_keys;     // of one list in shared memory: see cuda::ListKeys
   bool is_plan_in_shared;  // of one list, behind the keys
@@ -49,10 +50,11 @@ __device__ void start_keys(const SelectionProblem& p, const float* g_scores, int
 }
 
 // Of columns 4·quad and the three behind it: those whose random bits say so.
-__device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int group, int quad) {
+__device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int group, int quad,
+                                   std::uint32_t step) {
   const PhiloxWords words =
       philox_4x32_10({static_cast<std::uint32_t>(quad), static_cast<std::uint32_t>(group),
-                      static_cast<std::uint32_t>(head), 0},
+                      static_cast<std::uint32_t>(head), step},
                      p.seed);
   std::uint32_t bits = 0;
 #pragma unroll
@@ -66,6 +68,7 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
       p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
   auto* bytes = reinterpret_cast<std::uint8_t*>(plan);
   const int num_bytes = p.num_words * 4;
+  const std::uint32_t step = p.g_step == nullptr ? 0 : *p.g_step;
   const auto fixed_at = [&](int i) -> std::uint32_t { return i < num_bytes ? g_fixed[i] : 0; };
   std::uint32_t next = fixed_at(static_cast<int>(threadIdx.x));
   for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += cuda::kListThreads) {
@@ -74,7 +77,7 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
     const int num_left = p.num_keys - 8 * i;
     if (p.is_random && num_left > 0) {
       const std::uint32_t drawn =
-          draw_quad(p, head, group, 2 * i) | draw_quad(p, head, group, 2 * i + 1) << 4;
+          draw_quad(p, head, group, 2 * i, step) | draw_quad(p, head, group, 2 * i + 1, step) << 4;
       bits |= drawn & (num_left < 8 ? (1U << num_left) - 1 : 0xFFU);
     }
     bytes[i] = static_cast<std::uint8_t>(bits);
@@ -185,11 +188,32 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
                       cuda::find_cut(candidates, {num_missing, num_missing, 0}, s.ranked), plan,
                       s.ranked);
   }
-  if (threadIdx.x == 0) p.g_counts[list] = static_cast<std::int32_t>(wanted);
+  if (threadIdx.x == 0) p.g_offsets[list + 1] = static_cast<std::int32_t>(wanted);
   if (!p.is_plan_in_shared) return;
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
     g_plan[i] = plan[i];
+  }
+}
+
+constexpr int kSumThreads = 1024;
+
+// Counts become offsets, by one block.
+__global__ void __launch_bounds__(kSumThreads) sum_counts_kernel(std::int32_t* g_offsets,
+                                                                 int num_lists) {
+  using CountScan = cub::BlockScan<std::int32_t, kSumThreads>;
+  __shared__ CountScan::TempStorage s_scan;
+  const auto thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) g_offsets[0] = 0;
+  std::int32_t before = 0;
+  for (int first = 0; first < num_lists; first += kSumThreads) {
+    const int list = first + thread;
+    std::int32_t up_to = list < num_lists ? g_offsets[list + 1] : 0;
+    std::int32_t total = 0;
+    CountScan(s_scan).InclusiveSum(up_to, up_to, total);
+    if (list < num_lists) g_offsets[list + 1] = before + up_to;
+    before += total;
+    __syncthreads();
   }
 }
 
@@ -224,7 +248,7 @@ __global__ void __launch_bounds__(kExpandThreads)
 }  // namespace
 
 void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                    const TensorView& counts) {
+                                    const TensorView& offsets) {
   const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
   if (num_lists == 0) return;
   // The plan of one list and its first keys lie in shared memory, as many as there is room for.
@@ -246,7 +270,7 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
       .g_scores = cuda::data_of<const float>(choice.scores),
       .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
       .g_plan = cuda::data_of<std::uint32_t>(plan),
-      .g_counts = cuda::data_of<std::int32_t>(counts),
+      .g_offsets = cuda::data_of<std::int32_t>(offsets),
       .num_groups = static_cast<int>(plan.dim(1)),
       .num_keys = static_cast<int>(choice.num_keys),
       .num_words = static_cast<int>(plan.dim(2)),
@@ -256,6 +280,7 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
       .is_random = limit > 0,
       .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
       .seed = choice.seed,
+      .g_step = cuda::data_of<const std::uint32_t>(choice.step),
       .multiple = choice.multiple,
       .num_shared_keys = static_cast<int>(num_shared),
       .is_plan_in_shared = is_plan_in_shared};
@@ -265,6 +290,8 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
               "select_columns");
   kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
            static_cast<std::size_t>(num_bytes), stream_>>>(problem);
+  sum_counts_kernel<<<1, kSumThreads, 0, stream_>>>(problem.g_offsets,
+                                                    static_cast<int>(num_lists));
   cuda::check_launch("select_columns");
 }
 
