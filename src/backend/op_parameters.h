@@ -112,8 +112,8 @@ struct ColumnChoice {
   TensorView fixed = {};  // [groups, words] i32: bits of columns that are kept anyway
   std::int64_t num_keys = 0;
   std::int64_t min_kept = 0, max_kept = 0;  // for their scores
-  double mass = 1;         // between the two: the fewest that hold this part of the group's scores
-  double random = 0;       // probability of each column to be kept, too
+  double mass = 1;    // between the two: the fewest that hold this part of the group's scores
+  double random = 0;  // probability of each column to be kept, too
   // Of these draws: Philox(column / 4, group, head, step)[column % 4].
   std::uint64_t seed = 0;
   TensorView step = {};       // [1] i32, or empty: 0

@@ -1,8 +1,7 @@
 // `mochi analyze`: what sparse attention left out of one video, and what it cost.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
+#include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
 
 namespace mochi::cli {

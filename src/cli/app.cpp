@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+
 #include "mochi/mochi.h"
 
 namespace mochi::cli {

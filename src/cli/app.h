@@ -2,12 +2,12 @@
 // the shells' completions, which are made from them.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
 #include "cli/analyze.h"
 #include "cli/bench.h"
+#include "cli/cli_fwd.h"
 #include "cli/compare.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"

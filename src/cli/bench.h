@@ -1,11 +1,11 @@
 // `mochi bench`: how fast operations and networks are.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
 
 #include "bench/bench.h"
+#include "cli/cli_fwd.h"
 
 namespace mochi::cli {
 

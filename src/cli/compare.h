@@ -1,8 +1,9 @@
 // `mochi compare`: how near two videos, folders of PNGs or latents files are.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
+
+#include "cli/cli_fwd.h"
 
 namespace mochi::cli {
 

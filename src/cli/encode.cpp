@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
+
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"

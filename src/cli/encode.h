@@ -1,9 +1,9 @@
 // `mochi encode`: a video to latents. `mochi decode`: latents to a video.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 
+#include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
 
 namespace mochi::cli {

@@ -1,5 +1,6 @@
 #include "cli/flag_table.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
 

@@ -1,9 +1,10 @@
 // Commands and flags as data, read off the app: what manual and completions are made from.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
+
+#include "cli/cli_fwd.h"
 
 namespace mochi::cli {
 

@@ -1,12 +1,12 @@
 // The flags of `mochi generate`.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/cli_fwd.h"
 #include "mochi/mochi.h"
 
 namespace mochi::cli {

@@ -1,8 +1,9 @@
 // `mochi inspect`: what is in a model folder or a file of weights.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
+
+#include "cli/cli_fwd.h"
 
 namespace mochi::cli {
 

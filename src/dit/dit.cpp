@@ -337,7 +337,10 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   }
   call.recorder->run(
       ctx.backend, call.branch,
-      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()}, *key}, work);
+      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
+       ctx.scratch.epoch(),
+       *key},
+      work);
 }
 
 }  // namespace mochi

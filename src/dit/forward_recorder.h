@@ -19,6 +19,7 @@ class ForwardRecorder {
   struct Key {
     // That the work of a call reads and writes, apart from weights and scratch.
     std::array<const std::byte*, 4> memory{};
+    std::uint64_t scratch_epoch = 0;
     RecordingKey of_policy = {};
     bool operator==(const Key&) const = default;
   };

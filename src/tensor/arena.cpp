@@ -25,6 +25,7 @@ TensorView Arena::allocate(DType dtype, const Shape& shape) {
     const std::size_t size_bytes = std::max(rounded, kMinBlockBytes);
     const Shape block_shape{static_cast<std::int64_t>(size_bytes)};
     blocks_.push_back({Tensor(DType::kU8, block_shape, allocator_), size_bytes});
+    ++epoch_;
   }
   std::byte* data = blocks_[block_idx_].memory.view().bytes() + offset_;
   offset_ += rounded;
@@ -46,6 +47,7 @@ void Arena::release_to(std::size_t block_idx, std::size_t offset, std::size_t us
          peak_bytes_});
     block_idx_ = 0;
     offset_ = 0;
+    ++epoch_;
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "tensor/tensor.h"
@@ -38,6 +39,9 @@ class Arena {
   };
 
   std::size_t capacity_bytes() const;  // taken from the allocator so far
+  // How often it took other memory: while that stays the same, so do the addresses of the same
+  // allocations.
+  std::uint64_t epoch() const { return epoch_; }
 
  private:
   void release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes);
@@ -52,6 +56,7 @@ class Arena {
   std::size_t offset_ = 0;      // bytes used of it
   std::size_t used_bytes_ = 0;  // by all that is allocated
   std::size_t peak_bytes_ = 0;  // most that ever were
+  std::uint64_t epoch_ = 0;
 };
 
 }  // namespace mochi

@@ -26,9 +26,8 @@ class SelectionBase : public OpsFixture {
         ints(std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups * words), -1),
              {heads, groups, words});
     const std::int64_t num_lists = heads * groups;
-    const Tensor offsets =
-        ints(std::vector<std::int32_t>(static_cast<std::size_t>(num_lists + 1), -1),
-             {num_lists + 1});
+    const Tensor offsets = ints(
+        std::vector<std::int32_t>(static_cast<std::size_t>(num_lists + 1), -1), {num_lists + 1});
     backend_->select_columns(choice, bits, offsets);
     EXPECT_EQ(data(offsets)[0], 0);
     // With more room than the lists take.
@@ -254,8 +253,8 @@ TEST_P(Selection, RandomColumnsFollowSeedStepAndProbability) {
   const std::int64_t num_keys = 20'000;
   const Tensor fixed = random_bits(2, num_keys, 0.0);
   const auto draw = [&](std::uint64_t seed, const TensorView& step = {}) {
-    return select(
-        {.fixed = fixed, .num_keys = num_keys, .random = 0.1, .seed = seed, .step = step}, 2, 2);
+    return select({.fixed = fixed, .num_keys = num_keys, .random = 0.1, .seed = seed, .step = step},
+                  2, 2);
   };
   const Plan plan = draw(5);
   for (const std::int32_t count : plan.counts) EXPECT_NEAR(count, 2000, 200);

@@ -39,7 +39,7 @@ TEST(ForwardRecorder, KeepsOneRecordingOfEveryKind) {
     num_runs = backend.num_replayed = 0;
     for (const Branch branch : {Branch::kCond, Branch::kNull}) {
       for (const std::uint32_t kind : {0U, 1U, 5U}) {
-        recorder.run(backend, branch, {{}, {kind, epoch}}, [&] { ++num_runs; });
+        recorder.run(backend, branch, {{}, 0, {kind, epoch}}, [&] { ++num_runs; });
       }
     }
     return std::pair{num_runs, backend.num_replayed};

@@ -288,7 +288,7 @@ TEST(SparseForwardOnCpu, FullAndSparseStepsAreRecorded) {
     policy.begin_forward(ctx, Branch::kCond, step);
     const auto key = policy.recording_key(Branch::kCond, step);
     ASSERT_TRUE(key);
-    recorder.run(backend, Branch::kCond, {{q.view().bytes()}, *key},
+    recorder.run(backend, Branch::kCond, {{q.view().bytes()}, scratch.epoch(), *key},
                  [&] { policy.attend(ctx, {Branch::kCond, 2}, step, in, out); });
     if (backend.num_recorded > before) recorded.push_back(step);
   }

@@ -60,8 +60,11 @@ TEST(Arena, StopsAllocatingAfterTheFirstRound) {
   };
   round();
   const std::size_t capacity = arena.capacity_bytes();
+  const std::uint64_t epoch = arena.epoch();
+  EXPECT_GT(epoch, 0U);
   for (int i = 0; i < 3; ++i) round();
   EXPECT_EQ(arena.capacity_bytes(), capacity);
+  EXPECT_EQ(arena.epoch(), epoch);
 }
 
 TEST(Arena, KeepsTheMostThatWasInUse) {
@@ -77,6 +80,13 @@ TEST(Arena, KeepsTheMostThatWasInUse) {
     arena.allocate(DType::kU8, {5 * kMegabyte});
   }
   EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
+  // What fits into what is there, and what does not.
+  const std::uint64_t epoch = arena.epoch();
+  const Arena::Scope scope(arena);
+  arena.allocate(DType::kU8, {25 * kMegabyte});
+  EXPECT_EQ(arena.epoch(), epoch);
+  arena.allocate(DType::kU8, {6 * kMegabyte});
+  EXPECT_GT(arena.epoch(), epoch);
 }
 
 }  // namespace

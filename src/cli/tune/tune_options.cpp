@@ -1,5 +1,7 @@
 #include "cli/tune/tune_options.h"
 
+#include <CLI/CLI.hpp>
+
 namespace mochi::cli {
 
 void add_tune_flags(CLI::App& command, TuneOptions& options) {

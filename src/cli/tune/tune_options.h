@@ -1,10 +1,10 @@
 // The flags of `mochi tune`.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <optional>
 
+#include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
 
 namespace mochi::cli {

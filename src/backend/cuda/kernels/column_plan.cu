@@ -199,8 +199,8 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
 constexpr int kSumThreads = 1024;
 
 // Counts become offsets, by one block.
-__global__ void __launch_bounds__(kSumThreads) sum_counts_kernel(std::int32_t* g_offsets,
-                                                                 int num_lists) {
+__global__ void __launch_bounds__(kSumThreads)
+    sum_counts_kernel(std::int32_t* g_offsets, int num_lists) {
   using CountScan = cub::BlockScan<std::int32_t, kSumThreads>;
   __shared__ CountScan::TempStorage s_scan;
   const auto thread = static_cast<int>(threadIdx.x);
@@ -290,8 +290,7 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
               "select_columns");
   kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
            static_cast<std::size_t>(num_bytes), stream_>>>(problem);
-  sum_counts_kernel<<<1, kSumThreads, 0, stream_>>>(problem.g_offsets,
-                                                    static_cast<int>(num_lists));
+  sum_counts_kernel<<<1, kSumThreads, 0, stream_>>>(problem.g_offsets, static_cast<int>(num_lists));
   cuda::check_launch("select_columns");
 }
 
