@@ -335,12 +335,11 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
     work();
     return;
   }
-  call.recorder->run(
-      ctx.backend, call.branch,
-      {{c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
-       ctx.scratch.epoch(),
-       *key},
-      work);
+  const ForwardRecorder::Key whole{
+      {c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
+      ctx.scratch.epoch(),
+      *key};
+  call.recorder->run(ctx.backend, call.branch, whole, work);
 }
 
 }  // namespace mochi
