@@ -55,7 +55,8 @@ fi
 # sanitize TOOL FILTER: the tests of operations under it, in parts side by side: most of its time is
 # the processor's.
 sanitize() {
-  local num_shards=8 shards=() i failed=0
+  local num_shards shards=() i failed=0
+  num_shards="$(nproc)"
   for ((i = 0; i < num_shards; ++i)); do
     GTEST_TOTAL_SHARDS=$num_shards GTEST_SHARD_INDEX=$i "$sanitizer" --tool "$1" --error-exitcode 9 \
       "$programs/test_backend" "--gtest_filter=$2" > "gpu-tests-$1-$i.log" 2>&1 &
