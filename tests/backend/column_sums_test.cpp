@@ -39,11 +39,13 @@ TEST_P(ColumnSumsOp, SumsAreThoseOfTheDenseProbabilities) {
   }
 }
 
-// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less.
+// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less;
+// not that of queries before `first_off`.
 struct SumsCase {
   std::int64_t heads, num_queries, num_keys, group_size, stride;
   float shift;
   bool takes_turns;
+  std::int64_t first_off = 0;
 };
 constexpr SumsCase kSumsCases[] = {
     {2, 1, 1, 192, 1, 0.0F, false},         // one of everything
@@ -51,7 +53,7 @@ constexpr SumsCase kSumsCases[] = {
     {1, 400, 129, 192, 4, 1.0F, true},      // a key tile of one key; a group of 16
     {2, 577, 300, 64, 1, 1.0F, true},       // smaller groups, of which blocks begin with the last
     {2, 577, 300, 64, 4, -20.0F, false},    //
-    {1, 320, 257, 128, 1, 1.0F, true},      // groups that are not blocks
+    {1, 320, 257, 100, 1, 1.0F, true},      // groups that fit no block
     {1, 400, 200, 192, 2, 20.0F, true},     //
     {1, 400, 200, 192, 3, -20.0F, false},   // a group's last query does not count
     {1, 400, 200, 192, 8, 20.0F, false},    //
@@ -60,6 +62,21 @@ constexpr SumsCase kSumsCases[] = {
     {2, 400, 200, 192, 4, -70.0F, true},    // weights beyond fp32's range beside others
     {150, 3, 5, 192, 1, 1.0F, true},        // more heads than a GPU has blocks
     {150, 65, 3, 64, 4, -60.0F, false},     //
+    {2, 100, 129, 128, 1, 1.0F, true},      // two blocks have three groups: one is there
+    {2, 150, 300, 128, 4, -1.0F, false},    // two, both in the first block
+    {1, 200, 900, 128, 3, 1.0F, true},      // two, the second in both blocks
+    {2, 384, 257, 128, 1, 20.0F, false},    // three
+    {1, 384, 130, 128, 3, -20.0F, true},    //
+    {2, 400, 127, 128, 4, 1.0F, true},      // a fourth, of 16 queries
+    {1, 577, 300, 128, 1, -1.0F, true},     // a fifth, of one query in the second block
+    {1, 640, 200, 128, 3, 1.0F, true},      // five whole ones
+    {1, 768, 129, 128, 4, 1.0F, true},      // six
+    {150, 200, 5, 128, 1, 1.0F, true},      // more heads than a GPU has blocks
+    {2, 400, 200, 128, 1, 70.0F, false},    // weights that would vanish
+    {1, 577, 300, 128, 4, -70.0F, true},    // weights beyond fp32's range beside others
+    {2, 800, 200, 128, 3, -70.0F, true, 600},   // only in the second pair of blocks and the third
+    {1, 800, 200, 128, 1, 70.0F, false, 799},   // only in the last query
+    {150, 385, 3, 128, 4, -70.0F, false, 384},  //
 };
 
 TEST_P(ColumnSumsOp, SumsAreRelativeToTheFormerLse) {
@@ -69,9 +86,10 @@ TEST_P(ColumnSumsOp, SumsAreRelativeToTheFormerLse) {
     const std::int64_t num_groups = (c.num_queries + c.group_size - 1) / c.group_size;
     const Tensor former(DType::kF32, p.lse_shape());
     for (std::size_t row = 0; row < dense.lse.size(); ++row) {
+      const bool is_off = static_cast<std::int64_t>(row) % c.num_queries >= c.first_off;
       const bool is_less = c.takes_turns && row % 2 == 1;
-      former.view().f32()[row] =
-          static_cast<float>(dense.lse[row]) + (is_less ? -c.shift : c.shift);
+      const float shift = is_less ? -c.shift : c.shift;
+      former.view().f32()[row] = static_cast<float>(dense.lse[row]) + (is_off ? shift : 0.0F);
     }
     std::vector<double> want(static_cast<std::size_t>(c.heads * num_groups * c.num_keys));
     for (std::int64_t row = 0; row < c.heads * c.num_queries; ++row) {

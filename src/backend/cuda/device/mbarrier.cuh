@@ -39,6 +39,21 @@ __device__ inline void arrive_at(Barrier* s_barrier, unsigned rank) {
       : "memory");
 }
 
+// Stores to the same place in shared memory of the cluster's block `rank`, and the bytes arrive at
+// its barrier: who has waited for them there may read them.
+__device__ inline void store_at(float2* s_target, float2 x, Barrier* s_barrier, unsigned rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 target, barrier;\n"
+      "mapa.shared::cluster.u32 target, %0, %4;\n"
+      "mapa.shared::cluster.u32 barrier, %3, %4;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [target], {%1, %2}, "
+      "[barrier];\n"
+      "}" ::"r"(shared_address(s_target)),
+      "f"(x.x), "f"(x.y), "r"(shared_address(s_barrier)), "r"(rank)
+      : "memory");
+}
+
 // Arrives, and the phase wants that many bytes more.
 __device__ inline void arrive_expecting(Barrier* s_barrier, unsigned num_bytes) {
   asm volatile(

@@ -25,7 +25,7 @@ struct AttentionParams {
 
 // Groups of so many queries have their column sums in one pass with attention.
 constexpr bool has_sums_in_one_pass(std::int64_t group_size) {
-  return group_size == 192 || group_size == 64;
+  return group_size == 192 || group_size == 128 || group_size == 64;
 }
 
 // Column sums (see backend.h) beside the attention.

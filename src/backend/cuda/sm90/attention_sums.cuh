@@ -22,7 +22,7 @@ struct SumsParams {
   const float* g_former;  // [heads, num_queries] log-sum-exp
   float* g_sums;          // [heads, num_groups, num_keys]
   int num_groups;
-  int group_size;    // kQueries or kGroupRows
+  int group_size;    // of one, two or three warpgroups
   int query_stride;  // of a group's queries those count whose number is a multiple of it
 
   __device__ const float* former_of(int head, int num_queries) const {
@@ -41,12 +41,18 @@ struct SumsMemory {
   float s_parts[kSumSlots][kConsumerWarps][kKeys];
   float s_former[kQueries];
   device::Barrier full[kSumSlots], empty[kSumSlots];
+  // Of a group of two warpgroups that is in both blocks the second block's sums come here, in the
+  // first; given_empty is the second's, where the first says that it has read them.
+  alignas(sizeof(float2)) float s_given[kSumSlots][kKeys];
+  device::Barrier given_full[kSumSlots], given_empty[kSumSlots];
 
   // One thread, before the block's barrier.
   __device__ void init() {
     for (int i = 0; i < kSumSlots; ++i) {
       device::init_barrier(&full[i], kConsumers * kGroup);
       device::init_barrier(&empty[i], kFinishers * 32);
+      device::init_barrier(&given_full[i], kFinishers * 32);
+      device::init_barrier(&given_empty[i], kFinishers * 32);
     }
   }
 };
@@ -237,14 +243,33 @@ struct FormerSums : WarpSums<kCounted> {
   }
 };
 
+// From a thread of the second block to that of the first which has the same columns.
+__device__ inline void give_sums(SumsMemory& s, int column, float2 sums, RingPosition at) {
+  device::wait(&s.given_empty[at.slot()], at.parity() ^ 1);
+  device::store_at(reinterpret_cast<float2*>(&s.s_given[at.slot()][column]), sums,
+                   &s.given_full[at.slot()], 0);
+}
+__device__ inline float2 take_sums(SumsMemory& s, int column, RingPosition at) {
+  device::arrive_expecting(&s.given_full[at.slot()], sizeof(float2));
+  device::wait(&s.given_full[at.slot()], at.parity());
+  const float* s_sums = &s.s_given[at.slot()][column];
+  float sums[2] = {s_sums[0], s_sums[1]};
+  device::hold(sums);  // they are here before their place is free
+  device::arrive_at(&s.given_empty[at.slot()], 1);
+  return {sums[0], sums[1]};
+}
+
 // One of kFinishers warps beside those that compute, each with half of a key tile: the sums of the
 // block's queries, for all keys of a head. g_sums [num_lists, num_keys] is where the block's first
-// list goes.
+// list goes. Of two blocks, each of three warpgroups, lists of two warpgroups have the first two,
+// the last of the first block with the first of the second, and the last two.
 __device__ inline void finish_sums(SumsMemory& s, int part, int group_size, float* g_sums,
                                    int num_lists, int num_keys, RingPosition& at) {
   static_assert(kKeys / kFinishers == 2 * 32);
   const int lane = device::thread_idx_here() % 32;
   const int column = part * kKeys / kFinishers + 2 * lane;
+  const auto rank = static_cast<int>(device::cluster_rank());
+  const bool is_of_two = group_size == 2 * kGroupRows;
   for (int first = 0; first < num_keys; first += kKeys, ++at.count) {
     device::wait(&s.full[at.slot()], at.parity());
     const int num_columns = num_keys - first - column;  // of this thread, at most two
@@ -261,14 +286,23 @@ __device__ inline void finish_sums(SumsMemory& s, int part, int group_size, floa
       }
 #pragma unroll
       for (const float2& x : row) total = {total.x + x.x, total.y + x.y};
-      if (group_size == kQueries && group + 1 < kConsumers) continue;
-      if (lists_left > 0 && num_columns > 0) g_list[0] = total.x;
-      if (lists_left > 0 && num_columns > 1) g_list[1] = total.y;
+      if (group + 1 == kConsumers) device::arrive(&s.empty[at.slot()]);
+      const bool goes_on = group_size == kQueries || (is_of_two && group == rank);
+      if (group + 1 < kConsumers && goes_on) continue;
+      if (is_of_two && rank == 1 && group == 0) {
+        give_sums(s, column, total, at);
+      } else {
+        if (is_of_two && rank == 0 && group + 1 == kConsumers) {
+          const float2 x = take_sums(s, column, at);
+          total = {total.x + x.x, total.y + x.y};
+        }
+        if (lists_left > 0 && num_columns > 0) g_list[0] = total.x;
+        if (lists_left > 0 && num_columns > 1) g_list[1] = total.y;
+      }
       total = {0.0F, 0.0F};
       g_list += num_keys;
       --lists_left;
     }
-    device::arrive(&s.empty[at.slot()]);
   }
 }
 
