@@ -46,17 +46,15 @@ if (( ! is_for_sanitizers )); then
   for folder in backend text sparsity dit vae pipeline; do
     part "$folder" "$programs/test_$folder" '--gtest_filter=*/Cuda*'
   done
-fi
-# The full width against PyTorch, where there is one.
-if (( is_for_sanitizers )); then
-  :
-elif python3 -c 'import torch' 2>/dev/null; then
-  script="$here/dit_error.py"
-  [[ -e "$script" ]] || script="$here/../tests/gpu/dit_error.py"
-  part dit-vs-pytorch python3 "$script" "$programs/dit_velocity"
-  cat gpu-tests-dit-vs-pytorch.log
-else
-  echo "dit-vs-pytorch: no PyTorch here, left out"
+  # The full width against PyTorch, where there is one.
+  if python3 -c 'import torch' 2>/dev/null; then
+    script="$here/dit_error.py"
+    [[ -e "$script" ]] || script="$here/../tests/gpu/dit_error.py"
+    part dit-vs-pytorch python3 "$script" "$programs/dit_velocity"
+    cat gpu-tests-dit-vs-pytorch.log
+  else
+    echo "dit-vs-pytorch: no PyTorch here, left out"
+  fi
 fi
 # sanitize TOOL FILTER: the tests of operations under it, in parts side by side: most of its time is
 # the processor's.
@@ -80,6 +78,7 @@ if (( is_quick )); then
   echo "compute-sanitizer: left out"
 elif [[ -z "$sanitizer" ]]; then
   echo "compute-sanitizer: not found"
+  status=$is_for_sanitizers  # then nothing was checked
 else
   # Operations over small tensors. Sizes beyond 2^31 elements take memory and time, not care; and
   # memcheck counts it as an error that more memory is wanted than there is.
