@@ -78,7 +78,7 @@ if (( is_quick )); then
   echo "compute-sanitizer: left out"
 elif [[ -z "$sanitizer" ]]; then
   echo "compute-sanitizer: not found"
-  status=$is_for_sanitizers  # then nothing was checked
+  if (( is_for_sanitizers )); then status=1; fi  # nothing was checked
 else
   # Operations over small tensors. Sizes beyond 2^31 elements take memory and time, not care; and
   # memcheck counts it as an error that more memory is wanted than there is.
