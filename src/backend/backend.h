@@ -61,20 +61,23 @@ class Recording {
 class Backend {
  public:
   virtual ~Backend() = default;
+
+  // ---- the device ----
+  // None of these has a default, so that a backend around another one cannot forget to forward it.
   virtual Device device() const = 0;
   virtual Allocator& allocator() = 0;
   virtual DType activation_dtype() const = 0;
   // Matrix weights of this dtype, F32 or BF16, make the fastest products here.
   virtual DType preferred_matrix_dtype() const = 0;
-  virtual VideoPieces preferred_video_pieces() const { return {}; }
+  virtual VideoPieces preferred_video_pieces() const = 0;
 
   virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
-  virtual DeviceMemory memory() const { return {}; }
-  virtual void restart_peak() {}
+  virtual DeviceMemory memory() const = 0;
+  virtual void restart_peak() = 0;
   // Host memory from which copies to the device are fastest.
-  virtual Allocator& staging_allocator() { return host_allocator(); }
+  virtual Allocator& staging_allocator() = 0;
   // Null where weights are best read into place by the host.
-  virtual std::unique_ptr<WeightLoader> make_weight_loader() { return nullptr; }
+  virtual std::unique_ptr<WeightLoader> make_weight_loader() = 0;
 
   // Waits until everything asked for so far is computed. Throws Error when that failed.
   void synchronize() { do_synchronize(); }
@@ -82,10 +85,7 @@ class Backend {
   // Does what `fn` asks for and keeps it. fn must not take memory, upload, download or wait; having
   // run once before, it finds all memory there. What it brings or takes back beside its work, it
   // awaits. Null: nothing would be gained, call fn each time.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& fn) {
-    fn();
-    return nullptr;
-  }
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& fn) = 0;
 
   // Host → device and back; same dtype and size. The host memory may be reused on return.
   void upload(const TensorView& host, const TensorView& target);

@@ -23,6 +23,15 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override;
   std::string device_name() const override { return "CPU"; }
+  VideoPieces preferred_video_pieces() const override { return {}; }
+  DeviceMemory memory() const override { return {}; }
+  void restart_peak() override {}
+  Allocator& staging_allocator() override { return host_allocator(); }
+  std::unique_ptr<WeightLoader> make_weight_loader() override { return nullptr; }
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    fn();
+    return nullptr;
+  }
 
  private:
   void do_upload(const TensorView& host, const TensorView& target) override;
