@@ -69,7 +69,7 @@ class SparseMlpBench {
     mlp.top_keys = kept;
     mlp.random_keys = 0;
     mlp.counts_multiple_of = 1;
-    mlp.mbm = kBlockSize;
+    mlp.block_size = kBlockSize;
     const Arena::Scope scope(scratch_);
     const TensorView inputs = ctx_.activation({num_blocks_, sizes_.width});
     const TensorView means = ctx_.activation(means_.view().shape());

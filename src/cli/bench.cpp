@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "cli/flag_names.h"
 #include "cli/interrupt.h"
+#include "cli/output_path.h"
 #include "cli/report/svg_plot.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
@@ -161,6 +162,14 @@ std::string draw_growth(const BenchReport& report) {
   return draw_plot({title, "frames", "", {seconds, gigabytes}});
 }
 
+// The request with the bundled sparsity where the subject needs one.
+bench::BenchRequest complete_request(bench::BenchRequest request) {
+  if (request.subject == "op" || request.subject == "sparse") {
+    request.sparsity = load_sparsity_config(find_boxed_sparsity()).config;
+  }
+  return request;
+}
+
 void check_flags(const BenchOptions& options) {
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
@@ -218,7 +227,7 @@ void run_bench(const BenchOptions& options) {
   if (options.plot_file) plot_file.emplace(*options.plot_file);
   const BenchReport report = [&] {
     try {
-      return bench::run_benchmark(options.request,
+      return bench::run_benchmark(complete_request(options.request),
                                   [](const BenchReport& so_far, const Measurement& measurement) {
                                     print_measurement(so_far, measurement);
                                     if (interrupt_signal() != 0) throw Cancelled();

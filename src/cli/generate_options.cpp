@@ -1,12 +1,15 @@
 #include "cli/generate_options.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
+#include "base/log.h"
 #include "cli/byte_size.h"
 #include "cli/output_path.h"
 #include "cli/usage_error.h"
@@ -296,8 +299,23 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
   return lower;
 }
 
+namespace {
+
+SparsityConfig read_sparsity_file(const std::filesystem::path& file,
+                                  std::vector<std::string>* warnings) {
+  LoadedSparsity loaded = load_sparsity_config(file);
+  if (!loaded.ignored_keys.empty()) {
+    log_debug("{}: keys without effect here: {}", file.string(),
+              fmt::join(loaded.ignored_keys, ", "));
+  }
+  if (warnings != nullptr) std::ranges::move(loaded.warnings, std::back_inserter(*warnings));
+  return std::move(loaded.config);
+}
+
+}  // namespace
+
 GenerateRequest make_request(const GenerateOptions& options, const Engine& engine,
-                             const Latents* noise) {
+                             const Latents* noise, std::vector<std::string>* warnings) {
   GenerateRequest request = engine.default_request();
   const auto apply = [](auto& field, const auto& given) {
     if (given) field = *given;
@@ -320,7 +338,9 @@ GenerateRequest make_request(const GenerateOptions& options, const Engine& engin
   apply(request.noise_source, options.noise_source);
   request.cfg_schedule = options.cfg_schedule;
   request.sparsity = options.sparsity;
-  if (options.chipmunk_config) request.sparsity = load_sparsity_config(*options.chipmunk_config);
+  if (options.chipmunk_config) {
+    request.sparsity = read_sparsity_file(*options.chipmunk_config, warnings);
+  }
   if (options.is_dense) request.sparsity.reset();
   const bool has_own_steps = options.num_steps || !options.cfg_schedule.empty();
   if (!options.cfg_schedule.empty()) {

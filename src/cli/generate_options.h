@@ -92,8 +92,8 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper);
 
 // The defaults of the engine's model with what was given put over them. `noise` is the start noise
 // read from a file, or null: it also decides the size where no flag does. Throws Error naming the
-// field that does not fit.
+// field that does not fit. Warnings about the sparsity file are added to `warnings`, if given.
 GenerateRequest make_request(const GenerateOptions& options, const Engine& engine,
-                             const Latents* noise);
+                             const Latents* noise, std::vector<std::string>* warnings = nullptr);
 
 }  // namespace mochi::cli

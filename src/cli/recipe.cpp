@@ -72,7 +72,8 @@ void read_request(const Json& json, JsonReader request, GenerateOptions& options
   options.noise_file = read_optional_file(request, "noise");
   if (request.get_object("sparsity")) {
     options.sparsity =
-        parse_sparsity_config(json.at("request").at("sparsity").dump(), request.locate("sparsity"));
+        parse_sparsity_config(json.at("request").at("sparsity").dump(), request.locate("sparsity"))
+            .config;
   }
   request.finish();
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -39,15 +40,16 @@ void prepare_sampling(VideoJob& job, const Engine& engine) {
   const GenerateOptions& options = job.options;
   Latents noise;
   if (options.noise_file) noise = read_latents(*options.noise_file);
+  std::vector<std::string> warnings;
   locate_errors(job, [&] {
-    job.outcome.request = make_request(options, engine, options.noise_file ? &noise : nullptr);
+    job.outcome.request =
+        make_request(options, engine, options.noise_file ? &noise : nullptr, &warnings);
     engine.check(job.outcome.request);
   });
   const GenerateRequest& request = job.outcome.request;
   if (!options.run.is_quiet) {
-    for (const std::string& doubt : engine.find_doubts(request)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
-    }
+    std::ranges::move(engine.find_doubts(request), std::back_inserter(warnings));
+    for (const std::string& warning : warnings) fmt::print(stderr, "warning: {}\n", warning);
   }
   engine.check_files(request);
   job.latents = engine.latent_size({request.width, request.height, request.num_frames});

@@ -226,14 +226,13 @@ int Engine::default_fps() const { return impl_->directory.config().generation.fp
 
 void Engine::check(const GenerateRequest& request) const {
   check_request(impl_->directory.config(), request);
-  // What is written is read with all checks that a file gets.
-  if (request.sparsity) parse_sparsity_config(to_yaml(*request.sparsity), "sparsity");
+  if (request.sparsity) validate(*request.sparsity);
 }
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
   if (!request.sparsity) return {};
-  return mochi::find_doubts(*request.sparsity, request.num_steps, num_layers(),
-                            impl_->directory.config().dit.mlp_hidden_x);
+  return sparsity_warnings(*request.sparsity, request.num_steps, num_layers(),
+                           impl_->directory.config().dit.mlp_hidden_x);
 }
 
 void Engine::check_files(const GenerateRequest& request) const {

@@ -46,13 +46,13 @@ CacheOffload::~CacheOffload() {
   }
   allocating_.join();
   try {
-    // A copy that is still under way uses memory that goes now.
+    // Unfinished copies use memory that is about to be freed.
     for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
       if (is_fetching_[slot]) backend_.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
     }
     finish(backend_);
     backend_.synchronize();
-  } catch (const Error& error) {  // a device that has fallen away copies nothing
+  } catch (const Error& error) {  // a lost device copies nothing
     log_debug("waiting for the last caches: {}", error.what());
   }
 }
@@ -68,7 +68,7 @@ void CacheOffload::allocate_all() {
       if (layout) {
         host = Tensor(DType::kU8, byte_shape(layout->num_bytes), backend_.staging_allocator());
       }
-    } catch (...) {  // goes to the thread that wants the memory
+    } catch (...) {  // rethrown in the thread that needs the memory
       problem = std::current_exception();
     }
     const std::lock_guard lock(mutex_);

@@ -33,7 +33,7 @@ DitConfig small_config() {
 SparsityConfig sparse_config() {
   SparsityConfig config;
   config.attn.top_keys = 0.2;
-  config.attn.mbm = 64;
+  config.attn.group_size = 64;
   config.attn.counts_multiple_of = 16;
   config.attn.first_n_dense_layers = 1;
   config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are recorded and replayed
@@ -141,7 +141,6 @@ TEST_P(SparseForward, WhatDiffersBetweenStepsIsNotRecorded) {
   const std::vector<float> plain = run({}, config);
   EXPECT_FALSE(plain == run({}));
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
-  config.attn.should_compress_indices = false;
   EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
 }
 
@@ -241,7 +240,7 @@ TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
   ColumnSparsePolicy policy(config, grid(dit), 3);
   expect_contains(
       message_of<OutOfMemory>([&] { policy.place_caches(*backend_, sizes(dit), 1000); }),
-      "sparse caches want");
+      "sparse caches need");
   expect_contains(policy.place_caches(*backend_, sizes(dit), std::uint64_t{1} << 40),
                   "stay on the GPU");
   EXPECT_EQ(policy.host_bytes(), 0U);

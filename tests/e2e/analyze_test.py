@@ -19,6 +19,7 @@ from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
 
 CONFIG = """
 attn:
+  delta: subtract
   top_keys: 0.2
   mbm: 64
   counts_multiple_of: 16

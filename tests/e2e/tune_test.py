@@ -17,6 +17,7 @@ from support import MOCHI, TIMEOUT_S, ProgramTest, write_latents
 # Some columns of the tiny model are left out: the quality differs from trial to trial.
 CONFIG = """
 attn:
+  delta: subtract
   top_keys: 0.3
   mbm: 64
   counts_multiple_of: 16

@@ -59,9 +59,9 @@ GenerateRequest request_for(const Engine& engine, Kind kind) {
   request.prompt = kPrompt;
   request.num_frames = 19;
   if (kind == Kind::kSparse) {
-    request.sparsity = load_sparsity_config(default_sparsity_file());
+    request.sparsity = load_sparsity_config(default_sparsity_file()).config;
   } else if (kind == Kind::kSparseAsTuned) {
-    request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml");
+    request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml").config;
   }
   return request;
 }

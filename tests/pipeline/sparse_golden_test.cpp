@@ -62,7 +62,7 @@ TEST_P(SparseGolden, SparseLatentsAreTheirs) {
   for (const Case& c : kCases) {
     const std::string yaml =
         std::string(c.config) + ", random_keys: 0, full_step_schedule: !!set {0, 1, 4}}";
-    const double error = relative_error(sample(parse_sparsity_config(yaml, c.name)),
+    const double error = relative_error(sample(parse_sparsity_config(yaml, c.name).config),
                                         golden_.values(std::string("output.") + c.name));
     record_error(c.name, error);
     EXPECT_LE(error, 1e-3) << c.name;

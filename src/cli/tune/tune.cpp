@@ -61,7 +61,13 @@ GenerateRequest make_base_request(const TuneOptions& options, const Engine& engi
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
   const fs::path file = options.start ? *options.start : find_boxed_sparsity();
-  const SparsityConfig start = read_flags([&] { return load_sparsity_config(file); });
+  const LoadedSparsity loaded = read_flags([&] { return load_sparsity_config(file); });
+  if (!options.is_quiet) {
+    for (const std::string& warning : loaded.warnings) {
+      fmt::print(stderr, "warning: {}\n", warning);
+    }
+  }
+  const SparsityConfig& start = loaded.config;
   if (!start.attn.is_enabled) {
     fail("'{}': attn.is_enabled: wanted true, found false", file.string());
   }
