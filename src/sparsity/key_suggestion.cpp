@@ -78,7 +78,7 @@ std::string suggest_key(std::string_view key, std::span<const std::string> known
   std::pair<int, std::size_t> least{kDifferent, 0};
   for (const std::string& candidate : known) {
     const std::pair<int, std::size_t> found{rank(typed, KeyParts(candidate)),
-                                            edit_distance(key, candidate)};
+                                            edit_distance(typed.name, KeyParts(candidate).name)};
     if (found.first == kDifferent || (best != nullptr && found >= least)) continue;
     best = &candidate;
     least = found;

@@ -183,7 +183,7 @@ class AnalyzeTest(ProgramTest):
             (2, "--fps: wanted 1 to 1000, found 0", "--output", "r", "--fps", 0),
             (2, "--num-frames: wanted 6·k + 1, found 8; the nearest are 7 and 13", "--output", "r",
              "--num-frames", 8),
-            (2, "bad.yml:1: attn.top_keys: wanted 0 to 1, found '2'", "--output", "r",
+            (2, "bad.yml:1: attn.top_keys: wanted 0 to 1, found 2", "--output", "r",
              "--chipmunk-config", "bad.yml"),
             (2, re.compile("unknown flag '--no-sparsity', .*|flag '--no-sparsity' belongs to .*"),
              "--output", "r", "--no-sparsity"),

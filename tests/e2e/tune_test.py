@@ -229,7 +229,7 @@ class TuneTest(ProgramTest):
                                                "evaluations": evaluations * 2}]}), inconsistent),
             (json.dumps({**record, "trials": [{**record["trials"][0],
                                                "config": {"attn": {"top_keys": 2}}}]}),
-             "o/trials.json: trials[0].config:1: attn.top_keys: wanted 0 to 1, found '2'"),
+             "o/trials.json: trials[0].config:1: attn.top_keys: wanted 0 to 1, found 2"),
         ]
         for text, line in cases:
             with self.subTest(text[-80:]):
