@@ -58,7 +58,7 @@ class SparseForward : public OnDevice {
     auto policy = std::make_unique<ColumnSparsePolicy>(config, grid(dit), 3);
     if (!is_offloaded) return policy;
     constexpr std::uint64_t kTooFew = 1;
-    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew), "go to host memory");
+    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew), "are kept in host memory");
     EXPECT_GT(policy->host_bytes(), 0U);
     return policy;
   }
