@@ -22,6 +22,10 @@ constexpr std::array<std::string_view, 2> kWeightScales{".scale_weight", ".weigh
 constexpr std::array<std::string_view, 2> kInputScales{".scale_input", ".input_scale"};
 constexpr std::array<std::string_view, 2> kFormats{"float8_e4m3fn", "float8_e5m2"};
 
+// Matrices that are looked up, not multiplied with.
+constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
+                                                  "relative_attention_bias.weight"};
+
 // Last parts of names that other quantised formats give to what belongs to a weight.
 constexpr std::array<std::string_view, 8> kForeignParts{
     "qweight", "qzeros", "absmax", "nested_absmax", "quant_map", "zero_point", "SCB", "g_idx"};
@@ -129,12 +133,13 @@ class Scan {
     }
   }
 
-  // A marker says that all 8-bit matrices are scaled.
+  // A marker says that the 8-bit matrices of all linear layers are scaled; tables are not.
   void check_all_scaled() const {
     for (const std::string& name : checkpoint_.names()) {
       const SafetensorsEntry& entry = checkpoint_.entry(name);
       if (!name.ends_with(".weight") || !entry.dtype_name.starts_with("F8_")) continue;
-      if (entry.sizes.size() != 2 || scales_.contains(name)) continue;
+      if (entry.sizes.size() != 2 || scales_.contains(name) || ends_with_any(name, kTables))
+        continue;
       fail("tensor '{}' in '{}': its scale is missing", name, checkpoint_.file_of(name).string());
     }
   }

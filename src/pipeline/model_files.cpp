@@ -32,9 +32,12 @@ constexpr std::array<std::string_view, 4> kSubfolders{"", "text_encoder", "trans
 // why it cannot be.
 struct Candidate {
   fs::path path;
-  std::vector<fs::path> shards = {};  // without an index: all of "x-00001-of-00003.safetensors", ...
+  std::vector<fs::path> shards =
+      {};  // without an index: all of "x-00001-of-00003.safetensors", ...
   std::shared_ptr<Checkpoint> checkpoint = nullptr;
   std::string problem = {};
+  // Parts of it are missing, as after a download of other files: any other copy goes before it.
+  bool is_partial = false;
 };
 
 // "model-00002-of-00005.safetensors": stem "model", number 2 of 5.
@@ -89,7 +92,10 @@ struct Listing {
 
 Listing list_folder(const fs::path& folder) {
   Listing listing;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+  std::error_code error;
+  const fs::directory_iterator entries(folder, error);
+  if (error) fail("cannot read folder '{}': {}", folder.string(), error.message());
+  for (const fs::directory_entry& entry : entries) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();
     if (name.starts_with('.')) continue;
@@ -97,7 +103,8 @@ Listing list_folder(const fs::path& folder) {
     if (is_partial_download(name)) {
       listing.broken.push_back(
           {.path = path,
-           .problem = fmt::format("'{}' is a download that did not finish", path.string())});
+           .problem = fmt::format("'{}' is a download that did not finish", path.string()),
+           .is_partial = true});
     } else if (!name.ends_with(kFileEnding) && !name.ends_with(kIndexEnding)) {
       continue;
     } else if (!entry.exists(ignored)) {
@@ -112,10 +119,22 @@ Listing list_folder(const fs::path& folder) {
   return listing;
 }
 
+bool lacks_shards(const Candidate& candidate) {
+  if (!candidate.shards.empty()) {
+    return parse_shard(candidate.shards.front())->count != candidate.shards.size();
+  }
+  if (!candidate.path.string().ends_with(kIndexEnding)) return false;
+  return std::ranges::any_of(shards_of_index(candidate.path), [&](const std::string& shard) {
+    std::error_code ignored;
+    return !fs::exists(candidate.path.parent_path() / shard, ignored);
+  });
+}
+
 void open(Candidate& candidate) {
+  candidate.is_partial = lacks_shards(candidate);
   try {
     const std::vector<fs::path>& shards = candidate.shards;
-    if (!shards.empty() && parse_shard(shards.front())->count != shards.size()) {
+    if (candidate.is_partial && !shards.empty()) {
       fail("'{}' is one of {} shards, and there are {} of them", candidate.path.string(),
            parse_shard(shards.front())->count, shards.size());
     }
@@ -221,12 +240,13 @@ std::vector<const Candidate*> prefer(std::vector<const Candidate*> copies, Compo
 
 void choose(const std::vector<Candidate>& candidates, Component component, ModelFiles& files) {
   constexpr int kNone = 3;
+  constexpr int kPartial = kNone;
   int best = kNone;
-  int best_broken = kNone;
+  int best_broken = kPartial + 1;
   const Candidate* broken = nullptr;
   std::vector<const Candidate*> copies;
   for (const Candidate& candidate : candidates) {
-    const int rank = rank_of(candidate.path, component);
+    const int rank = candidate.is_partial ? kPartial : rank_of(candidate.path, component);
     if (candidate.checkpoint == nullptr) {
       if (!may_be(candidate.path, component) || rank >= best_broken) continue;
       best_broken = rank;
@@ -238,7 +258,7 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
     }
   }
   // The file that would have been taken cannot be read: another one may be another model.
-  if (broken != nullptr && best_broken < best) {
+  if (broken != nullptr && (best_broken < best || copies.empty())) {
     files.problems[component] = broken->problem;
     return;
   }

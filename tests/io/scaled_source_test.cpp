@@ -133,6 +133,9 @@ TEST_F(Scaled, AMissingScaleIsRefused) {
   add_floats("a.scale_weight", {}, {1.0F});
   add("model.scaled_fp8", DType::kF8E4M3, {0}, {});
   expect_contains(error_of(), "': its scale is missing");
+  add_weight("shared.weight");  // a table has no scale
+  add("scaled_fp8", DType::kF8E4M3, {0}, {});
+  EXPECT_TRUE(open()->contains("shared.weight"));
   add_floats("c.scale_weight", {}, {1.0F});
   expect_contains(error_of(), "there is no 'c.weight' that it scales");
 }

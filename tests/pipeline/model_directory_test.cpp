@@ -196,8 +196,8 @@ TEST_F(ModelFolder, UnfinishedDownloadsAreNamed) {
   fs::create_directories(folder_ / ".cache/huggingface/download");
   folder_.write(".cache/huggingface/download/ab.incomplete", "half");
   expect_contains(error_of(Component::kDecoder), "a download did not finish: '");
-  put("dit_f32.safetensors", "dit.safetensors");
-  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  put("dit_f32.safetensors", "mine.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
 }
 
 TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
@@ -228,8 +228,8 @@ TEST_F(ModelFolder, AnIndexWithoutShards) {
   expect_contains(error_of(Component::kDit),
                   "diffusion_pytorch_model.safetensors.index.json: 2 of its 2 shards do not exist: "
                   "'m-00001-of-00002.safetensors', 'm-00002-of-00002.safetensors'");
-  put("dit_f32.safetensors", "dit.safetensors");
-  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  put("dit_f32.safetensors", "mine.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
 }
 
 TEST_F(ModelFolder, ShardsThatAreMissingWithoutAnIndex) {

@@ -45,14 +45,18 @@ TEST(Tokenizer, FindsWhereATextIsCut) {
   const auto num_tokens = std::ssize(tokenizer.encode(text, 256, "prompt"));
   EXPECT_FALSE(tokenizer.find_cut(text, num_tokens));
   EXPECT_FALSE(tokenizer.find_cut("", 2));
+  int num_compared = 0;
   for (std::int64_t max_tokens = 2; max_tokens < num_tokens; ++max_tokens) {
     const auto cut = tokenizer.find_cut(text, max_tokens);
     ASSERT_TRUE(cut);
     EXPECT_EQ(cut->num_tokens, num_tokens);
-    // What stands before the cut has the tokens that are read.
-    const auto read = tokenizer.encode(text.substr(0, cut->first_dropped), 256, "prompt");
-    EXPECT_EQ(read, tokenizer.encode(text, max_tokens, "prompt"));
+    // What stands before the cut has the tokens that are read; a space at the end has none.
+    const std::string read = text.substr(0, cut->first_dropped);
+    if (read.ends_with(' ')) continue;
+    ++num_compared;
+    EXPECT_EQ(tokenizer.encode(read, 256, "prompt"), tokenizer.encode(text, max_tokens, "prompt"));
   }
+  EXPECT_GT(num_compared, 3);
 }
 
 TEST(Tokenizer, RefusesInvalidUtf8) {
