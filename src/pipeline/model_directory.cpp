@@ -96,20 +96,23 @@ std::shared_ptr<Checkpoint> ModelDirectory::checkpoint(Component component) cons
 }
 
 void ModelDirectory::require(std::span<const Component> components, bool needs_tokenizer) const {
-  std::vector<std::string> missing;
+  std::vector<Component> missing;
   for (const Component component : components) {
     if (has(component)) continue;
     if (!problem(component).empty()) throw Error(problem(component));
-    missing.push_back(
-        fmt::format("the {} ({})", component_name(component), component_place(component)));
+    missing.push_back(component);
   }
   const bool has_no_tokenizer = needs_tokenizer && !has_random_weights_ && !find_tokenizer();
-  if (missing.empty() && !has_no_tokenizer) return;
-  if (missing.empty()) tokenizer();
-  if (has_no_tokenizer) {
-    missing.push_back(fmt::format("the tokenizer ({})", kTokenizerPlaces.front()));
+  if (missing.empty() && has_no_tokenizer) tokenizer();
+  if (missing.size() == 1 && !has_no_tokenizer) checkpoint(missing.front());
+  if (missing.empty()) return;
+  std::vector<std::string> lines;
+  for (const Component component : missing) {
+    lines.push_back(
+        fmt::format("the {} ({})", component_name(component), component_place(component)));
   }
-  fail("model directory '{}' lacks {}{}", path_.string(), fmt::join(missing, ", and "),
+  if (has_no_tokenizer) lines.push_back(fmt::format("the tokenizer ({})", kTokenizerPlaces[0]));
+  fail("model directory '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "),
        unfinished_download(path_));
 }
 
