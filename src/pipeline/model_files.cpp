@@ -120,9 +120,7 @@ Listing list_folder(const fs::path& folder) {
 }
 
 bool lacks_shards(const Candidate& candidate) {
-  if (!candidate.shards.empty()) {
-    return parse_shard(candidate.shards.front())->count != candidate.shards.size();
-  }
+  if (!candidate.shards.empty()) return candidate.num_shards != candidate.shards.size();
   if (!candidate.path.string().ends_with(kIndexEnding)) return false;
   return std::ranges::any_of(shards_of_index(candidate.path), [&](const std::string& shard) {
     std::error_code ignored;
@@ -136,7 +134,7 @@ void open(Candidate& candidate) {
     const std::vector<fs::path>& shards = candidate.shards;
     if (candidate.is_partial && !shards.empty()) {
       fail("'{}' is one of {} shards, and there are {} of them", candidate.path.string(),
-           parse_shard(shards.front())->count, shards.size());
+           candidate.num_shards, shards.size());
     }
     candidate.checkpoint =
         shards.empty() ? Checkpoint::open(candidate.path) : Checkpoint::open_files(shards);
@@ -159,6 +157,7 @@ std::vector<Candidate> find_candidates(const fs::path& folder) {
     if (const auto shard = parse_shard(file)) {
       Candidate& candidate = sharded[shard->stem];
       if (candidate.shards.empty()) candidate.path = file;
+      candidate.num_shards = shard->count;
       candidate.shards.push_back(file);
     } else {
       candidates.push_back({.path = file, .shards = {}});
