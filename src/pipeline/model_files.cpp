@@ -32,8 +32,9 @@ constexpr std::array<std::string_view, 4> kSubfolders{"", "text_encoder", "trans
 // why it cannot be.
 struct Candidate {
   fs::path path;
-  std::vector<fs::path> shards =
-      {};  // without an index: all of "x-00001-of-00003.safetensors", ...
+  // Without an index: all files "x-00001-of-00003.safetensors", and how many their names promise.
+  std::vector<fs::path> shards = {};
+  std::size_t num_shards = 0;
   std::shared_ptr<Checkpoint> checkpoint = nullptr;
   std::string problem = {};
   // Parts of it are missing, as after a download of other files: any other copy goes before it.
@@ -148,7 +149,7 @@ std::vector<Candidate> find_candidates(const fs::path& folder) {
   std::vector<Candidate> candidates = std::move(listing.broken);
   std::set<std::string> indexed;
   for (const fs::path& index : listing.indices) {
-    candidates.push_back({.path = index, .shards = {}});
+    candidates.push_back({.path = index});
     indexed.merge(shards_of_index(index));
   }
   std::map<std::string, Candidate> sharded;
@@ -160,7 +161,7 @@ std::vector<Candidate> find_candidates(const fs::path& folder) {
       candidate.num_shards = shard->count;
       candidate.shards.push_back(file);
     } else {
-      candidates.push_back({.path = file, .shards = {}});
+      candidates.push_back({.path = file});
     }
   }
   for (auto& [stem, candidate] : sharded) candidates.push_back(std::move(candidate));
