@@ -80,6 +80,7 @@ void run_inspect(const InspectOptions& options) {
   if (report.components.empty() && !report.lora) {
     fmt::print("no network of a Mochi model; {} tensors\n", report.tensors.size());
   }
+  for (const std::string& note : report.notes) fmt::print("{}\n", note);
   if (!report.not_found.empty()) fmt::print("not found: {}\n", fmt::join(report.not_found, ", "));
   if (options.lists_tensors) {
     for (const StoredTensor& tensor : report.tensors) {

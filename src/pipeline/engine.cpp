@@ -2,13 +2,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/noise.h"
 #include "base/parallel_for.h"
 #include "mochi/mochi.h"
+#include "pipeline/model_warnings.h"
 #include "pipeline/networks.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
@@ -117,7 +121,9 @@ Engine::Impl::Impl(const EngineOptions& given)
   }
   if (options.vram_limit_bytes > 0 && !is_gpu()) fail("vram_limit: has no effect on the CPU");
   set_num_threads(options.num_threads);
-  directory.config().validate();
+  directory.validate();
+  for (const std::string& note : directory.notes()) log_debug("{}", note);
+  if (!options.loras.empty()) directory.require(std::array{Component::kDit}, false);
   for (const Lora& lora : options.loras) {
     add_lora(lora.path, lora.scale, directory.config().dit, loras);
   }
@@ -230,18 +236,22 @@ void Engine::check(const GenerateRequest& request) const {
 }
 
 std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
-  if (!request.sparsity) return {};
-  return sparsity_warnings(*request.sparsity, request.num_steps, num_layers(),
-                           impl_->directory.config().dit.mlp_hidden_x);
+  std::vector<std::string> warnings = model_warnings(impl_->directory, request);
+  if (!request.sparsity) return warnings;
+  std::ranges::move(sparsity_warnings(*request.sparsity, request.num_steps, num_layers(),
+                                      impl_->directory.config().dit.mlp_hidden_x),
+                    std::back_inserter(warnings));
+  return warnings;
 }
 
 void Engine::check_files(const GenerateRequest& request) const {
   const ModelDirectory& directory = impl_->directory;
   if (directory.has_random_weights()) return;
-  if (!request.prompt.empty() || !request.negative_prompt.empty()) {
-    directory.tokenizer();
-    check_weights(directory, Component::kTextEncoder);
-  }
+  std::vector<Component> needed{Component::kDit, Component::kDecoder};
+  const bool has_text = !request.prompt.empty() || !request.negative_prompt.empty();
+  if (has_text) needed.insert(needed.begin(), Component::kTextEncoder);
+  directory.require(needed, has_text);
+  if (has_text) check_weights(directory, Component::kTextEncoder);
   check_weights(directory, Component::kDit);
   check_weights(directory, Component::kDecoder);
 }

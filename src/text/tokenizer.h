@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -12,6 +13,12 @@ class SentencePieceProcessor;
 }
 
 namespace mochi {
+
+// Where a text is cut because it has too many tokens.
+struct TextCut {
+  std::int64_t num_tokens = 0;    // of the whole text, with the end token
+  std::size_t first_dropped = 0;  // byte of the text
+};
 
 class Tokenizer {
  public:
@@ -26,6 +33,9 @@ class Tokenizer {
   // text is not valid UTF-8; `what` names it there ("prompt").
   std::vector<std::int32_t> encode(std::string_view text, std::int64_t max_tokens,
                                    std::string_view what) const;
+
+  // What encode() would drop; nothing if it reads all of the text. The text is valid UTF-8.
+  std::optional<TextCut> find_cut(std::string_view text, std::int64_t max_tokens) const;
 
   std::int64_t vocab_size() const;
 

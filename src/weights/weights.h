@@ -24,9 +24,9 @@ enum class WeightRole : std::uint8_t { kMatrix, kVector };
 using WeightVisitor = std::function<void(const std::string& name, TensorView& member,
                                          const Shape& shape, WeightRole role)>;
 
-// Throws Error naming the tensor and the file, what was wanted and what was found, unless `source`
-// holds such a tensor in a type that weights are read from.
-void require_weight(const TensorSource& source, const std::string& name, const Shape& shape);
+// The tensor's info. Throws Error naming the tensor and the file, what was wanted and what was
+// found, unless `source` holds such a tensor in a type that weights are read from.
+TensorInfo require_weight(const TensorSource& source, const std::string& name, const Shape& shape);
 
 struct LinearWeights {
   TensorView weight;  // [out_features, in_features] matrix

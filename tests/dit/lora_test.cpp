@@ -207,6 +207,32 @@ TEST(Lora, UnknownLayersAreRefusedWithTheNearest) {
   expect_contains(error_of(folder / "b.safetensors"), "no layer 'blocks.2.attn.proj_y'");
 }
 
+TEST(Lora, ValuesThatAreNotFiniteAreRefused) {
+  const TempFolder folder;
+  const auto error_with = [&](float value, float alpha) {
+    const LoraTargets targets = list_lora_targets(golden_dit_config(Golden(kModel)));
+    const LoraTarget& target = targets.at("blocks.0.attn.qkv_x");
+    const Shape down{2, target.in_features};
+    LoraTensors lora;
+    lora.add("blocks.0.attn.qkv_x.lora_A", down,
+             std::vector<float>(static_cast<std::size_t>(down.num_elements()), value));
+    lora.add("blocks.0.attn.qkv_x.lora_B", {target.out_features, 2});
+    lora.add("blocks.0.attn.qkv_x.alpha", {}, {alpha});
+    lora.write(folder / "a.safetensors");
+    const LoraDeltas deltas = deltas_of({{folder / "a.safetensors", 1.0}});
+    const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+    return message_of<Error>([&] { merged.stored_rows("blocks.0.attn.qkv_x.weight"); });
+  };
+  const std::string file = "'" + (folder / "a.safetensors").string() + "'";
+  EXPECT_EQ(error_with(std::nanf(""), 2.0F),
+            "tensor 'blocks.0.attn.qkv_x.lora_A' in " + file +
+                ": has values that are not finite (NaN or infinite)");
+  EXPECT_EQ(error_with(1e20F, 1e30F),
+            "LoRA " + file +
+                " makes values of 'blocks.0.attn.qkv_x.weight' infinite: its alpha or "
+                "its scale is too large");
+}
+
 TEST(Lora, ScaleMustBeFinite) {
   const std::string message = message_of<Error>([] { deltas_of({{kGenmo, NAN}}); });
   expect_contains(message, "loras: wanted a finite scale");
