@@ -1,4 +1,4 @@
-// The checked front of the op table: everything but the video VAE.
+// The checked front of the op table, except attention and the video VAE.
 #include "backend/backend.h"
 
 #include "backend/contract.h"

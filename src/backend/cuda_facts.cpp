@@ -5,7 +5,7 @@
 namespace mochi {
 namespace {
 
-constexpr int kLeastMajor = 8;  // BF16 matrix instructions and asynchronous copies came with it
+constexpr int kLeastMajor = 8;  // the first with BF16 matrix instructions and asynchronous copies
 
 std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);

@@ -21,12 +21,12 @@ LayerStreamer::LayerStreamer(Backend& backend, LayerOfFn layer_of, std::size_t l
 
 LayerStreamer::~LayerStreamer() {
   try {
-    // A fetch that is still under way reads memory that goes now.
+    // A fetch that is still in progress reads memory that is about to be freed.
     for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
       backend_.await_prefetch(static_cast<int>(slot));
     }
     backend_.synchronize();
-  } catch (const Error& error) {  // a device that has fallen away fetches nothing
+  } catch (const Error& error) {  // a device that has been lost fetches nothing
     log_debug("waiting for the last weights: {}", error.what());
   }
 }
@@ -65,7 +65,7 @@ void LayerStreamer::begin(std::size_t layer) {
   backend_.await_prefetch(static_cast<int>(slot_of(layer)));
   for (std::size_t ahead = 1; ahead < kNumSlots; ++ahead) {
     const std::size_t next = (layer + ahead) % layers_.size();
-    // In a stack whose number of layers is no multiple of the slots, it may be the one in use.
+    // If the number of layers is not a multiple of the slots, this slot may hold the layer in use.
     if (slot_of(next) != slot_of(layer)) fetch(next);
   }
 }
