@@ -28,7 +28,7 @@ std::string find_cuda_problem() {
   cudaRuntimeGetVersion(&facts.runtime_version);
   cudaError_t code = cudaGetDeviceCount(&facts.num_gpus);
   facts.has_new_enough_driver = code != cudaErrorInsufficientDriver;
-  cudaGetLastError();  // or the next call would report it again
+  cudaGetLastError();  // clears the error, or the next call would report it again
   const bool is_answer =
       code == cudaSuccess || code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice;
   if (is_answer && facts.num_gpus > 0) {
@@ -100,7 +100,7 @@ void CudaBackend::do_await_write_back(int slot) {
 
 std::byte* CudaBackend::grow(Tensor& memory, std::size_t num_bytes) {
   if (!memory || memory.view().size_bytes() < num_bytes) {
-    memory = Tensor();  // first, so that both never exist at a time
+    memory = Tensor();  // freed first, so that the old and the new memory never exist together
     memory = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
   }
   return memory.view().bytes();

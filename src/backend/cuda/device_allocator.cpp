@@ -31,7 +31,7 @@ void* DeviceAllocator::allocate(std::size_t num_bytes) {
   const bool is_over = limit_bytes_ > 0 && used_bytes_ + size > limit_bytes_;
   const cudaError_t code = is_over ? cudaErrorMemoryAllocation : cudaMalloc(&block, size);
   if (code == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // or the next call would report it again
+    cudaGetLastError();  // clears the error, or the next call would report it again
     constexpr int kMebibyte = 20;
     throw OutOfMemory(fmt::format(
         "GPU memory: wanted {} MiB more, in use are {} MiB, available {} MiB{}",
