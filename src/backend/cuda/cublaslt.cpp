@@ -13,7 +13,8 @@ namespace mochi::cuda {
 namespace {
 
 constexpr std::int64_t kWorkspaceBytes = 32 << 20;  // NVIDIA's recommendation for Hopper
-constexpr std::uint32_t kAlignmentBytes = 16;       // of every row, as the fast kernels require
+// Alignment of every row that the fast kernels require.
+constexpr std::uint32_t kAlignmentBytes = 16;
 
 // The key of a plan.
 struct Product {

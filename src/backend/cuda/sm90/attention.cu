@@ -119,7 +119,7 @@ __device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) 
     } else {
       queries.attend(params.num_keys, params.scale_log2, rows, output, sums, [] {});
     }
-    // Recomputed values derived from `tile` are not kept in registers until here.
+    // Values derived from `tile` are recomputed here instead of being kept in registers.
     tile = static_cast<int>(device::value_here(tile));
     const int head = params.head_of(tile);
     const int first = params.query_of(tile) + group * kGroupRows;

@@ -14,7 +14,7 @@ namespace mochi::cuda::sm90 {
 inline constexpr std::int64_t kAttentionHeadDim = 128;
 
 struct AttentionParams {
-  HeadRows<__nv_bfloat16> q, k, v;  // of num_queries, num_keys and num_keys tokens
+  HeadRows<__nv_bfloat16> q, k, v;  // they have num_queries, num_keys and num_keys tokens
   __nv_bfloat16* g_out;             // [num_queries, heads·128]
   float* g_lse;                     // [heads, num_queries], or null
   std::int64_t heads;               // each ≥ 1

@@ -279,7 +279,7 @@ __device__ inline void finish_sums(SumsMemory& s, int part, int group_size, floa
   const bool is_of_two = group_size == 2 * kGroupRows;
   for (int first = 0; first < num_keys; first += kKeys, ++at.count) {
     device::wait(&s.full[at.slot()], at.parity());
-    const int num_columns = num_keys - first - column;  // of this thread, at most two
+    const int num_columns = num_keys - first - column;  // this thread's columns, at most two
     float* g_list = g_sums + first + column;
     float2 total{0.0F, 0.0F};
     int lists_left = num_lists;

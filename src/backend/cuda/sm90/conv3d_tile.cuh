@@ -35,7 +35,7 @@ constexpr int kRowBytes = kDepth * 2;
 constexpr int kTapBytes = kTileChannels * kRowBytes;
 constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
 constexpr int kOutBytes = kTilePixels * 64 * 2;  // results of one warpgroup
-constexpr int kAlignment = 1024;                 // of tiles in the 128-byte swizzle
+constexpr int kAlignment = 1024;                 // alignment of tiles in the 128-byte swizzle
 
 struct ConvMemory {
   unsigned char s_strips[kStrips][kStripBytes];

@@ -34,7 +34,7 @@ constexpr int kTileBytes = kTileRows * kRowBytes;
 constexpr int kHalfBytes = kHalf * kRowBytes;
 constexpr int kPanelBytes = kConsumerRows * 128;  // 64 columns of results
 constexpr int kOutBytes = 4 * kPanelBytes;        // results of one consumer
-constexpr int kAlignment = 1024;                  // of tiles in the 128-byte swizzle
+constexpr int kAlignment = 1024;                  // alignment of tiles in the 128-byte swizzle
 
 struct LinearMemory {
   unsigned char s_x[kStages][kTileBytes];
