@@ -22,8 +22,8 @@ int count_res_blocks(const KeyMapBuilder& map, const std::string& stage) {
   return map.count(stage + ".resnets.", ".conv1.conv.weight");
 }
 
-// Residual blocks of a stage become target{first_idx}, target{first_idx + 1}, ...; each may have an
-// attention behind it. Returns their number.
+// Maps the residual blocks of a stage to target{first_idx}, target{first_idx + 1}, ...; an
+// attention may follow each. Returns the number of blocks.
 int map_stage(KeyMapBuilder& map, const std::string& target, int first_idx,
               const std::string& stage) {
   const int num_blocks = count_res_blocks(map, stage);

@@ -10,7 +10,8 @@
 namespace mochi {
 namespace {
 
-constexpr std::size_t kMaxUpBlocks = 8;  // the product of their factors does not overflow
+// Limit with which the product of their factors cannot overflow.
+constexpr std::size_t kMaxUpBlocks = 8;
 constexpr std::int64_t kMaxResBlocks = 256;
 constexpr std::int64_t kMaxFactor = 16;
 constexpr std::int64_t kMaxFrequency = 64;
@@ -21,7 +22,7 @@ std::int64_t product(const std::vector<std::int64_t>& values) {
   return result;
 }
 
-// Checks of single fields; every message begins with the field's full name.
+// Checks of single fields. Every message begins with the field's full name.
 class Checks {
  public:
   explicit Checks(const std::string& prefix) : prefix_(prefix) {}
@@ -88,7 +89,7 @@ void VaeConfig::validate(const std::string& prefix) const {
   check.size("latent_channels", latent_channels, kMaxSize);
   check.size("norm_groups", norm_groups, kMaxSize);
   check.size("encoder_attention_head_dim", encoder_attention_head_dim, kMaxSize);
-  // The number of up blocks, which everything else follows, is that of the factors.
+  // The factors determine the number of up blocks, and with it all other lengths.
   const std::size_t num_up = temporal_factors.size();
   if (num_up < 1 || num_up > kMaxUpBlocks) {
     fail("{}temporal_factors: want 1 to {} values, found {}", prefix, kMaxUpBlocks, num_up);

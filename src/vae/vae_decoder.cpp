@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t kRgb = 3;
 
-// Latent frames [begin, end) of latents [channels, T, rows, columns], in ctx.scratch.
+// Copies latent frames [begin, end) of latents [channels, T, rows, columns] to ctx.scratch.
 TensorView gather_frames(Context& ctx, const TensorView& latents, std::int64_t begin,
                          std::int64_t end) {
   const Shape frames{latents.dim(1), latents.dim(2), latents.dim(3)};
@@ -41,7 +41,7 @@ VaeDecoderStream::VaeDecoderStream(Backend& backend, const VaeDecoder& decoder, 
   const VaeConfig& config = decoder.config();
   std::int64_t scale = 1;
   for (std::size_t stage = 0; stage < config.decoder_res_blocks.size(); ++stage) {
-    // The input stage and the first up block's residual blocks work at the same width and size.
+    // The input stage and the first up block's residual blocks have the same width and size.
     const std::size_t width_idx = std::max<std::size_t>(stage, 1) - 1;
     if (width_idx > 0) scale *= config.spatial_factors[width_idx - 1];
     add_stage(backend, static_cast<std::size_t>(config.decoder_res_blocks[stage]),
@@ -151,15 +151,15 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
   const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;
-  // The first chunk gives the fewest frames for its latents: with one more it is the largest, and
-  // the scratch memory that it needs is enough for the others.
+  // The first chunk produces the fewest frames per latent frame. With one more latent frame it is
+  // the largest chunk, and the scratch memory that it needs suffices for the others.
   const std::int64_t first_chunk =
       std::min(chunk_frames + (chunk_frames > 1 ? 1 : 0), latents.dim(1));
   const std::int64_t max_frames =
       std::max(stream.num_frames(first_chunk),
                decoder.config().temporal_compression() * std::min(chunk_frames, latents.dim(1)));
   Tensor bytes;                  // [max_frames, frame_bytes] of the last chunk
-  std::int64_t num_waiting = 0;  // of its frames: the sink has not seen them
+  std::int64_t num_waiting = 0;  // number of its frames that the sink has not received yet
   std::int64_t frame_idx = 0;
   const auto hand_over = [&] {
     const auto* rgb = reinterpret_cast<const std::uint8_t*>(bytes.view().bytes());
@@ -168,7 +168,7 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     }
     num_waiting = 0;
   };
-  // A GPU is given its next chunk before the sink gets the last one.
+  // On a GPU the next chunk is launched before the sink receives the last one.
   const bool is_ahead = ctx.backend.device() != Device::kCpu;
   std::int64_t end = 0;
   while (end < latents.dim(1)) {

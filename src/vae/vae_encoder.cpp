@@ -18,7 +18,7 @@ std::vector<double> inverse(const std::vector<double>& values) {
   return result;
 }
 
-// What each stage of the encoder works on, [frames, rows, columns, channels].
+// Returns the input shape of each stage of the encoder, [frames, rows, columns, channels].
 std::vector<Shape> stage_shapes(const VaeConfig& config, const Shape& frames) {
   std::vector<Shape> shapes{{frames[0], frames[1], frames[2], config.encoder_channels[0]}};
   const auto num_down = static_cast<std::size_t>(config.num_up_blocks());
@@ -103,8 +103,8 @@ void VaeEncoder::run_stage(Context& ctx, const EncoderStageWeights& stage,
   }
 }
 
-// Goes down to the first stage before it computes, so that the larger tensors of earlier stages
-// lie on top of the scratch stack and are gone once a stage is done.
+// Recurses to the first stage before computing, so that the larger tensors of earlier stages are on
+// top of the scratch stack and are freed when a stage is complete.
 void VaeEncoder::fill_stage_input(Context& ctx, std::size_t stage, const TensorView& frames,
                                   const TensorView& x) const {
   if (stage == 0) return run_input(ctx, frames, x);
