@@ -18,7 +18,7 @@ TEST(Shape, CountsAndPrints) {
   EXPECT_FALSE(shape == (Shape{2, 3}));
 }
 
-TEST(Shape, RefusesWhatCannotBe) {
+TEST(Shape, RefusesInvalidSizes) {
   EXPECT_THROW((Shape{1, 2, 3, 4, 5, 6}), Error);
   EXPECT_THROW((Shape{2, -1}), Error);
   EXPECT_THROW((Shape{std::int64_t{1} << 40, std::int64_t{1} << 40}), Error);
