@@ -19,7 +19,7 @@ std::string find_problem(const CudaFacts& facts) {
     return fmt::format("the NVIDIA driver is too old: wanted one for CUDA {}, found one for {}",
                        version_text(facts.runtime_version), version_text(facts.driver_version));
   }
-  if (facts.num_gpus == 0) return "the NVIDIA driver shows no GPU";
+  if (facts.num_gpus == 0) return "the NVIDIA driver reports no GPU";
   if (facts.compute_major < kLeastMajor) {
     return fmt::format("the GPU '{}' is too old: wanted compute capability {}.0, found {}.{}",
                        facts.gpu_name, kLeastMajor, facts.compute_major, facts.compute_minor);

@@ -78,7 +78,7 @@ std::shared_ptr<TensorSource> with_original_dit_keys(std::shared_ptr<TensorSourc
   if (source->contains("x_embedder.proj.weight")) return source;
   if (!has_diffusers_dit_keys(*source)) {
     fail(
-        "{} is no Mochi transformer: it has neither 'x_embedder.proj.weight' nor "
+        "{} is not a Mochi transformer: it has neither 'x_embedder.proj.weight' nor "
         "'patch_embed.proj.weight'",
         source->description());
   }

@@ -183,7 +183,7 @@ DitRun Dit::prepare(Backend& backend, const TokenGrid& grid, std::span<const std
     return tensor;
   };
   if (std::ssize(order) != grid.num_tokens()) {
-    fail("an order of {} tokens, wanted {}", order.size(), grid.num_tokens());
+    fail("token order: wanted {} tokens, found {}", grid.num_tokens(), order.size());
   }
   run.order = upload(order);
   run.positions = upload(invert_order(order));

@@ -67,7 +67,8 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   const auto num_frequencies = static_cast<std::int64_t>(config.fourier_frequencies.size());
   if (input[1] != 3 * (1 + 2 * num_frequencies)) {
     fail(
-        "{}: tensor 'layers.0.weight' has shape {}, want {} columns: write the frequencies into a "
+        "{}: tensor 'layers.0.weight' has shape {}, wanted {} columns: write the frequencies into "
+        "a "
         "config.json",
         source.description(), input.to_string(), 3 * (1 + 2 * num_frequencies));
   }

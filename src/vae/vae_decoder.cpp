@@ -36,7 +36,7 @@ VaeDecoderStream::VaeDecoderStream(Backend& backend, const VaeDecoder& decoder, 
                                    std::int64_t columns)
     : decoder_(decoder), rows_(rows), columns_(columns) {
   if (rows < 1 || columns < 1) {
-    fail("VAE decoder: want latents of at least one row and column, found {}×{}", rows, columns);
+    fail("VAE decoder: wanted latents of at least one row and column, found {}×{}", rows, columns);
   }
   const VaeConfig& config = decoder.config();
   std::int64_t scale = 1;
@@ -117,8 +117,8 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
       latents.rank() == 4 && latents.dim(1) > 0 &&
       latents.shape() == Shape{config.latent_channels, latents.dim(1), rows_, columns_};
   if (!fits) {
-    fail("VAE decoder: want latents [{}, frames, {}, {}], found {}", config.latent_channels, rows_,
-         columns_, latents.shape().to_string());
+    fail("VAE decoder: wanted latents [{}, frames, {}, {}], found {}", config.latent_channels,
+         rows_, columns_, latents.shape().to_string());
   }
   const std::int64_t num_latent_frames = latents.dim(1);
   const std::int64_t scale = config.spatial_compression();
@@ -144,10 +144,11 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
 void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& latents,
                   std::int64_t chunk_frames, const FrameSink& sink) {
   if (latents.rank() != 4 || latents.dtype() != DType::kF32) {
-    fail("VAE decoder: want F32 latents [channels, frames, rows, columns], found {} {}",
+    fail("VAE decoder: wanted F32 latents [channels, frames, rows, columns], found {} {}",
          dtype_name(latents.dtype()), latents.shape().to_string());
   }
-  if (chunk_frames < 1) fail("VAE decoder: want chunks of 1 frame or more, not {}", chunk_frames);
+  if (chunk_frames < 1)
+    fail("VAE decoder: wanted chunks of 1 frame or more, found {}", chunk_frames);
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
   const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;

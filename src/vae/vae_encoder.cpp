@@ -49,7 +49,8 @@ Shape VaeEncoder::latent_shape(const Shape& frames) const {
                     frames[1] % scale == 0 && frames[2] % scale == 0;
   if (!fits) {
     fail(
-        "VAE encoder: want frames [{}·k + 1, rows, columns, 3] with rows and columns multiples of "
+        "VAE encoder: wanted frames [{}·k + 1, rows, columns, 3] with rows and columns multiples "
+        "of "
         "{}, found {}",
         config().temporal_compression(), scale, frames.to_string());
   }
@@ -154,7 +155,7 @@ void VaeEncoder::encode_posterior(Context& ctx, const TensorView& frames,
   const Shape latents = latent_shape(frames.shape());
   const Shape wanted{2 * latents[0], latents[1], latents[2], latents[3]};
   if (posterior.shape() != wanted) {
-    fail("VAE encoder: want a posterior {}, found {}", wanted.to_string(),
+    fail("VAE encoder: wanted a posterior {}, found {}", wanted.to_string(),
          posterior.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
@@ -165,7 +166,8 @@ void VaeEncoder::encode_posterior(Context& ctx, const TensorView& frames,
 void VaeEncoder::encode(Context& ctx, const TensorView& frames, const TensorView& latents) const {
   const Shape wanted = latent_shape(frames.shape());
   if (latents.shape() != wanted) {
-    fail("VAE encoder: want latents {}, found {}", wanted.to_string(), latents.shape().to_string());
+    fail("VAE encoder: wanted latents {}, found {}", wanted.to_string(),
+         latents.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
   ctx.backend.channels_last_to_latents(forward(ctx, frames), latent_scale_, latent_mean_, latents);

@@ -37,13 +37,13 @@ TensorView LayerStreamer::place(std::size_t layer, DType dtype, const Shape& sha
   const std::size_t begin = used_bytes_;
   used_bytes_ += (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (layer != layers_.size() || used_bytes_ > slot.size_bytes()) {
-    fail("layer {} does not come in turn, or has more than {} bytes", layer, slot.size_bytes());
+    fail("layer {} is out of order or has more than {} bytes", layer, slot.size_bytes());
   }
   return {slot.bytes() + begin, dtype, shape, slot.device()};
 }
 
 void LayerStreamer::keep(std::size_t layer) {
-  if (layer != layers_.size()) fail("layer {} is kept out of turn", layer);
+  if (layer != layers_.size()) fail("layer {} is stored out of order", layer);
   const auto end = static_cast<std::int64_t>(used_bytes_);
   Tensor host(DType::kU8, {end}, backend_.staging_allocator());
   backend_.download(slots_[slot_of(layer)].view().rows(0, end), host);

@@ -174,7 +174,7 @@ TEST_P(AttentionInPlaceOp, ContractsNameTheColumnsAndTheMatrix) {
               backend_->column_sparse_attention({good, good, good, {}, 1.0F}, lists.view, {},
                                                 {out});
             }),
-            "column_sparse_attention: q, k and v are not tensors of their own");
+            "column_sparse_attention: q, k and v must be separate tensors");
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ TEST(CudaFacts, ADriverThatIsTooOldNamesBothVersions) {
 TEST(CudaFacts, ADriverWithoutAGpu) {
   CudaFacts facts = good();
   facts.num_gpus = 0;
-  EXPECT_EQ(find_problem(facts), "the NVIDIA driver shows no GPU");
+  EXPECT_EQ(find_problem(facts), "the NVIDIA driver reports no GPU");
 }
 
 TEST(CudaFacts, AGpuThatIsTooOldIsNamed) {

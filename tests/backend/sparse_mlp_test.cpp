@@ -291,7 +291,7 @@ TEST_P(SparseMlpOps, ContractsNameTheOperation) {
   EXPECT_EQ(message([](MlpCache& c) { c.block_size = 10; }),
             "column_sparse_mlp: means is [3, 24], wanted [2, 24]");
   EXPECT_EQ(message([](MlpCache& c) { c.block_size = 7; }),
-            "column_sparse_mlp: the lists are of other blocks");
+            "column_sparse_mlp: the lists have another block size");
   EXPECT_EQ(message([](MlpCache& c) { c.means = {}; }), "column_sparse_mlp: cache is missing");
 }
 

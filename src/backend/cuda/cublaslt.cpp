@@ -37,7 +37,7 @@ struct CublasLt::Library {
     }
     if (object == nullptr) {
       fail(
-          "GPU: cuBLASLt, NVIDIA's library of matrix products, was not found: {}. It is in the "
+          "GPU: cuBLASLt, NVIDIA's matmul library, was not found: {}. It is in the "
           "CUDA toolkit, and in the Python package nvidia-cublas (nvidia-cublas-cu12 for CUDA 12); "
           "put its folder into LD_LIBRARY_PATH",
           problems);
@@ -105,11 +105,11 @@ struct CublasLt::Plan {
                     "describing a matrix");
     };
     library.check(library.create_desc(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-                  "describing a product");
+                  "describing a matmul");
     const cublasOperation_t transposed = CUBLAS_OP_T;
     library.check(
         library.set_desc(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)),
-        "describing a product");
+        "describing a matmul");
     create_layout(weight, in_dtype, k, n);
     create_layout(x, in_dtype, k, rows);
     create_layout(out, out_dtype, n, rows);
@@ -125,10 +125,10 @@ struct CublasLt::Plan {
   // run, and with it the order of the sums. Returns false if there is no algorithm.
   bool choose() {
     cublasLtMatmulPreference_t preference = nullptr;
-    library.check(library.create_preference(&preference), "describing a wish");
+    library.check(library.create_preference(&preference), "creating a cuBLASLt preference");
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       library.check(library.set_preference(preference, attribute, &value, sizeof(value)),
-                    "describing a wish");
+                    "creating a cuBLASLt preference");
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kWorkspaceBytes));
     // Partial sums of a split are added in fp32, in a fixed order.

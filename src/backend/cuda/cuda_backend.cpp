@@ -54,7 +54,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   if (activation_dtype_ != DType::kBF16 && activation_dtype_ != DType::kF32) {
     fail("activations: wanted BF16 or F32, found {}", dtype_name(activation_dtype_));
   }
-  check(cudaGetDeviceProperties(&properties_, 0), "asking for the GPU's properties");
+  check(cudaGetDeviceProperties(&properties_, 0), "querying the GPU's properties");
   is_hopper_ = properties_.major == 9 && !options.is_portable;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
   cublaslt_ = std::make_unique<cuda::CublasLt>(*allocator_);

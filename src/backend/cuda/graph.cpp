@@ -15,7 +15,7 @@ class GraphRecording final : public Recording {
       : stream_(stream), workspace_(workspace), recorded_workspace_(workspace.view().bytes()) {
     const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
     cudaGraphDestroy(graph);
-    cuda::check(code, "making a graph");
+    cuda::check(code, "instantiating a graph");
   }
   ~GraphRecording() override {
     if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
@@ -40,7 +40,7 @@ class GraphRecording final : public Recording {
 
 std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) {
   cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
-              "beginning a graph");
+              "beginning graph capture");
   cudaGraph_t graph = nullptr;
   try {
     fn();
@@ -50,7 +50,7 @@ std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) 
     cudaGetLastError();  // clears the error, which the exception reports
     throw;
   }
-  cuda::check(cudaStreamEndCapture(stream_, &graph), "ending a graph");
+  cuda::check(cudaStreamEndCapture(stream_, &graph), "ending graph capture");
   auto recording = std::make_unique<GraphRecording>(graph, stream_, workspace_);
   recording->replay();
   return recording;

@@ -32,7 +32,7 @@ class PinnedAllocator final : public Allocator {
       cudaGetLastError();  // clears the error, or the next call would report it again
       fail_for_lack_of(size);
     }
-    check(code, "taking host memory that the GPU can read");
+    check(code, "allocating pinned host memory");
     return block;
   }
 
@@ -59,7 +59,7 @@ class PinnedAllocator final : public Allocator {
  private:
   [[noreturn]] static void fail_for_lack_of(std::size_t size) {
     throw OutOfMemory(
-        fmt::format("host memory: wanted {} MiB more that the GPU can read", (size >> 20) + 1));
+        fmt::format("host memory: wanted {} MiB more of pinned memory", (size >> 20) + 1));
   }
 
   // Returns null if the memory cannot be allocated in this way.

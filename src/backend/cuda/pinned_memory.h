@@ -15,7 +15,7 @@ Allocator& pinned_allocator();
 
 class Event {
  public:
-  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event"); }
   ~Event() {
     if (event_ != nullptr) cudaEventDestroy(event_);
   }
@@ -32,7 +32,9 @@ class Event {
 
 class Stream {
  public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+  Stream() {
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  }
   // Waits until the stream's work is complete, because the memory that it uses may be freed next.
   ~Stream() {
     cudaStreamSynchronize(stream_);

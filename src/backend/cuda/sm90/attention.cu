@@ -216,11 +216,11 @@ void launch(const TensorMaps& maps, const KernelParams& params, cudaStream_t str
   constexpr int kDevice = 0;
   int num_multiprocessors = 0;
   check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "asking for the GPU's properties");
+        "querying the GPU's properties");
   constexpr int kSharedBytes = sizeof(Memory<Sums>) + 1024;  // and padding for the alignment
   check(cudaFuncSetAttribute(attention_kernel<Sums>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int clusters = std::min(num_multiprocessors / kBlocks, params.num_tiles());
   attention_kernel<Sums>
       <<<static_cast<unsigned>(clusters * kBlocks), kThreads, kSharedBytes, stream>>>(maps, params);

@@ -362,12 +362,12 @@ void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspac
   constexpr int kDevice = 0;
   int num_multiprocessors = 0;
   check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "asking for the GPU's properties");
+        "querying the GPU's properties");
   constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and padding for the alignment
   static_assert(kSharedBytes <= 227 * 1024);
   check(cudaFuncSetAttribute(column_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   auto* g_tasks = reinterpret_cast<ColumnTask*>(g_workspace);
   const unsigned num_tasks = count_tasks(problem);
   const TaskQueue queue{g_tasks, reinterpret_cast<unsigned*>(g_tasks + num_tasks), num_tasks};

@@ -217,7 +217,7 @@ void launch_conv3d(const Conv3dParams& conv, int num_multiprocessors, cudaStream
       std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
   check(cudaFuncSetAttribute(conv3d_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
   const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
   conv3d_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,

@@ -244,7 +244,7 @@ void launch(const CUtensorMap& x_map, const CUtensorMap& weight_map, const Linea
   constexpr int kSharedBytes = sizeof(LinearMemory);
   check(cudaFuncSetAttribute(fused_linear_kernel<Epilogue>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int num_clusters =
       std::min(sizes.row_tiles * sizes.column_tiles, num_multiprocessors / kClusterSize);
   fused_linear_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,
