@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 UNCONVERTED = (
     "include/mochi", "src/backend/cpu/linear", "src/base", "src/bench", "src/cli", "src/dit/lora",
     "src/io", "src/pipeline", "src/sparsity", "src/tensor/arena", "src/text/utf8", "docs/command-line.md", "docs/formats.md", "docs/lora.md",
-    "docs/sparsity.md", "bench/results", "CHANGELOG.md",
+    "docs/sparsity.md", "bench/results",
 )
 CODE = (".h", ".cpp", ".cu", ".cuh")
 # A comment that begins so is a fragment whose subject stands elsewhere.

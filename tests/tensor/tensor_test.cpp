@@ -75,12 +75,12 @@ TEST(Arena, KeepsTheMostThatWasInUse) {
     arena.allocate(DType::kU8, {10 * kMegabyte});
     {
       const Arena::Scope inner(arena);
-      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit behind the first
+      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit after the first
     }
     arena.allocate(DType::kU8, {5 * kMegabyte});
   }
   EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
-  // What fits into what is there, and what does not.
+  // One allocation that fits in the existing blocks, and one that does not.
   const std::uint64_t epoch = arena.epoch();
   const Arena::Scope scope(arena);
   arena.allocate(DType::kU8, {25 * kMegabyte});
