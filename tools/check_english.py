@@ -10,8 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Files and folders that still await their rewriting: their findings are counted, and do not fail.
 UNCONVERTED = (
     "include/mochi", "src/backend/cpu/linear", "src/base", "src/bench", "src/cli", "src/dit/lora",
-    "src/io", "src/pipeline", "src/sparsity", "src/tensor/arena", "src/text/utf8", "docs/command-line.md", "docs/formats.md", "docs/lora.md",
-    "docs/sparsity.md", "bench/results",
+    "src/io", "src/pipeline", "src/sparsity", "src/text/utf8", "docs/command-line.md",
+    "docs/formats.md", "docs/lora.md", "docs/sparsity.md",
 )
 CODE = (".h", ".cpp", ".cu", ".cuh")
 # A comment that begins so is a fragment whose subject stands elsewhere.

@@ -68,8 +68,7 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   if (input[1] != 3 * (1 + 2 * num_frequencies)) {
     fail(
         "{}: tensor 'layers.0.weight' has shape {}, wanted {} columns: write the frequencies into "
-        "a "
-        "config.json",
+        "a config.json",
         source.description(), input.to_string(), 3 * (1 + 2 * num_frequencies));
   }
   config.latent_channels = source.require_rank("output_proj.weight", 2)[0] / 2;

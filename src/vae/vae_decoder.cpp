@@ -147,8 +147,9 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     fail("VAE decoder: wanted F32 latents [channels, frames, rows, columns], found {} {}",
          dtype_name(latents.dtype()), latents.shape().to_string());
   }
-  if (chunk_frames < 1)
+  if (chunk_frames < 1) {
     fail("VAE decoder: wanted chunks of 1 frame or more, found {}", chunk_frames);
+  }
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
   const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;

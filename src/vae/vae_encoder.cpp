@@ -50,8 +50,7 @@ Shape VaeEncoder::latent_shape(const Shape& frames) const {
   if (!fits) {
     fail(
         "VAE encoder: wanted frames [{}·k + 1, rows, columns, 3] with rows and columns multiples "
-        "of "
-        "{}, found {}",
+        "of {}, found {}",
         config().temporal_compression(), scale, frames.to_string());
   }
   return {config().latent_channels, config().num_latent_frames(frames[0]), frames[1] / scale,
