@@ -163,7 +163,7 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   Tensor bytes;                  // [max_frames, frame_bytes] of the last chunk
   std::int64_t num_waiting = 0;  // number of its frames that the sink has not received yet
   std::int64_t frame_idx = 0;
-  const auto hand_over = [&] {
+  const auto give_to_sink = [&] {
     const auto* rgb = reinterpret_cast<const std::uint8_t*>(bytes.view().bytes());
     for (std::int64_t i = 0; i < num_waiting; ++i) {
       sink(std::span(rgb + i * frame_bytes, static_cast<std::size_t>(frame_bytes)), frame_idx++);
@@ -178,15 +178,15 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     const std::int64_t begin = end;
     end = begin == 0 ? first_chunk : std::min(begin + chunk_frames, latents.dim(1));
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
-    hand_over();
+    give_to_sink();
     if (!bytes) {
       bytes = Tensor(DType::kU8, {max_frames, frame_bytes}, ctx.backend.staging_allocator());
     }
     num_waiting = frames.dim(0);
     ctx.backend.to_rgb8(frames, bytes.view().rows(0, num_waiting).reshape(frames.shape()));
-    if (!is_ahead) hand_over();
+    if (!is_ahead) give_to_sink();
   }
-  hand_over();
+  give_to_sink();
 }
 
 }  // namespace mochi

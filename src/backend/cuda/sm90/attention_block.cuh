@@ -76,12 +76,12 @@ struct NoSums {
   using Memory = Nothing;
   explicit __device__ NoSums(const Memory& = {}) {}
 
-  __device__ void follow(const RowState& rows, float scale_log2) {}
+  __device__ void update_factors(const RowState& rows, float scale_log2) {}
   template <int kFrom, int kTo, int kSize>
-  __device__ void take(const float (&weights)[kSize]) {}
+  __device__ void combine_rows(const float (&weights)[kSize]) {}
   template <int kHalf>
-  __device__ void put(RingPosition at) {}
-  __device__ void hand_over(RingPosition at) {}
+  __device__ void write_sums(RingPosition at) {}
+  __device__ void publish(RingPosition at) {}
 };
 
 // One warpgroup with its 64 queries. The kBlocks blocks of a cluster share their key tiles.
@@ -159,20 +159,20 @@ struct AttentionGroup {
         float shrink[2];
         raise_max(highest, scale_log2, rows, shrink, offset);
         multiply_rows(output, shrink);
-        sums.follow(rows, scale_log2);
+        sums.update_factors(rows, scale_log2);
       }
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
-      sums.template take<0, kHalf>(logits);
+      sums.template combine_rows<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&s.v_full[at.slot()], at.parity());
       start_output<0, kOutputSteps / 2>(weights, output);
-      sums.template put<0>(at);
+      sums.template write_sums<0>(at);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
-      sums.template take<kHalf, kLogits>(logits);
+      sums.template combine_rows<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       start_output<kOutputSteps / 2, kOutputSteps>(weights, output);
-      sums.template put<1>(at);
-      sums.hand_over(at);
+      sums.template write_sums<1>(at);
+      sums.publish(at);
       device::wait_products<0>();
       device::hold(output);
       release(&s.v_empty[at.slot()]);

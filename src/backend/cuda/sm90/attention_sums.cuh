@@ -74,7 +74,7 @@ struct WarpSums {
   float partial[kColumns];  // sums over the two rows
 
   template <int kFrom, int kTo, int kSize>
-  __device__ void take(const float (&weights)[kSize]) {
+  __device__ void combine_rows(const float (&weights)[kSize]) {
     static_assert(kTo - kFrom == 2 * kColumns);
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
@@ -85,11 +85,11 @@ struct WarpSums {
         partial[i] = weights[first] + weights[first + 2];
       }
     }
-    // Computed here, so that the weights need not stay in registers until put().
+    // Computed here, so that the weights need not stay in registers until write_sums().
     device::hold(partial);
   }
-  // Makes the first step of adding what take() computed, which leaves eight columns. More would not
-  // fit in registers next to the logits.
+  // Makes the first step of adding what combine_rows() computed, which leaves eight columns. More
+  // would not fit in registers next to the logits.
   __device__ void begin_sums(float (&sums)[kColumns / 2]) {
     halve(device::thread_idx_here() & 16, partial, sums);
   }
@@ -111,12 +111,12 @@ struct WarpSums {
     reinterpret_cast<float2*>(s_row)[thread % 32] = {two[0], two[1]};
   }
   template <int kHalf>
-  __device__ void put(RingPosition at) {
+  __device__ void write_sums(RingPosition at) {
     float sums[kColumns / 2];
     begin_sums(sums);
     end_sums<kHalf>(sums, at);
   }
-  __device__ void hand_over(RingPosition at) { device::arrive(&s.full[at.slot()]); }
+  __device__ void publish(RingPosition at) { device::arrive(&s.full[at.slot()]); }
 
  private:
   // Adds the columns that lanes differing in one bit share: the lane with the bit set keeps the
@@ -162,7 +162,7 @@ struct MaximumSums : WarpSums<Counted::kSome> {
     __syncwarp();
   }
   // Updates the factors after the maxima have changed. Values beyond fp32 are clamped.
-  __device__ void follow(const RowState& rows, float scale_log2) {
+  __device__ void update_factors(const RowState& rows, float scale_log2) {
     const float* s_row = s.s_former + row_of_thread(device::thread_idx_here() - kGroup);
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
@@ -208,7 +208,7 @@ struct FormerSums : WarpSums<kCounted> {
     const auto end_tile = [&] {
       const RingPosition former{at.count - 1};
       this->template end_sums<1>(second, former);
-      this->hand_over(former);
+      this->publish(former);
     };
     for (int left = num_keys; left > 0; left -= kKeys, ++at.count) {
       device::wait(&queries.s.k_full[at.slot()], at.parity());
@@ -219,13 +219,13 @@ struct FormerSums : WarpSums<kCounted> {
       queries.release(&queries.s.k_empty[at.slot()]);
       if (left < kKeys) mask_columns(logits, left);
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
-      this->template take<0, kHalf>(logits);
+      this->template combine_rows<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&queries.s.v_full[at.slot()], at.parity());
       queries.template start_output<0, kSteps / 2>(weights, output);
       this->begin_sums(first);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
-      this->template take<kHalf, kLogits>(logits);
+      this->template combine_rows<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       queries.template start_output<kSteps / 2, kSteps>(weights, output);
       this->template end_sums<0>(first, at);
@@ -251,12 +251,12 @@ struct FormerSums : WarpSums<kCounted> {
 
 // Sends sums from a thread of the second block to the thread of the first one that has the same
 // columns.
-__device__ inline void give_sums(SumsMemory& s, int column, float2 sums, RingPosition at) {
+__device__ inline void send_sums(SumsMemory& s, int column, float2 sums, RingPosition at) {
   device::wait(&s.given_empty[at.slot()], at.parity() ^ 1);
   device::store_at(reinterpret_cast<float2*>(&s.s_given[at.slot()][column]), sums,
                    &s.given_full[at.slot()], 0);
 }
-__device__ inline float2 take_sums(SumsMemory& s, int column, RingPosition at) {
+__device__ inline float2 receive_sums(SumsMemory& s, int column, RingPosition at) {
   device::arrive_expecting(&s.given_full[at.slot()], sizeof(float2));
   device::wait(&s.given_full[at.slot()], at.parity());
   const float* s_sums = &s.s_given[at.slot()][column];
@@ -294,13 +294,13 @@ __device__ inline void finish_sums(SumsMemory& s, int part, int group_size, floa
 #pragma unroll
       for (const float2& x : row) total = {total.x + x.x, total.y + x.y};
       if (group + 1 == kConsumers) device::arrive(&s.empty[at.slot()]);
-      const bool goes_on = group_size == kQueries || (is_of_two && group == rank);
-      if (group + 1 < kConsumers && goes_on) continue;
+      const bool continues = group_size == kQueries || (is_of_two && group == rank);
+      if (group + 1 < kConsumers && continues) continue;
       if (is_of_two && rank == 1 && group == 0) {
-        give_sums(s, column, total, at);
+        send_sums(s, column, total, at);
       } else {
         if (is_of_two && rank == 0 && group + 1 == kConsumers) {
-          const float2 x = take_sums(s, column, at);
+          const float2 x = receive_sums(s, column, at);
           total = {total.x + x.x, total.y + x.y};
         }
         if (lists_left > 0 && num_columns > 0) g_list[0] = total.x;

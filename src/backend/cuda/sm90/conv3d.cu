@@ -77,7 +77,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
     // Stages are released one product later, when it is known to be complete.
     int former_tap = -1;
     int former_strip = -1;
-    const auto give_back = [&] {
+    const auto release_stage = [&] {
       if (former_tap >= 0 && lane < kClusterSize) device::arrive_at(&s.tap_empty[former_tap], lane);
       if (former_strip >= 0 && lane == 0) device::arrive(&s.strip_empty[former_strip]);
     };
@@ -99,7 +99,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
         }
         device::commit_products();
         device::wait_products<1>();
-        give_back();
+        release_stage();
         former_tap = tap.idx;
         former_strip = dx + 1 == sizes.kw ? strip.idx : -1;
         tap.advance();
@@ -108,7 +108,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
     }
     device::wait_products<0>();
     device::hold(sums);
-    give_back();
+    release_stage();
     const ConvTile tile = find_tile(sizes, item, rank);
     device::wait(&s.out_ready[warpgroup], out_parity);
     out_parity ^= 1;

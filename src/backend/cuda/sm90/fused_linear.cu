@@ -133,7 +133,7 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
     float sums[kHalf];
     // Stages are released one product later, when it is known to be complete.
     int former = -1;
-    const auto give_back = [&] {
+    const auto release_stage = [&] {
       if (former >= 0 && lane < kClusterSize) device::arrive_at(&s.empty[former], lane);
     };
     for (int step = 0; step < sizes.depth_steps; ++step) {
@@ -149,16 +149,16 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
       }
       device::commit_products();
       device::wait_products<1>();
-      give_back();
+      release_stage();
       former = stage.idx;
       stage.advance();
     }
     device::wait_products<0>();
     device::hold(sums);
-    give_back();
+    release_stage();
     device::wait(&s.out_empty[warpgroup], out_parity);
     out_parity ^= 1;
-    deposit(sums, s.s_out[warpgroup]);
+    store_sums(sums, s.s_out[warpgroup]);
     device::arrive(&s.out_full[warpgroup]);
   }
 }

@@ -68,7 +68,7 @@ __device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int r
 }
 
 // Called by a consumer: writes its sums, which are in wgmma's layout, as bf16 to its part of s_out.
-__device__ inline void deposit(const float (&sums)[kHalf], unsigned char* s_out) {
+__device__ inline void store_sums(const float (&sums)[kHalf], unsigned char* s_out) {
   const int thread = device::thread_idx_here() % 128;
   const int lane = thread % 32;
   const int row = thread / 32 * 16 + lane % 16;
@@ -84,7 +84,7 @@ __device__ inline void deposit(const float (&sums)[kHalf], unsigned char* s_out)
   }
 }
 
-// Returns 8 of a row's results in one half, which deposit() has written.
+// Returns 8 of a row's results in one half, which store_sums() has written.
 __device__ inline uint4 read_results(const unsigned char* s_out, int half, int row, int chunk) {
   const unsigned char* s_panel = s_out + (half * 2 + chunk / 8) * kPanelBytes;
   return *reinterpret_cast<const uint4*>(s_panel + device::swizzled_128b(row, chunk % 8));
