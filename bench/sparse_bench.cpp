@@ -1,5 +1,5 @@
-// Measures sparse attention and sparse feed-forward layers beside dense ones, at one size: the
-// operations, and whole steps of the transformer. All take turns; prints one JSON object with
+// Measures sparse attention and sparse feed-forward layers compared with dense ones, at one size:
+// the operations, and whole steps of the transformer. Runs alternate. Prints one JSON object with
 // medians.
 #include <fmt/format.h>
 
@@ -108,7 +108,7 @@ class Operations {
  private:
   static std::string name_of(double kept) { return fmt::format("sparse, {:g} kept", kept); }
 
-  // Columns by score and nothing else.
+  // Chooses columns by score only.
   ColumnPlan choose(double kept) {
     AttentionSparsity attn = sparsity_.attn;
     attn.top_keys = kept;
@@ -140,7 +140,7 @@ class Operations {
   AttentionInputs in_;
 };
 
-// Whole steps, both branches, of a generation that is in its third step.
+// Whole steps with both branches, in the third step of a generation.
 class Steps {
  public:
   Steps(Backend& backend, const ModelDirectory& directory, const Setup& setup, const Latents& size,
@@ -186,7 +186,8 @@ class Steps {
     dit().forward(ctx_, run, {Branch::kNull, step, sigma_}, null_, policy, latents_, velocity_);
   }
 
-  // Bytes at the last layer's site of the conditional branch, and what the formulas say.
+  // Measures the bytes at the last layer's site of the conditional branch, and what the formulas
+  // predict.
   Json measure_memory() const {
     const DitConfig& config = dit().config();
     const std::int64_t n = num_tokens();

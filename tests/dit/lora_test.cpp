@@ -34,7 +34,7 @@ std::string error_of(const std::filesystem::path& path) {
   return message_of<Error>([&] { deltas_of({{path, 1.0}}); });
 }
 
-// ‖got − golden‖ / ‖golden‖ of the model with these LoRAs.
+// Returns ‖got − golden‖ / ‖golden‖ for the model with these LoRAs.
 double error_with(const LoraDeltas& deltas, const std::string& output) {
   Bench bench(kModel, DType::kF32, deltas);
   const Golden golden("lora/case");
@@ -130,7 +130,7 @@ TEST(Lora, SameBitsForAnyThreads) {
   set_num_threads(0);
 }
 
-// The map of layers must be that of whole weights: a LoRA whose product is a diffusers weight,
+// The map of layers must equal that of whole weights: a LoRA whose product is a diffusers weight,
 // added to zeros, gives the original weight.
 TEST(Lora, LayersOfDiffusersAreMappedAsWholeWeights) {
   const std::filesystem::path formats = kGoldens / "formats";
@@ -199,7 +199,7 @@ TEST(Lora, UnknownLayersAreRefusedWithTheNearest) {
   const std::string message = error_of(folder / "a.safetensors");
   expect_contains(message, "tensor 'diffusion_model.blocks.0.attn.qkvx.lora_A'");
   expect_contains(message, "no layer 'blocks.0.attn.qkvx', did you mean 'blocks.0.attn.qkv_x'?");
-  // The last block's text stream ends in its keys and values.
+  // The last block's text stream ends with its keys and values.
   LoraTensors last;
   last.add("blocks.2.attn.proj_y.lora_A", {4, 48});
   last.add("blocks.2.attn.proj_y.lora_B", {40, 4});

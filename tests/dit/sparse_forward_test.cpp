@@ -1,5 +1,5 @@
-// Series of sparse steps: recorded, with caches on the host, gone on with from a checkpoint. Each
-// must be what the plain one is, bit for bit.
+// Series of sparse steps: captured, with caches on the host, continued from a checkpoint. Each must
+// equal the plain series bit for bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -36,7 +36,7 @@ SparsityConfig sparse_config() {
   config.attn.group_size = 64;
   config.attn.counts_multiple_of = 16;
   config.attn.first_n_dense_layers = 1;
-  config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are recorded and replayed
+  config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are captured and replayed
   config.attn.delta = DeltaKind::kHalfMerge;
   return config;
 }
@@ -78,7 +78,7 @@ class SparseForward : public OnDevice {
     return to_device(*backend_, host);
   }
 
-  // Velocities of both branches at every step, in one row.
+  // Returns the velocities of both branches at every step, concatenated.
   std::vector<float> run(const Way& way, const SparsityConfig& config = sparse_config());
 
   std::unique_ptr<Backend> backend_;
@@ -128,13 +128,13 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
 
 INSTANTIATE_TEST_SUITE_P(On, SparseForward, all_backends(), name_of_case);
 
-TEST_P(SparseForward, RecordedIsThePlainOne) {
+TEST_P(SparseForward, CapturedStepsChangeNothing) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(std::ranges::all_of(plain, [](float value) { return std::isfinite(value); }));
   EXPECT_TRUE(run({.is_recorded = true}) == plain);
 }
 
-TEST_P(SparseForward, WhatDiffersBetweenStepsIsNotRecorded) {
+TEST_P(SparseForward, StepsThatDifferAreNotCaptured) {
   SparsityConfig config = sparse_config();
   config.overrides = {{.steps = {4, 7}, .top_keys = 0.4, .delta = DeltaKind::kSubtract},
                       {.layers = {0, 3}, .random_keys = 0.1}};
@@ -144,7 +144,7 @@ TEST_P(SparseForward, WhatDiffersBetweenStepsIsNotRecorded) {
   EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, RecordedFeedForwardLayersAreThePlainOnes) {
+TEST_P(SparseForward, CapturedFeedForwardLayersChangeNothing) {
   SparsityConfig config = sparse_config();
   config.mlp = {.is_enabled = true};
   config.mlp.top_keys = 0.3;
@@ -182,7 +182,7 @@ TEST_P(SparseForward, OneKindOfCacheMayStay) {
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, GoesOnFromWhatWasSaved) {
+TEST_P(SparseForward, ContinuesFromSavedState) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(run({.restart_at = 3}) == plain);
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .restart_at = 3}) == plain);
@@ -199,7 +199,7 @@ TEST_P(SparseForward, CachesOfEightBitsMayBeAnywhere) {
   EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}, config) == plain);
 }
 
-// A cache of 8 bits takes a half or a quarter of one of activations.
+// An 8-bit cache takes a half or a quarter of a cache of activations.
 TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
   WeightStore store(*backend_, backend_->preferred_matrix_dtype());
   DitWeights weights(small_config());
@@ -222,7 +222,7 @@ TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
   expect_near(host_bytes(CacheDType::kFp8), num_values);
 }
 
-TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
+TEST_P(SparseForward, SkippedBlocksWorkWithCapturedSteps) {
   SparsityConfig config = sparse_config();
   config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 7, 10}};
   const std::vector<float> plain = run({}, config);
@@ -230,7 +230,7 @@ TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
+TEST_P(SparseForward, CachesThatMustStayButDoNotFitAreRefused) {
   WeightStore store(*backend_, backend_->preferred_matrix_dtype());
   DitWeights weights(small_config());
   store.init_random(weights, 11);
@@ -246,7 +246,7 @@ TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
   EXPECT_EQ(policy.host_bytes(), 0U);
 }
 
-// Counts what would be recorded.
+// Counts the passes that would be captured.
 class CountingBackend final : public MirrorBackend {
  public:
   using MirrorBackend::MirrorBackend;
@@ -264,8 +264,8 @@ class CountingBackend final : public MirrorBackend {
   };
 };
 
-// A kind of step is recorded when the one before it took no memory.
-TEST(SparseForwardOnCpu, FullAndSparseStepsAreRecorded) {
+// A kind of step is captured after a pass of it that did not allocate.
+TEST(SparseForwardOnCpu, FullAndSparseStepsAreCaptured) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   CountingBackend backend(*cpu);
   ColumnSparsePolicy policy(sparse_config(), {2, 4, 8}, 1);

@@ -217,11 +217,11 @@ class HostileTest(ProgramTest):
             (change("dit", patch_size=1 << 20), "dit.patch_size: wanted 1 to 64, found 1048576"),
             (
                 change("vae", decoder_channels=[16, 12, 8]),
-                "vae.decoder_channels: want 4 values, found 3",
+                "vae.decoder_channels: wanted 4 values, found 3",
             ),
             (
                 change("vae", temporal_factors=[16] * 20),
-                "vae.temporal_factors: want 1 to 8 values, found 20",
+                "vae.temporal_factors: wanted 1 to 8 values, found 20",
             ),
             (change("generation", fps=0), "generation.fps: wanted 1 to 1048576, found 0"),
             ({"dit": {}}, "model_type: key is missing"),

@@ -1,5 +1,5 @@
-// The CPU backend: the readable reference, and fast enough to use. Activations are F32. Matrix
-// products and convolutions are oneDNN's, the rest is plain loops that the compiler vectorises.
+// The CPU backend: the readable reference, and fast enough for use. Activations are F32. oneDNN
+// computes matmuls and convolutions; everything else is plain loops that the compiler vectorises.
 // Results do not depend on the number of threads.
 #pragma once
 

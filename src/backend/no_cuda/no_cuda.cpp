@@ -1,4 +1,4 @@
-// Stands in for backend/cuda in a build without CUDA.
+// Replaces backend/cuda in a build without CUDA.
 #include "backend/cuda/make_cuda_backend.h"
 #include "base/error.h"
 
