@@ -10,6 +10,8 @@
 
 namespace mochi::vae {
 
+constexpr std::int64_t kRgb = 3;  // channels of a frame
+
 // Frames of the past that a convolution over three frames sees.
 constexpr std::int64_t kNumPastFrames = 2;
 
