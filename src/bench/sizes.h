@@ -8,6 +8,8 @@
 
 namespace mochi::bench {
 
+constexpr std::int64_t kChunkFrames = 1;  // latent frames that are decoded at a time
+
 struct Sizes {
   ModelConfig config;
   VideoSize video;

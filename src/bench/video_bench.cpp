@@ -13,8 +13,6 @@
 namespace mochi::bench {
 namespace {
 
-constexpr std::int64_t kChunkFrames = 1;
-
 // Runs once and adds what it took.
 void add_phase(Session& session, Measurement phase, std::size_t weight_bytes, const Task& run) {
   const auto start = std::chrono::steady_clock::now();

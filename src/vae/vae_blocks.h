@@ -9,6 +9,8 @@
 
 namespace mochi::vae {
 
+constexpr std::int64_t kRgb = 3;  // channels of a frame
+
 // Number of past frames that a convolution over three frames reads.
 constexpr std::int64_t kNumPastFrames = 2;
 

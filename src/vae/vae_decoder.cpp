@@ -9,8 +9,6 @@
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kRgb = 3;
-
 // Copies latent frames [begin, end) of latents [channels, T, rows, columns] to ctx.scratch.
 TensorView gather_frames(Context& ctx, const TensorView& latents, std::int64_t begin,
                          std::int64_t end) {
@@ -123,7 +121,7 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
   const std::int64_t num_latent_frames = latents.dim(1);
   const std::int64_t scale = config.spatial_compression();
   const TensorView frames =
-      ctx.activation({num_frames(num_latent_frames), rows_ * scale, columns_ * scale, kRgb});
+      ctx.activation({num_frames(num_latent_frames), rows_ * scale, columns_ * scale, vae::kRgb});
 
   const Arena::Scope scope(ctx.scratch);
   const TensorView input =
@@ -152,7 +150,7 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
   }
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
-  const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;
+  const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * vae::kRgb;
   // The first chunk produces the fewest frames per latent frame. With one more latent frame it is
   // the largest chunk, and the scratch memory that it needs suffices for the others.
   const std::int64_t first_chunk =

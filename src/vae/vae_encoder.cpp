@@ -10,8 +10,6 @@
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kRgb = 3;
-
 std::vector<double> inverse(const std::vector<double>& values) {
   std::vector<double> result(values);
   for (double& value : result) value = 1.0 / value;
@@ -45,8 +43,8 @@ VaeEncoder::VaeEncoder(Backend& backend, VaeEncoderWeights weights)
 
 Shape VaeEncoder::latent_shape(const Shape& frames) const {
   const std::int64_t scale = config().spatial_compression();
-  const bool fits = frames.rank() == 4 && frames[3] == kRgb && frames[1] > 0 && frames[2] > 0 &&
-                    frames[1] % scale == 0 && frames[2] % scale == 0;
+  const bool fits = frames.rank() == 4 && frames[3] == vae::kRgb && frames[1] > 0 &&
+                    frames[2] > 0 && frames[1] % scale == 0 && frames[2] % scale == 0;
   if (!fits) {
     fail(
         "VAE encoder: wanted frames [{}·k + 1, rows, columns, 3] with rows and columns multiples "
@@ -60,7 +58,8 @@ Shape VaeEncoder::latent_shape(const Shape& frames) const {
 void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorView& x) const {
   const std::vector<int> frequencies(config().fourier_frequencies.begin(),
                                      config().fourier_frequencies.end());
-  const std::int64_t num_features = kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
+  const std::int64_t num_features =
+      vae::kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
   const std::int64_t slice = vae::frames_per_slice(ctx.backend, x.dim(1) * x.dim(2) * num_features);
   for (std::int64_t begin = 0; begin < x.dim(0); begin += slice) {
     const std::int64_t end = std::min(begin + slice, x.dim(0));

@@ -15,17 +15,17 @@ namespace {
 
 using Lists = std::vector<std::vector<std::int32_t>>;  // one per block
 
-struct Sizes {
+struct MlpSizes {
   std::int64_t tokens, width, hidden, block_size;
 };
 // Covers ragged blocks and widths, several pieces of a block, and one token.
-constexpr Sizes kSizes[] = {{1, 8, 5, 128},    {128, 32, 48, 128}, {300, 24, 70, 128},
-                            {130, 100, 33, 7}, {450, 16, 40, 400}, {257, 64, 96, 64}};
+constexpr MlpSizes kMlpSizes[] = {{1, 8, 5, 128},    {128, 32, 48, 128}, {300, 24, 70, 128},
+                                  {130, 100, 33, 7}, {450, 16, 40, 400}, {257, 64, 96, 64}};
 
 class SparseMlpOpsBase : public OpsFixture {
  protected:
   struct Problem {
-    Sizes sizes;
+    MlpSizes sizes;
     Tensor w1, w2, w2_rows;
     std::int64_t num_blocks() const {
       return (sizes.tokens + sizes.block_size - 1) / sizes.block_size;
@@ -49,7 +49,7 @@ class SparseMlpOpsBase : public OpsFixture {
     }
     return rounded;
   }
-  Problem make_problem(const Sizes& sizes, DType dtype) {
+  Problem make_problem(const MlpSizes& sizes, DType dtype) {
     Problem p{sizes,
               matrix({2 * sizes.hidden, sizes.width}, dtype),
               matrix({sizes.width, sizes.hidden}, dtype),
@@ -168,7 +168,7 @@ std::vector<float> values(const Tensor& tensor) {
 
 TEST_P(SparseMlpOps, OnlyListedColumnsAreRecomputed) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    for (const Sizes& sizes : kSizes) {
+    for (const MlpSizes& sizes : kMlpSizes) {
       const Problem p = make_problem(sizes, dtype);
       const Tensor x = random({sizes.tokens, sizes.width});
       const Cache cache = random_cache(p);
@@ -187,7 +187,7 @@ TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
     // Dense matmuls may round their inputs to BF16; and a cache in BF16 keeps the rounding of the
     // earlier activations and output: 7.7e-3 on an H100.
     const double most = limit(dtype == DType::kF32 ? 3e-6 : 1e-2, 3.0);
-    for (const Sizes& sizes : kSizes) {
+    for (const MlpSizes& sizes : kMlpSizes) {
       const Problem p = make_problem(sizes, dtype);
       const Cache cache = dense_cache(p, random({sizes.tokens, sizes.width}));
       const Tensor x = random({sizes.tokens, sizes.width});
@@ -204,7 +204,7 @@ TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
 }
 
 TEST_P(SparseMlpOps, WithoutColumnsTheCacheIsUnchanged) {
-  const Problem p = make_problem(kSizes[2], DType::kF32);
+  const Problem p = make_problem(kMlpSizes[2], DType::kF32);
   const Tensor x = random({p.sizes.tokens, p.sizes.width});
   const Cache cache = dense_cache(p, x);
   const std::vector<float> before = values(cache.out);

@@ -11,7 +11,7 @@
 namespace mochi {
 namespace {
 
-DitConfig small_config() {
+DitConfig streamed_config() {
   DitConfig config;
   config.depth = 4;
   config.num_heads = 2;
@@ -27,7 +27,7 @@ DitConfig small_config() {
 std::vector<float> run_twice(bool is_streamed, std::vector<std::size_t>* layers = nullptr) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   WeightStore store(*backend, DType::kF32);
-  DitWeights weights(small_config());
+  DitWeights weights(streamed_config());
   if (is_streamed) store.stream_layers(weights, dit_layer_of);
   store.init_random(weights, 11);
   const Dit dit(weights, store.streamer());

@@ -8,12 +8,10 @@
 #include "base/temp_folder.h"
 #include "mochi/mochi.h"
 #include "pipeline/tiny_model.h"
+#include "support/test_data.h"
 
 namespace mochi {
 namespace {
-
-const std::filesystem::path kTokenizer =
-    std::filesystem::path(MOCHI_GOLDEN_DIR) / "tokenizer" / "spiece.model";
 
 // Engines of random weights need a config.json alone.
 class EngineFaults : public testing::Test {
@@ -47,7 +45,7 @@ TEST_F(EngineFaults, RandomWeightsMakeAFiniteVideoThatDependsOnThePrompt) {
 }
 
 TEST_F(EngineFaults, RandomWeightsUseATokenizerThatIsThere) {
-  std::filesystem::copy_file(kTokenizer, folder_ / "spiece.model");
+  std::filesystem::copy_file(golden_tokenizer(), folder_ / "spiece.model");
   Engine engine(options());
   EXPECT_EQ(engine.model_files().size(), 2U);
   EXPECT_FALSE(engine.sample(engine.default_request()).values.empty());

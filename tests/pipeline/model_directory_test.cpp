@@ -8,6 +8,7 @@
 #include "base/temp_folder.h"
 #include "mochi/inspect.h"
 #include "pipeline/tiny_model.h"
+#include "support/test_data.h"
 
 namespace mochi {
 namespace {
@@ -16,8 +17,6 @@ namespace fs = std::filesystem;
 
 const fs::path kGoldens(MOCHI_GOLDEN_DIR);
 const fs::path kFormats = kGoldens / "formats";
-const fs::path kTokenizer = kGoldens / "tokenizer" / "spiece.model";
-
 class ModelFolder : public testing::Test {
  protected:
   // Puts a golden file or folder into the model folder under a name.
@@ -51,7 +50,7 @@ class ModelFolder : public testing::Test {
 };
 
 TEST_F(ModelFolder, OriginalNamesWithConfig) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   const ModelDirectory directory = open();
   EXPECT_TRUE(directory.has_config_file());
   EXPECT_EQ(directory.config().dit.depth, 2);
@@ -299,7 +298,7 @@ TEST_F(ModelFolder, ScaledWeightsAreReadWithTheirScales) {
 }
 
 TEST_F(ModelFolder, InspectCountsAndCompares) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   const InspectReport report = inspect_model(folder_.path());
   ASSERT_EQ(report.components.size(), 4U);
   EXPECT_TRUE(report.not_found.empty());
@@ -312,7 +311,7 @@ TEST_F(ModelFolder, InspectCountsAndCompares) {
 }
 
 TEST_F(ModelFolder, InspectFindsMissingUnexpectedAndWrongTensors) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   auto tensors = random_tensors(DitWeights(open().config().dit), 1);
   std::erase_if(tensors, [](const TinyTensor& tensor) { return tensor.name == "t5_yproj.bias"; });
   for (TinyTensor& tensor : tensors) {

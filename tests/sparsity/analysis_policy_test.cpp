@@ -17,7 +17,7 @@ class Analysis : public OnCpu<PolicyBase> {
   std::vector<SiteReport> reports_;
 };
 
-std::vector<float> values(const Tensor& tensor) {
+std::vector<float> values_of(const Tensor& tensor) {
   return {tensor.view().f32().begin(), tensor.view().f32().end()};
 }
 
@@ -27,7 +27,7 @@ TEST_F(Analysis, ChangesNoOutput) {
     ColumnSparsePolicy plain(make_config(delta), kGrid, 7);
     for (int step = 0; step <= 7; ++step) {
       const Problem problem = problem_at(step);
-      EXPECT_EQ(values(attend(watched, problem, step)), values(attend(plain, problem, step)));
+      EXPECT_EQ(values_of(attend(watched, problem, step)), values_of(attend(plain, problem, step)));
     }
   }
 }

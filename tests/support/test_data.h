@@ -13,6 +13,10 @@ inline std::filesystem::path test_data(const char* in_source_tree, const char* n
                            : std::filesystem::path(folder) / name;
 }
 inline std::filesystem::path golden_folder() { return test_data(MOCHI_GOLDEN_DIR, "golden"); }
+// A tokenizer of 320 pieces.
+inline std::filesystem::path golden_tokenizer() {
+  return golden_folder() / "tokenizer" / "spiece.model";
+}
 // The configuration that run.sh uses.
 inline std::filesystem::path default_sparsity_file() {
   return test_data(MOCHI_SOURCE_DIR "/chipmunk-config.yml", "chipmunk-config.yml");
