@@ -57,9 +57,9 @@ bool spin_until(const Condition& condition) {
 
 // While it lives, threads are created that leave signals to the others: a blocking call of the main
 // thread is to be interrupted by Ctrl-C, not one of a worker.
-class SignalBlock {
+class WorkerSignalMask {
  public:
-  SignalBlock() {
+  WorkerSignalMask() {
     sigset_t blocked;
     sigfillset(&blocked);
     for (const int fault : std::array{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGPROF}) {
@@ -67,9 +67,9 @@ class SignalBlock {
     }
     pthread_sigmask(SIG_BLOCK, &blocked, &old_mask_);
   }
-  ~SignalBlock() { pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr); }
-  SignalBlock(const SignalBlock&) = delete;
-  SignalBlock& operator=(const SignalBlock&) = delete;
+  ~WorkerSignalMask() { pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr); }
+  WorkerSignalMask(const WorkerSignalMask&) = delete;
+  WorkerSignalMask& operator=(const WorkerSignalMask&) = delete;
 
  private:
   sigset_t old_mask_{};
@@ -188,7 +188,7 @@ void ThreadPool::resize(int num_workers) {
     workers_.back().join();
     workers_.pop_back();
   }
-  const SignalBlock no_signals;
+  const WorkerSignalMask no_signals;
   try {
     workers_.reserve(static_cast<std::size_t>(num_workers));
     while (std::ssize(workers_) < num_workers) {
