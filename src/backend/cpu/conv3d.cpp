@@ -91,6 +91,7 @@ Plan make_plan(const dnnl::engine& engine, const TensorView& x, const Conv3d& pa
   const DataType operand = is_bf16 && cpu::prefers_bf16() ? DataType::bf16 : DataType::f32;
   const Shape in = input_shape(x, params, num_rows);
   const Shape to{1, num_rows, out.dim(2), out.dim(3)};
+  cpu::check_room_for_primitive();
   auto desc = describe(engine, in, params, to, operand);
   const memory weight(
       {weight_dims(params.weight.shape()), is_bf16 ? DataType::bf16 : DataType::f32, Tag::oidhw},

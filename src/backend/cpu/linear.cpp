@@ -96,6 +96,7 @@ const cpu::OneDnn::Linear& get_linear(cpu::OneDnn& onednn, const LinearOperands&
                                    options.accumulate};
   auto found = onednn.linears.find(key);
   if (found == onednn.linears.end()) {
+    cpu::check_room_for_primitive();
     const SerialScope serial;  // the plan is for one thread
     const TileDescs descs = describe_tile(operands, tile);
     const auto desc = has_bias ? dnnl::matmul::desc(descs.x, descs.weight, descs.bias, descs.out)

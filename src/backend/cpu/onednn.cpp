@@ -1,6 +1,7 @@
 #include "backend/cpu/onednn.h"
 
 #include <fmt/core.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -19,6 +20,7 @@ memory::desc elements_desc(std::int64_t num_elements, DType dtype) {
 
 dnnl::reorder make_reorder(const dnnl::engine& engine, std::int64_t num_elements, DType from,
                            DType to) {
+  check_room_for_primitive();
   const dnnl::reorder::primitive_desc desc(engine, elements_desc(num_elements, from), engine,
                                            elements_desc(num_elements, to));
   return dnnl::reorder(desc);
@@ -35,6 +37,17 @@ std::int64_t channels_per_block(const memory::desc& desc) {
 }
 
 }  // namespace
+
+void check_room_for_primitive() {
+  constexpr std::size_t kRoomBytes = std::size_t{32} << 20;  // some dozens of kernels, 256 KiB each
+  void* const room = ::mmap(nullptr, kRoomBytes, PROT_READ | PROT_WRITE | PROT_EXEC,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) {
+    throw OutOfMemory(
+        fmt::format("out of memory: wanted room for {} bytes on the host", kRoomBytes));
+  }
+  ::munmap(room, kRoomBytes);
+}
 
 void convert_elements(const dnnl::engine& engine, const TensorView& from, const TensorView& to) {
   constexpr std::int64_t kPiece = std::int64_t{1} << 16;
@@ -79,6 +92,7 @@ Tensor arrange_weights(const dnnl::engine& engine, const memory& weights,
     memory source(source_desc.submemory_desc(dims, offsets), engine, weights.get_data_handle());
     memory target(wanted.submemory_desc(dims, offsets), engine, arranged.view().bytes());
     dnnl::stream stream(engine);
+    check_room_for_primitive();
     dnnl::reorder(source, target).execute(stream, source, target);
     stream.wait();
   });

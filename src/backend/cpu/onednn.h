@@ -42,6 +42,10 @@ inline bool has_bf16() {
          isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
 
+// Throws OutOfMemory unless there is room for oneDNN to make a primitive: where the memory for its
+// generated code is refused, it writes to address 0.
+void check_room_for_primitive();
+
 // Writes the elements of `from` to `to` in the float type of `to`.
 void convert_elements(const dnnl::engine& engine, const TensorView& from, const TensorView& to);
 
