@@ -1,5 +1,6 @@
 #include "base/atomic_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <csignal>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string>
 #include <system_error>
@@ -72,17 +74,18 @@ bool is_locked(const fs::path& file) {
 // What cannot be removed stays: it is in nobody's way.
 void remove_abandoned_parts(const fs::path& target) try {
   const std::string start = target.filename().string() + std::string(kPart);
-  std::error_code error;
+  const fs::path folder = folder_of(target);
+  // Not a directory_iterator, which ends the program where there is no memory for it.
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+  if (entries == nullptr) return;
   std::vector<fs::path> abandoned;
-  for (fs::directory_iterator entry(folder_of(target), error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (!name.starts_with(start) || !is_abandoned(std::string_view(name).substr(start.size()))) {
-      continue;
-    }
-    if (!is_locked(entry->path())) abandoned.push_back(entry->path());
+  while (const dirent* const entry = ::readdir(entries.get())) {  // NOLINT: of this thread alone
+    const std::string_view name = entry->d_name;
+    if (!name.starts_with(start) || !is_abandoned(name.substr(start.size()))) continue;
+    if (!is_locked(folder / name)) abandoned.push_back(folder / name);
   }
-  for (const fs::path& path : abandoned) fs::remove_all(path, error);
+  std::error_code ignored;
+  for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
 } catch (const std::bad_alloc&) {
   // The output itself is written.
 }
