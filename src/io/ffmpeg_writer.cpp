@@ -73,7 +73,7 @@ class FfmpegWriter final : public VideoWriter {
  public:
   FfmpegWriter(const std::filesystem::path& path, const VideoFormat& format)
       : VideoWriter(path, format),
-        target_(path),
+        target_(path, SpecialFile::kRefuse),
         ffmpeg_(ffmpeg_args(path.extension().string(), format, target_.temp_path()),
                 {.to_stdin = true}) {}
 
