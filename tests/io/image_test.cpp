@@ -16,7 +16,7 @@ TEST(Png, RoundTripIsExact) {
   std::vector<std::uint8_t> rgb(7 * 5 * 3);
   for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<std::uint8_t>(i * 37);
   write_png(folder / "a.png", 7, 5, rgb);
-  const Image image = read_png(folder / "a.png");
+  const Image image = read_image(folder / "a.png");
   EXPECT_EQ(image.width, 7);
   EXPECT_EQ(image.height, 5);
   EXPECT_EQ(image.rgb, rgb);
@@ -36,11 +36,11 @@ TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   const TempFolder folder;
   for (const std::string& content : {std::string(), std::string("no image")}) {
     const auto path = folder.write("bad.png", content);
-    expect_contains(message_of<Error>([&] { read_png(path); }), "bad.png");
+    expect_contains(message_of<Error>([&] { read_image(path); }), "bad.png");
   }
   const std::string whole = encode_png(2, 2, std::vector<std::uint8_t>(12));
   const auto path = folder.write("cut.png", std::string_view(whole).substr(0, whole.size() / 2));
-  expect_contains(message_of<Error>([&] { read_png(path); }), "not a PNG");
+  expect_contains(message_of<Error>([&] { read_image(path); }), "a damaged PNG file");
 }
 
 }  // namespace

@@ -60,8 +60,7 @@ std::string read_error(const std::filesystem::path& path) {
 TEST(VideoReaderErrors, NameTheFile) {
   const TempFolder folder;
   expect_contains(read_error(folder / "missing.mp4"), "missing.mp4': no such file");
-  expect_contains(read_error(folder.path()), "holds no PNG file");
-  expect_contains(read_error(folder.write("bad.mp4", "no video")), "'ffprobe' failed");
+  expect_contains(read_error(folder.path()), "holds no PNG or JPEG file");
 }
 
 TEST(VideoReaderErrors, BrokenY4m) {
@@ -70,12 +69,11 @@ TEST(VideoReaderErrors, BrokenY4m) {
     return read_error(folder.write("bad.y4m", content));
   };
   const std::string header = "YUV4MPEG2 W2 H2 F30:1 C444\n";
-  expect_contains(error_of(""), "truncated");
+  expect_contains(error_of(""), "the file is empty");
   expect_contains(error_of("RIFF\n"), "not a y4m file");
   expect_contains(error_of(header + "FRAME\n" + std::string(11, 'x')), "truncated frame");
   expect_contains(error_of(header + "FRAM\n" + std::string(12, 'x')), "no frame");
-  expect_contains(error_of("YUV4MPEG2 W2 H2 F30:1 C422\n"), "found C422");
-  expect_contains(error_of("YUV4MPEG2 W2 F30:1\n"), "frame size 2x0");
+  expect_contains(error_of("YUV4MPEG2 W2 F30:1\n"), "found 2x0");
   expect_contains(error_of("YUV4MPEG2 W99999999 H99999999 F30:1\n"), "frame size");
   expect_contains(error_of("YUV4MPEG2 W-2 H2 F30:1\n"), "frame size");
   expect_contains(error_of("YUV4MPEG2 W2 H2 F0:0\n"), "frame rate");

@@ -158,7 +158,7 @@ TEST_F(VideoWriterTest, NamesWithAColonAndADash) {
 TEST_F(VideoWriterTest, PngFolders) {
   for (const char* name : {"frames", "dir.v2/"}) {
     write_test_video(folder_ / name, kFormat, kNumFrames);
-    const Image image = read_png(folder_ / name / "frame_00006.png");
+    const Image image = read_image(folder_ / name / "frame_00006.png");
     EXPECT_EQ(image.rgb, test_frame(kFormat, 6));
     EXPECT_FALSE(fs::exists(folder_ / name / "frame_00007.png"));
   }
