@@ -1,6 +1,7 @@
 // Videos decoded by the ffmpeg program, which writes raw frames into a pipe.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -45,7 +46,12 @@ class FfmpegReader final : public VideoReader {
     return false;
   }
 
-  std::int64_t count_frames() override { return std::ssize(probe_frame_times(path_)); }
+  std::int64_t count_frames() override {
+    const std::vector<double> times = probe_frame_times(path_);
+    if (start_.seconds <= 0) return std::max<std::int64_t>(0, std::ssize(times) - start_.frame);
+    const auto first = std::ranges::lower_bound(times, start_.threshold_seconds());
+    return times.end() - first;
+  }
 
   std::vector<std::string> notes() const override {
     std::vector<std::string> notes = notes_;
@@ -60,7 +66,7 @@ class FfmpegReader final : public VideoReader {
   std::vector<std::string> decoding_args() const {
     std::vector<std::string> args{"ffmpeg", "-v", "error"};
     if (start_.seconds > 0) {
-      args.insert(args.end(), {"-ss", fmt::format("{:.6f}", start_.seconds)});
+      args.insert(args.end(), {"-ss", fmt::format("{:.6f}", start_.threshold_seconds())});
     }
     // Evenly spaced times, given to the frames in their order, keep ffmpeg from repeating or
     // leaving out frames to fill a rate. The size is that of probe_video() even if it changes
@@ -80,9 +86,7 @@ class FfmpegReader final : public VideoReader {
     const std::int64_t num_before = start_.seconds > 0 ? 0 : start_.frame;
     const bool is_short = probe_.num_stored > 0 && start_.seconds <= 0 &&
                           num_before + num_frames_ < probe_.num_stored;
-    const bool is_cut = line.find("ended prematurely") != std::string::npos ||
-                        line.find("partial file") != std::string::npos;
-    if (is_cut || (is_short && !line.empty())) {
+    if (says_cut_off(line) || (is_short && !line.empty())) {
       const std::string whole =
           probe_.num_stored > 0 ? fmt::format(" of {}", probe_.num_stored) : "";
       fail("cannot read '{}': it was cut off or is damaged after frame {}{}", path_.string(),

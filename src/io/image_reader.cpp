@@ -108,7 +108,9 @@ class ImageReader final : public VideoReader {
     return true;
   }
 
-  std::int64_t count_frames() override { return std::ssize(files_); }
+  std::int64_t count_frames() override {
+    return std::ssize(files_) - static_cast<std::int64_t>(next_idx_);
+  }
 
  private:
   std::vector<fs::path> files_;

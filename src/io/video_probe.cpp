@@ -58,7 +58,8 @@ std::string explain_unreadable(const fs::path& path, std::string_view line) {
       return magic.meaning;
     }
   }
-  if (line.find("moov atom not found") != std::string_view::npos) {
+  const bool is_mp4 = head.size() > 8 && head.compare(4, 4, "ftyp") == 0;
+  if (is_mp4 && line.find("moov atom not found") != std::string_view::npos) {
     return "its index is missing: the file was cut off, or is still being written";
   }
   return "not a video that ffmpeg knows, or a damaged one";
@@ -74,6 +75,9 @@ std::string run_ffprobe(const fs::path& path, const std::vector<std::string>& wa
   if (ffprobe.wait() != 0) {
     fail("cannot read '{}': {}", path.string(),
          explain_unreadable(path, ffprobe.first_stderr_line()));
+  }
+  if (says_cut_off(ffprobe.first_stderr_line())) {
+    fail("cannot read '{}': it was cut off or is damaged", path.string());
   }
   return text;
 }
@@ -129,6 +133,9 @@ VideoProbe probe_video(const fs::path& path) {
   VideoProbe probe;
   probe.format.width = stream.value("width", 0);
   probe.format.height = stream.value("height", 0);
+  if (probe.format.width == 0) {
+    fail("cannot read '{}': {}", path.string(), explain_unreadable(path, ""));
+  }
   check_frame_format(probe.format, "'" + path.string() + "'");
   read_rates(stream, probe);
   const std::optional<FrameRate> aspect =

@@ -16,6 +16,11 @@ namespace mochi {
 struct ReadStart {
   std::int64_t frame = 0;
   double seconds = 0;  // if above 0, `frame` is not used
+
+  // Before the time by less than clocks of files are exact, so that "1s" is the frame at 1 s.
+  double threshold_seconds() const { return seconds > kTolerance ? seconds - kTolerance : 0; }
+
+  static constexpr double kTolerance = 0.0005;
 };
 
 class VideoReader {
@@ -32,7 +37,7 @@ class VideoReader {
 
   // Fills [height, width, 3] RGB; false after the last frame.
   virtual bool read_frame(std::span<std::uint8_t> rgb) = 0;
-  // How many frames the whole video has; none of them is decoded for that.
+  // How many frames there are from the start on, before any is read. None of them is decoded.
   virtual std::int64_t count_frames() = 0;
   // What the user should know of the frames read so far, a line each.
   virtual std::vector<std::string> notes() const { return notes_; }

@@ -1,6 +1,7 @@
 // YUV4MPEG2 of 8 bits, 4:2:0 or 4:4:4.
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -51,10 +52,10 @@ class Y4mReader final : public VideoReader {
     if (!header.starts_with(kY4mMagic)) fail("{}: not a y4m file", source_);
     visit_fields(header, [this](char key, std::string_view value) { parse_field(key, value); });
     check_frame_format(format_, source_);
-    first_frame_ = offset_;
     const auto num_skipped =
-        start.seconds > 0 ? static_cast<std::int64_t>(start.seconds * format_.fps.value() + 0.5)
-                          : start.frame;
+        start.seconds > 0
+            ? static_cast<std::int64_t>(std::ceil(start.threshold_seconds() * format_.fps.value()))
+            : start.frame;
     for (std::int64_t i = 0; i < num_skipped && skip_frame(); ++i) {
     }
   }
@@ -80,7 +81,6 @@ class Y4mReader final : public VideoReader {
 
   std::int64_t count_frames() override {
     const std::size_t position = offset_;
-    offset_ = first_frame_;
     std::int64_t num_frames = 0;
     while (skip_frame()) ++num_frames;
     offset_ = position;
@@ -156,7 +156,6 @@ class Y4mReader final : public VideoReader {
   MappedFile file_;
   std::string source_;
   std::size_t offset_ = 0;
-  std::size_t first_frame_ = 0;
   std::size_t block_ = 2;
   ColorRange range_ = ColorRange::kLimited;
 };

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
+#include "base/subprocess.h"
 #include "base/temp_folder.h"
 
 namespace mochi {
@@ -41,6 +43,54 @@ TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   const std::string whole = encode_png(2, 2, std::vector<std::uint8_t>(12));
   const auto path = folder.write("cut.png", std::string_view(whole).substr(0, whole.size() / 2));
   expect_contains(message_of<Error>([&] { read_image(path); }), "a damaged PNG file");
+}
+
+// A JPEG of ffmpeg's, left half dark and right half bright, with an Exif segment put behind its
+// first marker.
+std::string make_jpeg(const TempFolder& folder, int orientation, bool is_little_endian) {
+  std::vector<std::uint8_t> rgb;
+  for (int i = 0; i < 32 * 16; ++i) {
+    rgb.insert(rgb.end(), 3, static_cast<std::uint8_t>(i % 32 < 16 ? 20 : 220));
+  }
+  write_png(folder / "source.png", 32, 16, rgb);
+  run_program({"ffmpeg", "-v", "error", "-y", "-i", (folder / "source.png").string(), "-q:v", "1",
+               (folder / "source.jpg").string()});
+  const std::string jpeg = read_text(folder / "source.jpg");
+  using namespace std::string_literals;
+  const char value = static_cast<char>(orientation);
+  const std::string tiff =
+      is_little_endian ? "II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"s + value + "\0\0\0"s
+                       : "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"s + value + "\0\0"s;
+  const std::string body = "Exif\0\0"s + tiff;
+  const std::string size{'\0', static_cast<char>(body.size() + 2)};
+  return jpeg.substr(0, 2) + "\xFF\xE1"s + size + body + jpeg.substr(2);
+}
+
+TEST(Jpeg, IsTurnedAsItsOrientationSays) {
+  const TempFolder folder;
+  for (const bool is_little_endian : {true, false}) {
+    const auto read = [&](int orientation) {
+      return read_image(folder.write("a.jpg", make_jpeg(folder, orientation, is_little_endian)));
+    };
+    const auto left_top = [](const Image& image) { return image.rgb[0] > 128 ? "bright" : "dark"; };
+    for (const auto& [orientation, width, corner] :
+         {std::tuple{1, 32, "dark"}, std::tuple{2, 32, "bright"}, std::tuple{3, 32, "bright"},
+          std::tuple{4, 32, "dark"}, std::tuple{5, 16, "dark"}, std::tuple{6, 16, "dark"},
+          std::tuple{7, 16, "bright"}, std::tuple{8, 16, "bright"}, std::tuple{9, 32, "dark"}}) {
+      const Image image = read(orientation);
+      EXPECT_EQ(image.width, width) << orientation;
+      EXPECT_STREQ(left_top(image), corner) << orientation;
+    }
+  }
+}
+
+TEST(Jpeg, CutOffFilesAreErrors) {
+  const TempFolder folder;
+  const std::string whole = make_jpeg(folder, 1, true);
+  for (std::size_t size = 3; size < whole.size(); size += 50) {
+    const auto path = folder.write("cut.jpg", std::string_view(whole).substr(0, size));
+    expect_contains(message_of<Error>([&] { read_image(path); }), "cut.jpg");
+  }
 }
 
 }  // namespace
