@@ -18,9 +18,9 @@ namespace mochi {
 std::optional<ReadStart> parse_read_start(std::string_view text);
 
 struct ClipOptions {
-  ReadStart start;
-  std::optional<int> num_frames;  // without it all frames from the start on
-  std::optional<FrameSize> size;  // without it the video's own
+  ReadStart start = {};
+  std::optional<int> num_frames = {};  // without it all frames from the start on
+  std::optional<FrameSize> size = {};  // without it the video's own
   Fit fit = Fit::kCrop;
   // Called with the clip's size and number of frames before a frame is read, and then with each
   // number of frames read. What they throw ends the reading.

@@ -73,7 +73,9 @@ TEST(ReadStartTest, IsAFrameOrATime) {
 std::vector<std::uint8_t> columns() {
   std::vector<std::uint8_t> rgb;
   for (int i = 0; i < 8; ++i) {
-    for (const std::uint8_t value : {10, 20, 200, 210}) rgb.insert(rgb.end(), 3, value);
+    for (const int value : {10, 20, 200, 210}) {
+      rgb.insert(rgb.end(), 3, static_cast<std::uint8_t>(value));
+    }
   }
   return rgb;
 }
