@@ -3,10 +3,9 @@
 import resource
 import shutil
 import subprocess
-import sys
 import unittest
 
-from support import MOCHI, NUM_FRAMES, ProgramTest, read_latents
+from support import ProgramTest, read_latents
 
 
 def write_y4m(path, width, height, num_frames, fps="24:1"):
@@ -94,4 +93,4 @@ class Encode(ProgramTest):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=[__file__])

@@ -45,9 +45,8 @@ TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   expect_contains(message_of<Error>([&] { read_image(path); }), "a damaged PNG file");
 }
 
-// A JPEG of ffmpeg's, left half dark and right half bright, with an Exif segment put behind its
-// first marker.
-std::string make_jpeg(const TempFolder& folder, int orientation, bool is_little_endian) {
+// A JPEG of ffmpeg's, left half dark and right half bright.
+std::string make_jpeg(const TempFolder& folder) {
   std::vector<std::uint8_t> rgb;
   for (int i = 0; i < 32 * 16; ++i) {
     rgb.insert(rgb.end(), 3, static_cast<std::uint8_t>(i % 32 < 16 ? 20 : 220));
@@ -55,7 +54,11 @@ std::string make_jpeg(const TempFolder& folder, int orientation, bool is_little_
   write_png(folder / "source.png", 32, 16, rgb);
   run_program({"ffmpeg", "-v", "error", "-y", "-i", (folder / "source.png").string(), "-q:v", "1",
                (folder / "source.jpg").string()});
-  const std::string jpeg = read_text(folder / "source.jpg");
+  return read_text(folder / "source.jpg");
+}
+
+// Puts an Exif segment behind the first marker.
+std::string with_orientation(const std::string& jpeg, int orientation, bool is_little_endian) {
   using namespace std::string_literals;
   const char value = static_cast<char>(orientation);
   const std::string tiff =
@@ -68,9 +71,11 @@ std::string make_jpeg(const TempFolder& folder, int orientation, bool is_little_
 
 TEST(Jpeg, IsTurnedAsItsOrientationSays) {
   const TempFolder folder;
+  const std::string jpeg = make_jpeg(folder);
   for (const bool is_little_endian : {true, false}) {
     const auto read = [&](int orientation) {
-      return read_image(folder.write("a.jpg", make_jpeg(folder, orientation, is_little_endian)));
+      return read_image(
+          folder.write("a.jpg", with_orientation(jpeg, orientation, is_little_endian)));
     };
     const auto left_top = [](const Image& image) { return image.rgb[0] > 128 ? "bright" : "dark"; };
     for (const auto& [orientation, width, corner] :
@@ -86,7 +91,7 @@ TEST(Jpeg, IsTurnedAsItsOrientationSays) {
 
 TEST(Jpeg, CutOffFilesAreErrors) {
   const TempFolder folder;
-  const std::string whole = make_jpeg(folder, 1, true);
+  const std::string whole = with_orientation(make_jpeg(folder), 1, true);
   for (std::size_t size = 3; size < whole.size(); size += 50) {
     const auto path = folder.write("cut.jpg", std::string_view(whole).substr(0, size));
     expect_contains(message_of<Error>([&] { read_image(path); }), "cut.jpg");
