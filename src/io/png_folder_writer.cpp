@@ -1,10 +1,15 @@
-// A folder of frame_00000.png, frame_00001.png, ...
+// A folder of frame_00000.png, frame_00001.png, ... and a hidden file that marks it as the
+// program's own, which a later video may replace.
 #include <fmt/core.h>
 
+#include <array>
 #include <cerrno>
+#include <charconv>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include "base/atomic_file.h"
@@ -17,25 +22,55 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_frame_file(const fs::directory_entry& entry) {
-  const std::string name = entry.path().filename().string();
-  return entry.is_regular_file() && name.starts_with("frame_") && name.ends_with(".png");
+constexpr std::string_view kFramePrefix = "frame_";
+
+std::string frame_name(std::int64_t idx) { return fmt::format("{}{:05}.png", kFramePrefix, idx); }
+
+bool is_frame_name(const std::string& name) {
+  if (!name.starts_with(kFramePrefix)) return false;
+  std::int64_t idx = -1;
+  std::from_chars(name.data() + kFramePrefix.size(), name.data() + name.size(), idx);
+  return idx >= 0 && name == frame_name(idx);
+}
+
+// Whether a file is a PNG as encode_png() makes them: 8 bits of RGB, one chunk of pixels, no other
+// chunk, and the first bytes of its compressor. Other programs' frames differ in that.
+bool is_own_png(const fs::path& path) {
+  constexpr std::size_t kIhdrEnd = 33;     // signature and first chunk
+  constexpr std::size_t kChunkBytes = 12;  // length, name and checksum of a chunk
+  constexpr std::size_t kHeadBytes = kIhdrEnd + 8 + 2;
+  std::array<char, kHeadBytes> head{};
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(head.data(), head.size())) return false;
+  const std::string_view text(head.data(), head.size());
+  const auto byte = [&](std::size_t idx) { return static_cast<unsigned char>(head[idx]); };
+  constexpr std::size_t kDepth = 24;
+  const std::size_t idat_bytes = std::size_t{byte(kIhdrEnd)} << 24U | byte(kIhdrEnd + 1) << 16U |
+                                 byte(kIhdrEnd + 2) << 8U | byte(kIhdrEnd + 3);
+  std::error_code ignored;
+  return text.substr(1, 3) == "PNG" && byte(kDepth) == 8 && byte(kDepth + 1) == 2 &&
+         text.substr(kIhdrEnd + 4) == "IDAT\x78\x5e" &&
+         fs::file_size(path, ignored) == kIhdrEnd + kChunkBytes + idat_bytes + kChunkBytes;
+}
+
+[[noreturn]] void fail_foreign(const fs::path& folder, const fs::path& entry) {
+  fail(
+      "cannot replace folder '{}': it holds '{}', which this program did not write (remove the "
+      "folder or give another name)",
+      folder.string(), entry.filename().string());
 }
 
 // A folder may be replaced when it is empty or holds an earlier video's frames and nothing else.
 void check_replaceable(const fs::path& path) {
   if (!fs::exists(path)) return;
   if (!fs::is_directory(path)) {
-    fail(
-        "cannot write a folder '{}': a file of that name exists (for a video file give .mp4, "
-        ".webm, .gif or .y4m)",
-        path.string());
+    fail("cannot write a folder '{}': a file of that name exists (for a video file give {})",
+         path.string(), describe_video_endings());
   }
   for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    if (!is_frame_file(entry)) {
-      fail("cannot replace folder '{}': it holds '{}', which is no frame of a video", path.string(),
-           entry.path().filename().string());
-    }
+    const bool may_go = entry.is_regular_file() &&
+                        is_frame_name(entry.path().filename().string()) && is_own_png(entry.path());
+    if (!may_go) fail_foreign(path, entry.path());
   }
 }
 
@@ -51,19 +86,21 @@ class PngFolderWriter final : public VideoWriter {
 
  private:
   void encode_frame(std::span<const std::uint8_t> rgb) override {
-    const std::string name = fmt::format("frame_{:05}.png", num_frames());
-    const std::string png = encode_png(format().width, format().height, rgb);
-    errno = 0;
-    std::ofstream out(target_.temp_path() / name, std::ios::binary);  // synced with the folder
-    out << png << std::flush;
-    if (!out) {
-      fail("cannot write '{}': {}", (target_.path() / name).string(), std::strerror(errno));
-    }
+    write_file(frame_name(num_frames()), encode_png(format().width, format().height, rgb));
   }
 
   void finish_file() override {
     check_replaceable(target_.path());
     target_.commit_over_folder();
+  }
+
+  void write_file(const std::string& name, const std::string& content) const {
+    errno = 0;
+    std::ofstream out(target_.temp_path() / name, std::ios::binary);  // synced with the folder
+    out << content << std::flush;
+    if (!out) {
+      fail("cannot write '{}': {}", (target_.path() / name).string(), std::strerror(errno));
+    }
   }
 
   AtomicPath target_;
