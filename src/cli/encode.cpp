@@ -11,6 +11,7 @@
 #include "cli/latents_file.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "io/video_reader.h"
 
 namespace mochi::cli {
@@ -75,9 +76,9 @@ void run_encode(EncodeOptions options) {
   write_latents(options.output, latents);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  fmt::print("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB\n", options.output.string(),
-             latents.channels, latents.num_frames, latents.height, latents.width,
-             static_cast<double>(peak_memory_bytes()) / kMebibyte);
+  tell_summary("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB", options.output.string(),
+               latents.channels, latents.num_frames, latents.height, latents.width,
+               static_cast<double>(peak_memory_bytes()) / kMebibyte);
 }
 
 }  // namespace mochi::cli

@@ -15,6 +15,7 @@
 #include "cli/latents_file.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "io/video_writer.h"
 
@@ -46,7 +47,7 @@ void prepare_sampling(VideoJob& job, const Engine& engine) {
   const GenerateRequest& request = job.outcome.request;
   if (!options.run.is_quiet) {
     for (const std::string& doubt : engine.find_doubts(request)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
+      tell("warning: {}", doubt);
     }
   }
   engine.check_files(request);
@@ -111,7 +112,7 @@ Latents sample(const VideoJob& job, Engine& engine, const ProgressFn& on_progres
   try {
     return engine.sample(job.outcome.request, on_progress, control);
   } catch (const Cancelled&) {
-    if (is_written && !job.options.run.is_quiet) fmt::print(stderr, "\n{}\n", hint);
+    if (is_written && !job.options.run.is_quiet) tell("{}", hint);
     throw;
   } catch (const Error& error) {
     if (!is_written) throw;

@@ -268,7 +268,8 @@ class TuneTest(ProgramTest):
         for values, exit_code, line in cases:
             with self.subTest(values):
                 self.refuse(exit_code, line, *self.args(**values))
-        self.refuse(2, "--min-psnr is required", "tune", "--prompts", "p.txt", "--output", "o")
+        line = "--min-psnr: is required: wanted PSNR against the dense videos in dB, mean over the prompts"
+        self.refuse(2, line, "tune", "--prompts", "p.txt", "--output", "o")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
 #include "base/difference.h"
 #include "cli/interrupt.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "io/image.h"
 #include "io/video_writer.h"
 
@@ -53,7 +54,7 @@ class Run {
 
  private:
   void announce(const char* what) const {
-    if (!is_quiet_) fmt::print(stderr, "{}\n", what);
+    if (!is_quiet_) tell("{}", what);
   }
 
   // Runs `work` with a progress function, and adds up its times where there is something to add to.

@@ -11,6 +11,7 @@
 #include "cli/output_path.h"
 #include "cli/prompts_file.h"
 #include "cli/sidecar.h"
+#include "cli/terminal.h"
 #include "cli/tune/evaluator.h"
 #include "cli/tune/tune_report.h"
 #include "cli/usage_error.h"
@@ -135,8 +136,7 @@ void run_search(const TuneOptions& options, const SparsityConfig& start, const W
         const double seconds_left = evaluator.seconds_per_evaluation() *
                                     static_cast<double>(record.goal.num_prompts) *
                                     (options.max_trials - num_done);
-        fmt::print(stderr, "{}\n",
-                   describe_progress(record, record.find_or_add(trial.config), seconds_left));
+        tell("{}", describe_progress(record, record.find_or_add(trial.config), seconds_left));
       });
 }
 
@@ -146,7 +146,7 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(report_path(options.output), make_report(record));
   const fs::path config = config_path(options.output);
   const std::optional<std::size_t> fastest = record.fastest();
-  if (!options.is_quiet) fmt::print("{}", make_summary(record));
+  if (!options.is_quiet) tell_summary_lines(make_summary(record));
   if (!fastest) {
     fs::remove(config);  // of an earlier run that wanted less
     fail("no trial reaches {} dB; {}", options.min_psnr, describe_best(record));
@@ -154,9 +154,10 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(config, to_yaml(record.trials[*fastest].config));
   if (options.is_quiet) return;
   if (speed_up(record.trials[*fastest], record.dense_seconds()) <= 1) {
-    fmt::print(stderr, "warning: that is no faster than dense attention\n");
+    tell("warning: that is no faster than dense attention");
   }
-  fmt::print("{}\nreport: {}\n", config.string(), report_path(options.output).string());
+  tell_summary("{}", config.string());
+  tell_summary("report: {}", report_path(options.output).string());
 }
 
 }  // namespace
@@ -180,7 +181,7 @@ void run_tune(const TuneOptions& options) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
     for (const std::string& doubt : engine.find_doubts(first_trial)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
+      tell("warning: {}", doubt);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);
@@ -188,7 +189,7 @@ void run_tune(const TuneOptions& options) {
     evaluator.prepare_dense();
     run_search(options, start, workload, evaluator, record);
   } catch (const Cancelled&) {
-    if (!options.is_quiet) fmt::print(stderr, "\nto go on: the same command with --resume\n");
+    if (!options.is_quiet) tell("to go on: the same command with --resume");
     throw;
   }
   finish(options, record);
