@@ -34,7 +34,7 @@ struct GenerateOptions {
   std::optional<std::uint64_t> seed;
   std::optional<int> num_steps, linear_steps;
   std::optional<double> cfg_scale, threshold_noise;
-  std::optional<std::string> noise_source;
+  std::optional<NoiseSource> noise_source;
   std::vector<double> cfg_schedule;
   std::optional<std::filesystem::path> chipmunk_config;
   bool is_dense = false;                              // --no-sparsity

@@ -18,6 +18,7 @@
 #include "cli/app.h"
 #include "cli/bench.h"
 #include "cli/completion.h"
+#include "cli/flag_names.h"
 #include "cli/flag_table.h"
 #include "cli/generate.h"
 #include "cli/interrupt.h"
@@ -179,6 +180,9 @@ int run_reporting(int argc, char** argv) {
     if (const int signal = interrupt_signal())
       return report("interrupted", kExitSignalBase + signal);
     if (dynamic_cast<const UsageError*>(&error)) return report(error.what(), kExitUsage);
+    if (const auto* ours = dynamic_cast<const Error*>(&error)) {
+      return report(describe_error(*ours).c_str(), kExitError);
+    }
     if (dynamic_cast<const CLI::ParseError*>(&error)) return report(error.what(), kExitUsage);
     if (dynamic_cast<const std::bad_alloc*>(&error)) return report("out of memory", kExitError);
     return report(error.what(), kExitError);

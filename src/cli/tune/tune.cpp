@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/command_observer.h"
 #include "cli/flag_names.h"
 #include "cli/output_path.h"
 #include "cli/prompts_file.h"
@@ -40,7 +41,7 @@ auto read_flags(const Read& read) {
   try {
     return read();
   } catch (const Error& error) {
-    throw UsageError(name_flag(error.what()));
+    throw UsageError(describe_error(error));
   }
 }
 
@@ -49,7 +50,7 @@ GenerateRequest make_base_request(const TuneOptions& options, const Engine& engi
   GenerateRequest request = read_flags([&] {
     GenerateRequest made = make_request(options.generation, engine, nullptr);
     made.prompt.clear();
-    engine.check(made);
+    engine.model().check(made);
     return made;
   });
   if (request.num_steps < kMinSteps) {
@@ -76,7 +77,7 @@ std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
     requests.push_back(base);
     requests.back().prompt = prompt.text;
     try {
-      engine.check(requests.back());
+      engine.model().check(requests.back());
     } catch (const Error& error) {
       fail("{}: {}", prompt.source, error.what());
     }
@@ -166,12 +167,13 @@ void run_tune(const TuneOptions& options) {
   const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
+  engine_options.on_message = message_printer(options.is_quiet);
   Engine engine = open_engine(engine_options);
   const GenerateRequest base = make_base_request(options, engine);
-  const Workload workload{base.num_steps, engine.num_layers()};
+  const Workload workload{base.num_steps, engine.model().num_layers()};
   const SparsityConfig start = make_start(options, workload);
   std::vector<GenerateRequest> requests = make_requests(base, prompts, engine);
-  engine.check_files(requests.front());
+  engine.model().check_files(requests.front());
   TuneRecord record{.settings = describe_settings(base, start, prompts, engine),
                     .goal = {options.min_psnr, prompts.size()},
                     .num_steps = base.num_steps};
@@ -179,8 +181,8 @@ void run_tune(const TuneOptions& options) {
   if (!options.is_quiet) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
-    for (const std::string& doubt : engine.find_doubts(first_trial)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
+    for (const std::string& warning : engine.model().warnings(first_trial)) {
+      fmt::print(stderr, "warning: {}\n", warning);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);
