@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/memory_usage.h"
 #include "base/subprocess.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/report/analysis_page.h"
 #include "cli/report/analysis_run.h"
@@ -57,7 +58,8 @@ void run_analyze(GenerateOptions options) {
   check_fps(options);
   choose_model(options.engine);
   if (!options.chipmunk_config) options.chipmunk_config = find_boxed_sparsity();
-  Engine engine = open_engine(options.engine);
+  options.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
+  Engine engine(options.engine);
   VideoJob job;
   job.options = options;
   prepare_request(job, engine);

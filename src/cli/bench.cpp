@@ -7,7 +7,6 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/flag_names.h"
 #include "cli/interrupt.h"
 #include "cli/report/svg_plot.h"
 #include "cli/terminal.h"
@@ -225,17 +224,11 @@ void run_bench(const BenchOptions& options) {
   std::optional<AtomicFile> plot_file;
   if (options.json_file) json_file.emplace(*options.json_file);
   if (options.plot_file) plot_file.emplace(*options.plot_file);
-  const BenchReport report = [&] {
-    try {
-      return bench::run_benchmark(options.request,
-                                  [](const BenchReport& so_far, const Measurement& measurement) {
-                                    print_measurement(so_far, measurement);
-                                    if (interrupt_signal() != 0) throw Cancelled();
-                                  });
-    } catch (const Error& error) {
-      throw Error(name_flag(error.what()));
-    }
-  }();
+  const BenchReport report = bench::run_benchmark(
+      options.request, [](const BenchReport& so_far, const Measurement& measurement) {
+        print_measurement(so_far, measurement);
+        if (interrupt_signal() != 0) throw Cancelled();
+      });
   if (json_file) {
     json_file->write(to_json(report, options.request).dump(1) + "\n");
     json_file->commit();

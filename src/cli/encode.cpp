@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
+#include "cli/command_observer.h"
 #include "cli/interrupt.h"
 #include "cli/latents_file.h"
 #include "cli/output_path.h"
@@ -46,6 +47,7 @@ void add_encode_flags(CLI::App& command, EncodeOptions& options) {
       ->required();
   add_engine_flags(command, options.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
+  command.add_flag("--verbose", options.is_verbose, "also print details of how the engine works");
 }
 
 void add_decode_flags(CLI::App& command, GenerateOptions& options) {
@@ -59,20 +61,18 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
 
 void run_encode(EncodeOptions options) {
   choose_model(options.engine);
+  options.engine.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(options.engine);
   const AtomicFile probe(options.output);  // better now than after the work
   const Clip clip = read_clip(options.video);
   ProgressDisplay display(display_style(options.is_quiet));
-  const ProgressFn on_progress = [&display](const Progress& progress) {
-    display.show(progress);
-    return interrupt_signal() == 0;
-  };
+  CommandObserver observer(display);
   try {
-    engine.latent_size(clip.size);
+    engine.model().latent_size(clip.size);
   } catch (const Error& error) {
     fail("'{}': {}", options.video.string(), error.what());
   }
-  const Latents latents = engine.encode(clip.rgb, clip.size, on_progress);
+  const Latents latents = engine.encode(clip.rgb, clip.size, observer);
   write_latents(options.output, latents);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;

@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
 #include "cli/recipe.h"
@@ -93,22 +94,23 @@ void print_summary(const Outcome& outcome, const Engine& engine) {
                outcome.size.height, outcome.size.num_frames, outcome.fps);
   std::string times;
   for (const auto& [phase, seconds] : outcome.seconds) {
-    times += fmt::format("{} {}, ", phase_name(phase), format_seconds(seconds));
+    times += fmt::format("{} {}, ", name_of(phase), format_seconds(seconds));
   }
   constexpr double kMebibyte = 1024.0 * 1024.0;
   std::string memory = fmt::format("peak memory {:.0f} MiB",
                                    static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
-  if (engine.peak_device_bytes() > 0) {
-    memory += fmt::format(", on the GPU {:.0f} MiB",
-                          static_cast<double>(engine.peak_device_bytes()) / kMebibyte);
+  const std::uint64_t device_bytes = engine.info().peak_device_bytes;
+  if (device_bytes > 0) {
+    memory += fmt::format(", on the GPU {:.0f} MiB", static_cast<double>(device_bytes) / kMebibyte);
   }
   tell_summary("{}in all {}; {}", times, format_seconds(outcome.total_seconds), memory);
 }
 
 // Says why there is no GPU where one would have been taken.
 void announce_device(const GenerateOptions& options, const Engine& engine) {
-  if (options.run.is_quiet || engine.device_note().empty()) return;
-  tell("running on the CPU: {}", engine.device_note());
+  const std::string note = engine.info().device_note;
+  if (options.run.is_quiet || note.empty()) return;
+  tell("running on the CPU: {}", note);
 }
 
 // Says which video of many this is, and which prompt it shows where nobody has given one.
@@ -145,7 +147,8 @@ void run_generate(const GenerateOptions& options) {
   Run run = make_run(options);
   EngineOptions engine_options = run.jobs.front().options.engine;
   choose_model(engine_options);
-  Engine engine = open_engine(engine_options);
+  engine_options.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
+  Engine engine(engine_options);
   // Another model may make a like video, but cannot go on with this one.
   const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();
   if (run.recipe && needs_same_model) check_model_files(*run.recipe, engine);

@@ -14,6 +14,7 @@
 #include "cli/arguments.h"
 #include "cli/bench.h"
 #include "cli/completion.h"
+#include "cli/flag_names.h"
 #include "cli/flag_table.h"
 #include "cli/generate.h"
 #include "cli/help.h"
@@ -116,6 +117,10 @@ int report_exception() {
     return report(error.what(), kExitUsage);
   } catch (const std::filesystem::filesystem_error& error) {
     return report(error);
+  } catch (const InvalidRequest& error) {
+    return report(describe_error(error).c_str(), kExitUsage);
+  } catch (const Error& error) {
+    return report(describe_error(error).c_str(), kExitError);
   } catch (const std::bad_alloc&) {
     return report("out of memory", kExitError);
   } catch (const std::exception& error) {

@@ -178,6 +178,7 @@ class CliTest(ProgramTest):
             (["--fps", 0], "--fps: wanted 1 to 1000"),
             (["--dtype", "fp7"], "--dtype: wanted 'auto', 'fp32' or 'bf16', found 'fp7'"),
             (["--device", "cuda:0"], "--device: wanted 'auto', 'cpu' or 'cuda', found 'cuda:0'"),
+            (["--threads", -1], "--threads: wanted"),
             (["--model-dir="], "--model-dir: is empty"),
             (["--width", ""], "--width: is empty"),
             (["--seed", "0x10"], "--seed: wanted a whole number or 'random', found '0x10'"),

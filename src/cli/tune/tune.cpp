@@ -7,7 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/flag_names.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/prompts_file.h"
 #include "cli/sidecar.h"
@@ -35,24 +35,11 @@ void check_flags(const TuneOptions& options) {
   }
 }
 
-// Runs what reads flags or the file that one names: its errors are the command line's.
-template <typename Read>
-auto read_flags(const Read& read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    throw UsageError(name_flag(error.what()));
-  }
-}
-
 // All but the prompt.
 GenerateRequest make_base_request(const TuneOptions& options, const Engine& engine) {
-  GenerateRequest request = read_flags([&] {
-    GenerateRequest made = make_request(options.generation, engine, nullptr);
-    made.prompt.clear();
-    engine.check(made);
-    return made;
-  });
+  GenerateRequest request = make_request(options.generation, engine, nullptr);
+  request.prompt.clear();
+  engine.model().check(request);
   if (request.num_steps < kMinSteps) {
     throw UsageError(
         fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps, request.num_steps));
@@ -62,7 +49,7 @@ GenerateRequest make_base_request(const TuneOptions& options, const Engine& engi
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
   const fs::path file = options.start ? *options.start : find_boxed_sparsity();
-  const SparsityConfig start = read_flags([&] { return load_sparsity_config(file); });
+  const SparsityConfig start = load_sparsity_config(file);
   if (!start.attn.is_enabled) {
     fail("'{}': attn.is_enabled: wanted true, found false", file.string());
   }
@@ -77,7 +64,7 @@ std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
     requests.push_back(base);
     requests.back().prompt = prompt.text;
     try {
-      engine.check(requests.back());
+      engine.model().check(requests.back());
     } catch (const Error& error) {
       fail("{}: {}", prompt.source, error.what());
     }
@@ -111,7 +98,7 @@ void prepare_folder(const TuneOptions& options, TuneRecord& record) {
   if (options.resumes) {
     read_record(folder, record);
   } else if (fs::exists(record_path(folder))) {
-    fail("'{}' is there already: go on with --resume, or give another --output",
+    fail("'{}' already exists: continue with --resume, or give another --out",
          record_path(folder).string());
   }
   std::error_code error;
@@ -167,12 +154,13 @@ void run_tune(const TuneOptions& options) {
   const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
-  Engine engine = open_engine(engine_options);
+  engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
+  Engine engine(engine_options);
   const GenerateRequest base = make_base_request(options, engine);
-  const Workload workload{base.num_steps, engine.num_layers()};
+  const Workload workload{base.num_steps, engine.model().num_layers()};
   const SparsityConfig start = make_start(options, workload);
   std::vector<GenerateRequest> requests = make_requests(base, prompts, engine);
-  engine.check_files(requests.front());
+  engine.model().check_files(requests.front());
   TuneRecord record{.settings = describe_settings(base, start, prompts, engine),
                     .goal = {options.min_psnr, prompts.size()},
                     .num_steps = base.num_steps};
@@ -180,8 +168,8 @@ void run_tune(const TuneOptions& options) {
   if (!options.is_quiet) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
-    for (const std::string& doubt : engine.find_doubts(first_trial)) {
-      tell("warning: {}", doubt);
+    for (const std::string& warning : engine.model().warnings(first_trial)) {
+      tell("warning: {}", warning);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);
