@@ -118,7 +118,8 @@ int report_exception() {
   } catch (const std::filesystem::filesystem_error& error) {
     return report(error);
   } catch (const InvalidRequest& error) {
-    return report(describe_error(error).c_str(), kExitUsage);
+    const bool is_flag = flag_of(error.field()) != error.field();  // else a file is at fault
+    return report(describe_error(error).c_str(), is_flag ? kExitUsage : kExitError);
   } catch (const Error& error) {
     return report(describe_error(error).c_str(), kExitError);
   } catch (const std::bad_alloc&) {
