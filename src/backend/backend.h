@@ -21,6 +21,8 @@
 #include <string>
 
 #include "backend/op_parameters.h"
+#include "base/error.h"
+#include "base/stop.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -329,7 +331,13 @@ std::string find_cuda_problem();
 struct Context {
   Backend& backend;
   Arena& scratch;
+  const StopFn* should_stop = nullptr;  // null: nobody can stop the work
 
+  // Throws Cancelled when the work should stop. For the pauses between the blocks of a network,
+  // outside graph capture.
+  void check_stop() const {
+    if (should_stop != nullptr && *should_stop && (*should_stop)()) throw Cancelled();
+  }
   TensorView activation(const Shape& shape) const {  // allocates scratch of the activation dtype
     return scratch.allocate(backend.activation_dtype(), shape);
   }

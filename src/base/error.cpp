@@ -1,25 +1,22 @@
 #include "base/error.h"
 
+#include "base/printable.h"
+
 namespace mochi {
-namespace {
-
-std::string printable(const std::string& text) {
-  constexpr unsigned char kSpace = 0x20;
-  constexpr unsigned char kDelete = 0x7f;
-  std::string result;
-  for (const char letter : text) {
-    const auto code = static_cast<unsigned char>(letter);
-    if (code < kSpace || code == kDelete) {
-      result += fmt::format("\\x{:02x}", code);
-    } else {
-      result += letter;
-    }
-  }
-  return result;
-}
-
-}  // namespace
 
 Error::Error(const std::string& message) : std::runtime_error(printable(message)) {}
+
+InvalidRequest::InvalidRequest(std::string field, std::string problem)
+    : Error(field + ": " + problem), field_(std::move(field)), problem_(std::move(problem)) {}
+
+OutOfMemory::OutOfMemory(const std::string& message, std::set<Remedy> remedies)
+    : Error(message), remedies_(std::move(remedies)) {}
+
+Cancelled::Cancelled() : Error("cancelled") {}
+
+Busy::Busy()
+    : Error(
+          "the engine is busy: another call on it is running, in another thread or further up in "
+          "this one") {}
 
 }  // namespace mochi

@@ -61,7 +61,7 @@ Sizes sizes_of(const std::string& name, const SparsityConfig& sparsity) {
             .copy_values = std::int64_t{1} << 22,
             .batch_seconds = 0.002};
   }
-  fail("size: wanted 'full' or 'micro', found '{}'", name);
+  refuse("size", "wanted 'full' or 'micro', found '{}'", name);
 }
 
 }  // namespace mochi::bench

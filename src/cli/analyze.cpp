@@ -9,11 +9,13 @@
 #include "base/atomic_file.h"
 #include "base/memory_usage.h"
 #include "base/subprocess.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/report/analysis_page.h"
 #include "cli/report/analysis_run.h"
 #include "cli/report/analysis_tables.h"
 #include "cli/report/report_folder.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "cli/video_job.h"
 
@@ -29,7 +31,7 @@ constexpr std::array<std::string_view, 6> kFileNames{"report.html", "report.json
 fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
   if (find_program("ffmpeg")) return report.folder();
   if (!is_quiet) {
-    fmt::print(stderr, "warning: the program ffmpeg was not found: no videos are written\n");
+    tell("warning: the program ffmpeg was not found: no videos are written");
   }
   return {};
 }
@@ -38,9 +40,10 @@ fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
 
 void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
   add_request_flags(command, options);
-  add_sparsity_flag(command, options, "the sparsity (default: the one in the box)");
+  add_sparsity_flag(command, options, "sparsity settings (default: the bundled ones)");
   command
-      .add_option("--output", options.output, "folder of the report; an earlier one is replaced")
+      .add_option("--out,--output", options.output,
+                  "folder of the report; an earlier report is replaced (also --output)")
       ->type_name("DIR")
       ->required()
       ->group("Files");
@@ -55,7 +58,8 @@ void run_analyze(GenerateOptions options) {
   check_fps(options);
   choose_model(options.engine);
   if (!options.chipmunk_config) options.chipmunk_config = find_boxed_sparsity();
-  Engine engine = open_engine(options.engine);
+  options.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
+  Engine engine(options.engine);
   VideoJob job;
   job.options = options;
   prepare_request(job, engine);
@@ -75,10 +79,10 @@ void run_analyze(GenerateOptions options) {
   write_file_atomically(report.folder() / "steps.csv", make_steps_csv(analysis));
   report.commit();
   if (options.run.prints_json) {
-    fmt::print("{}\n", json.dump());
+    print_result(json.dump() + "\n");
   } else if (!options.run.is_quiet) {
-    for (const std::string& sentence : summarise_in_words(analysis)) fmt::print("{}\n", sentence);
-    fmt::print("{}\n", (job.outcome.output / "report.html").string());
+    for (const std::string& sentence : summarise_in_words(analysis)) tell_summary("{}", sentence);
+    tell_summary("{}", (job.outcome.output / "report.html").string());
   }
 }
 

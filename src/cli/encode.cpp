@@ -6,17 +6,17 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/file_target.h"
 #include "base/memory_usage.h"
-#include "cli/flag_names.h"
+#include "cli/command_observer.h"
 #include "cli/interrupt.h"
 #include "cli/latents_file.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "io/clip.h"
 #include "io/file_name.h"
@@ -64,12 +64,11 @@ void check_output(const EncodeOptions& options, const Engine& engine) {
     throw UsageError(
         fmt::format("--out: wanted a name that ends in .safetensors, found '{}'", output.string()));
   }
-  std::error_code ignored;
-  if (fs::equivalent(options.video, output, ignored)) {
+  if (same_file(options.video, output)) {
     throw UsageError(fmt::format("--out: '{}' is the video to encode", output.string()));
   }
-  for (const ModelFile& file : engine.model_files()) {
-    if (fs::equivalent(options.engine.model_dir / file.name, output, ignored)) {
+  for (const ModelFile& file : engine.model().files()) {
+    if (same_file(options.engine.model_dir / file.name, output)) {
       throw UsageError(fmt::format("--out: '{}' is a file of the model", output.string()));
     }
   }
@@ -80,12 +79,11 @@ void check_output(const EncodeOptions& options, const Engine& engine) {
 void check_clip(const EncodeOptions& options, const Engine& engine, FrameSize size,
                 int num_frames) {
   try {
-    engine.latent_size({.width = size.width, .height = size.height, .num_frames = num_frames});
-  } catch (const Error& error) {
-    const bool is_length = std::string_view(error.what()).starts_with("num_frames");
-    if (is_length ? options.num_frames.has_value() : options.width.has_value()) {
-      throw UsageError(name_flag(error.what()));
-    }
+    engine.model().latent_size(
+        {.width = size.width, .height = size.height, .num_frames = num_frames});
+  } catch (const InvalidRequest& error) {
+    const bool is_length = error.field() == "num_frames";
+    if (is_length ? options.num_frames.has_value() : options.width.has_value()) throw;
     fail("'{}': {} ({})", options.video.string(), error.what(),
          is_length ? "--num-frames takes a part of it"
                    : "--width and --height with --fit bring it to another size");
@@ -93,12 +91,12 @@ void check_clip(const EncodeOptions& options, const Engine& engine, FrameSize si
 }
 
 void print_notes(const Clip& clip, const Engine& engine) {
-  for (const std::string& note : clip.notes) fmt::print(stderr, "warning: {}\n", note);
-  if (clip.rate && *clip.rate != FrameRate{engine.default_fps(), 1}) {
-    fmt::print(stderr,
-               "note: the video has {} frames per second, and the model's videos have {}: give "
-               "'mochi decode' --fps {}\n",
-               format_frame_rate(*clip.rate), engine.default_fps(), format_frame_rate(*clip.rate));
+  for (const std::string& note : clip.notes) tell("warning: {}", note);
+  if (clip.rate && *clip.rate != FrameRate{engine.model().default_fps(), 1}) {
+    tell(
+        "note: the video has {} frames per second, and the model's videos have {}: give "
+        "'mochi decode' --fps {}",
+        format_frame_rate(*clip.rate), engine.model().default_fps(), format_frame_rate(*clip.rate));
   }
 }
 
@@ -127,6 +125,7 @@ void add_encode_flags(CLI::App& command, EncodeOptions& options) {
       ->type_name("crop|pad|stretch");
   add_engine_flags(command, options.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
+  command.add_flag("--verbose", options.is_verbose, "also print details of how the engine works");
 }
 
 void add_decode_flags(CLI::App& command, GenerateOptions& options) {
@@ -141,6 +140,7 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
 void run_encode(EncodeOptions options) {
   ClipOptions clip_wanted = clip_options(options);
   choose_model(options.engine);
+  options.engine.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(options.engine);
   check_output(options, engine);
   {
@@ -155,20 +155,17 @@ void run_encode(EncodeOptions options) {
   const Clip clip = read_clip(options.video, clip_wanted);
   if (!options.is_quiet) print_notes(clip, engine);
   ProgressDisplay display(display_style(options.is_quiet));
-  const ProgressFn on_progress = [&display](const Progress& progress) {
-    display.show(progress);
-    return interrupt_signal() == 0;
-  };
+  CommandObserver observer(display);
   const Latents latents = engine.encode(
       clip.rgb,
       {.width = clip.size.width, .height = clip.size.height, .num_frames = clip.num_frames},
-      on_progress);
+      observer);
   write_latents(options.output, latents);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  fmt::print("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB\n", options.output.string(),
-             latents.channels, latents.num_frames, latents.height, latents.width,
-             static_cast<double>(peak_memory_bytes()) / kMebibyte);
+  tell_summary("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB", options.output.string(),
+               latents.channels, latents.num_frames, latents.height, latents.width,
+               static_cast<double>(peak_memory_bytes()) / kMebibyte);
 }
 
 }  // namespace mochi::cli

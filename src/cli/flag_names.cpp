@@ -1,24 +1,67 @@
 #include "cli/flag_names.h"
 
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <map>
+#include <array>
+#include <memory>
+#include <utility>
+
+#include "cli/app.h"
 
 namespace mochi::cli {
+namespace {
 
-std::string name_flag(std::string message) {
-  static const std::map<std::string, std::string> other_names{{"num_threads", "--threads"},
-                                                              {"initial_noise", "--noise"},
-                                                              {"loras", "--lora-path"},
-                                                              {"latents", "--noise"},
-                                                              {"noise source", "--noise-source"}};
-  const std::size_t end = message.find(':');
-  if (end == std::string::npos) return message;
-  const std::string field = message.substr(0, end);
-  const auto other = other_names.find(field);
-  if (other != other_names.end()) return other->second + message.substr(end);
-  if (field.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") != std::string::npos) return message;
-  std::replace(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
-  return "--" + message;
+using Names = std::pair<std::string_view, std::string_view>;
+
+// Fields whose flags have other names.
+constexpr std::array kOtherNames{
+    Names{"initial_noise", "noise"},      Names{"loras", "lora-path"},
+    Names{"num_threads", "threads"},      Names{"precision", "dtype"},
+    Names{"sparsity", "chipmunk-config"}, Names{"vram_limit_bytes", "vram-limit"},
+};
+
+std::string spell_flag(std::string_view field) {
+  const auto* const other = std::ranges::find(kOtherNames, field, &Names::first);
+  std::string flag = "--";
+  flag += other != kOtherNames.end() ? other->second : field;
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
+bool is_declared(const std::string& flag) {
+  Commands commands;
+  const std::unique_ptr<CLI::App> app = make_app(commands);
+  return std::ranges::any_of(app->get_subcommands(nullptr), [&flag](const CLI::App* command) {
+    return command->get_option_no_throw(flag) != nullptr;
+  });
+}
+
+std::string describe_remedies(const std::set<Remedy>& remedies) {
+  std::string text;
+  if (remedies.contains(Remedy::kSmallerVideo)) text += "; a smaller video needs less";
+  if (remedies.contains(Remedy::kCpuOffload)) text += ", and so does --cpu-offload";
+  if (remedies.contains(Remedy::kBf16)) text += ", and so does --dtype bf16";
+  if (remedies.contains(Remedy::kRaiseVramLimit)) text += "; --vram-limit may be too low";
+  return text;
+}
+
+}  // namespace
+
+std::string flag_of(std::string_view field) {
+  std::string flag = spell_flag(field);
+  return is_declared(flag) ? flag : std::string(field);
+}
+
+std::string describe_error(const Error& error) {
+  if (const auto* refused = dynamic_cast<const InvalidRequest*>(&error)) {
+    return flag_of(refused->field()) + ": " + refused->problem();
+  }
+  if (const auto* memory = dynamic_cast<const OutOfMemory*>(&error)) {
+    return memory->what() + describe_remedies(memory->remedies());
+  }
+  return error.what();
 }
 
 }  // namespace mochi::cli

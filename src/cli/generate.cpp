@@ -2,16 +2,17 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <utility>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/progress_display.h"
 #include "cli/recipe.h"
 #include "cli/sweep.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "cli/video_job.h"
 
@@ -89,26 +90,27 @@ Run make_run(const GenerateOptions& given) {
 }
 
 void print_summary(const Outcome& outcome, const Engine& engine) {
-  fmt::print("{} ({}x{}, {} frames, {} fps)\n", outcome.output.string(), outcome.size.width,
-             outcome.size.height, outcome.size.num_frames, outcome.fps);
+  tell_summary("{} ({}x{}, {} frames, {} fps)", outcome.output.string(), outcome.size.width,
+               outcome.size.height, outcome.size.num_frames, outcome.fps);
   std::string times;
   for (const auto& [phase, seconds] : outcome.seconds) {
-    times += fmt::format("{} {}, ", phase_name(phase), format_seconds(seconds));
+    times += fmt::format("{} {}, ", name_of(phase), format_seconds(seconds));
   }
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  fmt::print("{}in all {}; peak memory {:.0f} MiB", times, format_seconds(outcome.total_seconds),
-             static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
-  if (engine.peak_device_bytes() > 0) {
-    fmt::print(", on the GPU {:.0f} MiB",
-               static_cast<double>(engine.peak_device_bytes()) / kMebibyte);
+  std::string memory = fmt::format("peak memory {:.0f} MiB",
+                                   static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
+  const std::uint64_t device_bytes = engine.info().peak_device_bytes;
+  if (device_bytes > 0) {
+    memory += fmt::format(", on the GPU {:.0f} MiB", static_cast<double>(device_bytes) / kMebibyte);
   }
-  fmt::print("\n");
+  tell_summary("{}in all {}; {}", times, format_seconds(outcome.total_seconds), memory);
 }
 
 // Says why there is no GPU where one would have been taken.
 void announce_device(const GenerateOptions& options, const Engine& engine) {
-  if (options.run.is_quiet || engine.device_note().empty()) return;
-  fmt::print(stderr, "running on the CPU: {}\n", engine.device_note());
+  const std::string note = engine.info().device_note;
+  if (options.run.is_quiet || note.empty()) return;
+  tell("running on the CPU: {}", note);
 }
 
 // Says which video of many this is, and which prompt it shows where nobody has given one.
@@ -116,9 +118,9 @@ void announce(const VideoJob& job, std::size_t job_idx, std::size_t num_jobs) {
   const GenerateOptions& options = job.options;
   if (options.run.is_quiet) return;
   if (num_jobs > 1) {
-    fmt::print(stderr, "video {} of {}: {}\n", job_idx + 1, num_jobs, job.outcome.request.prompt);
+    tell("video {} of {}: {}", job_idx + 1, num_jobs, job.outcome.request.prompt);
   } else if (!options.prompt && !options.latents_file) {
-    fmt::print(stderr, "no --prompt given, showing: {}\n", job.outcome.request.prompt);
+    tell("no --prompt given, showing: {}", job.outcome.request.prompt);
   }
 }
 
@@ -132,11 +134,10 @@ void finish(VideoJob& job, const Engine& engine) {
     fail("{}; the video itself, '{}', is complete", error.what(), job.outcome.output.string());
   }
   if (job.options.run.prints_json) {
-    fmt::print("{}\n", json.dump());
+    print_result(json.dump() + "\n");
   } else if (!job.options.run.is_quiet) {
     print_summary(job.outcome, engine);
   }
-  std::fflush(stdout);
 }
 
 }  // namespace
@@ -146,7 +147,8 @@ void run_generate(const GenerateOptions& options) {
   Run run = make_run(options);
   EngineOptions engine_options = run.jobs.front().options.engine;
   choose_model(engine_options);
-  Engine engine = open_engine(engine_options);
+  engine_options.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
+  Engine engine(engine_options);
   // Another model may make a like video, but cannot go on with this one.
   const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();
   if (run.recipe && needs_same_model) check_model_files(*run.recipe, engine);

@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <iterator>
 #include <utility>
 
-#include "base/log.h"
 #include "cli/byte_size.h"
+#include "cli/choice.h"
 #include "cli/output_path.h"
 #include "cli/usage_error.h"
 
@@ -20,11 +20,6 @@ namespace {
 // Groups of the help.
 constexpr const char* kSampling = "What it shows, and how it is sampled";
 constexpr const char* kFiles = "Files and messages";
-
-// CLI11 would read "-1" as the largest unsigned number.
-std::string refuse_sign(const std::string& text) {
-  return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
-}
 
 Flags add_sparsity_flags(CLI::App& command, GenerateOptions& options) {
   return {
@@ -85,7 +80,7 @@ Flags add_basic_flags(CLI::App& command, GenerateOptions& options) {
       command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kSampling),
       command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kSampling),
       command.add_option("--seed", options.seed, "of the start noise (default: 0)")
-          ->check(refuse_sign, "")
+          ->type_name("UINT|random")
           ->group(kSampling),
       command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
       command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),
@@ -114,8 +109,15 @@ Flags add_request_flags(CLI::App& command, GenerateOptions& options) {
           .add_option("--linear-steps", options.linear_steps,
                       "linear part of the steps (0: half of them)")
           ->group(kSampling),
-      command.add_option("--noise-source", options.noise_source, "whose random numbers")
-          ->type_name("mochi|torch-cpu|torch-cuda")
+      command
+          .add_option_function<std::string>(
+              "--noise-source",
+              [&options](const std::string& name) {
+                options.noise_source =
+                    parse_choice<UsageError>(kNoiseSources, name, "--noise-source");
+              },
+              "whose random numbers")
+          ->type_name(choice_type(kNoiseSources))
           ->group(kSampling),
       command.add_option("--noise", options.noise_file, "start noise from a .safetensors file")
           ->type_name("FILE")
@@ -170,6 +172,9 @@ void check_fps(const GenerateOptions& options) {
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
   command.add_flag("--quiet", options.run.is_quiet, "print errors only")->group(kFiles);
   command
+      .add_flag("--verbose", options.run.is_verbose, "also print details of how the engine works")
+      ->group(kFiles);
+  command
       .add_flag("--json", options.run.prints_json,
                 fmt::format("print the {}'s JSON, not a summary", what))
       ->group(kFiles);
@@ -183,13 +188,24 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
       ->type_name("DIR")
       ->group(kGroup);
   command
-      .add_option("--random-weights", options.random_weights,
-                  "no files: random networks of these sizes")
+      .add_option_function<std::string>(
+          "--random-weights",
+          [&options](const std::string& name) {
+            constexpr std::array kKinds{RandomWeights::kMochi1Preview, RandomWeights::kConfig};
+            options.random_weights = parse_choice<UsageError>(kKinds, name, "--random-weights");
+          },
+          "no files: random networks of these sizes")
       ->type_name("mochi-1-preview|config")
       ->group(kGroup);
-  command.add_option("--device", options.device, "where the networks run")
-      ->type_name("auto|cpu|cuda")
-      ->capture_default_str()
+  command
+      .add_option_function<std::string>(
+          "--device",
+          [&options](const std::string& name) {
+            options.device = parse_choice<UsageError>(kDeviceKinds, name, "--device");
+          },
+          "where the networks run")
+      ->type_name(choice_type(kDeviceKinds))
+      ->default_str(std::string(name_of(options.device)))
       ->group(kGroup);
   command
       .add_option_function<std::string>(
@@ -200,9 +216,15 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
           "of a GPU's memory, at most: 16GB (default: all)")
       ->type_name("SIZE")
       ->group(kGroup);
-  command.add_option("--dtype", options.dtype, "of the weights in memory")
-      ->type_name("auto|fp32|bf16")
-      ->capture_default_str()
+  command
+      .add_option_function<std::string>(
+          "--dtype",
+          [&options](const std::string& name) {
+            options.precision = parse_choice<UsageError>(kPrecisions, name, "--dtype");
+          },
+          "of the weights in memory")
+      ->type_name(choice_type(kPrecisions))
+      ->default_str(std::string(name_of(options.precision)))
       ->group(kGroup);
   command.add_option("--threads", options.num_threads, "0: all cores")
       ->capture_default_str()
@@ -210,7 +232,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
 }
 
 void choose_model(EngineOptions& options) {
-  const bool has_sizes = !options.random_weights.empty() && options.random_weights != "config";
+  const bool has_sizes = options.random_weights == RandomWeights::kMochi1Preview;
   if (options.model_dir.empty() && !has_sizes) options.model_dir = find_boxed_model();
 }
 
@@ -291,37 +313,22 @@ GenerateOptions overlay(GenerateOptions lower, const GenerateOptions& upper) {
   put(lower.output, upper.output);
   if (!upper.engine.model_dir.empty()) lower.engine.model_dir = upper.engine.model_dir;
   if (!upper.engine.loras.empty()) lower.engine.loras = upper.engine.loras;
-  if (upper.engine.device != "auto") lower.engine.device = upper.engine.device;
-  if (upper.engine.dtype != "auto") lower.engine.dtype = upper.engine.dtype;
-  if (!upper.engine.random_weights.empty()) {
+  if (upper.engine.device != DeviceKind::kAuto) lower.engine.device = upper.engine.device;
+  if (upper.engine.precision != Precision::kAuto) lower.engine.precision = upper.engine.precision;
+  if (upper.engine.random_weights != RandomWeights::kNone) {
     lower.engine.random_weights = upper.engine.random_weights;
   }
   return lower;
 }
 
-namespace {
-
-SparsityConfig read_sparsity_file(const std::filesystem::path& file,
-                                  std::vector<std::string>* warnings) {
-  LoadedSparsity loaded = load_sparsity_config(file);
-  if (!loaded.ignored_keys.empty()) {
-    log_debug("{}: keys without effect here: {}", file.string(),
-              fmt::join(loaded.ignored_keys, ", "));
-  }
-  if (warnings != nullptr) std::ranges::move(loaded.warnings, std::back_inserter(*warnings));
-  return std::move(loaded.config);
-}
-
-}  // namespace
-
 GenerateRequest make_request(const GenerateOptions& options, const Engine& engine,
-                             const Latents* noise, std::vector<std::string>* warnings) {
-  GenerateRequest request = engine.default_request();
+                             const Latents* noise) {
+  GenerateRequest request = engine.model().default_request();
   const auto apply = [](auto& field, const auto& given) {
     if (given) field = *given;
   };
   if (noise != nullptr) {
-    const VideoSize size = engine.video_size(*noise);
+    const VideoSize size = engine.model().video_size(*noise);
     request.width = size.width;
     request.height = size.height;
     request.num_frames = size.num_frames;
@@ -339,7 +346,7 @@ GenerateRequest make_request(const GenerateOptions& options, const Engine& engin
   request.cfg_schedule = options.cfg_schedule;
   request.sparsity = options.sparsity;
   if (options.chipmunk_config) {
-    request.sparsity = read_sparsity_file(*options.chipmunk_config, warnings);
+    request.sparsity = load_sparsity_config(*options.chipmunk_config).config;
   }
   if (options.is_dense) request.sparsity.reset();
   const bool has_own_steps = options.num_steps || !options.cfg_schedule.empty();

@@ -23,6 +23,7 @@ struct RunOptions {
   bool resumes = false;
   std::optional<std::filesystem::path> checkpoint;  // --resume FILE; else the output's own
   bool is_quiet = false;
+  bool is_verbose = false;
   bool prints_json = false;
 };
 
@@ -34,7 +35,7 @@ struct GenerateOptions {
   std::optional<std::uint64_t> seed;
   std::optional<int> num_steps, linear_steps;
   std::optional<double> cfg_scale, threshold_noise;
-  std::optional<std::string> noise_source;
+  std::optional<NoiseSource> noise_source;
   std::vector<double> cfg_schedule;
   std::optional<std::filesystem::path> chipmunk_config;
   bool is_dense = false;                              // --no-sparsity

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cli/choice.h"
 #include "cli/request_json.h"
 
 namespace mochi::cli {
@@ -96,19 +97,22 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   if (!options.latents_file) read_request(json, require_object(root, "request"), options);
   JsonReader model = require_object(root, "model");
   options.engine.model_dir = model.require_string("dir");
-  options.engine.random_weights = model.get_string("random_weights", "");
+  options.engine.random_weights = parse_choice<Error>(
+      kRandomWeights, model.get_string("random_weights", "none"), model.locate("random_weights"));
   recipe.model_files = read_model_files(read_list(json, model, "files"));
   options.engine.loras = read_loras(read_list(json, model, "loras"));
   JsonReader engine = require_object(root, "engine");
   // A video made on a GPU is made on one again where there is one; elsewhere a CPU will do.
-  const std::string device = engine.require_string("device");
-  options.engine.device = device == "cuda" ? "auto" : device;
-  options.engine.dtype = engine.require_string("dtype");
+  const DeviceKind device =
+      parse_choice<Error>(kDeviceKinds, engine.require_string("device"), engine.locate("device"));
+  options.engine.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
+  options.engine.precision =
+      parse_choice<Error>(kPrecisions, engine.require_string("dtype"), engine.locate("dtype"));
   return recipe;
 }
 
 void check_model_files(const Recipe& recipe, const Engine& engine) {
-  const std::vector<ModelFile> found = engine.model_files();
+  const std::vector<ModelFile> found = engine.model().files();
   for (const ModelFile& wanted : recipe.model_files) {
     const auto at = std::ranges::find(found, wanted.name, &ModelFile::name);
     if (at == found.end()) {

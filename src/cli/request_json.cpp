@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/choice.h"
 
 namespace mochi::cli {
 namespace {
@@ -42,7 +43,12 @@ void read_request_fields(JsonReader& reader, GenerateOptions& options) {
   options.cfg_schedule = reader.get_floats("cfg_schedule", std::move(options.cfg_schedule));
   read_float(reader, "threshold_noise", options.threshold_noise);
   read_int(reader, "linear_steps", options.linear_steps);
-  read_string(reader, "noise_source", options.noise_source);
+  std::optional<std::string> source;
+  read_string(reader, "noise_source", source);
+  if (source) {
+    options.noise_source =
+        parse_choice<Error>(kNoiseSources, *source, reader.locate("noise_source"));
+  }
 }
 
 }  // namespace mochi::cli

@@ -28,7 +28,7 @@ OrderedJson describe_request(const Outcome& outcome) {
     json["noise"] = describe_file(*outcome.noise_file);
   } else {
     json["seed"] = request.seed;
-    json["noise_source"] = request.noise_source;
+    json["noise_source"] = name_of(request.noise_source);
   }
   if (request.sparsity) json["sparsity"] = OrderedJson::parse(to_json(*request.sparsity));
   return json;
@@ -36,7 +36,7 @@ OrderedJson describe_request(const Outcome& outcome) {
 
 OrderedJson describe_model(const Outcome& outcome, const Engine& engine) {
   OrderedJson files = OrderedJson::array();
-  for (const ModelFile& file : engine.model_files()) {
+  for (const ModelFile& file : engine.model().files()) {
     files.push_back(
         {{"name", file.name}, {"size_bytes", file.size_bytes}, {"fingerprint", file.fingerprint}});
   }
@@ -48,29 +48,15 @@ OrderedJson describe_model(const Outcome& outcome, const Engine& engine) {
   }
   const fs::path& dir = outcome.model_dir;
   OrderedJson json{{"dir", dir.empty() ? "" : fs::absolute(dir).lexically_normal().string()}};
-  if (!outcome.random_weights.empty()) json["random_weights"] = outcome.random_weights;
+  if (outcome.random_weights != RandomWeights::kNone) {
+    json["random_weights"] = name_of(outcome.random_weights);
+  }
   json["files"] = files;
   json["loras"] = loras;
   return json;
 }
 
 }  // namespace
-
-const char* phase_name(Phase phase) {
-  switch (phase) {
-    case Phase::kLoading:
-      return "loading";
-    case Phase::kText:
-      return "text";
-    case Phase::kSampling:
-      return "sampling";
-    case Phase::kDecoding:
-      return "decoding";
-    case Phase::kEncoding:
-      return "encoding";
-  }
-  return "?";
-}
 
 OrderedJson describe_recipe(const Outcome& outcome, const Engine& engine) {
   OrderedJson json{{"made_by", "mochi.cpp"}, {"version", version()}};
@@ -85,21 +71,23 @@ OrderedJson describe_recipe(const Outcome& outcome, const Engine& engine) {
     json["request"] = describe_request(outcome);
   }
   json["model"] = describe_model(outcome, engine);
-  json["engine"] = {{"device", engine.device()},
-                    {"device_name", engine.device_name()},
-                    {"dtype", engine.dtype()},
-                    {"num_threads", engine.num_threads()}};
+  const EngineInfo info = engine.info();
+  json["engine"] = {{"device", name_of(info.device)},
+                    {"device_name", info.device_name},
+                    {"dtype", name_of(info.precision)},
+                    {"num_threads", info.num_threads}};
   return json;
 }
 
 OrderedJson describe_outcome(const Outcome& outcome, const Engine& engine) {
   OrderedJson json = describe_recipe(outcome, engine);
   OrderedJson seconds;
-  for (const auto& [phase, value] : outcome.seconds) seconds[phase_name(phase)] = value;
+  for (const auto& [phase, value] : outcome.seconds) seconds[std::string(name_of(phase))] = value;
   seconds["total"] = outcome.total_seconds;
   json["seconds"] = seconds;
   json["peak_memory_bytes"] = outcome.peak_memory_bytes;
-  if (engine.peak_device_bytes() > 0) json["peak_device_bytes"] = engine.peak_device_bytes();
+  const std::uint64_t device_bytes = engine.info().peak_device_bytes;
+  if (device_bytes > 0) json["peak_device_bytes"] = device_bytes;
   return json;
 }
 

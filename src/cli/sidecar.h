@@ -19,7 +19,7 @@ struct Outcome {
   std::optional<std::filesystem::path> noise_file;    // the start noise came from here
   std::optional<std::filesystem::path> latents_file;  // the latents came from here
   std::filesystem::path model_dir;
-  std::string random_weights;  // as EngineOptions'
+  RandomWeights random_weights = RandomWeights::kNone;
   std::vector<Lora> loras;
   std::map<Phase, double> seconds;
   double total_seconds = 0;
@@ -31,8 +31,5 @@ nlohmann::ordered_json describe_recipe(const Outcome& outcome, const Engine& eng
 
 // The recipe with seconds and memory.
 nlohmann::ordered_json describe_outcome(const Outcome& outcome, const Engine& engine);
-
-// "loading", as the JSON and the summary call it.
-const char* phase_name(Phase phase);
 
 }  // namespace mochi::cli

@@ -19,9 +19,6 @@ struct VideoJob {
   Outcome outcome;
 };
 
-// Throws Error naming the flag at fault.
-Engine open_engine(const EngineOptions& options);
-
 // The part of prepare() that is not about the output: the request, the size, what made it.
 void prepare_request(VideoJob& job, const Engine& engine);
 

@@ -59,7 +59,8 @@ class Dit {
                  std::span<const double> sigmas = {}) const;
 
   // Computes velocity = prediction of (clean latents − noise). latents and velocity are [channels,
-  // frames, rows, columns] f32.
+  // frames, rows, columns] f32. Throws Cancelled if ctx asks for it: before the first block,
+  // and between blocks that are not captured.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
                AttentionPolicy& policy, const TensorView& latents,
                const TensorView& velocity) const;

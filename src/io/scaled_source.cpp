@@ -14,7 +14,7 @@
 namespace mochi {
 namespace {
 
-constexpr std::string_view kMarker = "scaled_fp8";
+constexpr std::string_view kScaledMarker = "scaled_fp8";
 constexpr std::string_view kFormat = ".comfy_quant";
 constexpr const char* kFormatsKey = "_quantization_metadata";
 constexpr std::array<std::string_view, 2> kWeightScales{".scale_weight", ".weight_scale"};
@@ -36,8 +36,8 @@ bool ends_with_any(std::string_view name, std::span<const std::string_view> endi
 }
 
 bool is_marker(std::string_view name) {
-  return name == kMarker ||
-         (name.ends_with(kMarker) && name[name.size() - kMarker.size() - 1] == '.');
+  return name == kScaledMarker ||
+         (name.ends_with(kScaledMarker) && name[name.size() - kScaledMarker.size() - 1] == '.');
 }
 
 // Whether a name that nothing here reads belongs to a quantised weight.

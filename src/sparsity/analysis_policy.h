@@ -2,12 +2,15 @@
 // what it attended to and how far each delta is from dense attention.
 #pragma once
 
+#include <functional>
 #include <map>
 
 #include "mochi/analysis.h"
 #include "sparsity/column_sparse_policy.h"
 
 namespace mochi {
+
+using SiteFn = std::function<void(const SiteReport&)>;
 
 // A sparse step additionally costs dense attention and attention over the columns with each delta.
 // A full step additionally costs the full steps of up to three more policies.
@@ -22,7 +25,8 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
               const TensorView& out) override;
   // Every site is read at every step, so all caches stay on the device.
   std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                           std::uint64_t /*available_bytes*/) override {
+                           std::uint64_t /*available_bytes*/,
+                           const MessageFn& /*on_message*/) override {
     return {};
   }
   std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const override {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "mochi/message.h"
 #include "sparsity/token_order.h"
 
 namespace mochi {
@@ -61,10 +62,11 @@ class AttentionPolicy {
   virtual ~AttentionPolicy() = default;
   // Decides where the caches of this generation are stored. Called before the first step and before
   // restore(). `available_bytes` is the free device memory, or 0 if it is unknown. Returns a line
-  // that explains the decision, or nothing. Throws OutOfMemory if the caches must stay on the
-  // device and do not fit.
+  // that explains the decision, or nothing. `on_message` receives details of offloading. Throws
+  // OutOfMemory if the caches must stay on the device and do not fit.
   virtual std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                                   std::uint64_t /*available_bytes*/) {
+                                   std::uint64_t /*available_bytes*/,
+                                   const MessageFn& /*on_message*/) {
     return {};
   }
 
@@ -99,6 +101,11 @@ class AttentionPolicy {
   // Called with the result of the blocks after they ran.
   virtual void keep_hidden(Context& /*ctx*/, Branch /*branch*/, const TensorView& /*hidden*/) {}
 
+  // Called before the forward passes of each step.
+  virtual void begin_step() {}
+  // Returns true if this step has begun to rewrite what save() returns. It is consistent again when
+  // the step is complete.
+  virtual bool has_changed() const { return false; }
   // Saves and restores everything that later steps depend on, so that a generation can stop after
   // any step and continue with a new policy. restore() throws Error naming a tensor that does not
   // fit.

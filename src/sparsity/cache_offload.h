@@ -25,9 +25,10 @@ class CacheOffload {
   };
 
   // Offloads the layers [first_layer, num_layers). A branch that never runs has no shapes. A thread
-  // allocates the host memory in the order in which the first full step needs it.
+  // allocates the host memory in the order in which the first full step needs it. `on_message` may
+  // be empty; the thread that uses the caches calls it.
   CacheOffload(Backend& backend, int first_layer, int num_layers,
-               const std::array<std::optional<Shapes>, 2>& branches);
+               const std::array<std::optional<Shapes>, 2>& branches, MessageFn on_message);
   ~CacheOffload();
   CacheOffload(const CacheOffload&) = delete;
   CacheOffload& operator=(const CacheOffload&) = delete;
@@ -45,6 +46,7 @@ class CacheOffload {
   // Marks all slots empty at the start of a forward pass, because a captured graph cannot depend on
   // what a previous pass left in them.
   void begin(Backend& backend) {
+    report_allocation();
     finish(backend);
     in_slot_ = {};
   }
@@ -80,6 +82,8 @@ class CacheOffload {
   TensorView view(AttentionSite site, const TensorView& bytes, Part part) const;
   TensorView host_of(AttentionSite site);
   void allocate_all();
+  // Tells once how long the allocation of all host memory took.
+  void report_allocation();
 
   Backend& backend_;
   int first_layer_, num_layers_;
@@ -88,11 +92,14 @@ class CacheOffload {
   std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // sites, in this forward pass
   std::array<bool, kNumSlots> is_fetching_{}, is_writing_{};
   std::uint64_t host_bytes_ = 0;
+  MessageFn on_message_;
+  bool has_reported_ = false;
 
   std::mutex mutex_;  // protects the following members
   std::condition_variable has_more_;
   std::vector<Tensor> hosts_;  // by site; the first num_ready_ are allocated
   std::size_t num_ready_ = 0;
+  std::optional<double> allocation_seconds_;  // of all hosts_
   std::exception_ptr problem_;
   bool is_stopping_ = false;
   std::thread allocating_;

@@ -118,7 +118,7 @@ std::optional<ConfigProblem> find_problem(const SparsityConfig& config) {
 
 void validate(const SparsityConfig& config) {
   const std::optional<ConfigProblem> found = find_problem(config);
-  if (found) fail("{}: {}", found->key, found->problem);
+  if (found) throw InvalidRequest(found->key, found->problem);
 }
 
 }  // namespace mochi

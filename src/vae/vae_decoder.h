@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
+#include "mochi/frame_sink.h"
 #include "vae/vae_weights.h"
 
 namespace mochi {
@@ -58,9 +58,6 @@ class VaeDecoderStream {
   std::vector<std::vector<BlockCache>> caches_;  // by stage: input, up blocks, output
   bool is_start_ = true;                         // true until something has been decoded
 };
-
-// RGB8 [height, width, 3] of one frame. An exception thrown here ends the decoding (cancelling).
-using FrameSink = std::function<void(std::span<const std::uint8_t> rgb, std::int64_t frame_idx)>;
 
 // Decodes latents [latent_channels, T, rows, columns] (f32, on the backend's device) in chunks of
 // `chunk_frames` latent frames. The sink receives each frame in order as soon as its chunk is

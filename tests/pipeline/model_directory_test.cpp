@@ -281,7 +281,7 @@ TEST_F(ModelFolder, WrongConfigsAreNamed) {
 }
 
 TEST_F(ModelFolder, ScaledWeightsAreReadWithTheirScales) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   auto tensors = random_tensors(DitWeights(open().config().dit), 1);
   const std::vector<float> wanted = tensors[0].values;
   for (float& value : tensors[0].values) value *= 4.0F;

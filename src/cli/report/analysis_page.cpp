@@ -16,7 +16,7 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotDrawn = std::numeric_limits<double>::quiet_NaN();
 
 std::vector<std::string> number_names(int count) {
   std::vector<std::string> names;
@@ -104,7 +104,7 @@ void add_quality(HtmlPage& page, const Analysis& analysis) {
       {"SSIM of each frame, sparse against dense", "frame", "SSIM", {make_series("", ssim)}}));
   // Rounding, which differs with the order of the tokens, would take most of the plot.
   std::vector<double> errors = analysis.latents_errors;
-  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNan);
+  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNotDrawn);
   page.add_text(
       "The two samplings start from the same noise. After each step (below 1e-6, which is "
       "rounding, nothing is drawn):");

@@ -7,10 +7,11 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/flag_names.h"
+#include "cli/command_observer.h"
 #include "cli/output_path.h"
 #include "cli/prompts_file.h"
 #include "cli/sidecar.h"
+#include "cli/terminal.h"
 #include "cli/tune/evaluator.h"
 #include "cli/tune/tune_report.h"
 #include "cli/usage_error.h"
@@ -34,24 +35,11 @@ void check_flags(const TuneOptions& options) {
   }
 }
 
-// Runs what reads flags or the file that one names: its errors are the command line's.
-template <typename Read>
-auto read_flags(const Read& read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    throw UsageError(name_flag(error.what()));
-  }
-}
-
 // All but the prompt.
 GenerateRequest make_base_request(const TuneOptions& options, const Engine& engine) {
-  GenerateRequest request = read_flags([&] {
-    GenerateRequest made = make_request(options.generation, engine, nullptr);
-    made.prompt.clear();
-    engine.check(made);
-    return made;
-  });
+  GenerateRequest request = make_request(options.generation, engine, nullptr);
+  request.prompt.clear();
+  engine.model().check(request);
   if (request.num_steps < kMinSteps) {
     throw UsageError(
         fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps, request.num_steps));
@@ -61,11 +49,9 @@ GenerateRequest make_base_request(const TuneOptions& options, const Engine& engi
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
   const fs::path file = options.start ? *options.start : find_boxed_sparsity();
-  const LoadedSparsity loaded = read_flags([&] { return load_sparsity_config(file); });
+  const LoadedSparsity loaded = load_sparsity_config(file);
   if (!options.is_quiet) {
-    for (const std::string& warning : loaded.warnings) {
-      fmt::print(stderr, "warning: {}\n", warning);
-    }
+    for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
   }
   const SparsityConfig& start = loaded.config;
   if (!start.attn.is_enabled) {
@@ -82,7 +68,7 @@ std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
     requests.push_back(base);
     requests.back().prompt = prompt.text;
     try {
-      engine.check(requests.back());
+      engine.model().check(requests.back());
     } catch (const Error& error) {
       fail("{}: {}", prompt.source, error.what());
     }
@@ -116,7 +102,7 @@ void prepare_folder(const TuneOptions& options, TuneRecord& record) {
   if (options.resumes) {
     read_record(folder, record);
   } else if (fs::exists(record_path(folder))) {
-    fail("'{}' is there already: go on with --resume, or give another --output",
+    fail("'{}' already exists: continue with --resume, or give another --out",
          record_path(folder).string());
   }
   std::error_code error;
@@ -141,8 +127,7 @@ void run_search(const TuneOptions& options, const SparsityConfig& start, const W
         const double seconds_left = evaluator.seconds_per_evaluation() *
                                     static_cast<double>(record.goal.num_prompts) *
                                     (options.max_trials - num_done);
-        fmt::print(stderr, "{}\n",
-                   describe_progress(record, record.find_or_add(trial.config), seconds_left));
+        tell("{}", describe_progress(record, record.find_or_add(trial.config), seconds_left));
       });
 }
 
@@ -152,7 +137,7 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(report_path(options.output), make_report(record));
   const fs::path config = config_path(options.output);
   const std::optional<std::size_t> fastest = record.fastest();
-  if (!options.is_quiet) fmt::print("{}", make_summary(record));
+  if (!options.is_quiet) tell_summary_lines(make_summary(record));
   if (!fastest) {
     fs::remove(config);  // of an earlier run that wanted less
     fail("no trial reaches {} dB; {}", options.min_psnr, describe_best(record));
@@ -160,9 +145,10 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(config, to_yaml(record.trials[*fastest].config));
   if (options.is_quiet) return;
   if (speed_up(record.trials[*fastest], record.dense_seconds()) <= 1) {
-    fmt::print(stderr, "warning: that is no faster than dense attention\n");
+    tell("warning: that is no faster than dense attention");
   }
-  fmt::print("{}\nreport: {}\n", config.string(), report_path(options.output).string());
+  tell_summary("{}", config.string());
+  tell_summary("report: {}", report_path(options.output).string());
 }
 
 }  // namespace
@@ -172,12 +158,13 @@ void run_tune(const TuneOptions& options) {
   const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
-  Engine engine = open_engine(engine_options);
+  engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
+  Engine engine(engine_options);
   const GenerateRequest base = make_base_request(options, engine);
-  const Workload workload{base.num_steps, engine.num_layers()};
+  const Workload workload{base.num_steps, engine.model().num_layers()};
   const SparsityConfig start = make_start(options, workload);
   std::vector<GenerateRequest> requests = make_requests(base, prompts, engine);
-  engine.check_files(requests.front());
+  engine.model().check_files(requests.front());
   TuneRecord record{.settings = describe_settings(base, start, prompts, engine),
                     .goal = {options.min_psnr, prompts.size()},
                     .num_steps = base.num_steps};
@@ -185,8 +172,8 @@ void run_tune(const TuneOptions& options) {
   if (!options.is_quiet) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
-    for (const std::string& doubt : engine.find_doubts(first_trial)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
+    for (const std::string& warning : engine.model().warnings(first_trial)) {
+      tell("warning: {}", warning);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);
@@ -194,7 +181,7 @@ void run_tune(const TuneOptions& options) {
     evaluator.prepare_dense();
     run_search(options, start, workload, evaluator, record);
   } catch (const Cancelled&) {
-    if (!options.is_quiet) fmt::print(stderr, "\nto go on: the same command with --resume\n");
+    if (!options.is_quiet) tell("to go on: the same command with --resume");
     throw;
   }
   finish(options, record);

@@ -1,0 +1,33 @@
+// What every command shows of a running call, and that a signal ends it.
+#pragma once
+
+#include "cli/interrupt.h"
+#include "cli/progress_display.h"
+#include "mochi/mochi.h"
+
+namespace mochi::cli {
+
+class CommandObserver : public Observer {
+ public:
+  // `display` must outlive the observer.
+  explicit CommandObserver(ProgressDisplay& display) : display_(display) {}
+
+  bool on_progress(const Progress& progress) override {
+    display_.show(progress);
+    return interrupt_signal() == 0;
+  }
+  // Lets the clock run on, too.
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
+
+ private:
+  ProgressDisplay& display_;
+};
+
+// Tells the engine's warnings and decisions on standard error, with is_verbose also details of how
+// it works; with is_quiet nothing.
+MessageFn message_printer(bool is_quiet, bool is_verbose);
+
+}  // namespace mochi::cli
