@@ -145,7 +145,7 @@ class HostileTest(ProgramTest):
         path.write_bytes(b"\x02" + bytes(7) + b"{]")
         self.refuse(
             1,
-            re.compile(r".*/a\.safetensors \(header\): not valid JSON \(line 1, column 2\): .*"),
+            re.compile(r".*/a\.safetensors \(header\): column 2: not valid JSON: .*"),
             "inspect",
             path,
         )
@@ -239,7 +239,7 @@ class HostileTest(ProgramTest):
         path.write_text('{"model_type": "mochi", "dit": {}, "dit": {}}')
         self.refuse(1, f"{path}: duplicate key 'dit'", *GENERATE, model)
         path.write_text('{"model_type": "mochi",\n')
-        line = r".*/config\.json: not valid JSON \(line 2, column 1\): .*"
+        line = r".*/config\.json: line 2, column 1: not valid JSON: .*"
         self.refuse(1, re.compile(line), *GENERATE, model)
 
     def test_tokenizers(self):

@@ -49,7 +49,7 @@ class RunTest(ProgramTest):
             '{"num_frames": 12}': "sweep.jsonl:2: num_frames: wanted 6·k + 1, found 12",
             '{"seed": -1}': "sweep.jsonl:2: seed: wanted an integer, 0 or more, found -1",
             '{"fps": 0}': "sweep.jsonl:2: fps: wanted 1 to 1000, found 0",
-            "{": "sweep.jsonl:2: not valid JSON",
+            "{": "sweep.jsonl:2: column 2: not valid JSON",
             '{"out": "a.y4m"}': "sweep.jsonl:2: out: 'a.y4m' is taken by an earlier line",
         }
         for line, message in cases.items():

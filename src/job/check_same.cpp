@@ -1,8 +1,8 @@
-#include "cli/check_same.h"
+#include "job/check_same.h"
 
 #include "base/error.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 
 void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, const Json& found) {
   for (const auto& [key, value] : wanted.items()) {
@@ -16,4 +16,4 @@ void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, 
   }
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::job

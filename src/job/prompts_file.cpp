@@ -1,4 +1,4 @@
-#include "cli/prompts_file.h"
+#include "job/prompts_file.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 namespace {
 
 std::string_view trim(std::string_view line) {
@@ -34,4 +34,4 @@ std::vector<LinePrompt> read_prompts(const std::filesystem::path& path) {
   return prompts;
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::job

@@ -6,10 +6,10 @@
 
 #include "io/json.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 
 // Throws Error when the two objects differ, naming the first key that does: "--resume: OWNER has
 // seed 3, wanted is 4".
 void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, const Json& found);
 
-}  // namespace mochi::cli
+}  // namespace mochi::job

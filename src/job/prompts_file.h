@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace mochi::cli {
+namespace mochi::job {
 
 struct LinePrompt {
   std::string text;
@@ -16,4 +16,4 @@ struct LinePrompt {
 // naming the file; also when there is no prompt in it.
 std::vector<LinePrompt> read_prompts(const std::filesystem::path& path);
 
-}  // namespace mochi::cli
+}  // namespace mochi::job
