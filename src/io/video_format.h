@@ -1,15 +1,11 @@
-// What a video's frames look like.
+// The size and rate of a video's frames.
 #pragma once
 
 #include <cstddef>
 
-namespace mochi {
+#include "io/frame_rate.h"
 
-// Frames per second, as a fraction: 30/1, 24000/1001.
-struct FrameRate {
-  int numerator = 30;
-  int denominator = 1;
-};
+namespace mochi {
 
 struct VideoFormat {
   int width = 0;
