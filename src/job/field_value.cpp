@@ -7,8 +7,8 @@
 #include <random>
 #include <utility>
 
-#include "job/errors.h"
-#include "job/utf8.h"
+#include "base/error.h"
+#include "base/utf8.h"
 
 namespace mochi::job {
 namespace {
@@ -16,9 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
-// Only these fields may hold the text "random".
-constexpr std::string_view kSeed = "seed";
-constexpr const char* kRandom = "random";
+constexpr const char* kRandom = "random";  // a seed
 
 [[noreturn]] void refuse(const Field& field, const std::string& wanted, const std::string& found) {
   throw InvalidRequest(std::string(field.name), fmt::format("wanted {}, found {}", wanted, found));
@@ -49,9 +47,6 @@ void check_range(const Field& field, double value) {
   if (!std::isfinite(value)) refuse(field, "a finite number", fmt::format("{}", value));
   check_range(field, value, fmt::format("{}", value));
 }
-void check_range(const Field& field, const FrameRate& fps) {
-  check_range(field, static_cast<double>(fps.numerator) / fps.denominator, to_string(fps));
-}
 
 // ---- text ----
 
@@ -67,7 +62,7 @@ void parse(const Field& field, const std::string& text, int& value) {
 }
 
 void parse(const Field& field, const std::string& text, std::uint64_t& value) {
-  if (field.name == kSeed && text == kRandom) {
+  if (text == kRandom) {
     value = draw_seed();
   } else if (!parse_number(text, value)) {
     refuse(field, fmt::format("0 to {} or '{}'", std::numeric_limits<std::uint64_t>::max(), kRandom),
@@ -93,8 +88,20 @@ void parse(const Field& field, const std::string& text, std::vector<double>& val
   }
 }
 
-void parse(const Field& /*field*/, const std::string& text, FrameRate& value) {
-  value = parse_frame_rate(text);
+FrameRate read_rate(const Field& field, const std::string& text) {
+  const std::optional<FrameRate> rate = parse_frame_rate(text);
+  if (!rate) refuse(field, std::string(kFrameRateRule), fmt::format("'{}'", text));
+  return *rate;
+}
+
+void parse(const Field& field, const std::string& text, FrameRate& value) {
+  value = read_rate(field, text);
+}
+
+void parse(const Field& field, const std::string& text, NoiseSource& value) {
+  const std::optional<NoiseSource> source = parse_noise_source(text);
+  if (!source) refuse(field, std::string(field.value), fmt::format("'{}'", text));
+  value = *source;
 }
 
 void parse(const Field& field, const std::string& text, bool& value) {
@@ -108,58 +115,60 @@ void parse(const Field& field, const std::string& text, SparsityConfig& value) {
 
 // ---- JSON ----
 
-template <typename T>
-T convert(JsonReader& reader, const std::string& key);
+void convert(JsonReader& reader, const Field& field, std::string& value) {
+  value = reader.require_string(std::string(field.name));
+}
 
-template <>
-std::string convert(JsonReader& reader, const std::string& key) {
-  return reader.require_string(key);
-}
-template <>
-int convert(JsonReader& reader, const std::string& key) {
-  const std::int64_t value = reader.require_int(key);
-  constexpr std::int64_t kMin = std::numeric_limits<int>::min();
-  constexpr std::int64_t kMax = std::numeric_limits<int>::max();
-  if (!std::in_range<int>(value)) {
-    fail("{}: wanted {} to {}, found {}", reader.locate(key), kMin, kMax, value);
+void convert(JsonReader& reader, const Field& field, int& value) {
+  const std::int64_t number = reader.require_int(std::string(field.name));
+  if (!std::in_range<int>(number)) {
+    refuse(field, fmt::format("{} to {}", field.range.min, field.range.max),
+           fmt::format("{}", number));
   }
-  return static_cast<int>(value);
+  value = static_cast<int>(number);
 }
-template <>
-std::uint64_t convert(JsonReader& reader, const std::string& key) {
-  const Json& value = *reader.get_json(key);
-  if (key == kSeed && value.is_string() && value.get<std::string>() == kRandom) return draw_seed();
-  return reader.get_uint(key, 0);
+
+void convert(JsonReader& reader, const Field& field, std::uint64_t& value) {
+  const std::string key(field.name);
+  const bool is_random = *reader.get_json(key) == kRandom;
+  value = is_random ? draw_seed() : reader.get_uint(key, 0);
 }
-template <>
-double convert(JsonReader& reader, const std::string& key) {
-  return reader.require_float(key);
+
+void convert(JsonReader& reader, const Field& field, double& value) {
+  value = reader.require_float(std::string(field.name));
 }
-template <>
-bool convert(JsonReader& reader, const std::string& key) {
-  return reader.get_bool(key, false);
+
+void convert(JsonReader& reader, const Field& field, bool& value) {
+  value = reader.get_bool(std::string(field.name), false);
 }
-template <>
-std::vector<double> convert(JsonReader& reader, const std::string& key) {
-  return reader.get_floats(key, {});
+
+void convert(JsonReader& reader, const Field& field, std::vector<double>& values) {
+  values = reader.get_floats(std::string(field.name), {});
+  if (values.empty()) refuse(field, "a list of numbers", "an empty one");
 }
-template <>
-fs::path convert(JsonReader& reader, const std::string& key) {
-  if (!reader.get_json(key)->is_object()) return reader.require_string(key);
+
+void convert(JsonReader& reader, const Field& field, fs::path& value) {
+  const std::string key(field.name);
+  if (!reader.get_json(key)->is_object()) return parse(field, reader.require_string(key), value);
   JsonReader record = *reader.get_object(key);
-  fs::path path = read_file_record(record);
+  value = read_file_record(record);
   record.finish();
-  return path;
 }
-template <>
-FrameRate convert(JsonReader& reader, const std::string& key) {
-  if (reader.get_json(key)->is_string()) return parse_frame_rate(reader.require_string(key));
-  return {.numerator = convert<int>(reader, key), .denominator = 1};
+
+void convert(JsonReader& reader, const Field& field, FrameRate& value) {
+  const Json& json = *reader.get_json(std::string(field.name));
+  const bool is_number = json.is_number();
+  value = read_rate(field, is_number ? json.dump() : reader.require_string(std::string(field.name)));
 }
-template <>
-SparsityConfig convert(JsonReader& reader, const std::string& key) {
+
+void convert(JsonReader& reader, const Field& field, NoiseSource& value) {
+  parse(field, reader.require_string(std::string(field.name)), value);
+}
+
+void convert(JsonReader& reader, const Field& field, SparsityConfig& value) {
+  const std::string key(field.name);
   reader.get_object(key);
-  return parse_sparsity_config(reader.get_json(key)->dump(), reader.locate(key));
+  value = parse_sparsity_config(reader.get_json(key)->dump(), reader.locate(key));
 }
 
 template <typename T>
@@ -169,8 +178,9 @@ OrderedJson to_value(const T& value) {
 OrderedJson to_value(const fs::path& path) { return describe_file(path); }
 OrderedJson to_value(const SparsityConfig& config) { return OrderedJson::parse(to_json(config)); }
 OrderedJson to_value(const FrameRate& fps) {
-  return fps.denominator == 1 ? OrderedJson(fps.numerator) : OrderedJson(to_string(fps));
+  return fps.denominator == 1 ? OrderedJson(fps.numerator) : OrderedJson(format_frame_rate(fps));
 }
+OrderedJson to_value(NoiseSource source) { return std::string(name_of(source)); }
 
 template <typename Wanted>
 Request read_fields(JsonReader& reader, const Wanted& is_wanted) {
@@ -179,7 +189,7 @@ Request read_fields(JsonReader& reader, const Wanted& is_wanted) {
     const std::string key(field.name);
     if (!is_wanted(field) || reader.get_json(key) == nullptr) return;
     try {
-      value = convert<typename std::remove_cvref_t<decltype(value)>::value_type>(reader, key);
+      convert(reader, field, value.emplace());
       check_range(field, *value);
     } catch (const InvalidRequest& error) {
       fail("{}: {}", reader.locate(key), error.problem());
@@ -227,7 +237,7 @@ OrderedJson describe_request(const Request& request) {
 
 std::string path_text(const fs::path& path) {
   std::string text = path.string();
-  if (!is_utf8(text)) {
+  if (find_invalid_utf8(text)) {
     fail("'{}': wanted a name in UTF-8, which the JSON beside a video can hold", text);
   }
   return text;
@@ -248,26 +258,6 @@ fs::path read_file_record(JsonReader& record) {
     fail("'{}' has changed since: wanted fingerprint {}, found {}", path.string(), wanted, found);
   }
   return path;
-}
-
-std::string to_string(const FrameRate& fps) {
-  if (fps.denominator == 1) return fmt::format("{}", fps.numerator);
-  return fmt::format("{}/{}", fps.numerator, fps.denominator);
-}
-
-FrameRate parse_frame_rate(const std::string& text) {
-  const std::size_t slash = text.find('/');
-  FrameRate fps;
-  const bool is_read =
-      parse_number(std::string_view(text).substr(0, slash), fps.numerator) &&
-      (slash == std::string::npos ||
-       parse_number(std::string_view(text).substr(slash + 1), fps.denominator));
-  if (slash == std::string::npos) fps.denominator = 1;
-  if (!is_read || fps.denominator < 1) {
-    throw InvalidRequest("fps", fmt::format("wanted a rate such as 24 or 24000/1001, found '{}'",
-                                            text));
-  }
-  return fps;
 }
 
 }  // namespace mochi::job

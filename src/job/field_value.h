@@ -36,9 +36,4 @@ std::filesystem::path read_file_record(JsonReader& record);
 // The path as JSON holds it. Throws Error when it is not UTF-8.
 std::string path_text(const std::filesystem::path& path);
 
-// "24", "24000/1001"
-std::string to_string(const FrameRate& fps);
-// "24", "29.97", "24000/1001". Throws InvalidRequest naming the field fps.
-FrameRate parse_frame_rate(const std::string& text);
-
 }  // namespace mochi::job

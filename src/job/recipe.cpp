@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "job/field_value.h"
 
@@ -15,9 +17,9 @@ namespace fs = std::filesystem;
 
 // ---- writing ----
 
-OrderedJson describe_model(const Recipe& recipe, const Engine& engine) {
+OrderedJson describe_model(const Recipe& recipe, const std::vector<ModelFile>& model_files) {
   OrderedJson files = OrderedJson::array();
-  for (const ModelFile& file : engine.model_files()) {
+  for (const ModelFile& file : model_files) {
     files.push_back(
         {{"name", file.name}, {"size_bytes", file.size_bytes}, {"fingerprint", file.fingerprint}});
   }
@@ -29,18 +31,11 @@ OrderedJson describe_model(const Recipe& recipe, const Engine& engine) {
   }
   const fs::path& dir = recipe.engine.model_dir;
   OrderedJson json{{"dir", dir.empty() ? "" : path_text(fs::absolute(dir).lexically_normal())}};
-  if (!recipe.engine.random_weights.empty()) json["random_weights"] = recipe.engine.random_weights;
+  if (recipe.engine.random_weights != RandomWeights::kNone) {
+    json["random_weights"] = name_of(recipe.engine.random_weights);
+  }
   json["files"] = files;
   json["loras"] = loras;
-  return json;
-}
-
-OrderedJson describe_run(const Recipe& recipe) {
-  OrderedJson json = OrderedJson::object();
-  if (recipe.save_latents) {
-    json["save_latents"] = path_text(fs::absolute(*recipe.save_latents).lexically_normal());
-  }
-  if (recipe.checkpoint_every > 0) json["checkpoint_every"] = recipe.checkpoint_every;
   return json;
 }
 
@@ -81,18 +76,33 @@ std::vector<Lora> read_loras(std::vector<JsonReader> items) {
   return loras;
 }
 
-std::string read_choice(JsonReader& reader, const char* key, std::span<const char* const> choices) {
-  std::string value = reader.require_string(key);
-  if (std::ranges::find(choices, value) != choices.end()) return value;
-  fail("{}: wanted {}, found '{}'", reader.locate(key), fmt::join(choices, ", "), value);
+// A key whose value is the name of an enum's value.
+template <typename E, std::size_t N>
+E read_choice(JsonReader& reader, const char* key, const std::array<E, N>& choices) {
+  const std::string name = reader.require_string(key);
+  std::vector<std::string_view> names;
+  for (const E choice : choices) {
+    if (name == name_of(choice)) return choice;
+    names.push_back(name_of(choice));
+  }
+  fail("{}: wanted {}, found '{}'", reader.locate(key), fmt::join(names, ", "), name);
 }
 
 void read_engine(JsonReader& root, EngineOptions& options) {
   JsonReader engine = require_object(root, "engine");
   // A video made on a GPU is made on one again if the machine has one, otherwise on the CPU.
-  const std::string device = read_choice(engine, "device", std::array{"auto", "cpu", "cuda"});
-  options.device = device == "cuda" ? "auto" : device;
-  options.dtype = read_choice(engine, "dtype", std::array{"auto", "fp32", "bf16"});
+  const DeviceKind device = read_choice(engine, "device", kDeviceKinds);
+  options.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
+  options.precision = read_choice(engine, "dtype", kPrecisions);
+}
+
+void read_model(JsonReader& root, Recipe& recipe) {
+  JsonReader model = require_object(root, "model");
+  recipe.engine.model_dir = model.require_string("dir");
+  if (model.has("random_weights")) {
+    recipe.engine.random_weights = read_choice(model, "random_weights", kRandomWeights);
+  }
+  recipe.model_files = read_model_files(read_list(model, "files"));
 }
 
 void read_run(JsonReader& root, Recipe& recipe) {
@@ -130,7 +140,18 @@ bool is_decoder(const ModelFile& file) {
 
 }  // namespace
 
-OrderedJson describe_recipe(const Recipe& recipe, const Engine& engine) {
+MadeWith made_with(const Engine& engine) { return {engine.model().files(), engine.info()}; }
+
+OrderedJson describe_run(const Recipe& recipe) {
+  OrderedJson json = OrderedJson::object();
+  if (recipe.save_latents) {
+    json["save_latents"] = path_text(fs::absolute(*recipe.save_latents).lexically_normal());
+  }
+  if (recipe.checkpoint_every > 0) json["checkpoint_every"] = recipe.checkpoint_every;
+  return json;
+}
+
+OrderedJson describe_recipe(const Recipe& recipe, const MadeWith& with) {
   OrderedJson json{{"made_by", "mochi.cpp"}, {"version", version()}};
   json["video"] = {{"file", path_text(recipe.output)},
                    {"width", recipe.size.width},
@@ -142,13 +163,12 @@ OrderedJson describe_recipe(const Recipe& recipe, const Engine& engine) {
   } else {
     json["request"] = describe_request(recipe.request);
   }
-  json["model"] = describe_model(recipe, engine);
-  json["engine"] = {{"device", engine.device()},
-                    {"device_name", engine.device_name()},
-                    {"dtype", engine.dtype()},
-                    {"num_threads", engine.num_threads()}};
-  const OrderedJson run = describe_run(recipe);
-  if (!run.empty()) json["run"] = run;
+  json["model"] = describe_model(recipe, with.model_files);
+  const EngineInfo& info = with.engine;
+  json["engine"] = {{"device", name_of(info.device)},
+                    {"device_name", info.device_name},
+                    {"dtype", name_of(info.precision)},
+                    {"num_threads", info.num_threads}};
   return json;
 }
 
@@ -172,16 +192,12 @@ Recipe parse_recipe_for_decoding(const Json& json, const std::string& source) {
   Recipe recipe;
   recipe.source = source;
   read_video(root, recipe);
-  JsonReader model = require_object(root, "model");
-  recipe.engine.model_dir = model.require_string("dir");
-  recipe.engine.random_weights = model.get_string("random_weights", "");
-  recipe.model_files = read_model_files(read_list(model, "files"));
+  read_model(root, recipe);
   read_engine(root, recipe.engine);
   return recipe;
 }
 
-void check_model_files(const Recipe& recipe, const Engine& engine) {
-  const std::vector<ModelFile> found = engine.model_files();
+void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found) {
   for (const ModelFile& wanted : recipe.model_files) {
     const auto at = std::ranges::find(found, wanted.name, &ModelFile::name);
     if (at == found.end()) {
@@ -195,13 +211,10 @@ void check_model_files(const Recipe& recipe, const Engine& engine) {
   }
 }
 
-void check_decoder(const Recipe& recipe, const Engine& engine) {
-  std::vector<std::string> found;
-  for (const ModelFile& file : engine.model_files()) {
-    if (is_decoder(file)) found.push_back(file.fingerprint);
-  }
+void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found) {
   for (const ModelFile& wanted : recipe.model_files) {
-    if (!is_decoder(wanted) || std::ranges::find(found, wanted.fingerprint) != found.end()) continue;
+    if (!is_decoder(wanted)) continue;
+    if (std::ranges::find(found, wanted.fingerprint, &ModelFile::fingerprint) != found.end()) continue;
     fail("'{}': the latents belong to another model, that of '{}', whose '{}' has fingerprint {}",
          recipe.source, recipe.engine.model_dir.string(), wanted.name, wanted.fingerprint);
   }

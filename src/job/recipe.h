@@ -26,8 +26,17 @@ struct Recipe {
   std::string source;  // the file that it was read from, for messages
 };
 
-// Sections made_by, video, request or latents, model, engine, and run where there is one.
-nlohmann::ordered_json describe_recipe(const Recipe& recipe, const Engine& engine);
+// What runs a recipe.
+struct MadeWith {
+  std::vector<ModelFile> model_files;
+  EngineInfo engine;
+};
+MadeWith made_with(const Engine& engine);
+
+// Sections made_by, video, request or latents, model and engine.
+nlohmann::ordered_json describe_recipe(const Recipe& recipe, const MadeWith& with);
+// The section `run` of a checkpoint's recipe.
+nlohmann::ordered_json describe_run(const Recipe& recipe);
 
 // Throws Error naming the file and the key, or a noise, latents or LoRA file that has changed or no
 // longer exists. Keys of other sections (seconds) are passed over.
@@ -38,9 +47,9 @@ Recipe parse_recipe(const Json& json, const std::string& source);
 Recipe parse_recipe_for_decoding(const Json& json, const std::string& source);
 
 // Throws Error naming the first model file that is not what it was.
-void check_model_files(const Recipe& recipe, const Engine& engine);
+void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found);
 
-// Throws Error when the engine's decoder is not the one of the model that made the latents.
-void check_decoder(const Recipe& recipe, const Engine& engine);
+// Throws Error when `found` has another decoder than the model that made the latents.
+void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found);
 
 }  // namespace mochi::job

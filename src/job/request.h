@@ -26,7 +26,7 @@ struct Request {
   std::optional<std::vector<double>> cfg_schedule;
   std::optional<double> threshold_noise;
   std::optional<int> linear_steps;
-  std::optional<std::string> noise_source;
+  std::optional<NoiseSource> noise_source;
   std::optional<std::filesystem::path> noise;            // a latents file
   std::optional<std::filesystem::path> chipmunk_config;  // a sparsity configuration
   std::optional<bool> no_sparsity;
@@ -88,7 +88,7 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
               .offer = Offer::kAlways},
         request.num_frames, &Target::num_frames);
   visit(Field{.name = "seed",
-              .value = "UINT",
+              .value = "UINT|random",
               .help = "seed of the start noise, or 'random' (default: 0)",
               .offer = Offer::kAlways,
               .overruled_by = "noise"},
@@ -152,8 +152,7 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
   visit(Field{.name = "fps",
               .value = "RATE",
               .help = "frames per second, such as 24 or 24000/1001",
-              .offer = Offer::kPlayback,
-              .range = {1, 1000}},
+              .offer = Offer::kPlayback},
         request.fps, nullptr);
 }
 
