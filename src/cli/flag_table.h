@@ -1,4 +1,5 @@
-// Commands and flags as data, read off the app: what manual and completions are made from.
+// Commands and flags as data, read off the app: help, manual, completions and error lines are made
+// from them.
 #pragma once
 
 #include <string>
@@ -9,7 +10,8 @@
 namespace mochi::cli {
 
 struct FlagInfo {
-  std::string name;  // "--out"; of a positional argument "VIDEO"
+  std::string name;                  // "--out"; of a positional argument "VIDEO"
+  std::vector<std::string> aliases;  // other spellings that are accepted
   bool is_positional = false;
   std::string value;  // "FILE", "INT", "auto|cpu"; empty: a flag without one
   std::string help;
@@ -20,12 +22,24 @@ struct FlagInfo {
 struct CommandInfo {
   std::string name;
   std::string help;
-  std::vector<FlagInfo> flags;  // in order of their declaration, positional ones first
+  std::vector<FlagInfo> flags;  // positional ones first, then in the groups' order
+  std::string examples;         // lines of commands to try; empty: none
 };
+
+FlagInfo describe_flag(const CLI::Option& option);
 
 std::vector<CommandInfo> list_commands(const CLI::App& app);
 
-// The words of "auto|cpu"; none where the value is of another kind.
+// "--out FILE", "VIDEO", "--quiet".
+std::string synopsis_of(const FlagInfo& flag);
+
+// The help with the default behind it.
+std::string help_of(const FlagInfo& flag);
+
+// "mochi inspect PATH [flags]".
+std::string usage_of(const CommandInfo& command);
+
+// The words of "auto|cpu" and "UINT|random"; none where the value is of another kind.
 std::vector<std::string> choices_of(const FlagInfo& flag);
 
 }  // namespace mochi::cli

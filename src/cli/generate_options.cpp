@@ -18,11 +18,6 @@ namespace {
 constexpr const char* kSampling = "What it shows, and how it is sampled";
 constexpr const char* kFiles = "Files and messages";
 
-// CLI11 would read "-1" as the largest unsigned number.
-std::string refuse_sign(const std::string& text) {
-  return text.starts_with("-") ? fmt::format("wanted 0 or more, found {}", text) : "";
-}
-
 Flags add_sparsity_flags(CLI::App& command, GenerateOptions& options) {
   return {
       add_sparsity_flag(command, options, "how it is sparse (default: dense)"),
@@ -82,7 +77,7 @@ Flags add_basic_flags(CLI::App& command, GenerateOptions& options) {
       command.add_option("--height", options.height, "pixels, a multiple of 16")->group(kSampling),
       command.add_option("--num-frames", options.num_frames, "6k + 1")->group(kSampling),
       command.add_option("--seed", options.seed, "of the start noise (default: 0)")
-          ->check(refuse_sign, "")
+          ->type_name("UINT|random")
           ->group(kSampling),
       command.add_option("--num-steps", options.num_steps, "sampling steps")->group(kSampling),
       command.add_option("--cfg-scale", options.cfg_scale, "guidance; 1: none")->group(kSampling),

@@ -1,31 +1,79 @@
 #include "cli/interrupt.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
 
 namespace mochi::cli {
 namespace {
 
-std::atomic<int> s_signal{0};
+// Shared with the signal handler, which cannot be given anything.
+struct Shared {
+  std::atomic<int> signal{0};
+  std::atomic<int> descriptor{-1};
+  std::atomic<Activity> activity{Activity::kQuiet};
+};
+Shared s_shared;
 static_assert(std::atomic<int>::is_always_lock_free, "set in a signal handler");
+static_assert(std::atomic<Activity>::is_always_lock_free, "read in a signal handler");
 
-void remember(int signal) { s_signal = signal; }
+std::string_view line_of(Activity activity) {
+  switch (activity) {
+    case Activity::kQuiet:
+      return "";
+    case Activity::kWorking:
+      return "\nstopping; press Ctrl-C again to quit at once\n";
+    case Activity::kSampling:
+      return "\nstopping after this step; press Ctrl-C again to quit at once\n";
+  }
+  return "";
+}
+
+void write_if_ready(int descriptor, const void* bytes, std::size_t num_bytes) {
+  pollfd wanted{descriptor, POLLOUT, 0};
+  if (::poll(&wanted, 1, 0) != 1) return;
+  if (::write(descriptor, bytes, num_bytes) < 0) return;  // nobody is left to tell
+}
+
+// Calls nothing that is unsafe in a signal handler.
+void remember(int signal) {
+  const int saved_errno = errno;
+  if (s_shared.signal.exchange(signal) != 0) {
+    ::raise(signal);  // whose handler is the default one again: ends the program
+  }
+  const std::uint64_t one = 1;
+  write_if_ready(s_shared.descriptor, &one, sizeof one);
+  const std::string_view line = line_of(s_shared.activity);
+  write_if_ready(STDERR_FILENO, line.data(), line.size());
+  errno = saved_errno;
+}
 
 }  // namespace
 
 void install_interrupt_handlers() {
+  s_shared.descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   for (const int signal : std::array{SIGINT, SIGTERM, SIGHUP}) {
     struct sigaction action{};
-    // What the parent had ignored (nohup) stays ignored.
     if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;
     action = {};
     action.sa_handler = remember;
-    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
     ::sigaction(signal, &action, nullptr);
   }
 }
 
-int interrupt_signal() { return s_signal; }
+int interrupt_signal() { return s_shared.signal; }
+
+int interrupt_descriptor() { return s_shared.descriptor; }
+
+void set_activity(Activity activity) { s_shared.activity = activity; }
 
 }  // namespace mochi::cli

@@ -1,12 +1,23 @@
-// Ctrl-C and its kin: the first one asks the program to stop at the next step or frame, so that it
-// can clear up; the second one ends it at once.
+// Ctrl-C and its kin: the first one asks the program to stop as soon as it can do so cleanly; the
+// second one ends it at once.
 #pragma once
 
 namespace mochi::cli {
 
+// What a signal finds the program doing: decides which line is written at once.
+enum class Activity { kQuiet, kWorking, kSampling };
+
+// Blocking system calls end with EINTR when a signal arrives. Signals that the parent process had
+// ignored (nohup) stay ignored.
 void install_interrupt_handlers();
 
-// The signal that came, or 0.
+// The signal that has arrived, or 0.
 int interrupt_signal();
+
+// Readable from the first signal on, for poll(); -1 where the system gave none.
+int interrupt_descriptor();
+
+// Before the first call the program is quiet.
+void set_activity(Activity activity);
 
 }  // namespace mochi::cli

@@ -7,39 +7,22 @@
 namespace mochi::cli {
 namespace {
 
-constexpr const char* kSummary = "make videos from prompts with Mochi models";
-
 constexpr const char* kAboutFlags =
-    "Flags may be spelled with underscores, as the reference's command line does: --num_frames is "
-    "--num-frames.";
+    "A flag may be written with underscores, as on the reference's command line: --num_frames is "
+    "--num-frames. The value of a flag is the next argument or follows '=', and is taken "
+    "literally: "
+    "--negative-prompt= is an empty negative prompt. Numbers are decimal. If a flag is given "
+    "twice, "
+    "the last one counts, except for --lora-path, which collects its values.";
 
 constexpr const char* kAboutExit =
-    "0 when all went well; 1 on errors; 2 when the command line is at fault; 128 + n when signal n "
-    "came (130 for Ctrl-C). Errors are one line on the standard error output. Outputs appear whole "
-    "or not at all.";
+    "0: success; 1: an error, for instance in a file; 2: a mistake on the command line; 128 + n: "
+    "signal n ended the run (130: Ctrl-C). The first signal stops the run cleanly, a second one "
+    "ends it at once. An error is one line on standard error. Progress, warnings and the summary "
+    "never end a run, even where they cannot be written; a result asked for on standard output "
+    "(JSON, a table) that cannot be written is an error. Outputs appear whole or not at all.";
 
-// "--out FILE", "VIDEO", "--quiet".
-std::string synopsis_of(const FlagInfo& flag) {
-  if (flag.is_positional || flag.value.empty()) return flag.name;
-  return flag.name + " " + flag.value;
-}
-
-std::string help_of(const FlagInfo& flag) {
-  if (flag.default_text.empty()) return flag.help;
-  return fmt::format("{} (default: {})", flag.help, flag.default_text);
-}
-
-std::string usage_of(const CommandInfo& command) {
-  std::string usage = "mochi " + command.name;
-  bool has_flags = false;
-  for (const FlagInfo& flag : command.flags) {
-    if (flag.is_positional) usage += " " + flag.name;
-    has_flags = has_flags || !flag.is_positional;
-  }
-  return has_flags ? usage + " [flags]" : usage;
-}
-
-// Text that roff shall take as it is.
+// Text that roff prints as it is.
 std::string escape_roff(const std::string& text) {
   std::string escaped;
   for (const char letter : text) {
@@ -79,6 +62,9 @@ std::string make_man_page(const std::vector<CommandInfo>& commands) {
   for (const CommandInfo& command : commands) {
     page +=
         fmt::format(".SH MOCHI {}\n{}.\n", escape_roff(command.name), escape_roff(command.help));
+    if (!command.examples.empty()) {
+      page += fmt::format(".PP\n.nf\n{}\n.fi\n", escape_roff(command.examples));
+    }
     std::string group;
     for (const FlagInfo& flag : command.flags) {
       if (flag.group != group) page += fmt::format(".SS {}\n", escape_roff(flag.group));
@@ -98,6 +84,7 @@ std::string make_markdown(const std::vector<CommandInfo>& commands) {
       kSummary, kAboutFlags);
   for (const CommandInfo& command : commands) {
     page += fmt::format("\n## mochi {}\n{}: `{}`\n", command.name, command.help, usage_of(command));
+    if (!command.examples.empty()) page += fmt::format("\n```sh\n{}\n```\n", command.examples);
     std::string group;
     for (const FlagInfo& flag : command.flags) {
       if (flag.group != group) page += fmt::format("\n| {} | |\n| --- | --- |\n", flag.group);

@@ -8,6 +8,8 @@
 
 namespace mochi::cli {
 
+inline constexpr const char* kSummary = "make videos from prompts with Mochi models";
+
 // A page for man(1), in the man macros of roff.
 std::string make_man_page(const std::vector<CommandInfo>& commands);
 
