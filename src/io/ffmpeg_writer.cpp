@@ -1,111 +1,165 @@
 // Videos encoded by the ffmpeg program, which reads raw frames from a pipe.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
+#include <set>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/subprocess.h"
+#include "io/ffmpeg_message.h"
 #include "io/video_writers.h"
 
 namespace mochi {
 namespace {
 
-using Args = std::vector<std::string>;
+namespace fs = std::filesystem;
 
-// The matrix must be applied by the scaler and written into the stream's tags as well: tags alone
-// would make players decode with a matrix the pixels were not made with.
-const char* const kToBt709 = "scale=in_range=full:out_range=tv:out_color_matrix=bt709";
-const Args kBt709Tags{"-colorspace", "bt709", "-color_primaries", "bt709",
-                      "-color_trc",  "bt709", "-color_range",     "tv"};
-
-Args encoder_args(const std::string& extension) {
-  if (extension == ".gif") {
-    // A palette for every frame: better colours than one for all, and no frame has to be held.
-    return {"-vf",
-            "split[a][b];[a]palettegen=stats_mode=single[palette];[b][palette]paletteuse=new=1",
-            "-loop",
-            "0",
-            "-f",
-            "gif"};
-  }
-  Args args{"-vf", kToBt709, "-pix_fmt", "yuv420p"};
-  args.insert(args.end(), kBt709Tags.begin(), kBt709Tags.end());
-  const Args codec = extension == ".webm"
-                         ? Args{"-c:v", "libvpx-vp9", "-crf", "24",      "-b:v", "0",  "-deadline",
-                                "good", "-cpu-used",  "4",    "-row-mt", "1",    "-f", "webm"}
-                         : Args{"-c:v", "libx264",   "-preset",    "medium", "-crf",
-                                "18",   "-movflags", "+faststart", "-f",     "mp4"};
-  args.insert(args.end(), codec.begin(), codec.end());
-  return args;
-}
-
-Args ffmpeg_args(const std::string& extension, const VideoFormat& format,
-                 const std::filesystem::path& output) {
-  Args args{"ffmpeg", "-hide_banner", "-loglevel", "error",
-            // Else a video that a full disk cut short counts as a success.
-            "-xerror", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s",
-            fmt::format("{}x{}", format.width, format.height), "-framerate",
-            fmt::format("{}/{}", format.fps.numerator, format.fps.denominator), "-i", "pipe:0",
-            "-an"};
-  const Args encoder = encoder_args(extension);
-  args.insert(args.end(), encoder.begin(), encoder.end());
-  // "file:" keeps a colon in the name from being taken for a protocol.
-  args.push_back("file:" + output.string());
-  return args;
-}
-
-void check_can_encode(const std::filesystem::path& path, const VideoFormat& format) {
+void check_can_encode(const fs::path& path, const VideoFormat& format,
+                      const VideoContainer& container) {
   if (!find_program("ffmpeg")) {
     fail(
         "cannot write '{}': the program ffmpeg was not found; install it (Debian, Ubuntu: apt "
         "install ffmpeg), or write a .y4m file or a folder of PNG files, which work without it",
         path.string());
   }
-  if (path.extension() == ".mp4" && (format.width % 2 != 0 || format.height % 2 != 0)) {
-    fail("cannot write '{}': .mp4 wants an even width and height, found {}x{}", path.string(),
-         format.width, format.height);
+  if (container.needs_even_size && (format.width % 2 != 0 || format.height % 2 != 0)) {
+    fail("cannot write '{}': {} wants an even width and height, found {}x{}", path.string(),
+         container.ending, format.width, format.height);
+  }
+  if (format.fps.value() > container.max_rate.value()) {
+    fail("cannot write '{}': {} can have at most {} frames per second, wanted {}", path.string(),
+         container.ending, format_frame_rate(container.max_rate), format_frame_rate(format.fps));
+  }
+}
+
+bool is_written(const fs::path& path) {
+  std::error_code error;
+  return fs::file_size(path, error) > 0 && !error;
+}
+
+// Encodes two black frames into `target`; the reason if that fails, else nothing.
+std::string try_encoder(const VideoContainer& container, const VideoEncoder& encoder,
+                        const VideoFormat& format, const fs::path& target) {
+  Subprocess ffmpeg(encoding_args(container, encoder, format, target.string()), {.to_stdin = true});
+  const std::vector<std::byte> black(format.frame_bytes());
+  try {
+    for (int i = 0; i < 2; ++i) ffmpeg.write_all(black);
+  } catch (const Error&) {
+    const int exit_code = ffmpeg.wait();
+    if (exit_code == 0) throw;  // else ffmpeg ended early, and its last words say more
+    return describe_exit(exit_code, ffmpeg);
+  }
+  const int exit_code = ffmpeg.wait();
+  if (exit_code != 0) return describe_exit(exit_code, ffmpeg);
+  return is_written(target) ? "" : "wrote nothing";
+}
+
+struct EncoderChoice {
+  VideoEncoder encoder;
+  std::string note;
+};
+
+// The first encoder that works in an encoding of two frames, which `target` holds afterwards.
+EncoderChoice choose_encoder(const fs::path& path, const VideoContainer& container,
+                             const VideoFormat& format, const fs::path& target) {
+  std::vector<std::string> reasons;
+  for (const VideoEncoder& encoder : container.encoders) {
+    std::string reason = try_encoder(container, encoder, format, target);
+    if (reason.empty()) {
+      const std::string_view preferred = container.encoders.front().name;
+      return {encoder, encoder.name == preferred
+                           ? ""
+                           : fmt::format("'{}' is encoded by {}, because ffmpeg with {} {}",
+                                         path.string(), encoder.name, preferred, reasons.front())};
+    }
+    reasons.push_back(std::move(reason));
+  }
+  std::string text;
+  const bool is_one_reason = std::set(reasons.begin(), reasons.end()).size() == 1;
+  for (std::size_t i = 0; i < reasons.size() && !is_one_reason; ++i) {
+    text +=
+        fmt::format("{}with {} it {}", i == 0 ? "" : "; ", container.encoders[i].name, reasons[i]);
+  }
+  fail("cannot write '{}': ffmpeg {} (.y4m files and folders of PNG files work without it)",
+       path.string(), is_one_reason ? reasons.front() : "cannot encode it: " + text);
+}
+
+// How many packets the video stream of a file has; -1 if that cannot be found out.
+long count_packets(const fs::path& path) {
+  if (!find_program("ffprobe")) return -1;
+  try {
+    return std::stol(
+        run_program({"ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0",
+                     "-show_entries", "stream=nb_read_packets", "-of",
+                     "default=nokey=1:noprint_wrappers=1", "-i", "file:" + path.string()}));
+  } catch (const std::exception&) {  // ffprobe failed or printed no number
+    return -1;
   }
 }
 
 class FfmpegWriter final : public VideoWriter {
  public:
-  FfmpegWriter(const std::filesystem::path& path, const VideoFormat& format)
+  FfmpegWriter(const fs::path& path, const VideoFormat& format, const VideoContainer& container)
       : VideoWriter(path, format),
+        has_packet_per_frame_(container.has_packet_per_frame),
         target_(path),
-        ffmpeg_(ffmpeg_args(path.extension().string(), format, target_.temp_path()),
-                {.to_stdin = true}) {}
+        choice_(choose_encoder(path, container, format, target_.temp_path())),
+        ffmpeg_(encoding_args(container, choice_.encoder, format, target_.temp_path().string()),
+                {.to_stdin = true}) {
+    set_note(choice_.note);
+  }
 
  private:
   void encode_frame(std::span<const std::uint8_t> rgb) override {
     try {
       ffmpeg_.write_all(std::as_bytes(rgb));
-    } catch (const Error& error) {
-      fail("cannot write '{}': {}", path().string(), error.what());
+    } catch (const Error&) {
+      const int exit_code = ffmpeg_.wait();
+      if (exit_code == 0) throw;  // else ffmpeg ended early, and its last words say more
+      fail_exit(exit_code);
     }
   }
 
   void finish_file() override {
     const int exit_code = ffmpeg_.wait();
-    if (exit_code != 0) {
-      fail("cannot write '{}': ffmpeg failed (exit code {}): {}", path().string(), exit_code,
-           ffmpeg_.first_stderr_line());
-    }
+    if (exit_code != 0) fail_exit(exit_code);
+    check_result();
     target_.commit();
   }
 
+  [[noreturn]] void fail_exit(int exit_code) const {
+    fail("cannot write '{}': ffmpeg {}", path().string(), describe_exit(exit_code, ffmpeg_));
+  }
+
+  // An ffmpeg that is only a wrapper, or was ended from outside, may claim success all the same.
+  void check_result() const {
+    if (!is_written(target_.temp_path())) {
+      fail("cannot write '{}': ffmpeg wrote nothing", path().string());
+    }
+    const long num_packets = has_packet_per_frame_ ? count_packets(target_.temp_path()) : -1;
+    if (num_packets >= 0 && num_packets != num_frames()) {
+      fail("cannot write '{}': ffmpeg was given {} frames and wrote {}", path().string(),
+           num_frames(), num_packets);
+    }
+  }
+
+  bool has_packet_per_frame_;
   // In this order: the child is dead before what it wrote is removed.
   AtomicFile target_;
+  EncoderChoice choice_;
   Subprocess ffmpeg_;
 };
 
 }  // namespace
 
-std::unique_ptr<VideoWriter> make_ffmpeg_writer(const std::filesystem::path& path,
-                                                const VideoFormat& format) {
-  check_can_encode(path, format);
-  return std::make_unique<FfmpegWriter>(path, format);
+std::unique_ptr<VideoWriter> make_ffmpeg_writer(const fs::path& path, const VideoFormat& format,
+                                                const VideoContainer& container) {
+  check_can_encode(path, format, container);
+  return std::make_unique<FfmpegWriter>(path, format, container);
 }
 
 }  // namespace mochi

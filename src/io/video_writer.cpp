@@ -1,11 +1,18 @@
 #include "io/video_writer.h"
 
+#include <fmt/format.h>
+
+#include <optional>
 #include <utility>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
+#include "io/file_name.h"
 #include "io/video_writers.h"
 
 namespace mochi {
+
+namespace fs = std::filesystem;
 
 VideoWriter::VideoWriter(std::filesystem::path path, const VideoFormat& format)
     : path_(std::move(path)), format_(format) {
@@ -36,16 +43,43 @@ void VideoWriter::finish() {
   is_finished_ = true;
 }
 
-std::unique_ptr<VideoWriter> make_video_writer(const std::filesystem::path& path,
-                                               const VideoFormat& format) {
-  const std::string extension = path.extension().string();
-  if (extension.empty()) return make_png_folder_writer(path, format);
-  if (extension == ".y4m") return make_y4m_writer(path, format);
-  if (extension == ".mp4" || extension == ".webm" || extension == ".gif") {
-    return make_ffmpeg_writer(path, format);
+namespace {
+
+void check_name(const fs::path& path) {
+  if (path == "-") {
+    fail(
+        "cannot write to '-': a video goes into a file or folder ('./-' is a folder of that name)");
   }
-  fail("cannot write '{}': wanted .mp4, .webm, .gif, .y4m or a folder for PNG files, found '{}'",
-       path.string(), extension);
+  if (is_video_ending(lower_extension("x" + path.filename().string())) &&
+      path.extension().empty()) {
+    fail("cannot write '{}': the name has nothing before its ending", path.string());
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<VideoWriter> make_video_writer(const fs::path& path, const VideoFormat& format) {
+  check_name(path);
+  const std::string ending = lower_extension(path);
+  if (ending.empty()) return make_png_folder_writer(path, format);
+  if (ending == ".y4m") return make_y4m_writer(path, format);
+  if (const std::optional<VideoContainer> container = find_video_container(ending)) {
+    return make_ffmpeg_writer(path, format, *container);
+  }
+  fail("cannot write '{}': wanted {}, or no ending for a folder of PNG files, found '{}'",
+       path.string(), describe_video_endings(), path.extension().string());
+}
+
+std::string VideoOutputChecks::check(const fs::path& path, const VideoFormat& format) {
+  const std::string kind = fmt::format("{} {}x{} {}", lower_extension(path), format.width,
+                                       format.height, format_frame_rate(format.fps));
+  if (find_video_container(lower_extension(path)) && tried_.contains(kind)) {
+    const AtomicFile probe(path);
+    return "";
+  }
+  std::string note = make_video_writer(path, format)->note();
+  tried_.insert(kind);
+  return note;
 }
 
 }  // namespace mochi

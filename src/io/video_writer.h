@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "io/video_format.h"
 
@@ -24,10 +26,13 @@ class VideoWriter {
 
   const VideoFormat& format() const { return format_; }
   int num_frames() const { return num_frames_; }
+  // What the user should know of this output, in one line; mostly empty.
+  const std::string& note() const { return note_; }
 
  protected:
   VideoWriter(std::filesystem::path path, const VideoFormat& format);
   const std::filesystem::path& path() const { return path_; }
+  void set_note(std::string note) { note_ = std::move(note); }
 
  private:
   virtual void encode_frame(std::span<const std::uint8_t> rgb) = 0;
@@ -35,14 +40,28 @@ class VideoWriter {
 
   std::filesystem::path path_;
   VideoFormat format_;
+  std::string note_;
   int num_frames_ = 0;
   bool is_finished_ = false;
 };
 
-// The kind of file follows from the name: .mp4, .webm and .gif by the ffmpeg program, .y4m built
-// in, a name that ends with "/" or has no extension: a folder of frame_00000.png, ... Throws Error
-// at once when the output cannot be made there (no such folder, no ffmpeg, unknown extension).
+// The ending, in upper or lower case, decides the kind of file: .mp4, .mov, .mkv, .webm, .gif and
+// .webp are written by the ffmpeg program, .y4m is built in, and a name that ends with "/" or has
+// no ending is a folder of frame_00000.png, ... Throws Error at once if the output cannot be made
+// there: no such folder, no ffmpeg, an unknown ending. ffmpeg's encoder is tried on two frames of
+// this size and rate; if it fails, another one takes its place, and note() says so.
 std::unique_ptr<VideoWriter> make_video_writer(const std::filesystem::path& path,
                                                const VideoFormat& format);
+
+// Checks of outputs before the work. Many videos of one kind, size and rate, as in a sweep, cost
+// one trial of the encoder.
+class VideoOutputChecks {
+ public:
+  // Throws Error where make_video_writer() would; the writer's note when it is new, else nothing.
+  std::string check(const std::filesystem::path& path, const VideoFormat& format);
+
+ private:
+  std::set<std::string> tried_;
+};
 
 }  // namespace mochi

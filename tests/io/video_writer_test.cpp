@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/subprocess.h"
@@ -79,6 +81,42 @@ TEST_F(VideoWriterTest, Mp4StartsWithItsIndex) {
   EXPECT_LT(content.find("moov"), content.find("mdat"));
 }
 
+TEST_F(VideoWriterTest, EndingsMayBeInUpperCase) {
+  for (const auto& [name, codec] :
+       {std::pair{"a.MP4", "h264"}, std::pair{"b.Gif", "gif"}, std::pair{"c.Y4M", "rawvideo"}}) {
+    write_test_video(folder_ / name, kFormat, kNumFrames);
+    EXPECT_EQ(probe(folder_ / name)["codec_name"], codec);
+  }
+  EXPECT_EQ(folder_.num_entries(), 3U);
+}
+
+TEST_F(VideoWriterTest, MovAndMkv) {
+  for (const char* name : {"out.mov", "out.mkv"}) {
+    write_test_video(folder_ / name, {64, 48, {24000, 1001}}, kNumFrames);
+    const Json stream = probe(folder_ / name);
+    EXPECT_EQ(stream["codec_name"], "h264");
+    EXPECT_EQ(stream["nb_read_frames"], "7");
+    EXPECT_EQ(stream["r_frame_rate"], "24000/1001");
+    EXPECT_EQ(stream["color_space"], "bt709");
+    expect_frames_close(folder_ / name, kFormat, 2.5);
+  }
+}
+
+// ffmpeg 5 writes animated WebP and cannot read it, so the chunks are looked at here.
+TEST_F(VideoWriterTest, AnimatedWebp) {
+  write_test_video(folder_ / "out.webp", {64, 48, {25, 1}}, kNumFrames);
+  const std::string content = read_text(folder_ / "out.webp");
+  EXPECT_EQ(content.substr(0, 4) + content.substr(8, 4), "RIFFWEBP");
+  constexpr std::size_t kDurationOffset = 20;  // from the chunk's name
+  int num_frames = 0;
+  for (std::size_t at = content.find("ANMF"); at != std::string::npos;
+       at = content.find("ANMF", at + 1)) {
+    EXPECT_EQ(content[at + kDurationOffset], 40) << "milliseconds of frame " << num_frames;
+    ++num_frames;
+  }
+  EXPECT_EQ(num_frames, kNumFrames);
+}
+
 TEST_F(VideoWriterTest, WebmAndGif) {
   write_test_video(folder_ / "out.webm", kFormat, kNumFrames);
   const Json webm = probe(folder_ / "out.webm");
@@ -135,12 +173,41 @@ TEST_F(VideoWriterTest, PngFolderReplacesOldFramesOnly) {
   EXPECT_FALSE(fs::exists(path / "frame_00002.png"));
   EXPECT_EQ(folder_.num_entries(), 1U);
 
+  folder_.write("frames/frame_00002.png",
+                "mine, too");  // a name that an earlier video may have had
+  expect_contains(make_error(path), "it holds 'frame_00002.png', which this program did not write");
+  fs::remove(path / "frame_00002.png");
+  EXPECT_NO_THROW(make_video_writer(path, kFormat));
+
   folder_.write("frames/notes.txt", "mine");
   expect_contains(make_error(path), "it holds 'notes.txt'");
   EXPECT_TRUE(fs::exists(path / "frame_00001.png"));
   folder_.write("plain", "mine");
   expect_contains(make_error(folder_ / "plain"), "a file of that name exists");
   EXPECT_EQ(folder_.num_entries(), 2U);
+}
+
+// Frames that another program put there have the very same names.
+TEST_F(VideoWriterTest, FoldersOfForeignFramesAreKept) {
+  write_test_video(folder_ / "out.mp4", kFormat, 2);
+  fs::create_directory(folder_ / "mine");
+  run_program({"ffmpeg", "-v", "error", "-i", (folder_ / "out.mp4").string(), "-start_number", "0",
+               (folder_ / "mine/frame_%05d.png").string()});
+  expect_contains(make_error(folder_ / "mine"), "it holds 'frame_0000");
+  for (const char* mark :
+       {"", "frames written by mochi: ", "frames written by mochi: -1", "some other text: 9"}) {
+    folder_.write("mine/.mochi-frames", mark);
+    expect_contains(make_error(folder_ / "mine"), "it holds 'frame_0000");
+  }
+  fs::create_directory(folder_ / "empty");
+  EXPECT_NO_THROW(make_video_writer(folder_ / "empty", kFormat));
+}
+
+TEST_F(VideoWriterTest, NamesThatAreNoneAreRefused) {
+  expect_contains(make_error("-"), "cannot write to '-'");
+  expect_contains(make_error(folder_ / ".mp4"), "nothing before its ending");
+  expect_contains(make_error(folder_ / ".Y4M"), "nothing before its ending");
+  EXPECT_EQ(folder_.num_entries(), 0U);
 }
 
 TEST_F(VideoWriterTest, NothingAppearsWithoutFinish) {
@@ -181,12 +248,18 @@ TEST_F(VideoWriterTest, FinishNeedsAFrameAndComesOnce) {
 
 TEST_F(VideoWriterTest, UnknownExtensionsListTheKnownOnes) {
   const std::string message = make_error(folder_ / "out.avi");
-  expect_contains(message, ".mp4, .webm, .gif, .y4m or a folder");
+  expect_contains(message,
+                  ".mp4, .mov, .mkv, .webm, .gif, .webp or .y4m, or no ending for a folder");
   expect_contains(message, "'.avi'");
 }
 
 TEST_F(VideoWriterTest, ImpossibleFormatsAreRefused) {
-  expect_contains(make_error(folder_ / "out.mp4", {63, 48, {30, 1}}), "even width and height");
+  for (const char* name : {"out.mp4", "out.MOV", "out.mkv"}) {
+    expect_contains(make_error(folder_ / name, {63, 48, {30, 1}}), "even width and height");
+  }
+  expect_contains(make_error(folder_ / "out.gif", {64, 48, {60, 1}}),
+                  "at most 50 frames per second");
+  expect_contains(make_error(folder_ / "out.webp", {16400, 2, {30, 1}}), "out.webp': ffmpeg");
   expect_contains(make_error(folder_ / "out.y4m", {0, 48, {30, 1}}), "0x48");
   expect_contains(make_error(folder_ / "out.y4m", {64, 48, {30, 0}}), "30/0");
   EXPECT_EQ(folder_.num_entries(), 0U);
@@ -224,6 +297,77 @@ TEST_F(VideoWriterTest, WithoutFfmpegTheErrorSaysWhatToDo) {
   write_test_video(folder_ / "out.y4m", kFormat, 2);
   write_test_video(folder_ / "frames", kFormat, 2);
   EXPECT_EQ(folder_.num_entries(), 2U);
+}
+
+class FakeFfmpeg : public VideoWriterTest {
+ protected:
+  // Puts a shell script in the place of ffmpeg; $real in it is the real program.
+  void replace_ffmpeg(const std::string& script) {
+    const fs::path program =
+        programs_.write("ffmpeg", "#!/bin/sh\nreal='" + real_ + "'\n" + script + "\n");
+    fs::permissions(program, fs::perms(0755));
+    if (!path_) path_.emplace(programs_.path().string() + ":" + std::getenv("PATH"));
+  }
+
+ private:
+  const std::string real_ = find_program("ffmpeg")->string();
+  const TempFolder programs_;
+  std::optional<ReplacedPath> path_;
+};
+
+constexpr const char* kWithoutX264 =
+    "case \" $* \" in *\" libx264 \"*) echo \"[x @ 0x55d0] Unknown encoder 'libx264'\" >&2; exit "
+    "1;; "
+    "esac\nexec \"$real\" \"$@\"";
+
+TEST_F(FakeFfmpeg, AnotherEncoderTakesThePlaceOfAMissingOne) {
+  replace_ffmpeg(kWithoutX264);
+  const auto writer = make_video_writer(folder_ / "out.mp4", kFormat);
+  expect_contains(writer->note(),
+                  "because ffmpeg with libx264 failed (exit code 1): Unknown encoder");
+  EXPECT_EQ(writer->note().find("0x55d0"), std::string::npos);
+  for (int i = 0; i < kNumFrames; ++i) writer->write_frame(test_frame(kFormat, i));
+  writer->finish();
+  EXPECT_NE(probe(folder_ / "out.mp4")["codec_name"], "");
+  EXPECT_EQ(probe(folder_ / "out.mp4")["color_space"], "bt709");
+  expect_frames_close(folder_ / "out.mp4", kFormat, 3.0);
+}
+
+TEST_F(FakeFfmpeg, IsFoundWhenItWritesNothing) {
+  replace_ffmpeg("cat >/dev/null");
+  expect_contains(make_error(folder_ / "out.mp4"), "out.mp4': ffmpeg wrote nothing");
+  EXPECT_EQ(folder_.num_entries(), 0U);
+}
+
+// The trial of two frames works, and the video itself then comes to nothing, or is cut short.
+TEST_F(FakeFfmpeg, IsFoundWhenItWritesTooLittle) {
+  const std::string marker = (folder_ / "tried").string();
+  const std::string only_trial =
+      "if [ ! -e '" + marker + "' ]; then touch '" + marker + "'; exec \"$real\" \"$@\"; fi\n";
+  const auto error_of = [&](const std::string& script) {
+    fs::remove(marker);
+    replace_ffmpeg(only_trial + script);
+    return message_of<Error>([&] { write_test_video(folder_ / "out.mp4", kFormat, kNumFrames); });
+  };
+  expect_contains(error_of("for output; do :; done; cat >/dev/null; : >\"${output#file:}\""),
+                  "ffmpeg wrote nothing");
+  expect_contains(error_of("head -c 18432 | \"$real\" \"$@\"; cat >/dev/null; exit 0"), "ffmpeg");
+  expect_contains(error_of("kill -9 $$"), "was killed by signal 9");
+  EXPECT_FALSE(fs::exists(folder_ / "out.mp4"));
+}
+
+TEST_F(FakeFfmpeg, ChecksTryEachKindOfVideoOnce) {
+  const fs::path log = folder_ / "log";
+  replace_ffmpeg("echo x >>'" + log.string() + "'\nexec \"$real\" \"$@\"");
+  VideoOutputChecks checks;
+  for (const char* name : {"a.mp4", "b.mp4", "c.MP4"}) checks.check(folder_ / name, kFormat);
+  const std::size_t num_runs = read_text(log).size();
+  checks.check(folder_ / "d.mp4", kFormat);
+  EXPECT_EQ(read_text(log).size(), num_runs);
+  checks.check(folder_ / "d.mp4", {64, 48, {24, 1}});
+  EXPECT_GT(read_text(log).size(), num_runs);
+  const auto check_missing = [&] { checks.check(folder_ / "missing/a.mp4", kFormat); };
+  expect_contains(message_of<Error>(check_missing), "does not exist");
 }
 
 TEST_F(VideoWriterTest, FailingFfmpegIsAnErrorWithItsWords) {

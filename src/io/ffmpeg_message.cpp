@@ -1,0 +1,49 @@
+#include "io/ffmpeg_message.h"
+
+#include <fmt/format.h>
+
+namespace mochi {
+namespace {
+
+constexpr std::string_view kAddress = " @ 0x";
+
+// "[source @ 0xaddress] text" → "text", as often as the line begins so.
+std::string_view without_sources(std::string_view line) {
+  while (line.starts_with('[')) {
+    const std::size_t end = line.find("] ");
+    if (end == std::string_view::npos) break;
+    if (line.substr(0, end).find(kAddress) == std::string_view::npos) break;
+    line.remove_prefix(end + 2);
+  }
+  return line;
+}
+
+void erase_all(std::string& text, std::string_view part) {
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at)) {
+    text.erase(at, part.size());
+  }
+}
+
+}  // namespace
+
+std::string clean_ffmpeg_line(std::string_view line) {
+  std::string text(without_sources(line));
+  for (std::size_t at = text.find(kAddress); at != std::string::npos; at = text.find(kAddress)) {
+    const std::size_t end = text.find_first_not_of("0123456789abcdef", at + kAddress.size());
+    text.erase(at, end == std::string::npos ? end : end - at);
+  }
+  erase_all(text, "file:");
+  while (text.ends_with('.') || text.ends_with(' ')) text.pop_back();
+  return text;
+}
+
+std::string describe_exit(int exit_code, const Subprocess& child) {
+  constexpr int kSignalExitBase = 128;
+  std::string text = exit_code > kSignalExitBase
+                         ? fmt::format("was killed by signal {}", exit_code - kSignalExitBase)
+                         : fmt::format("failed (exit code {})", exit_code);
+  const std::string line = clean_ffmpeg_line(child.first_stderr_line());
+  return line.empty() ? text : text + ": " + line;
+}
+
+}  // namespace mochi
