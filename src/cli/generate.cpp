@@ -114,6 +114,7 @@ class GenerateRun {
       tell("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by));
     }
     for (const std::string& warning : job.resolved.warnings) tell("warning: {}", warning);
+    if (!job.note.empty()) tell("{}", job.note);
   }
 
   // Says why the run does not use a GPU.

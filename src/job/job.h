@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/video_writer.h"
 #include "job/output_files.h"
 #include "job/recipe.h"
 #include "job/resolve.h"
@@ -35,6 +36,7 @@ struct Job {
   std::filesystem::path checkpoint;
   std::shared_ptr<ReservedName> reserved;  // a name that the program has chosen
   bool is_done = false;                    // the video was made by an earlier run
+  std::string note;                        // about the output's format; mostly empty
 };
 
 // What the jobs of a run share.
@@ -42,6 +44,7 @@ struct Run {
   explicit Run(const Engine& engine) : with(made_with(engine)) {}
   MadeWith with;
   FileClaims inputs, outputs;
+  VideoOutputChecks checks;
 };
 
 // Checks all that can be checked before the work begins, and decides where the video goes. Throws

@@ -3,7 +3,6 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "io/video_writer.h"
 #include "job/check_same.h"
 #include "job/checkpoint_file.h"
 #include "job/field_value.h"
@@ -138,10 +137,10 @@ void check_unnamed_files(const Job& job) {
 }
 
 // Better now than after the sampling: an output that cannot be written says so when it is opened.
-void probe_outputs(const Job& job) {
+void probe_outputs(Job& job, Run& run) {
   if (job.input.options.save_latents) const AtomicFile latents(*job.input.options.save_latents);
-  make_video_writer(job.output,
-                    {job.resolved.size.width, job.resolved.size.height, *job.recipe.request.fps});
+  const VideoSize& size = job.resolved.size;
+  job.note = run.checks.check(job.output, {size.width, size.height, *job.recipe.request.fps});
   const AtomicFile sidecar(sidecar_path(job.output));
 }
 
@@ -216,7 +215,7 @@ void prepare_output(Job& job, Run& run) {
   claim_outputs(job, run);
   if (job.is_done) return;
   check_unnamed_files(job);
-  probe_outputs(job);
+  probe_outputs(job, run);
   if (job.input.start) check_checkpoint(job);
 }
 
