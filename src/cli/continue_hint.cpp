@@ -15,12 +15,15 @@ std::string program_of(const GenerateOptions& given) {
   return given.run.command.empty() ? "mochi" : given.run.command.front();
 }
 
-// Settings of the machine, which neither latents nor checkpoints carry.
+void add_threads(Words& words, const EngineOptions& engine) {
+  if (engine.num_threads == 0) return;
+  words.insert(words.end(), {"--threads", std::to_string(engine.num_threads)});
+}
+
+// Settings of the machine, which a checkpoint does not carry.
 void add_machine(Words& words, const EngineOptions& engine) {
+  add_threads(words, engine);
   if (engine.cpu_offload) words.emplace_back("--cpu-offload");
-  if (engine.num_threads > 0) {
-    words.insert(words.end(), {"--threads", std::to_string(engine.num_threads)});
-  }
   if (engine.vram_limit_bytes > 0) {
     words.insert(words.end(), {"--vram-limit", std::to_string(engine.vram_limit_bytes)});
   }
@@ -49,9 +52,7 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
   add_model(words, given.job.engine);
   words.insert(words.end(), {"--out", job.output.string(), "--fps",
                              format_frame_rate(*job.recipe.request.fps)});
-  EngineOptions machine = given.job.engine;
-  machine.cpu_offload = false;  // decode uses one network only
-  add_machine(words, machine);
+  add_threads(words, given.job.engine);
   return join_command(words);
 }
 

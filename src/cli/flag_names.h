@@ -1,11 +1,21 @@
-// Field names of the engine's messages as users of the command line know them.
+// The engine's errors in the words of the command line.
 #pragma once
 
 #include <string>
+#include <string_view>
+
+#include "mochi/error.h"
 
 namespace mochi::cli {
 
-// "num_frames: wanted ..." → "--num-frames: wanted ...".
-std::string name_flag(std::string message);
+// "num_steps" → "--num-steps".
+std::string to_flag(std::string_view field);
+
+// The flag of a field, "--dtype" of "precision"; a field without a flag stays as it is.
+std::string flag_of(std::string_view field);
+
+// The error's line: with the flag in place of a refused field, and with the flags that would need
+// less memory after an OutOfMemory's facts.
+std::string describe_error(const Error& error);
 
 }  // namespace mochi::cli

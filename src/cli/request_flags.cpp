@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cli/flag_names.h"
 #include "cli/usage_error.h"
 #include "job/field_value.h"
 
@@ -20,7 +21,7 @@ void set_field(Request& request, const std::string& field, const std::string& te
   try {
     job::set_from_text(request, field, text);
   } catch (const InvalidRequest& error) {
-    throw UsageError(fmt::format("{}: {}", flag_of(field), error.problem()));
+    throw UsageError(fmt::format("{}: {}", to_flag(field), error.problem()));
   }
 }
 
@@ -32,13 +33,13 @@ CLI::Option* add_flag(CLI::App& command, Request& request, const Field& field,
   if (field.value.empty()) {
     return command
         .add_flag_callback(
-            flag_of(name), [&request, name] { set_field(request, name, "true"); },
+            to_flag(name), [&request, name] { set_field(request, name, "true"); },
             std::string(help))
         ->group(group);
   }
   return command
       .add_option_function<std::string>(
-          flag_of(name),
+          to_flag(name),
           [&request, name](const std::string& text) { set_field(request, name, text); },
           std::string(help))
       ->type_name(std::string(field.value))
@@ -46,12 +47,6 @@ CLI::Option* add_flag(CLI::App& command, Request& request, const Field& field,
 }
 
 }  // namespace
-
-std::string flag_of(std::string_view field) {
-  std::string flag = "--" + std::string(field);
-  std::ranges::replace(flag, '_', '-');
-  return flag;
-}
 
 Flags add_request_flags(CLI::App& command, Request& request,
                         std::initializer_list<Offer> offers) {

@@ -22,7 +22,4 @@ Flags add_request_flags(CLI::App& command, job::Request& request,
 CLI::Option* add_field_flag(CLI::App& command, job::Request& request, std::string_view field,
                             std::string_view help);
 
-// "num_steps" → "--num-steps".
-std::string flag_of(std::string_view field);
-
 }  // namespace mochi::cli

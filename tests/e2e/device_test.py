@@ -129,8 +129,9 @@ class CudaDeviceTest(ProgramTest):
         model = ["--random-weights", "config", "--model-dir", "sizes"]
         args = ["generate", *model, "--prompt", "x", "--quiet", "--out", "a.y4m"]
         line = re.compile(
-            r"video decoder: GPU memory: .*; the sampled latents are saved; to go on: mochi decode "
-            r"a\.y4m\.latents\.safetensors"
+            r"video decoder: GPU memory: .*; the sampled latents are saved; to continue: .* decode "
+            r"a\.y4m\.latents\.safetensors --model-dir sizes --random-weights config --out a\.y4m "
+            r"--fps 30"
         )
         self.expect_line(self.run_mochi(*args, "--vram-limit", "1400MiB"), 1, line)
         latents = self.folder / "a.y4m.latents.safetensors"

@@ -1,4 +1,4 @@
-#include "cli/prompts_file.h"
+#include "job/prompts_file.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/temp_folder.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 namespace {
 
 TEST(PromptsFile, IsReadLineByLine) {
@@ -30,4 +30,4 @@ TEST(PromptsFile, MustHaveAPrompt) {
 }
 
 }  // namespace
-}  // namespace mochi::cli
+}  // namespace mochi::job

@@ -56,7 +56,7 @@ class RunJob : public testing::Test {
   Outcome run(const Job& job) { return run_job(job, engine_, observer_, {folder_ / "rescue"}); }
 
   std::string prepare_error(const JobOptions& options) {
-    Run fresh(engine_);
+    job::Run fresh(engine_);
     return message_of<Error>(
         [&] { prepare_job({.options = options}, engine_.model(), fresh); });
   }
@@ -73,7 +73,7 @@ class RunJob : public testing::Test {
 
   TempFolder folder_;
   Engine engine_{engine_options()};
-  Run run_{engine_};
+  job::Run run_{engine_};
   TestObserver observer_;
 };
 
@@ -109,7 +109,7 @@ TEST_F(RunJob, StoppedWhileSamplingItIsResumedToTheSameVideo) {
   EXPECT_EQ(observer_.kept->kind, Kept::Kind::kCheckpoint);
   EXPECT_EQ(observer_.kept->file, checkpoint);
   observer_.stop_phase.reset();
-  Run again(engine_);
+  job::Run again(engine_);
   run(prepare_job(resume(options, checkpoint), engine_.model(), again));
   EXPECT_EQ(content("v.y4m"), content("whole.y4m"));
   EXPECT_FALSE(fs::exists(checkpoint));
@@ -128,7 +128,7 @@ TEST_F(RunJob, ACheckpointContinuesNoOtherVideo) {
   observer_.stop_phase = Phase::kSampling;
   EXPECT_THROW(run(prepare(options)), Cancelled);
   options.request.seed = 3;
-  Run again(engine_);
+  job::Run again(engine_);
   JobInput input = resume(options, folder_ / "v.y4m.checkpoint.safetensors");
   expect_contains(
       message_of<Error>([&] { prepare_job(std::move(input), engine_.model(), again); }),
@@ -257,7 +257,7 @@ TEST_F(RunJob, ASweepIsContinuedWhereItEnded) {
   observer_.stop_at = 2;
   EXPECT_THROW(run(prepare(second, true)), Cancelled);
 
-  run_ = Run(engine_);
+  run_ = job::Run(engine_);
   const Job made = prepare(first, true);
   EXPECT_TRUE(made.is_done);
   EXPECT_EQ(made.output, folder_ / "videos/a-red-ball-0.mp4");
