@@ -16,7 +16,6 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
 std::string resuming_command(const GenerateOptions& given);
 
 // "the sampled latents are saved; to continue: ..."
-std::string continue_hint(const job::Kept& kept, const job::Job& job,
-                          const GenerateOptions& given);
+std::string continue_hint(const job::Kept& kept, const job::Job& job, const GenerateOptions& given);
 
 }  // namespace mochi::cli

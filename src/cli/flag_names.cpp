@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <new>
 
 #include "job/request.h"
 
@@ -73,6 +75,15 @@ std::string describe_error(const Error& error) {
   }
   if (const auto* memory = dynamic_cast<const OutOfMemory*>(&error)) {
     return memory->what() + describe_remedies(memory->remedies());
+  }
+  return error.what();
+}
+
+std::string describe_exception(const std::exception& error) {
+  if (const auto* ours = dynamic_cast<const Error*>(&error)) return describe_error(*ours);
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    return fmt::format("'{}': {}", file->path1().string(), file->code().message());
   }
   return error.what();
 }

@@ -1,6 +1,7 @@
 // The engine's errors in the words of the command line.
 #pragma once
 
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -17,5 +18,8 @@ std::string flag_of(std::string_view field);
 // The error's line: with the flag in place of a refused field, and with the flags that would need
 // less memory after an OutOfMemory's facts.
 std::string describe_error(const Error& error);
+
+// Likewise of any exception, in the program's own words.
+std::string describe_exception(const std::exception& error);
 
 }  // namespace mochi::cli

@@ -13,6 +13,7 @@
 #include "cli/job_inputs.h"
 #include "cli/progress_display.h"
 #include "cli/terminal.h"
+#include "job/output_path.h"
 
 namespace mochi::cli {
 namespace {
@@ -65,9 +66,7 @@ class GenerateRun {
   explicit GenerateRun(const GenerateOptions& given)
       : given_(given), inputs_(read_inputs(given)), engine_(open_engine()), run_(engine_) {
     check_model();
-    for (const auto& file : {given.run.sweep_file, given.run.recipe}) {
-      if (file) run_.inputs.add(*file, "an input of this run");
-    }
+    add_input_files();
     for (job::JobInput& input : inputs_.videos) {
       input.options.engine.model_dir = engine_options_.model_dir;
       jobs_.push_back(job::prepare_job(std::move(input), engine_.model(), run_));
@@ -91,6 +90,16 @@ class GenerateRun {
     choose_model(engine_options_);
     if (!given_.run.is_quiet) engine_options_.on_message = tell_message;
     return Engine(engine_options_);
+  }
+
+  void add_input_files() {
+    if (given_.run.sweep_file) run_.inputs.add(*given_.run.sweep_file, "the sweep file");
+    if (!given_.run.recipe) return;
+    // A video that is made again in its own place keeps the JSON that it was made from.
+    std::error_code ignored;
+    const fs::path own = given_.job.output ? job::sidecar_path(*given_.job.output) : "";
+    if (fs::equivalent(own, *given_.run.recipe, ignored)) return;
+    run_.inputs.add(*given_.run.recipe, "the JSON that the video is made from");
   }
 
   static void tell_message(MessageLevel level, std::string_view text) {
@@ -144,8 +153,8 @@ class GenerateRun {
     } catch (const Cancelled&) {
       if (!given_.run.is_quiet) tell("to continue: {}", resuming_command(given_));
       throw;
-    } catch (const Error& error) {
-      tell("mochi: {}: {}", job.input.source.name, describe_error(error));
+    } catch (const std::exception& error) {
+      tell("mochi: {}: {}", job.input.source.name, describe_exception(error));
       failed.push_back(job.input.source.name);
     }
     job.resolved.latents = {};
@@ -162,9 +171,9 @@ class GenerateRun {
         tell("{}", continue_hint(*observer.kept(), job, given_));
       }
       throw;
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       if (!observer.kept()) throw;
-      fail("{}; {}", describe_error(error), continue_hint(*observer.kept(), job, given_));
+      fail("{}; {}", describe_exception(error), continue_hint(*observer.kept(), job, given_));
     }
   }
 

@@ -120,8 +120,7 @@ void add_output_flags(CLI::App& command, GenerateOptions& options) {
                   "a .mp4, .mov, .mkv, .webm, .webp, .gif or .y4m file, or a folder of PNGs")
       ->type_name("FILE")
       ->group(kFiles);
-  command
-      .add_option("--out-dir", options.job.out_dir, "folder of videos without --out (videos/)")
+  command.add_option("--out-dir", options.job.out_dir, "folder of videos without --out (videos/)")
       ->type_name("DIR")
       ->group(kFiles);
   add_request_flags(command, options.job.request, {Offer::kPlayback});
@@ -187,7 +186,6 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
     refuse_together(get("--sweep-file"),
                     first_given({get("--out"), get("--save-latents"), get("--from-json")}));
     if (options.run.checkpoint) refuse_together(get("--sweep-file"), get("--resume"));
-    refuse_together(get("--out"), get("--out-dir"));
     refuse_together(get("--no-sparsity"), get("--chipmunk-config"));
     refuse_together(get("--resume"), get("--from-json"));
     check_flags(options);

@@ -1,5 +1,7 @@
 #include "cli/job_inputs.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "base/error.h"
@@ -105,6 +107,11 @@ RunInputs read_decoded(const GenerateOptions& given) {
 }  // namespace
 
 RunInputs read_inputs(const GenerateOptions& given) {
+  const bool has_place = given.job.output || (given.run.resumes && given.run.checkpoint);
+  if (given.job.out_dir && has_place) {
+    throw UsageError(fmt::format("--out-dir has no effect with {}",
+                                 given.job.output ? "--out" : "--resume FILE"));
+  }
   if (given.run.sweep_file) return {.videos = read_sweep(given), .recipe = std::nullopt};
   if (given.run.resumes) return read_resumed(given);
   if (given.job.latents_file) return read_decoded(given);

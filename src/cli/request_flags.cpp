@@ -48,8 +48,7 @@ CLI::Option* add_flag(CLI::App& command, Request& request, const Field& field,
 
 }  // namespace
 
-Flags add_request_flags(CLI::App& command, Request& request,
-                        std::initializer_list<Offer> offers) {
+Flags add_request_flags(CLI::App& command, Request& request, std::initializer_list<Offer> offers) {
   Flags flags;
   job::visit_request(request, [&](const Field& field, auto& /*value*/, auto /*target*/) {
     if (std::ranges::find(offers, field.offer) == offers.end()) return;

@@ -65,7 +65,8 @@ void parse(const Field& field, const std::string& text, std::uint64_t& value) {
   if (text == kRandom) {
     value = draw_seed();
   } else if (!parse_number(text, value)) {
-    refuse(field, fmt::format("0 to {} or '{}'", std::numeric_limits<std::uint64_t>::max(), kRandom),
+    refuse(field,
+           fmt::format("0 to {} or '{}'", std::numeric_limits<std::uint64_t>::max(), kRandom),
            fmt::format("'{}'", text));
   }
 }
@@ -158,7 +159,8 @@ void convert(JsonReader& reader, const Field& field, fs::path& value) {
 void convert(JsonReader& reader, const Field& field, FrameRate& value) {
   const Json& json = *reader.get_json(std::string(field.name));
   const bool is_number = json.is_number();
-  value = read_rate(field, is_number ? json.dump() : reader.require_string(std::string(field.name)));
+  value =
+      read_rate(field, is_number ? json.dump() : reader.require_string(std::string(field.name)));
 }
 
 void convert(JsonReader& reader, const Field& field, NoiseSource& value) {
@@ -227,8 +229,7 @@ void write_field(OrderedJson& json, const Request& request, std::string_view nam
 OrderedJson describe_request(const Request& request) {
   OrderedJson json = OrderedJson::object();
   visit_request(request, [&](const Field& field, const auto& /*value*/, auto /*target*/) {
-    const bool is_overruled =
-        !field.overruled_by.empty() && is_given(request, field.overruled_by);
+    const bool is_overruled = !field.overruled_by.empty() && is_given(request, field.overruled_by);
     if (field.offer == Offer::kPlayback || is_overruled) return;
     write_field(json, request, field.name);
   });

@@ -19,8 +19,8 @@ namespace mochi::job {
 
 struct JobInput {
   JobOptions options;
-  FieldSource source = {};                           // of values that the caller did not give
-  std::optional<SamplerState> start = {};            // resume from here
+  FieldSource source = {};                               // of values that the caller did not give
+  std::optional<SamplerState> start = {};                // resume from here
   std::optional<std::filesystem::path> checkpoint = {};  // the file that `start` was read from
   Json checkpoint_recipe = {};                           // its recipe
   // Skip a video that was already made from the same recipe, and resume its checkpoint.

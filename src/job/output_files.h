@@ -34,7 +34,8 @@ class ReservedName {
 };
 
 // Reserves the first name of "<text>-<seed>.mp4", "<text>-<seed>-2.mp4", ... for which there is
-// neither a video nor its JSON or checkpoint, and which no other run has reserved. Makes the folder.
+// neither a video nor its JSON or checkpoint, and which no other run has reserved. Makes the
+// folder.
 std::unique_ptr<ReservedName> reserve_output(const std::filesystem::path& folder,
                                              const std::string& text, std::uint64_t seed);
 

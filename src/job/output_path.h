@@ -23,8 +23,8 @@ std::filesystem::path rescue_path(const std::filesystem::path& output);
 // `path`, or the first of "clip-2.json", "clip-3.json", ... that does not exist.
 std::filesystem::path unused_path(const std::filesystem::path& path);
 
-// The video that a checkpoint belongs to lies beside it: the folder of the checkpoint, with the name
-// that its recipe gives the video.
+// The video that a checkpoint belongs to lies beside it: the folder of the checkpoint, with the
+// name that its recipe gives the video.
 std::filesystem::path output_of_checkpoint(const std::filesystem::path& checkpoint,
                                            const std::filesystem::path& recorded_output);
 

@@ -88,14 +88,12 @@ std::string describe_owner(const Job& job) {
   return job.input.source.name.empty() ? job.output.string() : job.input.source.name;
 }
 
-void claim_output(const char* field, const fs::path& path, const Job& job,
-                  Run& run) {
+void claim_output(const char* field, const fs::path& path, const Job& job, Run& run) {
   if (const std::string use = run.inputs.find(path); !use.empty()) {
     throw InvalidRequest(field, fmt::format("'{}' is {}", path.string(), use));
   }
   if (const std::string owner = run.outputs.find(path); !owner.empty()) {
-    throw InvalidRequest(field,
-                         fmt::format("'{}' is also written for {}", path.string(), owner));
+    throw InvalidRequest(field, fmt::format("'{}' is also written for {}", path.string(), owner));
   }
   run.outputs.add(path, describe_owner(job));
 }

@@ -1,10 +1,10 @@
 #include "job/recipe.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <utility>
-
-#include <fmt/ranges.h>
 
 #include "base/error.h"
 #include "job/field_value.h"
@@ -20,8 +20,9 @@ namespace fs = std::filesystem;
 OrderedJson describe_model(const Recipe& recipe, const std::vector<ModelFile>& model_files) {
   OrderedJson files = OrderedJson::array();
   for (const ModelFile& file : model_files) {
-    files.push_back(
-        {{"name", file.name}, {"size_bytes", file.size_bytes}, {"fingerprint", file.fingerprint}});
+    files.push_back({{"name", path_text(file.name)},
+                     {"size_bytes", file.size_bytes},
+                     {"fingerprint", file.fingerprint}});
   }
   OrderedJson loras = OrderedJson::array();
   for (const Lora& lora : recipe.engine.loras) {
@@ -201,8 +202,8 @@ void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found
   for (const ModelFile& wanted : recipe.model_files) {
     const auto at = std::ranges::find(found, wanted.name, &ModelFile::name);
     if (at == found.end()) {
-      fail("{}: the video was made with the model file '{}', which no longer exists",
-           recipe.source, wanted.name);
+      fail("{}: the video was made with the model file '{}', which no longer exists", recipe.source,
+           wanted.name);
     }
     if (at->fingerprint != wanted.fingerprint) {
       fail("{}: the model file '{}' has changed since: wanted fingerprint {}, found {}",
@@ -214,7 +215,8 @@ void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found
 void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found) {
   for (const ModelFile& wanted : recipe.model_files) {
     if (!is_decoder(wanted)) continue;
-    if (std::ranges::find(found, wanted.fingerprint, &ModelFile::fingerprint) != found.end()) continue;
+    if (std::ranges::find(found, wanted.fingerprint, &ModelFile::fingerprint) != found.end())
+      continue;
     fail("'{}': the latents belong to another model, that of '{}', whose '{}' has fingerprint {}",
          recipe.source, recipe.engine.model_dir.string(), wanted.name, wanted.fingerprint);
   }

@@ -40,8 +40,8 @@ struct Resolved {
   std::vector<std::string> warnings;  // of the model about valid, but probably unintended settings
 };
 
-// The model's defaults under what was given. Throws InvalidRequest naming the field, or Error naming
-// the file, for requests that the engine would refuse.
+// The model's defaults under what was given. Throws InvalidRequest naming the field, or Error
+// naming the file, for requests that the engine would refuse.
 Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {});
 
 }  // namespace mochi::job

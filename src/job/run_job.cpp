@@ -85,10 +85,14 @@ class Checkpoints : public TimingObserver {
     try {
       write_checkpoint(path_, *state, recipe_);
       is_written_ = true;
+      has_failed_ = false;
       written_steps_ = view.num_done();
     } catch (const Error& error) {
-      outer().on_warning(fmt::format("no checkpoint after step {}: {}", view.num_done(),
-                                     error.what()));
+      if (!has_failed_) {  // one warning, though every later one may fail as well
+        outer().on_warning(
+            fmt::format("no checkpoint after step {}: {}", view.num_done(), error.what()));
+      }
+      has_failed_ = true;
     }
   }
 
@@ -96,6 +100,7 @@ class Checkpoints : public TimingObserver {
   fs::path path_;
   OrderedJson recipe_;
   bool is_written_;
+  bool has_failed_ = false;
   int written_steps_ = 0;
 };
 
@@ -132,9 +137,9 @@ class JobRun {
   Latents sample() {
     const std::optional<SamplerState>& start = job_.input.start;
     try {
-      return engine_.sample(job_.resolved.generate, checkpoints_,
-                            {.start = start ? &*start : nullptr,
-                             .checks_finite = job_.input.options.checks_finite});
+      return engine_.sample(
+          job_.resolved.generate, checkpoints_,
+          {.start = start ? &*start : nullptr, .checks_finite = job_.input.options.checks_finite});
     } catch (...) {
       if (checkpoints_.is_written()) {
         observer_.on_kept({Kept::Kind::kCheckpoint, checkpoints_.path()});

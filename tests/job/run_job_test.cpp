@@ -57,8 +57,7 @@ class RunJob : public testing::Test {
 
   std::string prepare_error(const JobOptions& options) {
     job::Run fresh(engine_);
-    return message_of<Error>(
-        [&] { prepare_job({.options = options}, engine_.model(), fresh); });
+    return message_of<Error>([&] { prepare_job({.options = options}, engine_.model(), fresh); });
   }
 
   std::string content(const std::string& name) const { return read_text(folder_ / name); }
@@ -130,9 +129,8 @@ TEST_F(RunJob, ACheckpointContinuesNoOtherVideo) {
   options.request.seed = 3;
   job::Run again(engine_);
   JobInput input = resume(options, folder_ / "v.y4m.checkpoint.safetensors");
-  expect_contains(
-      message_of<Error>([&] { prepare_job(std::move(input), engine_.model(), again); }),
-      "the checkpoint's video has seed 0, wanted is 3");
+  expect_contains(message_of<Error>([&] { prepare_job(std::move(input), engine_.model(), again); }),
+                  "the checkpoint's video has seed 0, wanted is 3");
 }
 
 TEST_F(RunJob, StoppedWhileDecodingTheLatentsAreKept) {
@@ -184,10 +182,10 @@ TEST_F(RunJob, SecondaryFilesNeverCostTheVideo) {
   fs::create_directory(folder_ / "v.y4m.json");
   run(job);
   EXPECT_TRUE(fs::exists(folder_ / "v.y4m"));
-  ASSERT_EQ(observer_.warnings.size(), 5U);  // three checkpoints, the latents, the JSON
+  ASSERT_EQ(observer_.warnings.size(), 3U);
   expect_contains(observer_.warnings[0], "no checkpoint after step 1");
-  expect_contains(observer_.warnings[3], "the latents are not saved");
-  expect_contains(observer_.warnings[4], "the video is complete, the JSON beside it is not");
+  expect_contains(observer_.warnings[1], "the latents are not saved");
+  expect_contains(observer_.warnings[2], "the video is complete, the JSON beside it is not");
 }
 
 TEST_F(RunJob, NoOutputIsAnInputOrAnotherOutput) {
@@ -233,9 +231,9 @@ TEST_F(RunJob, NamesThatJsonCannotHoldAreRefusedBeforeTheWork) {
 }
 
 TEST_F(RunJob, ErrorsOfALineNameTheLine) {
-  JobInput input{.options = make_options("none/v.y4m"),
-                 .source = {.name = "s.jsonl:2", .prefix = "", .fields = {"width"},
-                            .is_line = true}};
+  JobInput input{
+      .options = make_options("none/v.y4m"),
+      .source = {.name = "s.jsonl:2", .prefix = "", .fields = {"width"}, .is_line = true}};
   const auto error_of = [&](const JobInput& each) {
     return message_of<Error>([&] { prepare_job(each, engine_.model(), run_); });
   };
