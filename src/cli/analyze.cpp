@@ -17,8 +17,7 @@
 #include "cli/report/report_folder.h"
 #include "cli/request_flags.h"
 #include "cli/usage_error.h"
-#include "job/recipe.h"
-#include "job/resolve.h"
+#include "job/job.h"
 
 namespace mochi::cli {
 namespace {
@@ -40,12 +39,12 @@ fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
 }  // namespace
 
 void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
-  add_request_flags(command, options.job.request,
-                    {job::Offer::kAlways, job::Offer::kPerVideo});
+  add_request_flags(command, options.job.request, {job::Offer::kAlways, job::Offer::kPerVideo});
   add_field_flag(command, options.job.request, "chipmunk_config",
                  "sparsity configuration (default: the bundled one)");
   command
-      .add_option("--output", options.job.output, "folder of the report; an earlier one is replaced")
+      .add_option("--output", options.job.output,
+                  "folder of the report; an earlier one is replaced")
       ->type_name("DIR")
       ->required()
       ->group("Files");
