@@ -16,6 +16,7 @@
 #include "cli/report/analysis_tables.h"
 #include "cli/report/report_folder.h"
 #include "cli/request_flags.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "job/job.h"
 
@@ -31,7 +32,7 @@ constexpr std::array<std::string_view, 6> kFileNames{"report.html", "report.json
 fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
   if (find_program("ffmpeg")) return report.folder();
   if (!is_quiet) {
-    fmt::print(stderr, "warning: the program ffmpeg was not found: no videos are written\n");
+    tell("warning: the program ffmpeg was not found: no videos are written");
   }
   return {};
 }
@@ -43,8 +44,8 @@ void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
   add_field_flag(command, options.job.request, "chipmunk_config",
                  "sparsity configuration (default: the bundled one)");
   command
-      .add_option("--output", options.job.output,
-                  "folder of the report; an earlier one is replaced")
+      .add_option("--out,--output", options.job.output,
+                  "folder of the report; an earlier report is replaced (also --output)")
       ->type_name("DIR")
       ->required()
       ->group("Files");
@@ -59,7 +60,7 @@ void run_analyze(GenerateOptions options) {
   choose_model(options.job.engine);
   job::Request& request = options.job.request;
   if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
-  options.job.engine.on_message = message_printer(options.run.is_quiet);
+  options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
   Engine engine(options.job.engine);
   const job::Resolved resolved = job::resolve(options.job, engine.model());
   if (!options.run.is_quiet) tell_warnings(resolved);
@@ -80,10 +81,10 @@ void run_analyze(GenerateOptions options) {
   write_file_atomically(report.folder() / "steps.csv", make_steps_csv(analysis));
   report.commit();
   if (options.run.prints_json) {
-    fmt::print("{}\n", json.dump());
+    print_result(json.dump() + "\n");
   } else if (!options.run.is_quiet) {
-    for (const std::string& sentence : summarise_in_words(analysis)) fmt::print("{}\n", sentence);
-    fmt::print("{}\n", (recipe.output / "report.html").string());
+    for (const std::string& sentence : summarise_in_words(analysis)) tell_summary("{}", sentence);
+    tell_summary("{}", (recipe.output / "report.html").string());
   }
 }
 

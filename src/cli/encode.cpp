@@ -11,6 +11,7 @@
 #include "cli/command_observer.h"
 #include "cli/interrupt.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "io/video_reader.h"
 #include "job/latents_file.h"
 
@@ -46,6 +47,7 @@ void add_encode_flags(CLI::App& command, EncodeOptions& options) {
       ->required();
   add_engine_flags(command, options.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
+  command.add_flag("--verbose", options.is_verbose, "also print details of how the engine works");
 }
 
 void add_decode_flags(CLI::App& command, GenerateOptions& options) {
@@ -59,7 +61,7 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
 
 void run_encode(EncodeOptions options) {
   choose_model(options.engine);
-  options.engine.on_message = message_printer(options.is_quiet);
+  options.engine.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(options.engine);
   const AtomicFile probe(options.output);  // better now than after the work
   const Clip clip = read_clip(options.video);
@@ -74,9 +76,9 @@ void run_encode(EncodeOptions options) {
   job::write_latents_file(options.output, latents);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  fmt::print("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB\n", options.output.string(),
-             latents.channels, latents.num_frames, latents.height, latents.width,
-             static_cast<double>(peak_memory_bytes()) / kMebibyte);
+  tell_summary("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB", options.output.string(),
+               latents.channels, latents.num_frames, latents.height, latents.width,
+               static_cast<double>(peak_memory_bytes()) / kMebibyte);
 }
 
 }  // namespace mochi::cli

@@ -13,6 +13,7 @@ struct EncodeOptions {
   std::filesystem::path output;
   EngineOptions engine;  // an empty model_dir stands for the model in the box
   bool is_quiet = false;
+  bool is_verbose = false;
 };
 
 // Declare the flags; they write into `options`, which must outlive the parsing.

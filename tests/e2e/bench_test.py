@@ -98,7 +98,7 @@ class BenchTest(ProgramTest):
 
     def test_wrong_commands(self):
         cases = [
-            (["bench"], 2, "subject is required"),
+            (["bench"], 2, "SUBJECT: is required"),
             (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, sparse, vae, t5, video, load"),
             (["bench", "load"], 1, "--file: wanted a .safetensors file of a transformer"),
             (["bench", "load", "--file", "none"], 1, re.compile(".*'none'.*")),

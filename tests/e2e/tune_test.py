@@ -201,8 +201,8 @@ class TuneTest(ProgramTest):
                         *self.args("--resume"))
         finally:
             config.write_text(text)
-        self.refuse(1, "'o/trials.json' is there already: go on with --resume, or give another "
-                       "--output", *self.args())
+        self.refuse(1, "'o/trials.json' already exists: continue with --resume, or give another "
+                       "--out", *self.args())
         self.refuse(1, "--resume: no 'none/trials.json'", *self.args("--resume", output="none"))
 
     def test_damaged_records(self):
@@ -258,7 +258,7 @@ class TuneTest(ProgramTest):
              "cannot make the folder 'p.txt/o/dense': Not a directory"),
             ({"chipmunk_config": "off.yml"}, 1,
              "'off.yml': attn.is_enabled: wanted true, found false"),
-            ({"chipmunk_config": "no.yml"}, 2,
+            ({"chipmunk_config": "no.yml"}, 1,
              "no.yml: cannot be read: No such file or directory"),
             ({"model_dir": "nowhere"}, 1, re.compile(r".*nowhere.*")),
         ]
@@ -268,7 +268,9 @@ class TuneTest(ProgramTest):
         for values, exit_code, line in cases:
             with self.subTest(values):
                 self.refuse(exit_code, line, *self.args(**values))
-        self.refuse(2, "--min-psnr is required", "tune", "--prompts", "p.txt", "--output", "o")
+        line = ("--min-psnr: is required: wanted PSNR against the dense videos in dB, mean over "
+                "the prompts")
+        self.refuse(2, line, "tune", "--prompts", "p.txt", "--output", "o")
 
 
 if __name__ == "__main__":

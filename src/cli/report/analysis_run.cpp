@@ -11,6 +11,7 @@
 #include "base/difference.h"
 #include "cli/interrupt.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "io/image.h"
 #include "io/video_writer.h"
 
@@ -90,7 +91,7 @@ class Run {
 
  private:
   void announce(const char* what) const {
-    if (!is_quiet_) fmt::print(stderr, "{}\n", what);
+    if (!is_quiet_) tell("{}", what);
   }
 
   // Runs `work`, which observes with `observer`, and adds up its times where there is something to

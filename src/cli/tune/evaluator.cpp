@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "cli/command_observer.h"
 #include "cli/progress_display.h"
+#include "cli/terminal.h"
 #include "io/video_quality.h"
 #include "job/latents_file.h"
 
@@ -62,8 +63,7 @@ void Evaluator::prepare_dense() {
     record_.dense.push_back({dense.seconds, fingerprint_file(path)});
     write_record(folder_, record_);
     if (!is_quiet_) {
-      fmt::print(stderr, "dense video {} of {}: {}\n", i + 1, requests_.size(),
-                 format_seconds(dense.seconds));
+      tell("dense video {} of {}: {}", i + 1, requests_.size(), format_seconds(dense.seconds));
     }
   }
 }

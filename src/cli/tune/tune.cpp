@@ -36,16 +36,6 @@ void check_flags(const TuneOptions& options) {
   }
 }
 
-// Runs what reads flags or the file that one names: its errors are the command line's.
-template <typename Read>
-auto read_flags(const Read& read) {
-  try {
-    return read();
-  } catch (const Error& error) {
-    throw UsageError(describe_error(error));
-  }
-}
-
 // All but the prompt.
 job::Resolved make_base(const TuneOptions& options, const Engine& engine) {
   job::Resolved base = job::resolve(options.generation, engine.model());
@@ -60,7 +50,7 @@ job::Resolved make_base(const TuneOptions& options, const Engine& engine) {
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
   const fs::path file = options.start ? *options.start : find_bundled_sparsity();
-  const SparsityConfig start = read_flags([&] { return load_sparsity_config(file); });
+  const SparsityConfig start = load_sparsity_config(file);
   if (!start.attn.is_enabled) {
     fail("'{}': attn.is_enabled: wanted true, found false", file.string());
   }
@@ -107,7 +97,7 @@ void prepare_folder(const TuneOptions& options, TuneRecord& record) {
   if (options.resumes) {
     read_record(folder, record);
   } else if (fs::exists(record_path(folder))) {
-    fail("'{}' is there already: go on with --resume, or give another --output",
+    fail("'{}' already exists: continue with --resume, or give another --out",
          record_path(folder).string());
   }
   std::error_code error;
@@ -132,8 +122,7 @@ void run_search(const TuneOptions& options, const SparsityConfig& start, const W
         const double seconds_left = evaluator.seconds_per_evaluation() *
                                     static_cast<double>(record.goal.num_prompts) *
                                     (options.max_trials - num_done);
-        fmt::print(stderr, "{}\n",
-                   describe_progress(record, record.find_or_add(trial.config), seconds_left));
+        tell("{}", describe_progress(record, record.find_or_add(trial.config), seconds_left));
       });
 }
 
@@ -143,7 +132,7 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(report_path(options.output), make_report(record));
   const fs::path config = config_path(options.output);
   const std::optional<std::size_t> fastest = record.fastest();
-  if (!options.is_quiet) fmt::print("{}", make_summary(record));
+  if (!options.is_quiet) tell_summary_lines(make_summary(record));
   if (!fastest) {
     fs::remove(config);  // of an earlier run that wanted less
     fail("no trial reaches {} dB; {}", options.min_psnr, describe_best(record));
@@ -151,9 +140,10 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
   write_file_atomically(config, to_yaml(record.trials[*fastest].config));
   if (options.is_quiet) return;
   if (speed_up(record.trials[*fastest], record.dense_seconds()) <= 1) {
-    fmt::print(stderr, "warning: that is no faster than dense attention\n");
+    tell("warning: that is no faster than dense attention");
   }
-  fmt::print("{}\nreport: {}\n", config.string(), report_path(options.output).string());
+  tell_summary("{}", config.string());
+  tell_summary("report: {}", report_path(options.output).string());
 }
 
 }  // namespace
@@ -163,7 +153,7 @@ void run_tune(const TuneOptions& options) {
   const std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
-  engine_options.on_message = message_printer(options.is_quiet);
+  engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(engine_options);
   const job::Resolved resolved = make_base(options, engine);
   const GenerateRequest& base = resolved.generate;
@@ -178,7 +168,7 @@ void run_tune(const TuneOptions& options) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
     for (const std::string& warning : engine.model().warnings(first_trial)) {
-      fmt::print(stderr, "warning: {}\n", warning);
+      tell("warning: {}", warning);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);
@@ -186,7 +176,7 @@ void run_tune(const TuneOptions& options) {
     evaluator.prepare_dense();
     run_search(options, start, workload, evaluator, record);
   } catch (const Cancelled&) {
-    if (!options.is_quiet) fmt::print(stderr, "\nto go on: the same command with --resume\n");
+    if (!options.is_quiet) tell("to go on: the same command with --resume");
     throw;
   }
   finish(options, record);

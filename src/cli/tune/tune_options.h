@@ -16,6 +16,7 @@ struct TuneOptions {
   int max_trials = 24;
   bool resumes = false;
   bool is_quiet = false;
+  bool is_verbose = false;
   std::optional<std::filesystem::path> start;  // --chipmunk-config
   job::JobOptions generation;                  // of each video, but for prompt and sparsity
 };
