@@ -88,6 +88,9 @@ void compare_videos(const CompareOptions& options) {
     frames.push_back(compare_frames(a, b, format.width, format.height));
   }
   if (frames.empty()) fail("'{}' has no frames", options.first.string());
+  for (const auto& reader : {first.get(), second.get()}) {
+    for (const std::string& note : reader->notes()) fmt::print(stderr, "warning: {}\n", note);
+  }
   options.prints_json ? print_videos_json(frames) : print_videos(frames);
 }
 
@@ -131,7 +134,9 @@ bool is_latents(const fs::path& path) { return path.extension() == ".safetensors
 }  // namespace
 
 void add_compare_flags(CLI::App& command, CompareOptions& options) {
-  command.add_option("first", options.first, "a video, a folder of PNGs, or .safetensors latents")
+  command
+      .add_option("first", options.first,
+                  "a video, an image, a folder of PNGs or JPEGs, or .safetensors latents")
       ->type_name("FILE")
       ->required();
   command

@@ -99,7 +99,7 @@ class Checkpoints : public TimingObserver {
     } catch (const Error& error) {
       if (!has_failed_) {  // one warning, though every later one may fail as well
         outer().on_warning(
-            fmt::format("no checkpoint after step {}: {}", view.num_done(), error.what()));
+            fmt::format("no checkpoint after step {}: {}", num_done, error.what()));
       }
       has_failed_ = true;
     }
