@@ -98,8 +98,7 @@ class Checkpoints : public TimingObserver {
       written_steps_ = num_done;
     } catch (const Error& error) {
       if (!has_failed_) {  // one warning, though every later one may fail as well
-        outer().on_warning(
-            fmt::format("no checkpoint after step {}: {}", num_done, error.what()));
+        outer().on_warning(fmt::format("no checkpoint after step {}: {}", num_done, error.what()));
       }
       has_failed_ = true;
     }

@@ -9,7 +9,8 @@
 #include "base/error.h"
 #include "cli/bundled.h"
 #include "cli/command_observer.h"
-#include "cli/flag_names.h"
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
 #include "cli/tune/evaluator.h"
 #include "cli/tune/tune_report.h"
 #include "cli/usage_error.h"
@@ -150,7 +151,8 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
 
 void run_tune(const TuneOptions& options) {
   check_flags(options);
-  const std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts);
+  const std::vector<job::LinePrompt> prompts =
+      job::read_prompts(options.prompts, [] { return interrupt_signal() != 0; });
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
   engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
