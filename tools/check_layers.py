@@ -24,7 +24,9 @@ ALLOWED = {
     # Knows the networks, as the pipeline does, but nobody builds on it: the command line calls it.
     "bench": ["base", "tensor", "backend/backend.h", "io", "weights", "sparsity", "text", "dit",
               "vae", "pipeline", "mochi"],
-    "cli": ["base", "io", "mochi", "bench/bench.h"],
+    # A video's life without a terminal: what the command line, a server and Python share.
+    "job": ["base", "io", "mochi"],
+    "cli": ["base", "io", "mochi", "job", "bench/bench.h"],
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

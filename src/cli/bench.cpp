@@ -7,8 +7,8 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/bundled.h"
 #include "cli/interrupt.h"
-#include "cli/output_path.h"
 #include "cli/report/svg_plot.h"
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
@@ -164,7 +164,7 @@ std::string draw_growth(const BenchReport& report) {
 // The request with the bundled sparsity where the subject needs one.
 bench::BenchRequest complete_request(bench::BenchRequest request) {
   if (request.subject == "op" || request.subject == "sparse") {
-    request.sparsity = load_sparsity_config(find_boxed_sparsity()).config;
+    request.sparsity = load_sparsity_config(find_bundled_sparsity()).config;
   }
   return request;
 }

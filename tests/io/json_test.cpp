@@ -23,10 +23,10 @@ TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
 
 TEST(ParseJson, ErrorsGiveThePlace) {
   const std::string message = parse_error("{\n  \"a\": 1,\n  \"b\": oops\n}");
-  expect_contains(message, "config.json: not valid JSON (line 3, column 8)");
+  expect_contains(message, "config.json: line 3, column 8: not valid JSON");
   EXPECT_EQ(message.find("json.exception"), std::string::npos) << message;
   EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-  expect_contains(parse_error(""), "line 1, column 1");
+  expect_contains(parse_error(""), "column 1: not valid JSON");
   expect_contains(parse_error("{} {}"), "not valid JSON");
   expect_contains(parse_error("{\"a\": \"\xff\"}"), "not valid JSON");
 }

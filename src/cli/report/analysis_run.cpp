@@ -64,8 +64,8 @@ class StudyObserver final : public Observer {
 
 class Run {
  public:
-  Run(Engine& engine, const GenerateRequest& request, int fps, std::filesystem::path video_folder,
-      bool is_quiet)
+  Run(Engine& engine, const GenerateRequest& request, FrameRate fps,
+      std::filesystem::path video_folder, bool is_quiet)
       : engine_(engine), fps_(fps), video_folder_(std::move(video_folder)), is_quiet_(is_quiet) {
     analysis_.request = request;
     analysis_.delta = request.sparsity.value_or(SparsityConfig{}).attn.delta;
@@ -125,7 +125,7 @@ class Run {
   }
 
   Frames decode(const Latents& latents, const char* name, RunTimes& times) const {
-    const VideoFormat format{analysis_.request.width, analysis_.request.height, {fps_, 1}};
+    const VideoFormat format{analysis_.request.width, analysis_.request.height, fps_};
     std::unique_ptr<VideoWriter> writer;
     if (!video_folder_.empty()) writer = make_video_writer(video_folder_ / name, format);
     StudyObserver observer({}, {});
@@ -174,7 +174,7 @@ class Run {
   }
 
   Engine& engine_;
-  int fps_;
+  FrameRate fps_;
   std::filesystem::path video_folder_;
   bool is_quiet_;
   Analysis analysis_;
@@ -182,7 +182,7 @@ class Run {
 
 }  // namespace
 
-Analysis run_analysis(Engine& engine, const GenerateRequest& request, int fps,
+Analysis run_analysis(Engine& engine, const GenerateRequest& request, FrameRate fps,
                       const std::filesystem::path& video_folder, bool is_quiet) {
   return Run(engine, request, fps, video_folder, is_quiet).run();
 }

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "cli/sidecar.h"
+#include "mochi/mochi.h"
 
 namespace mochi::cli {
 namespace {

@@ -13,21 +13,21 @@ namespace mochi::cli {
 namespace {
 
 constexpr double kPlotWidth = 560, kPlotHeight = 260;  // of the frame, in pixels
-constexpr double kTop = 36, kBottom = 50, kSide = 16;
+constexpr double kPlotTop = 36, kPlotBottom = 50, kPlotSide = 16;
 constexpr int kMaxXTicks = 10, kMaxYTicks = 7, kMaxLogTicks = 9;
 constexpr double kGridOpacity = 0.15;
 // Of middling lightness: they stand out from white and from black.
 constexpr std::array kColors{"#2f81f7", "#e8730c", "#2da44e", "#c04ad6",
                              "#d1242f", "#0f9d9d", "#a8860b", "#8a8f98"};
 
-class Drawing {
+class PlotDrawing {
  public:
-  explicit Drawing(const Plot& plot)
+  explicit PlotDrawing(const Plot& plot)
       : plot_(plot),
         x_axis_(make_x_axis(plot)),
         y_axis_(make_y_axis(plot)),
         box_(make_box()),
-        canvas_(canvas_width(), box_.bottom() + kBottom, plot.title) {}
+        canvas_(canvas_width(), box_.bottom() + kPlotBottom, plot.title) {}
 
   std::string draw() {
     add_axes();
@@ -81,7 +81,7 @@ class Drawing {
     for (const double tick : y_axis_.ticks) {
       label_width = std::max(label_width, text_width(format_tick(y_axis_, tick)));
     }
-    return {label_width + 40, kTop, kPlotWidth, kPlotHeight};
+    return {label_width + 40, kPlotTop, kPlotWidth, kPlotHeight};
   }
 
   double legend_width() const {
@@ -93,8 +93,8 @@ class Drawing {
   }
 
   double canvas_width() const {
-    return std::max(box_.right() + kSide + legend_width(),
-                    text_width(plot_.title, kTitleSize) + 2 * kSide);
+    return std::max(box_.right() + kPlotSide + legend_width(),
+                    text_width(plot_.title, kTitleSize) + 2 * kPlotSide);
   }
 
   double x_of(double value) const { return box_.left + x_axis_.place(value) * box_.width; }
@@ -145,8 +145,8 @@ class Drawing {
     double y = box_.top + 12;
     for (std::size_t i = 0; i < plot_.series.size(); ++i) {
       if (plot_.series[i].name.empty()) continue;
-      canvas_.add_dot(box_.right() + kSide + 5, y - 4, 5, color_of(i), "");
-      canvas_.add_text(box_.right() + kSide + 16, y, Anchor::kStart, plot_.series[i].name);
+      canvas_.add_dot(box_.right() + kPlotSide + 5, y - 4, 5, color_of(i), "");
+      canvas_.add_text(box_.right() + kPlotSide + 16, y, Anchor::kStart, plot_.series[i].name);
       y += kLineHeight;
     }
   }
@@ -159,6 +159,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw_plot(const Plot& plot) { return Drawing(plot).draw(); }
+std::string draw_plot(const Plot& plot) { return PlotDrawing(plot).draw(); }
 
 }  // namespace mochi::cli

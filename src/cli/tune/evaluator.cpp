@@ -9,10 +9,10 @@
 #include "base/difference.h"
 #include "base/error.h"
 #include "cli/command_observer.h"
-#include "cli/latents_file.h"
 #include "cli/progress_display.h"
 #include "cli/terminal.h"
 #include "io/video_quality.h"
+#include "job/latents_file.h"
 
 namespace mochi::cli {
 namespace {
@@ -59,7 +59,7 @@ void Evaluator::prepare_dense() {
            record_.dense[i].fingerprint, found);
     }
     const Sample dense = sample(requests_[i]);
-    write_latents(path, dense.latents);
+    job::write_latents_file(path, dense.latents);
     record_.dense.push_back({dense.seconds, fingerprint_file(path)});
     write_record(folder_, record_);
     if (!is_quiet_) {
@@ -76,7 +76,7 @@ Evaluation Evaluator::evaluate(const SparsityConfig& config, std::size_t prompt_
   GenerateRequest request = requests_[prompt_idx];
   request.sparsity = config;
   const Sample sparse = sample(request);
-  known.push_back(compare(read_latents(latents_path(folder_, prompt_idx)), sparse));
+  known.push_back(compare(job::read_latents(latents_path(folder_, prompt_idx)), sparse));
   write_record(folder_, record_);
   made_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
   ++num_made_;

@@ -7,15 +7,17 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/bundled.h"
 #include "cli/command_observer.h"
-#include "cli/output_path.h"
-#include "cli/prompts_file.h"
-#include "cli/sidecar.h"
+#include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "cli/tune/evaluator.h"
 #include "cli/tune/tune_report.h"
 #include "cli/usage_error.h"
-#include "cli/video_job.h"
+#include "job/field_value.h"
+#include "job/prompts_file.h"
+#include "job/recipe.h"
+#include "job/resolve.h"
 
 namespace mochi::cli {
 namespace {
@@ -36,19 +38,19 @@ void check_flags(const TuneOptions& options) {
 }
 
 // All but the prompt.
-GenerateRequest make_base_request(const TuneOptions& options, const Engine& engine) {
-  GenerateRequest request = make_request(options.generation, engine, nullptr);
-  request.prompt.clear();
-  engine.model().check(request);
-  if (request.num_steps < kMinSteps) {
-    throw UsageError(
-        fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps, request.num_steps));
+job::Resolved make_base(const TuneOptions& options, const Engine& engine) {
+  job::Resolved base = job::resolve(options.generation, engine.model());
+  base.request.prompt.reset();
+  base.generate.prompt.clear();
+  if (base.generate.num_steps < kMinSteps) {
+    throw UsageError(fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps,
+                                 base.generate.num_steps));
   }
-  return request;
+  return base;
 }
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
-  const fs::path file = options.start ? *options.start : find_boxed_sparsity();
+  const fs::path file = options.start ? *options.start : find_bundled_sparsity();
   const LoadedSparsity loaded = load_sparsity_config(file);
   if (!options.is_quiet) {
     for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
@@ -61,10 +63,10 @@ SparsityConfig make_start(const TuneOptions& options, const Workload& workload) 
 }
 
 std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
-                                           const std::vector<LinePrompt>& prompts,
+                                           const std::vector<job::LinePrompt>& prompts,
                                            const Engine& engine) {
   std::vector<GenerateRequest> requests;
-  for (const LinePrompt& prompt : prompts) {
+  for (const job::LinePrompt& prompt : prompts) {
     requests.push_back(base);
     requests.back().prompt = prompt.text;
     try {
@@ -77,15 +79,13 @@ std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
 }
 
 // All that the evaluations depend on.
-OrderedJson describe_settings(const GenerateRequest& base, const SparsityConfig& start,
-                              const std::vector<LinePrompt>& prompts, const Engine& engine) {
-  Outcome outcome;
-  outcome.request = base;
-  outcome.request.sparsity = start;
-  outcome.model_dir = ".";  // where it lies says nothing: the files' fingerprints stand for it
-  const OrderedJson recipe = describe_recipe(outcome, engine);
+OrderedJson describe_settings(const job::Request& base, const SparsityConfig& start,
+                              const std::vector<job::LinePrompt>& prompts, const Engine& engine) {
+  job::Recipe described;  // the model is known by its files' fingerprints, not by its place
+  described.request = base;
+  described.request.sparsity = start;
+  const OrderedJson recipe = job::describe_recipe(described, job::made_with(engine));
   OrderedJson settings = recipe["request"];
-  settings.erase("prompt");
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     settings[fmt::format("prompt {}", i + 1)] = prompts[i].text;
   }
@@ -155,17 +155,18 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
 
 void run_tune(const TuneOptions& options) {
   check_flags(options);
-  const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
+  const std::vector<job::LinePrompt> prompts =
+      job::read_prompts(options.prompts, [] { return interrupt_signal() != 0; });
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
   engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(engine_options);
-  const GenerateRequest base = make_base_request(options, engine);
+  const job::Resolved resolved = make_base(options, engine);
+  const GenerateRequest& base = resolved.generate;
   const Workload workload{base.num_steps, engine.model().num_layers()};
   const SparsityConfig start = make_start(options, workload);
   std::vector<GenerateRequest> requests = make_requests(base, prompts, engine);
-  engine.model().check_files(requests.front());
-  TuneRecord record{.settings = describe_settings(base, start, prompts, engine),
+  TuneRecord record{.settings = describe_settings(resolved.request, start, prompts, engine),
                     .goal = {options.min_psnr, prompts.size()},
                     .num_steps = base.num_steps};
   prepare_folder(options, record);

@@ -2,6 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/generate_options.h"
+#include "cli/request_flags.h"
+
 namespace mochi::cli {
 
 void add_tune_flags(CLI::App& command, TuneOptions& options) {
@@ -32,7 +35,7 @@ void add_tune_flags(CLI::App& command, TuneOptions& options) {
       ->group(kGroup);
   command.add_flag("--resume", options.resumes, "continue the search whose folder this is")
       ->group(kGroup);
-  add_basic_flags(command, options.generation);
+  add_request_flags(command, options.generation.request, {job::Offer::kAlways});
   add_engine_flags(command, options.generation.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
   command.add_flag("--verbose", options.is_verbose, "also print details of how the engine works");
