@@ -157,6 +157,8 @@ class CliTest(ProgramTest):
             (["--linear-steps", 9], "--linear-steps: wanted 1 to 3"),
             (["--cfg-schedule", "1,2", "--num-steps", 4], "--cfg-schedule: wanted 4 values"),
             (["--noise-source", "dice"], "--noise-source: wanted"),
+            (["--dtype", "fp7"], "--dtype: wanted"),
+            (["--device", "tpu"], "--device: wanted 'auto', 'cpu' or 'cuda', found 'tpu'"),
             (["--fps", 0], "--fps: wanted 1 to 1000"),
             (["--seed", "many"], "--seed"),
             (["--seed=-1"], "--seed: wanted 0 or more, found -1"),
@@ -178,8 +180,6 @@ class CliTest(ProgramTest):
 
     def test_bad_machine_and_files(self):
         cases = [
-            (["--dtype", "fp7"], "--dtype: wanted"),
-            (["--device", "tpu"], "--device: wanted 'auto', 'cpu' or 'cuda', found 'tpu'"),
             (["--threads", -1], "--threads: wanted"),
             (["--out", "nowhere/a.y4m"], "nowhere"),
             (["--out", "a.avi"], ".mp4"),
