@@ -1,5 +1,7 @@
 #include "cli/output_path.h"
 
+#include <sys/auxv.h>
+
 #include <array>
 #include <cctype>
 #include <string_view>
@@ -38,11 +40,22 @@ fs::path beside(const fs::path& output, const char* ending) {
   return path;
 }
 
+// The program's own file. Where /proc is not mounted (in a bare chroot), the kernel's note of what
+// it has started tells.
+fs::path find_program_file() {
+  std::error_code error;
+  fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error) return program;
+  const auto* const started = reinterpret_cast<const char*>(  // NOLINT(performance-no-int-to-ptr)
+      ::getauxval(AT_EXECFN));
+  return started != nullptr ? fs::weakly_canonical(started, error) : fs::path();
+}
+
 // The first of these files, seen from the program's folder, that exists.
 fs::path find_beside_program(const std::array<const char*, 3>& files, const char* what,
                              const char* flag) {
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path program = find_program_file();
   std::string places;
   for (const char* file : files) {
     const fs::path path = (program.parent_path() / file).lexically_normal();
