@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "cli/flag_names.h"
 #include "cli/interrupt.h"
-#include "cli/report/svg_plot.h"
+#include "report/svg_plot.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 

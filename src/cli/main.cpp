@@ -20,7 +20,7 @@
 #include "cli/interrupt.h"
 #include "cli/manual.h"
 #include "cli/terminal.h"
-#include "cli/tune/tune.h"
+#include "cli/tune.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 

@@ -1,0 +1,14 @@
+// Text inside XML and HTML, and bytes inside text.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace mochi::report {
+
+// For content and attribute values. What is not UTF-8, and control characters, become U+FFFD.
+std::string escape_markup(std::string_view text);
+
+std::string encode_base64(std::string_view bytes);
+
+}  // namespace mochi::report
