@@ -145,8 +145,8 @@ class Steps {
  public:
   Steps(Backend& backend, const ModelDirectory& directory, const Setup& setup, const Latents& size,
         const SparsityConfig& sparsity)
-      : network_(directory, {}, {backend, DType::kF32, no_progress_}),
-        text_network_(directory, {backend, DType::kF32, no_progress_}),
+      : network_(directory, {}, {backend, DType::kF32, no_observer_}),
+        text_network_(directory, {backend, DType::kF32, no_observer_}),
         scratch_(backend.allocator()),
         ctx_{backend, scratch_},
         sigma_(static_cast<float>(setup.sigma)),
@@ -204,7 +204,7 @@ class Steps {
     return json;
   }
 
-  ProgressFn no_progress_;
+  Observer no_observer_;
   DitNetwork network_;
   TextNetwork text_network_;
   Arena scratch_;

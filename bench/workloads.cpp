@@ -11,8 +11,6 @@
 namespace mochi::bench {
 namespace {
 
-const ProgressFn kNoProgress;
-
 // Every workload draws values of its own.
 constexpr std::uint64_t kDecodeSeedOffset = 1;
 
@@ -21,7 +19,8 @@ Shape latents_shape(const Latents& size) {
 }
 
 Tensor encode_prompt(Backend& backend, const ModelDirectory& directory, const std::string& prompt) {
-  const TextNetwork text(directory, {backend, DType::kF32, kNoProgress});
+  Observer nobody;
+  const TextNetwork text(directory, {backend, DType::kF32, nobody});
   Arena scratch(backend.allocator());
   Context ctx{backend, scratch};
   return text.encode(ctx, prompt, directory.config().dit.max_text_tokens, "prompt");
@@ -59,7 +58,7 @@ void GemmWorkload::run() { backend_.linear(x_, weight_, {}, out_); }
 
 DitWorkload::DitWorkload(Backend& backend, const ModelDirectory& directory, const Setup& setup,
                          const Latents& size)
-    : network_(directory, {}, {backend, DType::kF32, kNoProgress}),
+    : network_(directory, {}, {backend, DType::kF32, observer_}),
       scratch_(backend.allocator()),
       ctx_{backend, scratch_},
       sigma_(static_cast<float>(setup.sigma)),
@@ -89,7 +88,7 @@ void DitWorkload::run() {
 
 DecodeWorkload::DecodeWorkload(Backend& backend, const ModelDirectory& directory,
                                const Setup& setup, const Latents& size)
-    : network_(directory, {backend, DType::kF32, kNoProgress}),
+    : network_(directory, {backend, DType::kF32, observer_}),
       scratch_(backend.allocator()),
       ctx_{backend, scratch_},
       latents_(draw_normal(backend, latents_shape(size), setup.seed + kDecodeSeedOffset)) {}

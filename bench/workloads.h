@@ -60,6 +60,7 @@ class DitWorkload final : public Workload {
   }
 
  private:
+  Observer observer_;
   DitNetwork network_;
   Arena scratch_;
   Context ctx_;
@@ -83,6 +84,7 @@ class DecodeWorkload final : public Workload {
   Tensor decode_frames();
 
  private:
+  Observer observer_;
   DecoderNetwork network_;
   Arena scratch_;
   Context ctx_;

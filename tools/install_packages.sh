@@ -3,7 +3,7 @@
 set -euo pipefail
 
 build_packages=(build-essential cmake ninja-build pkg-config ccache ffmpeg libcli11-dev libdnnl-dev
-  libfmt-dev libsentencepiece-dev libspdlog-dev libstb-dev libyaml-cpp-dev nlohmann-json3-dev)
+  libfmt-dev libsentencepiece-dev libstb-dev libyaml-cpp-dev nlohmann-json3-dev)
 test_packages=(libgtest-dev python3 python3-venv clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev
   libomp-19-dev groff-base zsh)
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <vector>
 
@@ -29,7 +28,5 @@ struct SiteReport {
   // plans and inputs, ‖dense − sparse‖ / ‖dense‖.
   std::map<DeltaKind, double> errors = {};
 };
-
-using SiteFn = std::function<void(const SiteReport&)>;
 
 }  // namespace mochi

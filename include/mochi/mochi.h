@@ -1,27 +1,30 @@
 // The public C++ API of mochi.cpp: a prompt goes in, video frames come out. Standard types only.
 //
 //   mochi::Engine engine({.model_dir = "models/micro"});
-//   mochi::GenerateRequest request = engine.default_request();
+//   mochi::GenerateRequest request = engine.model().default_request();
 //   request.prompt = "a red ball";
 //   const mochi::Latents latents = engine.sample(request);
 //   engine.decode(latents, [](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) { ... });
 //
-// Everything throws std::runtime_error with one line that says what was wanted and what was found;
-// where a field of a request is at fault, the line starts with the field's name and a colon.
+// Errors are exceptions of mochi/error.h: InvalidRequest names the field at fault, OutOfMemory says
+// what would need less memory, and Error, the base of all, has one line that names the file or the
+// tensor, what was wanted and what was found.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "mochi/analysis.h"
+#include "mochi/enums.h"
+#include "mochi/error.h"
+#include "mochi/frame_sink.h"
+#include "mochi/message.h"
 #include "mochi/sparsity.h"
 
 namespace mochi {
@@ -32,53 +35,54 @@ const char* version();
 // A low-rank change of the transformer, added to its weights when they are loaded.
 struct Lora {
   std::filesystem::path path;  // a .safetensors file
-  double scale = 1.0;          // how strong, compared with how it was trained
+  double scale = 1.0;          // strength relative to the one it was trained with
 };
 
 struct EngineOptions {
   std::filesystem::path model_dir;
-  std::string device = "auto";  // "cuda", "cpu", or "auto": a GPU where there is one
-  // Of the weights in memory, and on a GPU of all that is computed: "fp32", "bf16" or "auto".
-  std::string dtype = "auto";
-  std::uint64_t vram_limit_bytes = 0;  // of a GPU's memory; 0: all that there is
-  int num_threads = 0;  // 0: as many as the machine offers; holds for the whole process
-  // Drop every network as soon as it has done its part; and on a GPU keep the transformer's blocks
-  // in host memory, from where they come when they run.
+  DeviceKind device = DeviceKind::kAuto;
+  // Of the weights in memory, and on a GPU of the activations as well.
+  Precision precision = Precision::kAuto;
+  // Most bytes of GPU memory to use; 0: no limit. Refused on the CPU.
+  std::uint64_t vram_limit_bytes = 0;
+  // 0: one for each processor of the machine. The number holds for the whole process.
+  int num_threads = 0;
+  // Drop each network as soon as it has done its part; on a GPU, also keep the transformer's blocks
+  // in host memory and copy each of them to the GPU when it runs.
   bool cpu_offload = false;
   std::vector<Lora> loras = {};  // their changes add up
-  // Random weights instead of files: "config": networks of the sizes in model_dir's config.json;
-  // "mochi-1-preview": of that model's sizes. For trying out and measuring.
-  std::string random_weights = {};
+  RandomWeights random_weights = RandomWeights::kNone;
+  // Receives the engine's messages, from the thread that calls the engine. Empty: they are dropped.
+  MessageFn on_message = {};
 };
 
-// One video. Engine::default_request() fills in the model's own defaults.
+// One video. ModelInfo::default_request() fills in the model's own defaults.
 struct GenerateRequest {
-  std::string prompt;           // UTF-8; empty: an unguided sample
-  std::string negative_prompt;  // UTF-8; empty: guidance leads away from no text at all
+  std::string prompt;           // UTF-8; empty: an unconditional sample
+  std::string negative_prompt;  // UTF-8; empty: guidance leads away from the unconditional sample
   int width = 848;              // pixels, a multiple of 16
   int height = 480;             // pixels, a multiple of 16
   int num_frames = 163;         // 6·k + 1
   std::uint64_t seed = 0;
-  int num_steps = 64;
+  int num_steps = 64;                // 1 to 10000
   double cfg_scale = 6.0;            // guidance; 1: none
-  std::vector<double> cfg_schedule;  // guidance of each step (num_steps values) instead, or empty
-  double threshold_noise = 0.025;    // noise that the linear steps take away, 0 to below 1
+  std::vector<double> cfg_schedule;  // guidance of each step (num_steps values); empty: cfg_scale
+  double threshold_noise = 0.025;    // noise that the linear steps remove, 0 to below 1
   int linear_steps = 0;              // below num_steps; 0: half of them
-  // "mochi": equal on every machine; "torch-cpu", "torch-cuda": what torch.manual_seed(seed) and
-  // torch.randn give on a CPU, or on a GPU with 132 multiprocessors.
-  std::string noise_source = "mochi";
-  // Start noise instead of the seed's: [latent_channels, T, H, W] as in Latents, or empty.
+  NoiseSource noise_source = NoiseSource::kMochi;
+  // Start noise in place of the seed's: [channels, num_frames, height, width] as in Latents,
+  // finite; or empty.
   std::vector<float> initial_noise;
   std::optional<SparsityConfig> sparsity = {};  // nothing: dense attention
 };
 
-// What the sampler works on: normalised latents.
+// The tensor that sampling works on: normalised latents, f32.
 struct Latents {
   std::vector<float> values;  // [channels, num_frames, height, width]
   std::int64_t channels = 0;
-  std::int64_t num_frames = 0;  // latent frames, T
-  std::int64_t height = 0;      // H
-  std::int64_t width = 0;       // W
+  std::int64_t num_frames = 0;  // latent frames
+  std::int64_t height = 0;      // latent rows
+  std::int64_t width = 0;       // latent columns
 };
 
 struct VideoSize {
@@ -86,121 +90,168 @@ struct VideoSize {
   int num_frames = 0;
 };
 
-enum class Phase : std::uint8_t { kLoading, kText, kSampling, kDecoding, kEncoding };
-
+// Where a call stands. It is reported at the beginning of a phase (num_done == num_before), after
+// every piece of it, and at its end (num_done == num_total).
 struct Progress {
   Phase phase = Phase::kLoading;
-  std::string item;           // what is loaded; empty in the other phases
-  std::int64_t num_done = 0;  // of num_total tensors, prompts, steps, frames
+  std::string item;           // the network that is loaded; empty in other phases
+  std::int64_t num_done = 0;  // tensors, prompts, steps or frames
   std::int64_t num_total = 0;
-  double seconds = 0;           // since the phase (the item) began
-  std::int64_t num_before = 0;  // of num_done: done before, by a run that this one goes on with
-};
-
-// Called at the beginning of a phase (num_done == num_before), after every piece of it, and (with
-// num_done == num_total) at its end, from the thread that runs the engine. Returning false cancels:
-// the running call throws Cancelled, and the engine can go on with the next one.
-using ProgressFn = std::function<bool(const Progress&)>;
-
-class Cancelled : public std::runtime_error {
- public:
-  Cancelled() : std::runtime_error("cancelled") {}
+  double seconds = 0;           // since the phase (of this item) began
+  std::int64_t num_before = 0;  // those of num_done that an earlier run did, which is resumed
 };
 
 // A tensor that sparse steps depend on.
 struct CachedTensor {
   std::string name;
-  std::string dtype;  // "F32", "BF16" or "I32"
-  std::vector<std::int64_t> shape;
-  std::vector<std::byte> bytes;
+  std::string dtype;                // of the stored values: "F32", "BF16", "F8_E4M3" or "I32"
+  std::vector<std::int64_t> shape;  // row-major
+  std::vector<std::byte> bytes;     // little-endian
 };
 
-// Where a sampling stands: with the same request it can go on from here to the same latents.
+// A point between two steps: with the same request, sampling can be resumed from it and gives the
+// same latents as without an interruption.
 struct SamplerState {
   int num_steps_done = 0;  // 1 to below num_steps
   Latents latents;
-  std::vector<CachedTensor> caches = {};  // of a sparse generation
+  std::vector<CachedTensor> caches = {};  // of a sparse sampling
 };
 
-struct SampleControl {
-  // Steps between two calls of on_checkpoint; 0: none. It is also called when the sampling is then
-  // cancelled, and always when a step fails. What it throws ends the sampling.
-  int checkpoint_every = 0;
-  std::function<void(const SamplerState&)> on_checkpoint;
-  const SamplerState* start = nullptr;  // go on from here instead of from noise
-  // Called for every site of a sparse request, which then takes several times as long and gives the
-  // same latents.
-  SiteFn on_site = {};
-  // Look for values that are not finite after each step: an error names the step and the layer.
+// A running sampling after num_done() complete steps. It is valid during the Observer's call only.
+class StepView {
+ public:
+  virtual ~StepView() = default;
+  virtual int num_done() const = 0;
+  virtual int num_steps() const = 0;
+  virtual const Latents& latents() const = 0;
+  // Everything needed to resume with the same result; sparse caches are copied from the device when
+  // this is called. Nothing where no consistent state is available: the next step has already
+  // rewritten a part of the caches, or the GPU cannot be read any more.
+  virtual std::optional<SamplerState> state() const = 0;
+};
+
+// What a caller wants to learn during a call, and how it ends the call early. All members have
+// defaults that do nothing. They are called from the thread that runs the engine, which they must
+// not call in turn: it throws Busy. Exceptions that they throw end the call and come out of it.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  // False ends the call with Cancelled.
+  virtual bool on_progress(const Progress& /*progress*/) { return true; }
+  // True ends the call with Cancelled. Called often, between the blocks of the networks, and so has
+  // to be fast.
+  virtual bool should_stop() { return false; }
+  // After each step of sampling.
+  virtual void on_step(const StepView& /*view*/) {}
+  // Sampling ends before its last step, because it was cancelled or failed: the last chance to keep
+  // the state after the last complete step. Not called when this call has completed no step, or
+  // when the observer's own exception ends it.
+  virtual void on_interrupted(const StepView& /*view*/) {}
+  // True: on_site is called for each site of a sparse request, which then takes several times as
+  // long and gives the same latents.
+  virtual bool wants_sites() const { return false; }
+  virtual void on_site(const SiteReport& /*site*/) {}
+};
+
+struct SampleOptions {
+  // Resume from this state instead of starting from noise. It is read during the call.
+  const SamplerState* start = nullptr;
+  // When a step gives values that are not finite, repeat it to name the layer they come from.
   bool checks_finite = false;
-  // Called after each step with what there is so far.
-  std::function<void(int num_done, const Latents&)> on_latents = {};
 };
 
-// RGB bytes [height, width, 3] of one frame, in order. They are gone when the call returns.
-using FrameSink = std::function<void(std::span<const std::uint8_t> rgb, std::int64_t frame_idx)>;
-
-// 16 hexadecimal digits of a file's size and content, to recognise it again: all of a file below
-// 1 MiB; of larger ones 256 evenly spaced blocks of 4 KiB, the first and the last included.
+// 16 hexadecimal digits that depend on a file's size and content, to recognise the file: on all of
+// a file below 1 MiB; of larger ones on 256 evenly spaced blocks of 4 KiB, the first and the last
+// included. Throws Error when the file cannot be read.
 std::string fingerprint_file(const std::filesystem::path& path);
 
 // A file that the results depend on.
 struct ModelFile {
-  std::string name;  // below the model directory
+  std::string name;  // relative to the model directory
   std::uint64_t size_bytes = 0;
-  std::string fingerprint;
+  std::string fingerprint;  // as fingerprint_file()
+};
+
+// The files, sizes and defaults of a model, read without its weights. It is immutable: all members
+// may be called from any thread, also while an Engine of the model is running. Copies are cheap and
+// share what was read.
+class ModelInfo {
+ public:
+  // Uses model_dir, random_weights and loras. Finds the model's files, reads its sizes and checks
+  // that the LoRAs fit. Throws Error naming the file.
+  explicit ModelInfo(const EngineOptions& options);
+
+  // The model directory's defaults, or Mochi 1's.
+  GenerateRequest default_request() const;
+  int default_fps() const;  // frames per second
+
+  // Throws InvalidRequest when Engine::sample() would refuse the request.
+  void check(const GenerateRequest& request) const;
+  // Settings that are valid but probably unintended, one line each.
+  std::vector<std::string> warnings(const GenerateRequest& request) const;
+  // Throws Error when a file is missing that sampling this request or decoding its latents needs,
+  // or when a tensor in it is missing or has another shape or type.
+  void check_files(const GenerateRequest& request) const;
+
+  // Latents without values for a video of this size, and the size of the video of latents. Throw
+  // InvalidRequest naming "width", "height", "num_frames" or "latents".
+  Latents latent_size(const VideoSize& size) const;
+  VideoSize video_size(const Latents& latents) const;
+
+  int num_layers() const;  // of the transformer, as SparsityConfig counts them
+  // All files that the results depend on, LoRAs apart; reads a part of each for its fingerprint.
+  std::vector<ModelFile> files() const;
+
+ private:
+  friend class Engine;
+  struct Data;
+  std::shared_ptr<const Data> data_;
+};
+
+// How an engine runs.
+struct EngineInfo {
+  DeviceKind device = DeviceKind::kCpu;    // kCpu or kCuda
+  std::string device_name;                 // "CPU", or the GPU's name
+  std::string device_note;                 // why kAuto did not choose a GPU; otherwise empty
+  Precision precision = Precision::kFp32;  // kFp32 or kBf16
+  int num_threads = 0;
+  std::uint64_t peak_device_bytes = 0;  // most GPU memory used so far; 0 on the CPU
 };
 
 // One model on one device. Weights are read when they are first needed. On a CPU they stay in
-// memory when all of them fit into half of it; on a GPU until another network needs the room.
-// Otherwise, and with cpu_offload, each network is dropped as soon as it has done its part. After
-// an error, also one of memory, the engine can be used again, with less to do. Calls are not to be
-// made from two threads at once.
+// memory if all of them fit into half of it; on a GPU until another network needs the room.
+// Otherwise, and with cpu_offload, each network is dropped as soon as it has done its part.
+//
+// sample(), decode() and encode() run one at a time: called while one of them is running, from
+// another thread or from a callback, they throw Busy and change nothing. model() and info() may be
+// called at any time from any thread. After an error, also OutOfMemory, and after Cancelled the
+// engine can be used again.
 class Engine {
  public:
-  // Finds the model's files, reads its sizes and checks that the LoRAs fit them; no weights yet.
+  // Throws InvalidRequest for options that do not fit together, and Error as ModelInfo does or when
+  // the device cannot be used.
   explicit Engine(const EngineOptions& options);
   ~Engine();
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
 
-  // Generation defaults of the model directory, or Mochi 1's.
-  GenerateRequest default_request() const;
-  int default_fps() const;
+  const ModelInfo& model() const;
+  EngineInfo info() const;
 
-  // Throws when sample() would refuse the request; needs no weights.
-  void check(const GenerateRequest& request) const;
-  // What sample() does not refuse, but what is probably not meant: a line each.
-  std::vector<std::string> find_doubts(const GenerateRequest& request) const;
-  // Throws when a file is missing that sample() of this request or decode() of its latents needs,
-  // or a tensor in it is missing or wrong.
-  void check_files(const GenerateRequest& request) const;
+  // Encodes the prompts and samples latents of the request's size, all of them finite. Throws
+  // InvalidRequest, NotFinite, OutOfMemory, Cancelled, Busy, or Error; errors of a step name it.
+  Latents sample(const GenerateRequest& request, Observer& observer,
+                 const SampleOptions& options = {});
+  Latents sample(const GenerateRequest& request, const SampleOptions& options = {});
 
-  // Text encoding and sampling: latents of the request's size.
-  Latents sample(const GenerateRequest& request, const ProgressFn& progress = {},
-                 const SampleControl& control = {});
-
-  // Frames of latents, each given to `sink` as soon as it is ready. What the sink throws ends the
-  // decoding and comes out of this call.
-  void decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress = {});
+  // Decodes latents and gives each frame to `sink` as soon as it is ready. Throws as sample() does.
+  void decode(const Latents& latents, const FrameSink& sink, Observer& observer);
+  void decode(const Latents& latents, const FrameSink& sink);
 
   // The latents (means of the posterior, normalised) of a video: RGB bytes [num_frames, height,
-  // width, 3]. The whole clip is worked on at once.
-  Latents encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
-                 const ProgressFn& progress = {});
-
-  // Empty latents (no values) for a video of this size, and back. Throw when there are none.
-  Latents latent_size(const VideoSize& size) const;
-  VideoSize video_size(const Latents& latents) const;
-
-  int num_layers() const;  // of the transformer, as SparsityConfig counts them
-  std::vector<ModelFile> model_files() const;
-  std::string device() const;       // in use: "cuda" or "cpu"
-  std::string device_name() const;  // "CPU", or the GPU's name
-  std::string device_note() const;  // why "auto" did not take a GPU; empty: nothing to say
-  std::string dtype() const;        // in use: "fp32" or "bf16"
-  int num_threads() const;
-  std::uint64_t peak_device_bytes() const;  // of a GPU's memory, so far; 0 on the CPU
+  // width, 3]. The whole clip is encoded at once. Throws as sample() does.
+  Latents encode(std::span<const std::uint8_t> rgb, const VideoSize& size, Observer& observer);
+  Latents encode(std::span<const std::uint8_t> rgb, const VideoSize& size);
 
  private:
   struct Impl;

@@ -19,6 +19,7 @@
 #include <string>
 
 #include "backend/op_parameters.h"
+#include "base/error.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
 
@@ -314,11 +315,20 @@ std::unique_ptr<Backend> make_backend(Device device, const BackendOptions& optio
 // Why there is no CUDA backend here, in one line, or empty: there is one.
 std::string find_cuda_problem();
 
+// Whether the work should stop. Called from the thread that runs the networks.
+using StopFn = std::function<bool()>;
+
 // First argument of all that computes.
 struct Context {
   Backend& backend;
   Arena& scratch;
+  const StopFn* should_stop = nullptr;  // null: nobody can stop the work
 
+  // Throws Cancelled when the work should stop. For the pauses between the blocks of a network,
+  // outside graph capture.
+  void check_stop() const {
+    if (should_stop != nullptr && *should_stop && (*should_stop)()) throw Cancelled();
+  }
   TensorView activation(const Shape& shape) const {  // scratch of the activation dtype
     return scratch.allocate(backend.activation_dtype(), shape);
   }

@@ -1,10 +1,8 @@
 #include "base/noise.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 
-#include "base/error.h"
 #include "base/normal_quantile.h"
 #include "base/parallel_for.h"
 #include "base/philox.h"
@@ -12,14 +10,6 @@
 
 namespace mochi {
 namespace {
-
-struct NamedSource {
-  std::string_view name;
-  NoiseSource source;
-};
-constexpr std::array kSources{NamedSource{"mochi", NoiseSource::kMochi},
-                              NamedSource{"torch-cpu", NoiseSource::kTorchCpu},
-                              NamedSource{"torch-cuda", NoiseSource::kTorchCuda}};
 
 void fill_normal_mochi(std::uint64_t seed, std::span<float> out) {
   constexpr std::size_t kPerBlock = 4;
@@ -37,17 +27,6 @@ void fill_normal_mochi(std::uint64_t seed, std::span<float> out) {
 }
 
 }  // namespace
-
-NoiseSource parse_noise_source(std::string_view name) {
-  for (const NamedSource& known : kSources) {
-    if (known.name == name) return known.source;
-  }
-  fail("noise source: wanted mochi, torch-cpu or torch-cuda, found '{}'", name);
-}
-
-std::string_view noise_source_name(NoiseSource source) {
-  return kSources[static_cast<std::size_t>(source)].name;
-}
 
 void fill_normal(NoiseSource source, std::uint64_t seed, std::span<float> out) {
   switch (source) {

@@ -33,27 +33,27 @@ Device choose_device(const std::string& name) {
   if (name == "cpu") return Device::kCpu;
   if (name == "cuda") return Device::kCuda;
   if (name == "auto") return find_cuda_problem().empty() ? Device::kCuda : Device::kCpu;
-  fail("device: wanted 'auto', 'cpu' or 'cuda', found '{}'", name);
+  refuse("device", "wanted 'auto', 'cpu' or 'cuda', found '{}'", name);
 }
 
 DType choose_dtype(const std::string& name, Device device) {
   if (name == "fp32") return DType::kF32;
   if (name == "auto") return device == Device::kCpu ? DType::kF32 : DType::kBF16;
-  if (name != "bf16") fail("dtype: wanted 'auto', 'bf16' or 'fp32', found '{}'", name);
-  if (device == Device::kCpu) fail("dtype: activations of the CPU are fp32");
+  if (name != "bf16") refuse("dtype", "wanted 'auto', 'bf16' or 'fp32', found '{}'", name);
+  if (device == Device::kCpu) refuse("dtype", "activations of the CPU are fp32");
   return DType::kBF16;
 }
 
 constexpr int kMaxLayers = 1024;  // as configurations have them
 
 void require_at_least(int least, const char* name, int value) {
-  if (value < least) fail("{}: wanted {} or more, found {}", name, least, value);
+  if (value < least) refuse(name, "wanted {} or more, found {}", least, value);
 }
 
 void check(const BenchRequest& request) {
   require_at_least(1, "repetitions", request.num_repetitions);
   if (request.num_layers < 0 || request.num_layers > kMaxLayers) {
-    fail("layers: wanted 0 (all) to {}, found {}", kMaxLayers, request.num_layers);
+    refuse("layers", "wanted 0 (all) to {}, found {}", kMaxLayers, request.num_layers);
   }
   require_at_least(1, "num_steps", request.num_steps);
   require_at_least(0, "num_threads", request.num_threads);

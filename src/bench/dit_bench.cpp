@@ -89,7 +89,7 @@ void DitRunner::run(Backend& backend, int step) {
 }
 
 void DitRunner::offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes) {
-  sparse_->place_caches(backend_, sizes, available_bytes);
+  sparse_->place_caches(backend_, sizes, available_bytes, {});
 }
 
 bool DitRunner::is_finite() {

@@ -42,7 +42,7 @@ double verify(Backend& device, const TensorSource& source, DitWeights weights) {
 }  // namespace
 
 void bench_load(Session& session) {
-  if (session.request.file.empty()) fail("file: wanted a .safetensors file of a transformer");
+  if (session.request.file.empty()) refuse("file", "wanted a .safetensors file of a transformer");
   const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(session.request.file);
   const DitConfig config = infer_dit_config(*checkpoint);
   Backend& backend = *session.backend;

@@ -74,7 +74,7 @@ Sizes sizes_of(const std::string& name) {
             .copy_values = std::int64_t{1} << 22,
             .batch_seconds = 0.002};
   }
-  fail("size: wanted 'full' or 'micro', found '{}'", name);
+  refuse("size", "wanted 'full' or 'micro', found '{}'", name);
 }
 
 }  // namespace mochi::bench

@@ -9,13 +9,16 @@
 #include "base/atomic_file.h"
 #include "base/memory_usage.h"
 #include "base/subprocess.h"
-#include "cli/output_path.h"
+#include "cli/bundled.h"
+#include "cli/command_observer.h"
+#include "cli/request_flags.h"
+#include "report/report_folder.h"
 #include "study/analysis_page.h"
 #include "study/analysis_run.h"
 #include "study/analysis_tables.h"
-#include "report/report_folder.h"
 #include "cli/usage_error.h"
-#include "cli/video_job.h"
+#include "job/recipe.h"
+#include "job/resolve.h"
 
 namespace mochi::cli {
 namespace {
@@ -37,35 +40,38 @@ fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
 }  // namespace
 
 void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
-  add_request_flags(command, options);
-  add_sparsity_flag(command, options, "the sparsity (default: the one in the box)");
+  add_request_flags(command, options.job.request,
+                    {job::Offer::kAlways, job::Offer::kPerVideo});
+  add_field_flag(command, options.job.request, "chipmunk_config",
+                 "sparsity configuration (default: the bundled one)");
   command
-      .add_option("--output", options.output, "folder of the report; an earlier one is replaced")
+      .add_option("--output", options.job.output, "folder of the report; an earlier one is replaced")
       ->type_name("DIR")
       ->required()
       ->group("Files");
-  add_fps_flag(command, options);
-  add_engine_flags(command, options.engine);
+  add_request_flags(command, options.job.request, {job::Offer::kPlayback});
+  add_engine_flags(command, options.job.engine);
   add_lora_flags(command, options);
   add_report_flags(command, options, "report");
   command.callback([&options] { take_loras(options); });
 }
 
 void run_analyze(GenerateOptions options) {
-  check_fps(options);
-  choose_model(options.engine);
-  if (!options.chipmunk_config) options.chipmunk_config = find_boxed_sparsity();
-  Engine engine = open_engine(options.engine);
-  VideoJob job;
-  job.options = options;
-  prepare_request(job, engine);
-  job.outcome.output = options.output.value_or("");  // which the parser has found to be there
-  ReportFolder report(job.outcome.output, kFileNames);
+  choose_model(options.job.engine);
+  job::Request& request = options.job.request;
+  if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
+  options.job.engine.on_message = message_printer(options.run.is_quiet);
+  Engine engine(options.job.engine);
+  const job::Resolved resolved = job::resolve(options.job, engine.model());
+  if (!options.run.is_quiet) tell_warnings(resolved);
+  job::Recipe recipe = job::make_recipe(options.job, resolved);
+  recipe.output = options.job.output.value_or("");  // the parser requires it
+  ReportFolder report(recipe.output, kFileNames);
   const Analysis analysis =
-      run_analysis(engine, job.outcome.request, job.outcome.fps,
+      run_analysis(engine, resolved.generate, *recipe.request.fps,
                    find_video_folder(report, options.run.is_quiet), options.run.is_quiet);
 
-  nlohmann::ordered_json json = describe_recipe(job.outcome, engine);
+  nlohmann::ordered_json json = job::describe_recipe(recipe, job::made_with(engine));
   const std::string page = make_analysis_page(analysis, json);
   json["analysis"] = describe_analysis(analysis);
   json["peak_memory_bytes"] = peak_memory_bytes();
@@ -78,7 +84,7 @@ void run_analyze(GenerateOptions options) {
     fmt::print("{}\n", json.dump());
   } else if (!options.run.is_quiet) {
     for (const std::string& sentence : summarise_in_words(analysis)) fmt::print("{}\n", sentence);
-    fmt::print("{}\n", (job.outcome.output / "report.html").string());
+    fmt::print("{}\n", (recipe.output / "report.html").string());
   }
 }
 

@@ -223,8 +223,10 @@ void run_bench(const BenchOptions& options) {
                                     print_measurement(so_far, measurement);
                                     if (interrupt_signal() != 0) throw Cancelled();
                                   });
+    } catch (const Cancelled&) {
+      throw;
     } catch (const Error& error) {
-      throw Error(name_flag(error.what()));
+      throw Error(describe_error(error));
     }
   }();
   if (json_file) {

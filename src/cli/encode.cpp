@@ -7,11 +7,12 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
+#include "cli/bundled.h"
+#include "cli/command_observer.h"
 #include "cli/interrupt.h"
-#include "cli/latents_file.h"
-#include "cli/output_path.h"
 #include "cli/progress_display.h"
 #include "io/video_reader.h"
+#include "job/latents_file.h"
 
 namespace mochi::cli {
 namespace {
@@ -48,31 +49,29 @@ void add_encode_flags(CLI::App& command, EncodeOptions& options) {
 }
 
 void add_decode_flags(CLI::App& command, GenerateOptions& options) {
-  command.add_option("latents", options.latents_file, "a .safetensors file of latents")
+  command.add_option("latents", options.job.latents_file, "a .safetensors file of latents")
       ->type_name("FILE")
       ->required();
   add_output_flags(command, options);
-  add_engine_flags(command, options.engine);
+  add_engine_flags(command, options.job.engine);
   add_report_flags(command, options);
 }
 
 void run_encode(EncodeOptions options) {
   choose_model(options.engine);
+  options.engine.on_message = message_printer(options.is_quiet);
   Engine engine(options.engine);
   const AtomicFile probe(options.output);  // better now than after the work
   const Clip clip = read_clip(options.video);
   ProgressDisplay display(display_style(options.is_quiet));
-  const ProgressFn on_progress = [&display](const Progress& progress) {
-    display.show(progress);
-    return interrupt_signal() == 0;
-  };
+  CommandObserver observer(display);
   try {
-    engine.latent_size(clip.size);
+    engine.model().latent_size(clip.size);
   } catch (const Error& error) {
     fail("'{}': {}", options.video.string(), error.what());
   }
-  const Latents latents = engine.encode(clip.rgb, clip.size, on_progress);
-  write_latents(options.output, latents);
+  const Latents latents = engine.encode(clip.rgb, clip.size, observer);
+  job::write_latents_file(options.output, latents);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
   fmt::print("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB\n", options.output.string(),

@@ -7,11 +7,13 @@
 
 #include "base/error.h"
 #include "cli/bundled.h"
+#include "cli/command_observer.h"
 #include "cli/continue_hint.h"
 #include "cli/flag_names.h"
 #include "cli/interrupt.h"
 #include "cli/job_inputs.h"
 #include "cli/progress_display.h"
+#include "cli/request_flags.h"
 #include "cli/terminal.h"
 #include "job/output_path.h"
 
@@ -88,7 +90,7 @@ class GenerateRun {
   Engine open_engine() {
     engine_options_ = inputs_.videos.front().options.engine;
     choose_model(engine_options_);
-    if (!given_.run.is_quiet) engine_options_.on_message = tell_message;
+    engine_options_.on_message = message_printer(given_.run.is_quiet);
     return Engine(engine_options_);
   }
 
@@ -100,11 +102,6 @@ class GenerateRun {
     const fs::path own = given_.job.output ? job::sidecar_path(*given_.job.output) : "";
     if (fs::equivalent(own, *given_.run.recipe, ignored)) return;
     run_.inputs.add(*given_.run.recipe, "the JSON that the video is made from");
-  }
-
-  static void tell_message(MessageLevel level, std::string_view text) {
-    if (level == MessageLevel::kDebug) return;
-    tell("{}{}", level == MessageLevel::kWarning ? "warning: " : "", text);
   }
 
   // Another model may make a similar video, but it cannot continue or decode this one.
@@ -119,10 +116,7 @@ class GenerateRun {
 
   void warn(const job::Job& job) const {
     if (given_.run.is_quiet || job.is_done) return;
-    for (const job::Overruled& field : job.resolved.overruled) {
-      tell("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by));
-    }
-    for (const std::string& warning : job.resolved.warnings) tell("warning: {}", warning);
+    tell_warnings(job.resolved);
     if (!job.note.empty()) tell("{}", job.note);
   }
 

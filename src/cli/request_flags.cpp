@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/flag_names.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "job/field_value.h"
 
@@ -64,6 +65,13 @@ CLI::Option* add_field_flag(CLI::App& command, Request& request, std::string_vie
     if (field.name == name) flag = add_flag(command, request, field, help);
   });
   return flag;
+}
+
+void tell_warnings(const job::Resolved& resolved) {
+  for (const job::Overruled& field : resolved.overruled) {
+    tell("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by));
+  }
+  for (const std::string& warning : resolved.warnings) tell("warning: {}", warning);
 }
 
 }  // namespace mochi::cli

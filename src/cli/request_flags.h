@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cli/cli_fwd.h"
-#include "job/request.h"
+#include "job/resolve.h"
 
 namespace mochi::cli {
 
@@ -21,5 +21,8 @@ Flags add_request_flags(CLI::App& command, job::Request& request,
 // The flag of one field, with the command's own help.
 CLI::Option* add_field_flag(CLI::App& command, job::Request& request, std::string_view field,
                             std::string_view help);
+
+// Fields that have no effect, and the model's warnings, one line each.
+void tell_warnings(const job::Resolved& resolved);
 
 }  // namespace mochi::cli

@@ -7,14 +7,16 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/bundled.h"
+#include "cli/command_observer.h"
 #include "cli/flag_names.h"
-#include "cli/output_path.h"
-#include "cli/prompts_file.h"
-#include "cli/sidecar.h"
 #include "study/evaluator.h"
 #include "study/tune_report.h"
 #include "cli/usage_error.h"
-#include "cli/video_job.h"
+#include "job/field_value.h"
+#include "job/prompts_file.h"
+#include "job/recipe.h"
+#include "job/resolve.h"
 
 namespace mochi::cli {
 namespace {
@@ -40,27 +42,24 @@ auto read_flags(const Read& read) {
   try {
     return read();
   } catch (const Error& error) {
-    throw UsageError(name_flag(error.what()));
+    throw UsageError(describe_error(error));
   }
 }
 
 // All but the prompt.
-GenerateRequest make_base_request(const TuneOptions& options, const Engine& engine) {
-  GenerateRequest request = read_flags([&] {
-    GenerateRequest made = make_request(options.generation, engine, nullptr);
-    made.prompt.clear();
-    engine.check(made);
-    return made;
-  });
-  if (request.num_steps < kMinSteps) {
-    throw UsageError(
-        fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps, request.num_steps));
+job::Resolved make_base(const TuneOptions& options, const Engine& engine) {
+  job::Resolved base = job::resolve(options.generation, engine.model());
+  base.request.prompt.reset();
+  base.generate.prompt.clear();
+  if (base.generate.num_steps < kMinSteps) {
+    throw UsageError(fmt::format("--num-steps: wanted {} or more, found {}", kMinSteps,
+                                 base.generate.num_steps));
   }
-  return request;
+  return base;
 }
 
 SparsityConfig make_start(const TuneOptions& options, const Workload& workload) {
-  const fs::path file = options.start ? *options.start : find_boxed_sparsity();
+  const fs::path file = options.start ? *options.start : find_bundled_sparsity();
   const SparsityConfig start = read_flags([&] { return load_sparsity_config(file); });
   if (!start.attn.is_enabled) {
     fail("'{}': attn.is_enabled: wanted true, found false", file.string());
@@ -69,14 +68,14 @@ SparsityConfig make_start(const TuneOptions& options, const Workload& workload) 
 }
 
 std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
-                                           const std::vector<LinePrompt>& prompts,
+                                           const std::vector<job::LinePrompt>& prompts,
                                            const Engine& engine) {
   std::vector<GenerateRequest> requests;
-  for (const LinePrompt& prompt : prompts) {
+  for (const job::LinePrompt& prompt : prompts) {
     requests.push_back(base);
     requests.back().prompt = prompt.text;
     try {
-      engine.check(requests.back());
+      engine.model().check(requests.back());
     } catch (const Error& error) {
       fail("{}: {}", prompt.source, error.what());
     }
@@ -85,15 +84,13 @@ std::vector<GenerateRequest> make_requests(const GenerateRequest& base,
 }
 
 // All that the evaluations depend on.
-OrderedJson describe_settings(const GenerateRequest& base, const SparsityConfig& start,
-                              const std::vector<LinePrompt>& prompts, const Engine& engine) {
-  Outcome outcome;
-  outcome.request = base;
-  outcome.request.sparsity = start;
-  outcome.model_dir = ".";  // where it lies says nothing: the files' fingerprints stand for it
-  const OrderedJson recipe = describe_recipe(outcome, engine);
+OrderedJson describe_settings(const job::Request& base, const SparsityConfig& start,
+                              const std::vector<job::LinePrompt>& prompts, const Engine& engine) {
+  job::Recipe described;  // the model is known by its files' fingerprints, not by its place
+  described.request = base;
+  described.request.sparsity = start;
+  const OrderedJson recipe = job::describe_recipe(described, job::made_with(engine));
   OrderedJson settings = recipe["request"];
-  settings.erase("prompt");
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     settings[fmt::format("prompt {}", i + 1)] = prompts[i].text;
   }
@@ -163,24 +160,25 @@ void finish(const TuneOptions& options, const TuneRecord& record) {
 
 void run_tune(const TuneOptions& options) {
   check_flags(options);
-  const std::vector<LinePrompt> prompts = read_prompts(options.prompts);
+  const std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts);
   EngineOptions engine_options = options.generation.engine;
   choose_model(engine_options);
-  Engine engine = open_engine(engine_options);
-  const GenerateRequest base = make_base_request(options, engine);
-  const Workload workload{base.num_steps, engine.num_layers()};
+  engine_options.on_message = message_printer(options.is_quiet);
+  Engine engine(engine_options);
+  const job::Resolved resolved = make_base(options, engine);
+  const GenerateRequest& base = resolved.generate;
+  const Workload workload{base.num_steps, engine.model().num_layers()};
   const SparsityConfig start = make_start(options, workload);
   std::vector<GenerateRequest> requests = make_requests(base, prompts, engine);
-  engine.check_files(requests.front());
-  TuneRecord record{.settings = describe_settings(base, start, prompts, engine),
+  TuneRecord record{.settings = describe_settings(resolved.request, start, prompts, engine),
                     .goal = {options.min_psnr, prompts.size()},
                     .num_steps = base.num_steps};
   prepare_folder(options, record);
   if (!options.is_quiet) {
     GenerateRequest first_trial = base;
     first_trial.sparsity = start;
-    for (const std::string& doubt : engine.find_doubts(first_trial)) {
-      fmt::print(stderr, "warning: {}\n", doubt);
+    for (const std::string& warning : engine.model().warnings(first_trial)) {
+      fmt::print(stderr, "warning: {}\n", warning);
     }
   }
   Evaluator evaluator(engine, std::move(requests), options.output, record, options.is_quiet);

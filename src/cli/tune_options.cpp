@@ -2,6 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/generate_options.h"
+#include "cli/request_flags.h"
+
 namespace mochi::cli {
 
 void add_tune_flags(CLI::App& command, TuneOptions& options) {
@@ -29,7 +32,7 @@ void add_tune_flags(CLI::App& command, TuneOptions& options) {
       ->group(kGroup);
   command.add_flag("--resume", options.resumes, "go on with what lies in the folder")
       ->group(kGroup);
-  add_basic_flags(command, options.generation);
+  add_request_flags(command, options.generation.request, {job::Offer::kAlways});
   add_engine_flags(command, options.generation.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
 }

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "cli/cli_fwd.h"
-#include "cli/generate_options.h"
+#include "job/job_options.h"
 
 namespace mochi::cli {
 
@@ -17,7 +17,7 @@ struct TuneOptions {
   bool resumes = false;
   bool is_quiet = false;
   std::optional<std::filesystem::path> start;  // --chipmunk-config
-  GenerateOptions generation;                  // of each video, but for prompt and sparsity
+  job::JobOptions generation;                  // of each video, but for prompt and sparsity
 };
 
 // Declares the flags; they write into `options`, which must outlive the parsing.

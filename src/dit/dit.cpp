@@ -253,6 +253,7 @@ void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const 
     y.find_next_modulation(ctx, c, weights_.blocks[layer + 1].y.mod);
   }
   attend(ctx, layer, call, policy, x, y);
+  ctx.check_stop();
   const AttentionSite site{call.branch, static_cast<int>(layer)};
   x.add_mlp(ctx, prepares_next,
             [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
@@ -306,6 +307,7 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
   embed_patches(ctx, run, latents, x.tokens);
   ctx.backend.copy(text.tokens, y.tokens);
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
+    ctx.check_stop();
     if (streamer_ != nullptr) streamer_->begin(layer);
     run_block(ctx, layer, call, c, policy, x, y);
     if (call.on_layer) call.on_layer(call.branch, layer, x.tokens);
@@ -317,29 +319,33 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
 void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
                   AttentionPolicy& policy, const TensorView& latents,
                   const TensorView& velocity) const {
+  ctx.check_stop();
   const Arena::Scope scope(ctx.scratch);
   const TensorView c = conditioning(ctx, run, call, text.pooled);
   const TensorView cached = policy.cached_hidden(call.branch, call.step);
   if (!cached) policy.begin_forward(ctx, call.branch, call.step);
-  const auto work = [&] {
+  const auto run_with = [&](Context& inner) {
     if (cached) {
-      finish(ctx, run, cached, c, velocity);
+      finish(inner, run, cached, c, velocity);
     } else {
-      run_blocks(ctx, run, call, c, text, policy, latents, velocity);
+      run_blocks(inner, run, call, c, text, policy, latents, velocity);
     }
   };
   // Streamed weights come by copies of another queue, and who looks at layers waits for them.
   const bool is_recorded = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
   const auto key = is_recorded ? policy.recording_key(call.branch, call.step) : std::nullopt;
   if (!key) {
-    work();
+    run_with(ctx);
     return;
   }
+  // Nothing can stop a captured graph; a CPU captures none.
+  Context captured{ctx.backend, ctx.scratch};
+  if (ctx.backend.device() == Device::kCpu) captured.should_stop = ctx.should_stop;
   const ForwardRecorder::Key whole{
       {c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
       ctx.scratch.epoch(),
       *key};
-  call.recorder->run(ctx.backend, call.branch, whole, work);
+  call.recorder->run(ctx.backend, call.branch, whole, [&] { run_with(captured); });
 }
 
 }  // namespace mochi

@@ -57,6 +57,8 @@ class Dit {
                  std::span<const double> sigmas = {}) const;
 
   // velocity = prediction of (clean latents − noise); both [channels, frames, rows, columns] f32.
+  // Throws Cancelled when ctx says so: before the first block, and also between blocks where these
+  // are not captured.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
                AttentionPolicy& policy, const TensorView& latents,
                const TensorView& velocity) const;

@@ -1,4 +1,4 @@
-// Whether work that was begun can be gone on with.
+// Whether work that was begun can be resumed.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,8 +8,8 @@
 
 namespace mochi::job {
 
-// Throws Error when the two objects differ, naming the first key that does: "--resume: OWNER has
-// seed 3, wanted is 4".
+// Throws Error if the two objects differ, naming the first key that does: "OWNER has seed 3, wanted
+// is 4".
 void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, const Json& found);
 
 }  // namespace mochi::job

@@ -1,7 +1,9 @@
-// The engine behind include/mochi/mochi.h.
+// Engine of include/mochi/mochi.h.
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "base/noise.h"
 #include "base/parallel_for.h"
 #include "mochi/mochi.h"
+#include "pipeline/model_data.h"
 #include "pipeline/networks.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
@@ -22,25 +25,23 @@ struct DeviceChoice {
   std::string note;  // why it is not a GPU
 };
 
-DeviceChoice choose_device(const std::string& name) {
-  if (name == "cpu") return {};
-  if (name == "cuda") return {Device::kCuda, ""};
-  if (name != "auto") fail("device: wanted 'auto', 'cpu' or 'cuda', found '{}'", name);
+DeviceChoice choose_device(DeviceKind kind) {
+  if (kind == DeviceKind::kCpu) return {};
+  if (kind == DeviceKind::kCuda) return {Device::kCuda, ""};
   const std::string problem = find_cuda_problem();
   if (problem.empty()) return {Device::kCuda, ""};
   return {Device::kCpu, problem};
 }
 
-// "auto" is F32 where that is asked for and BF16 elsewhere: on the CPU it does not matter.
-DType parse_activation_dtype(const std::string& dtype) {
-  return dtype == "fp32" ? DType::kF32 : DType::kBF16;
+// kAuto is F32 where F32 is asked for, and BF16 elsewhere: it does not matter on the CPU.
+DType choose_activation_dtype(Precision precision) {
+  return precision == Precision::kFp32 ? DType::kF32 : DType::kBF16;
 }
 
-DType parse_matrix_dtype(const std::string& name, const Backend& backend) {
-  if (name == "fp32") return DType::kF32;
-  if (name == "bf16") return DType::kBF16;
-  if (name == "auto") return backend.preferred_matrix_dtype();
-  fail("dtype: wanted 'auto', 'fp32' or 'bf16', found '{}'", name);
+DType choose_matrix_dtype(Precision precision, const Backend& backend) {
+  if (precision == Precision::kFp32) return DType::kF32;
+  if (precision == Precision::kBf16) return DType::kBF16;
+  return backend.preferred_matrix_dtype();
 }
 
 std::uint64_t physical_memory_bytes() {
@@ -62,11 +63,28 @@ std::uint64_t weight_bytes(const ModelDirectory& directory, DType dtype) {
   return static_cast<std::uint64_t>(num_parameters) * dtype_bytes(dtype);
 }
 
-ModelDirectory open_directory(const EngineOptions& options) {
-  if (options.random_weights.empty()) return ModelDirectory(options.model_dir);
-  if (!options.loras.empty()) fail("loras: have no effect on random weights");
-  return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
+void check_options(const EngineOptions& options, Device device) {
+  if (options.num_threads < 0) {
+    refuse("num_threads", "wanted 0 (all) or more, found {}", options.num_threads);
+  }
+  if (options.vram_limit_bytes > 0 && device == Device::kCpu) {
+    refuse("vram_limit_bytes", "has no effect on the CPU");
+  }
 }
+
+// The time of one call, which no other call may share.
+class BusyScope {
+ public:
+  explicit BusyScope(std::atomic<bool>& is_busy) : is_busy_(is_busy) {
+    if (is_busy_.exchange(true)) throw Busy();
+  }
+  ~BusyScope() { is_busy_ = false; }
+  BusyScope(const BusyScope&) = delete;
+  BusyScope& operator=(const BusyScope&) = delete;
+
+ private:
+  std::atomic<bool>& is_busy_;
+};
 
 }  // namespace
 
@@ -74,11 +92,14 @@ struct Engine::Impl {
   explicit Impl(const EngineOptions& given);
 
   bool is_gpu() const { return choice.device == Device::kCuda; }
-  LoadOptions load_options(const ProgressFn& on_progress) const {
-    return {*backend, matrix_dtype, on_progress, options.cpu_offload && is_gpu()};
+  const ModelDirectory& directory() const { return model.data_->directory; }
+  LoadOptions load_options(Observer& observer) const {
+    return {*backend, matrix_dtype, observer, options.cpu_offload && is_gpu()};
   }
-  TextFeatures encode_text(const GenerateRequest& request, bool needs_null,
-                           const ProgressFn& on_progress);
+  void tell(MessageLevel level, const std::string& line) const {
+    if (options.on_message) options.on_message(level, line);
+  }
+  TextFeatures encode_text(const GenerateRequest& request, bool needs_null, Observer& observer);
   Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
   // Runs a stage. When memory runs out, drops the networks that it does not need, if there are any,
@@ -87,16 +108,15 @@ struct Engine::Impl {
   void run_stage(Component needed, const Stage& stage, const MayRepeat& may_repeat);
   // Drops all networks but one. Returns whether there were any.
   bool drop_others(Component needed);
-  // What to do about too little memory.
-  std::string advise(Component needed) const;
+  std::set<Remedy> find_remedies(Component needed) const;
 
+  ModelInfo model;
   DeviceChoice choice;
   EngineOptions options;
-  ModelDirectory directory;
-  LoraDeltas loras;
   std::unique_ptr<Backend> backend;
   DType matrix_dtype;
   bool keeps_networks;
+  std::atomic<bool> is_busy = false;
   std::optional<TextNetwork> text;
   std::optional<DitNetwork> dit;
   std::optional<DecoderNetwork> decoder;
@@ -104,28 +124,22 @@ struct Engine::Impl {
 };
 
 Engine::Impl::Impl(const EngineOptions& given)
-    : choice(choose_device(given.device)),
+    : model(given),
+      choice(choose_device(given.device)),
       options(given),
-      directory(open_directory(given)),
-      backend(make_backend(choice.device, {.activation_dtype = parse_activation_dtype(given.dtype),
-                                           .memory_limit_bytes = given.vram_limit_bytes})),
-      matrix_dtype(parse_matrix_dtype(given.dtype, *backend)),
-      keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory, matrix_dtype) <=
+      backend(
+          make_backend(choice.device, {.activation_dtype = choose_activation_dtype(given.precision),
+                                       .memory_limit_bytes = given.vram_limit_bytes})),
+      matrix_dtype(choose_matrix_dtype(given.precision, *backend)),
+      keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory(), matrix_dtype) <=
                                                             physical_memory_bytes() / 2)) {
-  if (options.num_threads < 0) {
-    fail("num_threads: wanted 0 (all) or more, found {}", options.num_threads);
-  }
-  if (options.vram_limit_bytes > 0 && !is_gpu()) fail("vram_limit: has no effect on the CPU");
+  check_options(options, choice.device);
   set_num_threads(options.num_threads);
-  directory.config().validate();
-  for (const Lora& lora : options.loras) {
-    add_lora(lora.path, lora.scale, directory.config().dit, loras);
-  }
 }
 
 TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
-                                       const ProgressFn& on_progress) {
-  const DitConfig& config = directory.config().dit;
+                                       Observer& observer) {
+  const DitConfig& config = directory().config().dit;
   const bool has_null_text = needs_null && !request.negative_prompt.empty();
   if (request.prompt.empty() && !has_null_text) {
     const auto none = [&] {
@@ -134,11 +148,12 @@ TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool need
     return {none(), none()};
   }
   TextFeatures features;
+  const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto encode = [&] {
-    if (!text) text.emplace(directory, load_options(on_progress));
+    if (!text) text.emplace(directory(), load_options(observer));
     Arena scratch(backend->allocator());
-    Context ctx{*backend, scratch};
-    ProgressReporter reporter(on_progress, Phase::kText, has_null_text ? 2 : 1);
+    Context ctx{*backend, scratch, &should_stop};
+    ProgressReporter reporter(observer, Phase::kText, has_null_text ? 2 : 1);
     features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
     backend->synchronize();  // so that the progress is that of the device
     reporter.advance();
@@ -155,7 +170,7 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   const Tensor host(DType::kF32, z.shape());
   const std::span<float> values = host.view().f32();
   if (request.initial_noise.empty()) {
-    fill_normal(parse_noise_source(request.noise_source), request.seed, values);
+    fill_normal(request.noise_source, request.seed, values);
   } else {
     std::ranges::copy(request.initial_noise, values.begin());
   }
@@ -186,28 +201,34 @@ bool Engine::Impl::drop_others(Component needed) {
   return has_dropped;
 }
 
-std::string Engine::Impl::advise(Component needed) const {
-  if (!is_gpu()) return "a smaller video needs less, and so does --dtype bf16";
-  std::string advice = "a smaller video needs less";
-  if (needed == Component::kDit && !options.cpu_offload) advice += ", and so does --cpu-offload";
-  if (matrix_dtype == DType::kF32) advice += ", and so does --dtype bf16";
-  if (options.vram_limit_bytes > 0) advice += "; --vram-limit may be too low";
-  return advice;
+std::set<Remedy> Engine::Impl::find_remedies(Component needed) const {
+  std::set<Remedy> remedies{Remedy::kSmallerVideo};
+  if (matrix_dtype == DType::kF32) remedies.insert(Remedy::kBf16);
+  if (!is_gpu()) return remedies;
+  if (needed == Component::kDit && !options.cpu_offload) remedies.insert(Remedy::kCpuOffload);
+  if (options.vram_limit_bytes > 0) remedies.insert(Remedy::kRaiseVramLimit);
+  return remedies;
 }
 
 template <typename Stage, typename MayRepeat>
 void Engine::Impl::run_stage(Component needed, const Stage& stage, const MayRepeat& may_repeat) {
+  const auto give_up = [&](const char* facts) {
+    drop_others(needed);
+    throw OutOfMemory(fmt::format("{}: {}", component_name(needed), facts), find_remedies(needed));
+  };
   try {
     try {
       stage();
-    } catch (const OutOfMemory&) {
+    } catch (const OutOfMemory& error) {
       if (!may_repeat() || !drop_others(needed)) throw;
+      tell(MessageLevel::kDebug,
+           fmt::format("{}; the other networks are dropped to make room", error.what()));
       stage();
     }
   } catch (const OutOfMemory& error) {
-    drop_others(needed);
-    throw OutOfMemory(
-        fmt::format("{}: {}; {}", component_name(needed), error.what(), advise(needed)));
+    give_up(error.what());
+  } catch (const std::bad_alloc&) {
+    give_up("host memory is exhausted");
   }
 }
 
@@ -218,80 +239,75 @@ Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
-GenerateRequest Engine::default_request() const {
-  return make_default_request(impl_->directory.config().generation);
+const ModelInfo& Engine::model() const { return impl_->model; }
+
+EngineInfo Engine::info() const {
+  const Impl& impl = *impl_;
+  return {.device = impl.is_gpu() ? DeviceKind::kCuda : DeviceKind::kCpu,
+          .device_name = impl.backend->device_name(),
+          .device_note = impl.choice.note,
+          .precision = impl.matrix_dtype == DType::kBF16 ? Precision::kBf16 : Precision::kFp32,
+          .num_threads = num_threads(),
+          .peak_device_bytes = impl.backend->memory().peak_bytes};
 }
 
-int Engine::default_fps() const { return impl_->directory.config().generation.fps; }
-
-void Engine::check(const GenerateRequest& request) const {
-  check_request(impl_->directory.config(), request);
-  // What is written is read with all checks that a file gets.
-  if (request.sparsity) parse_sparsity_config(to_yaml(*request.sparsity), "sparsity");
+Latents Engine::sample(const GenerateRequest& request, const SampleOptions& options) {
+  Observer observer;
+  return sample(request, observer, options);
 }
 
-std::vector<std::string> Engine::find_doubts(const GenerateRequest& request) const {
-  if (!request.sparsity) return {};
-  return mochi::find_doubts(*request.sparsity, request.num_steps, num_layers(),
-                            impl_->directory.config().dit.mlp_hidden_x);
-}
-
-void Engine::check_files(const GenerateRequest& request) const {
-  const ModelDirectory& directory = impl_->directory;
-  if (directory.has_random_weights()) return;
-  if (!request.prompt.empty() || !request.negative_prompt.empty()) {
-    directory.tokenizer();
-    check_weights(directory, Component::kTextEncoder);
-  }
-  check_weights(directory, Component::kDit);
-  check_weights(directory, Component::kDecoder);
-}
-
-Latents Engine::sample(const GenerateRequest& request, const ProgressFn& progress,
-                       const SampleControl& control) {
-  check(request);
+Latents Engine::sample(const GenerateRequest& request, Observer& observer,
+                       const SampleOptions& options) {
   Impl& impl = *impl_;
+  const BusyScope busy(impl.is_busy);
+  model().check(request);
   const SamplingPlan plan = make_sampling_plan(request);
-  const Latents latents = latent_size({request.width, request.height, request.num_frames});
-  if (control.start != nullptr) check_start(*control.start, latents, plan.num_steps());
-  const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
-  const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), progress);
-  Tensor z;
+  const Latents size = model().latent_size({request.width, request.height, request.num_frames});
+  if (options.start != nullptr) check_start(*options.start, size, plan.num_steps());
+  const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), observer);
   int num_done = 0;
-  const int first_step = control.start != nullptr ? control.start->num_steps_done : 0;
+  const int first_step = options.start != nullptr ? options.start->num_steps_done : 0;
+  Latents latents;
   const auto run = [&] {
-    if (!impl.dit) impl.dit.emplace(impl.directory, impl.loras, impl.load_options(progress));
+    if (!impl.dit) {
+      impl.dit.emplace(impl.directory(), impl.model.data_->loras, impl.load_options(observer));
+    }
     num_done = first_step;
-    z = Tensor(DType::kF32, shape, impl.backend->allocator());
-    if (control.start != nullptr) {
-      upload_latents(*impl.backend, control.start->latents, z);
+    const Tensor z(DType::kF32, shape_of(size), impl.backend->allocator());
+    if (options.start != nullptr) {
+      upload_latents(*impl.backend, options.start->latents, z);
     } else {
       impl.fill_noise(request, z);
     }
-    run_sampling(*impl.backend, {impl.dit->dit(), plan, request, features, progress, control}, z,
-                 num_done);
+    latents = run_sampling(
+        *impl.backend,
+        {impl.dit->dit(), plan, request, features, observer, options, impl.options.on_message}, z,
+        num_done);
   };
   impl.run_stage(Component::kDit, run, [&] { return num_done <= first_step; });
   if (!impl.keeps_networks) impl.dit.reset();
-  return download_latents(*impl.backend, z);
+  return latents;
 }
 
-void Engine::decode(const Latents& latents, const FrameSink& sink, const ProgressFn& progress) {
+void Engine::decode(const Latents& latents, const FrameSink& sink) {
+  Observer observer;
+  decode(latents, sink, observer);
+}
+
+void Engine::decode(const Latents& latents, const FrameSink& sink, Observer& observer) {
   Impl& impl = *impl_;
-  const VideoSize size = video_size(latents);
-  const Shape shape{latents.channels, latents.num_frames, latents.height, latents.width};
-  if (std::ssize(latents.values) != shape.num_elements()) {
-    fail("latents: wanted {} values for {}, found {}", shape.num_elements(), shape.to_string(),
-         latents.values.size());
-  }
+  const BusyScope busy(impl.is_busy);
+  const VideoSize size = model().video_size(latents);
+  check_values("latents", latents, latents.values);
   bool has_frames = false;
+  const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto run = [&] {
-    if (!impl.decoder) impl.decoder.emplace(impl.directory, impl.load_options(progress));
-    const Tensor z(DType::kF32, shape, impl.backend->allocator());
+    if (!impl.decoder) impl.decoder.emplace(impl.directory(), impl.load_options(observer));
+    const Tensor z(DType::kF32, shape_of(latents), impl.backend->allocator());
     upload_latents(*impl.backend, latents, z);
     Arena scratch(impl.backend->allocator());
-    Context ctx{*impl.backend, scratch};
-    ProgressReporter reporter(progress, Phase::kDecoding, size.num_frames);
+    Context ctx{*impl.backend, scratch, &should_stop};
+    ProgressReporter reporter(observer, Phase::kDecoding, size.num_frames);
     decode_video(ctx, impl.decoder->decoder(), z,
                  impl.backend->preferred_video_pieces().latent_frames,
                  [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
@@ -304,25 +320,30 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, const Progres
   if (!impl.keeps_networks) impl.decoder.reset();
 }
 
+Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size) {
+  Observer observer;
+  return encode(rgb, size, observer);
+}
+
 Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
-                       const ProgressFn& progress) {
+                       Observer& observer) {
   Impl& impl = *impl_;
-  const Latents latents = latent_size(size);
+  const BusyScope busy(impl.is_busy);
+  const Latents latents = model().latent_size(size);
   const Shape frames_shape{size.num_frames, size.height, size.width, 3};
   if (std::ssize(rgb) != frames_shape.num_elements()) {
-    fail("rgb: wanted {} bytes for {}, found {}", frames_shape.num_elements(),
-         frames_shape.to_string(), rgb.size());
+    refuse("rgb", "wanted {} bytes for {}, found {}", frames_shape.num_elements(),
+           frames_shape.to_string(), rgb.size());
   }
   Latents result;
+  const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto run = [&] {
-    if (!impl.encoder) impl.encoder.emplace(impl.directory, impl.load_options(progress));
+    if (!impl.encoder) impl.encoder.emplace(impl.directory(), impl.load_options(observer));
     Arena scratch(impl.backend->allocator());
-    Context ctx{*impl.backend, scratch};
-    ProgressReporter reporter(progress, Phase::kEncoding, size.num_frames);
+    Context ctx{*impl.backend, scratch, &should_stop};
+    ProgressReporter reporter(observer, Phase::kEncoding, size.num_frames);
     const Tensor frames = impl.upload_frames(rgb, frames_shape);
-    const Tensor z(DType::kF32,
-                   {latents.channels, latents.num_frames, latents.height, latents.width},
-                   impl.backend->allocator());
+    const Tensor z(DType::kF32, shape_of(latents), impl.backend->allocator());
     impl.encoder->encoder().encode(ctx, frames, z);
     result = download_latents(*impl.backend, z);
     reporter.report(size.num_frames);
@@ -331,38 +352,5 @@ Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
   if (!impl.keeps_networks) impl.encoder.reset();
   return result;
 }
-
-Latents Engine::latent_size(const VideoSize& size) const {
-  return size_latents(impl_->directory.config(), size);
-}
-
-VideoSize Engine::video_size(const Latents& latents) const {
-  return size_video(impl_->directory.config(), latents);
-}
-
-int Engine::num_layers() const { return static_cast<int>(impl_->directory.config().dit.depth); }
-
-std::vector<ModelFile> Engine::model_files() const {
-  std::vector<ModelFile> files;
-  for (const std::filesystem::path& path : impl_->directory.files()) {
-    files.push_back({std::filesystem::relative(path, impl_->directory.path()).string(),
-                     std::filesystem::file_size(path), fingerprint_file(path)});
-  }
-  return files;
-}
-
-std::string Engine::device() const {
-  return impl_->choice.device == Device::kCuda ? "cuda" : "cpu";
-}
-
-std::string Engine::device_name() const { return impl_->backend->device_name(); }
-
-std::string Engine::device_note() const { return impl_->choice.note; }
-
-std::uint64_t Engine::peak_device_bytes() const { return impl_->backend->memory().peak_bytes; }
-
-std::string Engine::dtype() const { return impl_->matrix_dtype == DType::kBF16 ? "bf16" : "fp32"; }
-
-int Engine::num_threads() const { return mochi::num_threads(); }
 
 }  // namespace mochi

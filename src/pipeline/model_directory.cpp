@@ -209,15 +209,13 @@ void ModelDirectory::find_checkpoints() {
   }
 }
 
-ModelDirectory ModelDirectory::with_random_weights(const std::string& name, const fs::path& path) {
+ModelDirectory ModelDirectory::with_random_weights(RandomWeights kind, const fs::path& path) {
   ModelDirectory directory;
   directory.has_random_weights_ = true;
-  if (name == "config") {
+  if (kind == RandomWeights::kConfig) {
     directory.path_ = path;
     directory.config_ = read_model_config(path / "config.json");
     directory.has_config_file_ = true;
-  } else if (name != "mochi-1-preview") {
-    fail("random_weights: wanted 'mochi-1-preview' or 'config', found '{}'", name);
   }
   return directory;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/checkpoint.h"
+#include "mochi/enums.h"
 #include "pipeline/model_config.h"
 
 namespace mochi {
@@ -43,10 +44,9 @@ class ModelDirectory {
   // Reads the headers of all files. Throws Error when there is no such folder, a file is damaged,
   // or two files with equal right hold the same network.
   explicit ModelDirectory(std::filesystem::path path);
-  // Every network, with weights that come from nowhere, of the sizes that `name` stands for: those
-  // of path's config.json ("config", and its tokenizer if it has one), or "mochi-1-preview"'s.
-  static ModelDirectory with_random_weights(const std::string& name,
-                                            const std::filesystem::path& path);
+  // Every network, with random weights, of the sizes in path's config.json (kConfig; with the
+  // tokenizer in `path` if there is one) or of Mochi 1 preview's sizes.
+  static ModelDirectory with_random_weights(RandomWeights kind, const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   const ModelConfig& config() const { return config_; }

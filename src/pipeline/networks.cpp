@@ -19,7 +19,7 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
                      const LoraDeltas* loras = nullptr) {
   const auto num_tensors = static_cast<std::int64_t>(list_parameters(weights).size());
   const bool is_random = directory.has_random_weights();
-  ProgressReporter reporter(options.on_progress, Phase::kLoading, is_random ? 1 : num_tensors,
+  ProgressReporter reporter(options.observer, Phase::kLoading, is_random ? 1 : num_tensors,
                             component_name(component));
   if (is_random) {
     // Far apart: each tensor has a seed of its own.

@@ -30,8 +30,8 @@ void check_weights(const ModelDirectory& directory, Component component);
 struct LoadOptions {
   Backend& backend;
   DType matrix_dtype;
-  const ProgressFn& on_progress;  // may be empty
-  bool streams_layers = false;    // the transformer's blocks stay on the host
+  Observer& observer;
+  bool streams_layers = false;  // the transformer's blocks stay on the host
 };
 
 class TextNetwork {

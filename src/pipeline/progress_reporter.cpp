@@ -4,10 +4,9 @@
 
 namespace mochi {
 
-ProgressReporter::ProgressReporter(const ProgressFn& on_progress, Phase phase,
-                                   std::int64_t num_total, std::string item,
-                                   std::int64_t num_before)
-    : on_progress_(on_progress),
+ProgressReporter::ProgressReporter(Observer& observer, Phase phase, std::int64_t num_total,
+                                   std::string item, std::int64_t num_before)
+    : observer_(observer),
       phase_(phase),
       num_total_(num_total),
       item_(std::move(item)),
@@ -18,9 +17,10 @@ ProgressReporter::ProgressReporter(const ProgressFn& on_progress, Phase phase,
 
 bool ProgressReporter::try_report(std::int64_t num_done) {
   num_done_ = num_done;
-  if (!on_progress_) return true;
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin_;
-  return on_progress_({phase_, item_, num_done, num_total_, elapsed.count(), num_before_});
+  const bool goes_on =
+      observer_.on_progress({phase_, item_, num_done, num_total_, elapsed.count(), num_before_});
+  return goes_on && !observer_.should_stop();
 }
 
 void ProgressReporter::report(std::int64_t num_done) {

@@ -1,4 +1,4 @@
-// Turns the pieces of a phase into calls of the user's progress function.
+// Turns the pieces of a phase into calls of the user's Observer.
 #pragma once
 
 #include <chrono>
@@ -13,19 +13,19 @@ namespace mochi {
 
 class ProgressReporter {
  public:
-  // `on_progress` may be empty; it must outlive the reporter. Reports the beginning. The first
-  // `num_before` pieces were done by an earlier run.
-  ProgressReporter(const ProgressFn& on_progress, Phase phase, std::int64_t num_total,
-                   std::string item = "", std::int64_t num_before = 0);
+  // `observer` must outlive the reporter. Reports the beginning. The first `num_before` pieces were
+  // done by an earlier run.
+  ProgressReporter(Observer& observer, Phase phase, std::int64_t num_total, std::string item = "",
+                   std::int64_t num_before = 0);
 
-  // Throws Cancelled when the user wants no more.
+  // Throws Cancelled when the user wants to stop.
   void report(std::int64_t num_done);
   void advance() { report(num_done_ + 1); }
   // False where report() would throw.
   bool try_report(std::int64_t num_done);
 
  private:
-  const ProgressFn& on_progress_;
+  Observer& observer_;
   Phase phase_;
   std::int64_t num_total_;
   std::string item_;

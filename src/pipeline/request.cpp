@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 #include "base/error.h"
-#include "base/noise.h"
+#include "base/utf8.h"
 #include "pipeline/sigma_schedule.h"
-#include "text/utf8.h"
 
 namespace mochi {
 namespace {
@@ -22,26 +22,45 @@ void check_multiple(const char* field, int value, int unit, int offset, int max)
   const std::string rule =
       offset > 0 ? fmt::format("{}·k + {}", unit, offset) : fmt::format("a multiple of {}", unit);
   if (value < least || value > max) {
-    fail("{}: wanted {} from {} to {}, found {}", field, rule, least,
-         (max - offset) / unit * unit + offset, value);
+    refuse(field, "wanted {} from {} to {}, found {}", rule, least,
+           (max - offset) / unit * unit + offset, value);
   }
   const int below = (value - offset) / unit * unit + offset;
   const int above = below + unit;
-  if (below < least) fail("{}: wanted {}, found {}; the nearest is {}", field, rule, value, above);
-  fail("{}: wanted {}, found {}; the nearest are {} and {}", field, rule, value, below, above);
+  if (below < least) refuse(field, "wanted {}, found {}; the nearest is {}", rule, value, above);
+  refuse(field, "wanted {}, found {}; the nearest are {} and {}", rule, value, below, above);
 }
 
 void check_text(const char* field, const std::string& text) {
   if (const auto invalid = find_invalid_utf8(text)) {
-    fail("{}: not valid UTF-8 at byte {}", field, *invalid);
+    refuse(field, "not valid UTF-8 at byte {}", *invalid);
   }
 }
 
 void check_guidance(const char* field, double cfg) {
-  if (!std::isfinite(cfg)) fail("{}: wanted a finite number, found {}", field, cfg);
+  if (!std::isfinite(cfg)) refuse(field, "wanted a finite number, found {}", cfg);
+}
+
+// Written configurations are read with all checks that a file gets.
+void check_sparsity(const SparsityConfig& config) {
+  const std::string field = "sparsity";
+  try {
+    parse_sparsity_config(to_yaml(config), field);
+  } catch (const InvalidRequest&) {
+    throw;
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    const std::string prefix = field + ": ";
+    throw InvalidRequest(field,
+                         message.starts_with(prefix) ? message.substr(prefix.size()) : message);
+  }
 }
 
 }  // namespace
+
+Shape shape_of(const Latents& latents) {
+  return {latents.channels, latents.num_frames, latents.height, latents.width};
+}
 
 GenerateRequest make_default_request(const GenerationDefaults& defaults) {
   GenerateRequest request;
@@ -80,9 +99,9 @@ VideoSize size_video(const ModelConfig& config, const Latents& latents) {
   const auto fits = [](std::int64_t size, std::int64_t max) { return size >= 1 && size <= max; };
   if (latents.channels != config.vae.latent_channels || !fits(latents.num_frames, max_frames) ||
       !fits(latents.height, max_side) || !fits(latents.width, max_side)) {
-    fail("latents: wanted [{}, 1 to {}, 1 to {}, 1 to {}], found [{}, {}, {}, {}]",
-         config.vae.latent_channels, max_frames, max_side, max_side, latents.channels,
-         latents.num_frames, latents.height, latents.width);
+    refuse("latents", "wanted [{}, 1 to {}, 1 to {}, 1 to {}], found [{}, {}, {}, {}]",
+           config.vae.latent_channels, max_frames, max_side, max_side, latents.channels,
+           latents.num_frames, latents.height, latents.width);
   }
   return {.width = static_cast<int>(latents.width * compression),
           .height = static_cast<int>(latents.height * compression),
@@ -91,7 +110,7 @@ VideoSize size_video(const ModelConfig& config, const Latents& latents) {
 
 SamplingPlan make_sampling_plan(const GenerateRequest& request) {
   if (request.num_steps < 1 || request.num_steps > kMaxSteps) {
-    fail("num_steps: wanted 1 to {}, found {}", kMaxSteps, request.num_steps);
+    refuse("num_steps", "wanted 1 to {}, found {}", kMaxSteps, request.num_steps);
   }
   const auto num_steps = static_cast<std::size_t>(request.num_steps);
   SamplingPlan plan;
@@ -103,11 +122,23 @@ SamplingPlan make_sampling_plan(const GenerateRequest& request) {
     plan.cfgs.assign(num_steps, request.cfg_scale);
   }
   if (plan.cfgs.size() != num_steps) {
-    fail("cfg_schedule: wanted {} values, one for each step, found {}", num_steps,
-         plan.cfgs.size());
+    refuse("cfg_schedule", "wanted {} values, one for each step, found {}", num_steps,
+           plan.cfgs.size());
   }
   for (const double cfg : plan.cfgs) check_guidance("cfg_schedule", cfg);
   return plan;
+}
+
+void check_values(const char* field, const Latents& size, std::span<const float> values) {
+  const Shape shape = shape_of(size);
+  if (std::ssize(values) != shape.num_elements()) {
+    refuse(field, "wanted {} values for {}, found {}", shape.num_elements(), shape.to_string(),
+           values.size());
+  }
+  const auto at = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
+  if (at != values.end()) {
+    refuse(field, "wanted finite values, found {} at index {}", *at, at - values.begin());
+  }
 }
 
 void check_request(const ModelConfig& config, const GenerateRequest& request) {
@@ -115,12 +146,14 @@ void check_request(const ModelConfig& config, const GenerateRequest& request) {
   check_text("negative_prompt", request.negative_prompt);
   const Latents size = size_latents(config, {request.width, request.height, request.num_frames});
   make_sampling_plan(request);
-  parse_noise_source(request.noise_source);
-  const std::int64_t num_values = size.channels * size.num_frames * size.height * size.width;
-  if (!request.initial_noise.empty() && std::ssize(request.initial_noise) != num_values) {
-    fail("initial_noise: wanted {} values ([{}, {}, {}, {}]), found {}", num_values, size.channels,
-         size.num_frames, size.height, size.width, request.initial_noise.size());
-  }
+  if (!request.initial_noise.empty()) check_values("initial_noise", size, request.initial_noise);
+  if (request.sparsity) check_sparsity(*request.sparsity);
+}
+
+std::vector<std::string> find_warnings(const ModelConfig& config, const GenerateRequest& request) {
+  if (!request.sparsity) return {};
+  return find_doubts(*request.sparsity, request.num_steps, static_cast<int>(config.dit.depth),
+                     config.dit.mlp_hidden_x);
 }
 
 }  // namespace mochi

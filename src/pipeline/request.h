@@ -1,26 +1,41 @@
 // Checks of what a caller asks for, and what follows from it.
 #pragma once
 
+#include <span>
+#include <string>
+#include <vector>
+
 #include "mochi/mochi.h"
 #include "pipeline/model_config.h"
 #include "pipeline/sampler.h"
+#include "tensor/shape.h"
 
 namespace mochi {
 
 // The defaults of a model as a request.
 GenerateRequest make_default_request(const GenerationDefaults& defaults);
 
-// Latents without values for a video of this size. Throws Error naming the field that does not fit
-// the model ("width", "height", "num_frames") and the nearest values that do.
+// [channels, num_frames, height, width]
+Shape shape_of(const Latents& latents);
+
+// Latents without values for a video of this size. Throws InvalidRequest naming the field that does
+// not fit the model ("width", "height", "num_frames") and the nearest values that do.
 Latents size_latents(const ModelConfig& config, const VideoSize& size);
 
-// Throws Error when the latents do not fit the model.
+// Throws InvalidRequest naming "latents" when they do not fit the model.
 VideoSize size_video(const ModelConfig& config, const Latents& latents);
 
-// Noise levels and guidance of every step. Throws Error naming the field.
+// Throws InvalidRequest naming `field` unless there are as many values as latents of this size
+// have, all of them finite.
+void check_values(const char* field, const Latents& size, std::span<const float> values);
+
+// Noise levels and guidance of every step. Throws InvalidRequest.
 SamplingPlan make_sampling_plan(const GenerateRequest& request);
 
-// Throws Error naming the field that is wrong.
+// Throws InvalidRequest naming the field that is wrong.
 void check_request(const ModelConfig& config, const GenerateRequest& request);
+
+// Settings of a valid request that are probably unintended, one line each.
+std::vector<std::string> find_warnings(const ModelConfig& config, const GenerateRequest& request);
 
 }  // namespace mochi

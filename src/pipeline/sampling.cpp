@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <new>
+#include <span>
+#include <type_traits>
 #include <utility>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "pipeline/progress_reporter.h"
+#include "pipeline/request.h"
 #include "sparsity/analysis_policy.h"
 #include "sparsity/column_sparse_policy.h"
 
@@ -57,13 +61,15 @@ void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& po
   policy.restore(backend, tensors);
 }
 
-// Of floats of any kind, F32 or BF16, anywhere.
+bool is_finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
+// For F32 and BF16 tensors on any device.
 bool is_finite(Backend& backend, const TensorView& tensor) {
   const Tensor host(tensor.dtype(), tensor.shape());
   backend.download(tensor, host);
-  if (tensor.dtype() == DType::kF32) {
-    return std::ranges::all_of(host.view().f32(), [](float value) { return std::isfinite(value); });
-  }
+  if (tensor.dtype() == DType::kF32) return is_finite(host.view().f32());
   const auto* const bits = reinterpret_cast<const BFloat16*>(host.view().bytes());
   constexpr std::uint16_t kExponent = 0x7f80;
   return std::all_of(bits, bits + tensor.num_elements(),
@@ -72,32 +78,63 @@ bool is_finite(Backend& backend, const TensorView& tensor) {
 
 const char* branch_name(Branch branch) { return branch == Branch::kCond ? "prompt" : "null"; }
 
-class SamplingRun {
+class SamplingRun final : public StepView {
  public:
-  SamplingRun(Backend& backend, const SamplingInputs& inputs, const TensorView& z, int& num_done)
+  SamplingRun(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
+              int& num_steps_done)
       : in_(inputs),
         z_(z),
-        num_done_(num_done),
+        num_done_(num_steps_done),
+        should_stop_([this] { return call_observer([&] { return in_.observer.should_stop(); }); }),
         scratch_(backend.allocator()),
-        ctx_{backend, scratch_},
+        ctx_{backend, scratch_, &should_stop_},
         grid_(inputs.model.token_grid(z.dim(1), z.dim(2), z.dim(3))),
-        policy_(make_policy(inputs.request, grid_, inputs.control.on_site)) {}
+        policy_(make_policy(inputs.request, grid_, site_fn())) {}
 
-  void run();
+  Latents run();
+
+  // StepView
+  int num_done() const override { return num_done_; }
+  int num_steps() const override { return in_.plan.num_steps(); }
+  const Latents& latents() const override { return latest_; }
+  std::optional<SamplerState> state() const override;
 
  private:
-  Backend& backend() { return ctx_.backend; }
+  Backend& backend() const { return ctx_.backend; }
+  // Errors of the observer's functions come out as they are.
+  template <typename Call>
+  std::invoke_result_t<const Call&> call_observer(const Call& call) {
+    is_in_observer_ = true;  // and stays so if the observer throws
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      is_in_observer_ = false;
+    } else {
+      auto result = call();
+      is_in_observer_ = false;
+      return result;
+    }
+  }
+  SiteFn site_fn();
   void prepare();
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
+  // Returns whether to go on.
   bool finish_step(ProgressReporter& reporter, int num_done);
-  void check_finite(int step);
-  [[noreturn]] void fail_not_finite(int step);
-  void save_before_failing();
+  // Throws NotFinite naming the layer that the values of this step come from.
+  [[noreturn]] void locate_not_finite(int step);
+  void run_steps(ProgressReporter& reporter);
+  // Gives the observer its last chance to keep the state.
+  void interrupt();
+  // Throws the error that is being handled, with the step that it belongs to.
+  [[noreturn]] void rethrow_in_words() const;
+  std::string in_words(const char* message) const {
+    return fmt::format("step {} of {}: {}", num_done_ + 1, num_steps(), message);
+  }
 
   const SamplingInputs& in_;
   TensorView z_;
   int& num_done_;
+  StopFn should_stop_;
   Arena scratch_;
   Context ctx_;
   TokenGrid grid_;
@@ -105,20 +142,36 @@ class SamplingRun {
   DitRun run_;
   TextCondition cond_, null_;
   ForwardRecorder recorder_;
-  Latents latest_;  // after num_done_ steps, where anybody wants them
-  bool has_saved_ = false;
-  bool is_in_callback_ = false;  // errors of the caller's own functions are the caller's
+  Latents latest_;  // after num_done_ steps
+  int first_step_ = 0;
+  bool is_in_observer_ = false;
 };
+
+SiteFn SamplingRun::site_fn() {
+  if (!in_.observer.wants_sites()) return {};
+  return [this](const SiteReport& site) { call_observer([&] { in_.observer.on_site(site); }); };
+}
+
+std::optional<SamplerState> SamplingRun::state() const {
+  if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
+  try {
+    return SamplerState{num_done_, latest_, save_caches(*policy_, backend())};
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error&) {  // a device that was lost gives nothing back
+    return std::nullopt;
+  }
+}
 
 void SamplingRun::prepare() {
   run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
-  const std::string placement =
-      policy_->place_caches(backend(), cache_sizes(), backend().memory().available_bytes);
-  if (!placement.empty()) log_info("{}", placement);
-  if (in_.control.start != nullptr) restore_caches(in_.control.start->caches, *policy_, backend());
-  if (in_.control.checks_finite) latest_ = download_latents(backend(), z_);
+  const std::string placement = policy_->place_caches(
+      backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
+  if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
+  if (in_.options.start != nullptr) restore_caches(in_.options.start->caches, *policy_, backend());
+  latest_ = download_latents(backend(), z_);
 }
 
 CacheSizes SamplingRun::cache_sizes() const {
@@ -141,33 +194,23 @@ void SamplingRun::denoise(const DitCall& call, const TensorView& velocity) {
 }
 
 bool SamplingRun::finish_step(ProgressReporter& reporter, int num_done) {
-  const SampleControl& control = in_.control;
-  if (control.checks_finite) check_finite(num_done - 1);
-  if (control.on_checkpoint || control.on_latents || control.checks_finite) {
-    latest_ = download_latents(backend(), z_);
-  } else {
-    backend().synchronize();  // so that the progress is that of the device
+  Latents now = download_latents(backend(), z_);  // waits: the progress is that of the device
+  if (!is_finite(now.values)) {
+    if (in_.options.checks_finite) locate_not_finite(num_done - 1);
+    throw NotFinite("the latents are not finite");
   }
+  latest_ = std::move(now);
   num_done_ = num_done;
-  is_in_callback_ = true;
-  const bool goes_on = reporter.try_report(num_done);
-  if (control.on_latents) control.on_latents(num_done, latest_);
-  const bool is_due = control.checkpoint_every > 0 && num_done < in_.plan.num_steps() &&
-                      (!goes_on || num_done % control.checkpoint_every == 0);
-  if (is_due) {
-    control.on_checkpoint({num_done_, latest_, save_caches(*policy_, backend())});
-    has_saved_ = true;
-  }
-  is_in_callback_ = false;
-  return goes_on;
+  policy_->begin_step();
+  return call_observer([&] {
+    const bool goes_on = reporter.try_report(num_done);
+    in_.observer.on_step(*this);
+    return goes_on;
+  });
 }
 
-void SamplingRun::check_finite(int step) {
-  if (!is_finite(backend(), z_)) fail_not_finite(step);
-}
-
-// Does the step again from the latents before it, looking at every layer.
-void SamplingRun::fail_not_finite(int step) {
+// Repeats the step from the latents before it and looks at every layer's output.
+void SamplingRun::locate_not_finite(int step) {
   const auto at = static_cast<std::size_t>(step);
   upload_latents(backend(), latest_, z_);
   const Tensor velocity(DType::kF32, z_.shape(), backend().allocator());
@@ -175,79 +218,85 @@ void SamplingRun::fail_not_finite(int step) {
     if (branch == Branch::kNull && in_.plan.cfgs[at] == 1.0) continue;
     const TextCondition& text = branch == Branch::kCond ? cond_ : null_;
     if (!is_finite(backend(), text.pooled) || !is_finite(backend(), text.tokens)) {
-      fail("the text features of the {} branch are not finite", branch_name(branch));
+      throw NotFinite(
+          fmt::format("the text features of the {} branch are not finite", branch_name(branch)));
     }
     DitCall call{branch, step, static_cast<float>(in_.plan.sigmas[at])};
     call.on_layer = [&](Branch, std::size_t layer, const TensorView& tokens) {
       if (is_finite(backend(), tokens)) return;
-      fail("not finite behind layer {} of the {} branch", layer, branch_name(branch));
+      throw NotFinite(fmt::format("the output of layer {} of the {} branch is not finite", layer,
+                                  branch_name(branch)));
     };
     denoise(call, velocity);
   }
-  fail("the latents are not finite, though every layer's output is");
+  throw NotFinite("the latents are not finite, though every layer's output is");
 }
 
-// The caches of sparsity do not come off a device that has fallen away. Without them a generation
-// goes on with full steps; what was saved earlier with its caches is worth more.
-void SamplingRun::save_before_failing() {
-  const bool is_wanted = in_.control.on_checkpoint && num_done_ > 0 && !latest_.values.empty();
-  if (!is_wanted || num_done_ >= in_.plan.num_steps()) return;
+// What the observer does here may fail, too; the error that ended the sampling is the one to tell.
+void SamplingRun::interrupt() {
+  if (num_done_ <= first_step_ || num_done_ >= num_steps()) return;
   try {
-    SamplerState now{num_done_, latest_, {}};
-    try {
-      now.caches = save_caches(*policy_, backend());
-    } catch (const Error& error) {
-      if (has_saved_) throw;
-      log_warn("saved without the caches of its sparsity, which the next steps make anew: {}",
-               error.what());
-    }
-    in_.control.on_checkpoint(now);
-  } catch (const Error& error) {  // the first error is the one that comes out
-    log_warn("the last steps are not saved: {}", error.what());
+    in_.observer.on_interrupted(*this);
+  } catch (const std::exception& error) {
+    if (!in_.on_message) return;
+    in_.on_message(MessageLevel::kWarning,
+                   fmt::format("the state before the interruption is not kept: {}", error.what()));
   }
 }
 
-void SamplingRun::run() {
-  const int first_step = num_done_;
-  ProgressReporter reporter(in_.on_progress, Phase::kSampling, in_.plan.num_steps(), "",
-                            first_step);
-  const auto in_words = [&](const Error& error) {
-    return fmt::format("step {} of {}: {}", num_done_ + 1, in_.plan.num_steps(), error.what());
+void SamplingRun::run_steps(ProgressReporter& reporter) {
+  const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
+                                   const TensorView& velocity) {
+    DitCall call{branch, step, static_cast<float>(sigma)};
+    call.recorder = &recorder_;
+    denoise(call, velocity);
   };
-  prepare();
+  const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
+  if (!mochi::sample(ctx_, in_.plan, denoise_at, on_step, z_, first_step_)) throw Cancelled();
+}
+
+void SamplingRun::rethrow_in_words() const {
+  if (is_in_observer_) throw;
   try {
-    const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
-                                     const TensorView& velocity) {
-      DitCall call{branch, step, static_cast<float>(sigma)};
-      call.recorder = &recorder_;
-      denoise(call, velocity);
-    };
-    const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
-    if (!mochi::sample(ctx_, in_.plan, denoise_at, on_step, z_, first_step)) throw Cancelled();
+    throw;
+  } catch (const Cancelled&) {
+    throw;
   } catch (const OutOfMemory& error) {
-    if (is_in_callback_) throw;
-    save_before_failing();
-    throw OutOfMemory(in_words(error));
+    throw OutOfMemory(in_words(error.what()), error.remedies());
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemory(in_words("host memory is exhausted"));
+  } catch (const NotFinite& error) {
+    throw NotFinite(in_words(error.what()));
   } catch (const Error& error) {
-    if (is_in_callback_) throw;
-    save_before_failing();
-    throw Error(in_words(error));
+    throw Error(in_words(error.what()));
   }
+}
+
+Latents SamplingRun::run() {
+  first_step_ = num_done_;
+  ProgressReporter reporter(in_.observer, Phase::kSampling, num_steps(), "", first_step_);
+  prepare();
+  policy_->begin_step();
+  try {
+    run_steps(reporter);
+  } catch (const std::exception&) {
+    if (!is_in_observer_) interrupt();
+    rethrow_in_words();
+  }
+  return std::move(latest_);
 }
 
 }  // namespace
 
 void check_start(const SamplerState& start, const Latents& wanted, int num_steps) {
   const Latents& found = start.latents;
-  const auto sizes = [](const Latents& latents) {
-    return Shape{latents.channels, latents.num_frames, latents.height, latents.width};
-  };
-  if (sizes(found) != sizes(wanted) || std::ssize(found.values) != sizes(wanted).num_elements()) {
-    fail("start: wanted latents {}, found {} values for {}", sizes(wanted).to_string(),
-         found.values.size(), sizes(found).to_string());
+  const Shape shape = shape_of(wanted);
+  if (shape_of(found) != shape || std::ssize(found.values) != shape.num_elements()) {
+    refuse("start", "wanted latents {}, found {} values for {}", shape.to_string(),
+           found.values.size(), shape_of(found).to_string());
   }
   if (start.num_steps_done < 1 || start.num_steps_done >= num_steps) {
-    fail("start: wanted 1 to {} steps done, found {}", num_steps - 1, start.num_steps_done);
+    refuse("start", "wanted 1 to {} steps done, found {}", num_steps - 1, start.num_steps_done);
   }
 }
 
@@ -267,9 +316,9 @@ Latents download_latents(Backend& backend, const TensorView& z) {
   return latents;
 }
 
-void run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
-                  int& num_done) {
-  SamplingRun(backend, inputs, z, num_done).run();
+Latents run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
+                     int& num_done) {
+  return SamplingRun(backend, inputs, z, num_done).run();
 }
 
 }  // namespace mochi

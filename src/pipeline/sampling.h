@@ -1,5 +1,5 @@
-// From text features to latents: the steps of one video, what is kept of them, and what is said
-// when one fails.
+// From text features to latents: the steps of one video, the state after each of them, and the
+// errors of those that fail.
 #pragma once
 
 #include "dit/dit.h"
@@ -19,20 +19,23 @@ struct SamplingInputs {
   const SamplingPlan& plan;
   const GenerateRequest& request;
   const TextFeatures& features;
-  const ProgressFn& on_progress;
-  const SampleControl& control;
+  Observer& observer;
+  const SampleOptions& options;
+  const MessageFn& on_message;  // may be empty
 };
 
-// Throws Error unless a sampling of this size and number of steps can go on from here.
+// Throws InvalidRequest naming "start" unless a sampling of this size and number of steps can be
+// resumed from it.
 void check_start(const SamplerState& start, const Latents& wanted, int num_steps);
 
 void upload_latents(Backend& backend, const Latents& latents, const TensorView& z);
 Latents download_latents(Backend& backend, const TensorView& z);
 
-// Moves z, [channels, T, H, W] f32, from where it stands to the end of the plan; num_done is how
-// many steps it has come, at all times. An error of a step names it; the latents before it have
-// gone to control.on_checkpoint, if there is one, before the error comes out.
-void run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
-                  int& num_done);
+// Moves z, [channels, T, H, W] f32, from where it stands to the end of the plan, and returns it.
+// num_done is the number of complete steps at all times. An error of a step names the step. Before
+// an error or Cancelled comes out, the observer's on_interrupted is called, if a step was
+// completed.
+Latents run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
+                     int& num_done);
 
 }  // namespace mochi

@@ -6,13 +6,13 @@ namespace mochi {
 
 std::vector<double> linear_quadratic_schedule(int num_steps, double threshold_noise,
                                               int linear_steps) {
-  if (num_steps < 1) fail("num_steps: wanted at least 1, found {}", num_steps);
+  if (num_steps < 1) refuse("num_steps", "wanted at least 1, found {}", num_steps);
   if (!(threshold_noise >= 0.0 && threshold_noise < 1.0)) {
-    fail("threshold_noise: wanted 0 to below 1, found {}", threshold_noise);
+    refuse("threshold_noise", "wanted 0 to below 1, found {}", threshold_noise);
   }
   if (linear_steps < 0 || (linear_steps >= num_steps && num_steps > 1)) {
-    fail("linear_steps: wanted 1 to {} (below num_steps), or 0 for half of the steps, found {}",
-         num_steps - 1, linear_steps);
+    refuse("linear_steps", "wanted 1 to {} (below num_steps), or 0 for half of the steps, found {}",
+           num_steps - 1, linear_steps);
   }
   if (num_steps == 1) return {1.0, 0.0};  // no room for two pieces
 
@@ -33,8 +33,9 @@ std::vector<double> linear_quadratic_schedule(int num_steps, double threshold_no
   for (int i = 0; i < num_steps; ++i) {
     const auto at = static_cast<std::size_t>(i);
     if (sigmas[at + 1] > sigmas[at]) {
-      fail("threshold_noise: {} with {} linear of {} steps gives noise levels that rise at step {}",
-           threshold_noise, linear, num_steps, i + 1);
+      refuse("threshold_noise",
+             "{} with {} linear of {} steps gives noise levels that rise at step {}",
+             threshold_noise, linear, num_steps, i + 1);
     }
   }
   return sigmas;

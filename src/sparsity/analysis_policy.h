@@ -2,12 +2,15 @@
 // and how far each delta would have been from dense attention.
 #pragma once
 
+#include <functional>
 #include <map>
 
 #include "mochi/analysis.h"
 #include "sparsity/column_sparse_policy.h"
 
 namespace mochi {
+
+using SiteFn = std::function<void(const SiteReport&)>;
 
 // A sparse step costs dense attention, attention over the columns, and that with each delta; a full
 // step costs the full step of up to three policies more.
@@ -22,7 +25,8 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
               const TensorView& out) override;
   // Every site is looked at at every step.
   std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                           std::uint64_t /*available_bytes*/) override {
+                           std::uint64_t /*available_bytes*/,
+                           const MessageFn& /*on_message*/) override {
     return {};
   }
   std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const override {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "mochi/message.h"
 #include "sparsity/token_order.h"
 
 namespace mochi {
@@ -59,12 +60,13 @@ struct CacheSizes {
 class AttentionPolicy {
  public:
   virtual ~AttentionPolicy() = default;
-  // Before the first step, and before restore(): decides where the caches of this generation will
-  // be, when so much device memory can still be had; 0: nothing is known of it. Returns what was
-  // decided and why, or nothing. Throws OutOfMemory when they have to stay on the device and
-  // cannot.
+  // Called before the first step and before restore(). Decides where the caches of this generation
+  // are stored, given how much device memory is available (0: unknown). Returns the decision and
+  // its reason as a sentence, or nothing. `on_message` receives details of offloading later on.
+  // Throws OutOfMemory when the caches have to stay on the device and do not fit.
   virtual std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                                   std::uint64_t /*available_bytes*/) {
+                                   std::uint64_t /*available_bytes*/,
+                                   const MessageFn& /*on_message*/) {
     return {};
   }
 
@@ -98,6 +100,11 @@ class AttentionPolicy {
   // After the blocks ran: their result.
   virtual void keep_hidden(Context& /*ctx*/, Branch /*branch*/, const TensorView& /*hidden*/) {}
 
+  // Called before the forward passes of each step.
+  virtual void begin_step() {}
+  // Whether this step has begun to rewrite what save() returns, which is then consistent again when
+  // the step is complete.
+  virtual bool has_changed() const { return false; }
   // All that later steps depend on, and back: a generation can stop after any step and go on with
   // a new policy. restore() throws Error naming the tensor that does not fit.
   virtual std::vector<PolicyTensor> save(Backend& /*backend*/) const { return {}; }

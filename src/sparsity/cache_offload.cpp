@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
-#include "base/log.h"
 
 namespace mochi {
 namespace {
@@ -19,8 +19,12 @@ Shape byte_shape(std::size_t num_bytes) { return {static_cast<std::int64_t>(num_
 }  // namespace
 
 CacheOffload::CacheOffload(Backend& backend, int first_layer, int num_layers,
-                           const std::array<std::optional<Shapes>, 2>& branches)
-    : backend_(backend), first_layer_(first_layer), num_layers_(num_layers) {
+                           const std::array<std::optional<Shapes>, 2>& branches,
+                           MessageFn on_message)
+    : backend_(backend),
+      first_layer_(first_layer),
+      num_layers_(num_layers),
+      on_message_(std::move(on_message)) {
   std::size_t largest = 0;
   const auto num_sites = static_cast<std::size_t>(num_layers - first_layer);
   for (std::size_t branch = 0; branch < branches.size(); ++branch) {
@@ -52,8 +56,7 @@ CacheOffload::~CacheOffload() {
     }
     finish(backend_);
     backend_.synchronize();
-  } catch (const Error& error) {  // a device that has fallen away copies nothing
-    log_debug("waiting for the last caches: {}", error.what());
+  } catch (const Error&) {  // a device that was lost copies nothing any more
   }
 }
 
@@ -79,8 +82,20 @@ void CacheOffload::allocate_all() {
     if (problem || is_stopping_) return;
   }
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  log_debug("host memory for sparse caches: {:.2f} GB after {:.2f} s",
-            static_cast<double>(host_bytes_) / 1e9, taken.count());
+  const std::lock_guard lock(mutex_);
+  allocation_seconds_ = taken.count();
+}
+
+void CacheOffload::report_allocation() {
+  if (!on_message_ || has_reported_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!allocation_seconds_) return;
+  }
+  has_reported_ = true;
+  on_message_(MessageLevel::kDebug,
+              fmt::format("host memory for sparse caches: {:.2f} GB after {:.2f} s",
+                          static_cast<double>(host_bytes_) / 1e9, *allocation_seconds_));
 }
 
 const CacheOffload::Layout& CacheOffload::layout(AttentionSite site) const {

@@ -25,9 +25,10 @@ class CacheOffload {
   };
 
   // Of the layers [first_layer, num_layers); a branch that never runs has no value. Host memory is
-  // taken by a thread, in the order in which a first full step will want it.
+  // allocated by a thread, in the order in which a first full step will want it. `on_message` may
+  // be empty; it is called from the thread that uses the caches.
   CacheOffload(Backend& backend, int first_layer, int num_layers,
-               const std::array<std::optional<Shapes>, 2>& branches);
+               const std::array<std::optional<Shapes>, 2>& branches, MessageFn on_message);
   ~CacheOffload();
   CacheOffload(const CacheOffload&) = delete;
   CacheOffload& operator=(const CacheOffload&) = delete;
@@ -44,6 +45,7 @@ class CacheOffload {
   // A forward begins: it can rely on nothing that is in the slots, since a recording of it would
   // not know of that.
   void begin(Backend& backend) {
+    report_allocation();
     finish(backend);
     in_slot_ = {};
   }
@@ -79,6 +81,8 @@ class CacheOffload {
   TensorView view(AttentionSite site, const TensorView& bytes, Part part) const;
   TensorView host_of(AttentionSite site);
   void allocate_all();
+  // Tells once how long the allocation of all host memory took.
+  void report_allocation();
 
   Backend& backend_;
   int first_layer_, num_layers_;
@@ -87,11 +91,14 @@ class CacheOffload {
   std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // which site, in this forward
   std::array<bool, kNumSlots> is_fetching_{}, is_writing_{};
   std::uint64_t host_bytes_ = 0;
+  MessageFn on_message_;
+  bool has_reported_ = false;
 
   std::mutex mutex_;  // of what follows
   std::condition_variable has_more_;
   std::vector<Tensor> hosts_;  // by site; the first num_ready_ are there
   std::size_t num_ready_ = 0;
+  std::optional<double> allocation_seconds_;  // of all hosts_
   std::exception_ptr problem_;
   bool is_stopping_ = false;
   std::thread allocating_;

@@ -42,7 +42,8 @@ std::uint64_t scratch_bytes(const AttentionSparsity& attn, const CacheSizes& siz
 }  // namespace
 
 std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes& sizes,
-                                             std::uint64_t available_bytes) {
+                                             std::uint64_t available_bytes,
+                                             const MessageFn& on_message) {
   const AttentionSparsity& attn = config_.attn;
   const std::int64_t num_sites = sizes.num_layers - attn.first_n_dense_layers;
   if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return {};
@@ -89,7 +90,7 @@ std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes&
   }
   num_layers_ = sizes.num_layers;
   offload_ = std::make_unique<CacheOffload>(backend, attn.first_n_dense_layers, sizes.num_layers,
-                                            branches);
+                                            branches, on_message);
   return fmt::format("sparse caches go to host memory, {:.2f} GB of them (they want {})",
                      in_gigabytes(moved_bytes), facts);
 }

@@ -35,6 +35,9 @@ void ColumnSparsePolicy::provide(Backend& backend, Branch branch, DType dtype, c
 }
 
 void ColumnSparsePolicy::begin_forward(Context& ctx, Branch branch, int step) {
+  // The work of these steps, which may be a captured graph, rewrites what save() returns.
+  const bool is_full = config_.attn.is_enabled && is_full_step(config_, step);
+  if (is_full || config_.mlp.is_enabled || config_.step_caching.is_enabled) has_changed_ = true;
   mlp_.begin_forward(branch, step);
   const auto is_of_some_steps = [](const SparsityOverride& entry) {
     return entry.steps.first > 0 || entry.steps.last < std::numeric_limits<int>::max();
@@ -103,6 +106,7 @@ const ColumnPlan* ColumnSparsePolicy::find_plan(AttentionSite site) const {
 void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
                                   const AttentionInputs& in, const TensorView& out,
                                   SiteState& state) {
+  has_changed_ = true;  // at a sparse step, too, if the branch has not run at a full one
   const Shape lse_shape{in.q.dim(0), in.q.dim(1)};
   if (!state.lse) {
     provide(ctx.backend, site.branch, DType::kF32, lse_shape, state.lse);

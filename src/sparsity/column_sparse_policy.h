@@ -29,8 +29,8 @@ class ColumnSparsePolicy : public AttentionPolicy {
  public:
   ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid, std::uint64_t seed);
 
-  std::string place_caches(Backend& backend, const CacheSizes& sizes,
-                           std::uint64_t available_bytes) override;
+  std::string place_caches(Backend& backend, const CacheSizes& sizes, std::uint64_t available_bytes,
+                           const MessageFn& on_message) override;
   void begin_forward(Context& ctx, Branch branch, int step) override;
   void begin_blocks(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
@@ -40,6 +40,8 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::span<const std::int32_t> token_order() const override { return order_; }
   TensorView cached_hidden(Branch branch, int step) const override;
   void keep_hidden(Context& ctx, Branch branch, const TensorView& hidden) override;
+  void begin_step() override { has_changed_ = false; }
+  bool has_changed() const override { return has_changed_; }
   std::vector<PolicyTensor> save(Backend& backend) const override;
   void restore(Backend& backend, const std::vector<PolicyTensor>& tensors) override;
 
@@ -96,6 +98,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::array<std::uint64_t, 2> epochs_{};  // of each branch: as RecordingKey's, without the MLPs
   Tensor step_;                            // [1] i32: that of the last forward
   std::optional<int> step_on_device_;
+  bool has_changed_ = false;
   int num_layers_ = 0;                     // where caches are offloaded
   std::unique_ptr<CacheOffload> offload_;  // null: all caches stay on the device
   SparseMlp mlp_;

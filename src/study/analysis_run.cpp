@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -21,9 +22,48 @@ constexpr int kDifferenceGain = 4;
 
 using Frames = std::vector<std::vector<std::uint8_t>>;  // RGB bytes of each
 
+using SiteFn = std::function<void(const SiteReport&)>;
+
+// Passes on what the functions want to see; they may be empty.
+class StudyObserver final : public Observer {
+ public:
+  StudyObserver(std::function<void(const StepView&)> on_step, SiteFn on_site)
+      : on_step_(std::move(on_step)), on_site_(std::move(on_site)) {}
+
+  // From now on progress goes to the display, and the seconds of steps to `times` unless it is
+  // null.
+  void show_on(ProgressDisplay& display, RunTimes* times) {
+    display_ = &display;
+    times_ = times;
+  }
+
+  bool on_progress(const Progress& progress) override {
+    display_->show(progress);
+    if (times_ != nullptr && progress.phase == Phase::kSampling &&
+        progress.num_done > std::ssize(times_->step_seconds)) {
+      times_->step_seconds.push_back(progress.seconds - seconds_before_);
+      seconds_before_ = progress.seconds;
+    }
+    return !should_stop();
+  }
+  bool should_stop() override { return interrupt_signal() != 0; }
+  void on_step(const StepView& view) override {
+    if (on_step_) on_step_(view);
+  }
+  bool wants_sites() const override { return static_cast<bool>(on_site_); }
+  void on_site(const SiteReport& site) override { on_site_(site); }
+
+ private:
+  std::function<void(const StepView&)> on_step_;
+  SiteFn on_site_;
+  ProgressDisplay* display_ = nullptr;
+  RunTimes* times_ = nullptr;
+  double seconds_before_ = 0;
+};
+
 class Run {
  public:
-  Run(Engine& engine, const GenerateRequest& request, int fps, std::filesystem::path video_folder,
+  Run(Engine& engine, const GenerateRequest& request, FrameRate fps, std::filesystem::path video_folder,
       bool is_quiet)
       : engine_(engine), fps_(fps), video_folder_(std::move(video_folder)), is_quiet_(is_quiet) {
     analysis_.request = request;
@@ -34,16 +74,13 @@ class Run {
     GenerateRequest dense_request = analysis_.request;
     dense_request.sparsity.reset();
     std::vector<Latents> dense;  // after each step
-    SampleControl keeping;
-    keeping.on_latents = [&](int /*num_done*/, const Latents& latents) {
-      dense.push_back(latents);
-    };
     announce("1 of 3: dense");
-    sample(dense_request, keeping, &analysis_.dense);
+    sample(dense_request, &analysis_.dense,
+           [&](const StepView& view) { dense.push_back(view.latents()); });
     const Frames dense_frames = decode(dense.back(), "dense.mp4", analysis_.dense);
 
     announce("2 of 3: sparse");
-    const Latents sparse = sample(analysis_.request, {}, &analysis_.sparse);
+    const Latents sparse = sample(analysis_.request, &analysis_.sparse, {});
     compare(dense_frames, decode(sparse, "sparse.mp4", analysis_.sparse));
 
     announce("3 of 3: sparse, watched");
@@ -56,51 +93,42 @@ class Run {
     if (!is_quiet_) fmt::print(stderr, "{}\n", what);
   }
 
-  // Runs `work` with a progress function, and adds up its times where there is something to add to.
+  // Runs `work`, which observes with `observer`, and adds up its times where there is something to
+  // add to.
   template <typename Work>
-  auto show(RunTimes* times, const Work& work) const {
+  auto show(RunTimes* times, StudyObserver& observer, const Work& work) const {
     ProgressDisplay display(display_style(is_quiet_));
-    double seconds_before = 0;
-    const ProgressFn on_progress = [&](const Progress& progress) {
-      display.show(progress);
-      if (times != nullptr && progress.phase == Phase::kSampling &&
-          progress.num_done > std::ssize(times->step_seconds)) {
-        times->step_seconds.push_back(progress.seconds - seconds_before);
-        seconds_before = progress.seconds;
-      }
-      return interrupt_signal() == 0;
-    };
-    auto result = work(on_progress);
+    observer.show_on(display, times);
+    auto result = work();
     if (times != nullptr) {
       for (const auto& [phase, seconds] : display.seconds()) times->seconds[phase] += seconds;
     }
     return result;
   }
 
-  Latents sample(const GenerateRequest& request, const SampleControl& control,
-                 RunTimes* times) const {
-    return show(times, [&](const ProgressFn& on_progress) {
-      return engine_.sample(request, on_progress, control);
-    });
+  Latents sample(const GenerateRequest& request, RunTimes* times,
+                 std::function<void(const StepView&)> on_step, SiteFn on_site = {}) const {
+    StudyObserver observer(std::move(on_step), std::move(on_site));
+    return show(times, observer, [&] { return engine_.sample(request, observer); });
   }
 
   Latents sample_watched(const std::vector<Latents>& dense) {
-    SampleControl watching;
-    watching.on_site = [&](const SiteReport& site) {
+    const auto compare_latents = [&](const StepView& view) {
+      const Latents& wanted = dense[static_cast<std::size_t>(view.num_done() - 1)];
+      const double error = difference_of(wanted.values, view.latents().values).relative();
+      analysis_.latents_errors.push_back(error);
+    };
+    return sample(analysis_.request, nullptr, compare_latents, [&](const SiteReport& site) {
       analysis_.sites[{site.step, site.is_null_branch, site.layer}] = site;
-    };
-    watching.on_latents = [&](int num_done, const Latents& latents) {
-      const Latents& wanted = dense[static_cast<std::size_t>(num_done - 1)];
-      analysis_.latents_errors.push_back(difference_of(wanted.values, latents.values).relative());
-    };
-    return sample(analysis_.request, watching, nullptr);
+    });
   }
 
   Frames decode(const Latents& latents, const char* name, RunTimes& times) const {
-    const VideoFormat format{analysis_.request.width, analysis_.request.height, {fps_, 1}};
+    const VideoFormat format{analysis_.request.width, analysis_.request.height, fps_};
     std::unique_ptr<VideoWriter> writer;
     if (!video_folder_.empty()) writer = make_video_writer(video_folder_ / name, format);
-    return show(&times, [&](const ProgressFn& on_progress) {
+    StudyObserver observer({}, {});
+    return show(&times, observer, [&] {
       Frames frames;
       engine_.decode(
           latents,
@@ -108,7 +136,7 @@ class Run {
             frames.emplace_back(rgb.begin(), rgb.end());
             if (writer) writer->write_frame(rgb);
           },
-          on_progress);
+          observer);
       if (writer) writer->finish();
       return frames;
     });
@@ -145,7 +173,7 @@ class Run {
   }
 
   Engine& engine_;
-  int fps_;
+  FrameRate fps_;
   std::filesystem::path video_folder_;
   bool is_quiet_;
   Analysis analysis_;
@@ -153,7 +181,7 @@ class Run {
 
 }  // namespace
 
-Analysis run_analysis(Engine& engine, const GenerateRequest& request, int fps,
+Analysis run_analysis(Engine& engine, const GenerateRequest& request, FrameRate fps,
                       const std::filesystem::path& video_folder, bool is_quiet) {
   return Run(engine, request, fps, video_folder, is_quiet).run();
 }

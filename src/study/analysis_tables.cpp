@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "cli/sidecar.h"
+#include "mochi/mochi.h"
 
 namespace mochi::study {
 namespace {
@@ -66,7 +66,7 @@ OrderedJson describe_step(const Analysis& analysis, int step) {
 
 OrderedJson describe_times(const RunTimes& times) {
   OrderedJson json;
-  for (const auto& [phase, seconds] : times.seconds) json[phase_name(phase)] = seconds;
+  for (const auto& [phase, seconds] : times.seconds) json[std::string(name_of(phase))] = seconds;
   return json;
 }
 

@@ -8,18 +8,16 @@
 
 #include "base/difference.h"
 #include "base/error.h"
-#include "cli/interrupt.h"
-#include "cli/latents_file.h"
+#include "cli/command_observer.h"
 #include "cli/progress_display.h"
 #include "io/video_quality.h"
+#include "job/latents_file.h"
 
 namespace mochi::study {
 namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-bool goes_on(const Progress& /*progress*/) { return interrupt_signal() == 0; }
 
 // Trials tell their own progress in lines; a bar shows where one of them stands.
 ProgressDisplay::Style sampling_style(bool is_quiet) {
@@ -29,12 +27,14 @@ ProgressDisplay::Style sampling_style(bool is_quiet) {
 
 std::vector<std::uint8_t> decode_bytes(Engine& engine, const Latents& latents) {
   std::vector<std::uint8_t> bytes;
+  ProgressDisplay display(ProgressDisplay::Style::kNone);
+  CommandObserver observer(display);
   engine.decode(
       latents,
       [&bytes](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
         bytes.insert(bytes.end(), rgb.begin(), rgb.end());
       },
-      goes_on);
+      observer);
   return bytes;
 }
 
@@ -58,7 +58,7 @@ void Evaluator::prepare_dense() {
            record_.dense[i].fingerprint, found);
     }
     const Sample dense = sample(requests_[i]);
-    write_latents(path, dense.latents);
+    job::write_latents_file(path, dense.latents);
     record_.dense.push_back({dense.seconds, fingerprint_file(path)});
     write_record(folder_, record_);
     if (!is_quiet_) {
@@ -76,7 +76,7 @@ Evaluation Evaluator::evaluate(const SparsityConfig& config, std::size_t prompt_
   GenerateRequest request = requests_[prompt_idx];
   request.sparsity = config;
   const Sample sparse = sample(request);
-  known.push_back(compare(read_latents(latents_path(folder_, prompt_idx)), sparse));
+  known.push_back(compare(job::read_latents(latents_path(folder_, prompt_idx)), sparse));
   write_record(folder_, record_);
   made_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
   ++num_made_;
@@ -90,17 +90,17 @@ double Evaluator::seconds_per_evaluation() const {
 Evaluator::Sample Evaluator::sample(const GenerateRequest& request) const {
   ProgressDisplay display(sampling_style(is_quiet_));
   Sample sample;
-  sample.latents = engine_.sample(request, [&display](const Progress& progress) {
-    display.show(progress);
-    return goes_on(progress);
-  });
+  CommandObserver observer(display);
+  sample.latents = engine_.sample(request, observer);
   sample.seconds = display.seconds().at(Phase::kSampling);
   return sample;
 }
 
 Evaluation Evaluator::compare(const Latents& dense, const Sample& sparse) {
   const std::vector<std::uint8_t> wanted = decode_bytes(engine_, dense);
-  const VideoSize size = engine_.video_size(dense);
+  const VideoSize size = engine_.model().video_size(dense);
+  ProgressDisplay display(ProgressDisplay::Style::kNone);
+  CommandObserver observer(display);
   std::vector<FrameQuality> frames;
   engine_.decode(
       sparse.latents,
@@ -108,7 +108,7 @@ Evaluation Evaluator::compare(const Latents& dense, const Sample& sparse) {
         const auto frame = std::span(wanted).subspan(frames.size() * rgb.size(), rgb.size());
         frames.push_back(compare_frames(frame, rgb, size.width, size.height));
       },
-      goes_on);
+      observer);
   return {.seconds = sparse.seconds,
           .psnr = std::min(whole_psnr(frames), kMaxPsnr),
           .ssim = mochi::mean_of(frames, &FrameQuality::ssim),

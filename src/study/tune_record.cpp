@@ -6,9 +6,9 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/check_same.h"
 #include "study/search_space.h"
 #include "io/json.h"
+#include "job/check_same.h"
 #include "mochi/mochi.h"
 
 namespace mochi::study {
@@ -112,7 +112,7 @@ void read_record(const fs::path& folder, TuneRecord& record) {
   const Json json = read_json(record_path(folder));
   JsonReader root(json, source);
   if (!root.get_object("settings")) fail("{}: key is missing", root.locate("settings"));
-  check_same(fmt::format("'{}'", source), record.settings, json.at("settings"));
+  job::check_same(fmt::format("'{}'", source), record.settings, json.at("settings"));
   read_list(json, source, "", "dense", [&](const Json& item, const auto& path) {
     JsonReader run(item, source, path);
     record.dense.push_back({run.require_float("seconds"), run.require_string("fingerprint")});

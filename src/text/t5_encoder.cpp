@@ -105,6 +105,7 @@ void T5Encoder::encode(Context& ctx, std::span<const std::int32_t> ids,
   ctx.backend.embedding(ids, weights_.embedding, x);
   const TensorView bias = make_attention_bias(ctx, num_tokens);
   for (const T5LayerWeights& layer : weights_.layers) {
+    ctx.check_stop();
     run_attention(ctx, layer, bias, x);
     run_feed_forward(ctx, layer, x);
   }

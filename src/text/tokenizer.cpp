@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace mochi {
 
@@ -30,8 +30,8 @@ std::int64_t Tokenizer::vocab_size() const { return processor_->GetPieceSize(); 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t max_tokens,
                                             std::string_view what) const {
   if (const auto invalid = find_invalid_utf8(text)) {
-    fail("{}: not valid UTF-8 at byte {} (0x{:02x})", what, *invalid,
-         static_cast<unsigned char>(text[*invalid]));
+    refuse(std::string(what), "not valid UTF-8 at byte {} (0x{:02x})", *invalid,
+           static_cast<unsigned char>(text[*invalid]));
   }
   if (text.empty()) return {};
   std::vector<int> ids;

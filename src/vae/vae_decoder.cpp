@@ -68,6 +68,7 @@ void VaeDecoderStream::run_res_blocks(Context& ctx, std::size_t stage,
                                       std::span<const ResBlockWeights> blocks,
                                       const TensorView& x) {
   for (std::size_t i = 0; i < blocks.size(); ++i) {
+    ctx.check_stop();
     const BlockCache& cache = caches_[stage][i];
     vae::run_res_block(ctx, blocks[i], decoder_.config().norm_groups, {cache.conv1, cache.conv2},
                        is_start_, x);

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
+#include "mochi/frame_sink.h"
 #include "vae/vae_weights.h"
 
 namespace mochi {
@@ -58,9 +58,6 @@ class VaeDecoderStream {
   std::vector<std::vector<BlockCache>> caches_;  // per stage: input, up blocks, output
   bool is_start_ = true;                         // nothing has been decoded yet
 };
-
-// RGB8 [height, width, 3] of one frame. An exception thrown here ends the decoding (cancelling).
-using FrameSink = std::function<void(std::span<const std::uint8_t> rgb, std::int64_t frame_idx)>;
 
 // Decodes latents [latent_channels, T, rows, columns] (f32, on the backend's device) `chunk_frames`
 // latent frames at a time and hands over each frame in order as soon as its chunk is done.

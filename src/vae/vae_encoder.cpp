@@ -63,6 +63,7 @@ void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorV
   const std::int64_t num_features = kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
   const std::int64_t slice = vae::frames_per_slice(ctx.backend, x.dim(1) * x.dim(2) * num_features);
   for (std::int64_t begin = 0; begin < x.dim(0); begin += slice) {
+    ctx.check_stop();
     const std::int64_t end = std::min(begin + slice, x.dim(0));
     const Arena::Scope scope(ctx.scratch);
     const TensorView features = ctx.activation({end - begin, x.dim(1), x.dim(2), num_features});
@@ -92,6 +93,7 @@ void VaeEncoder::run_attention(Context& ctx, const AttentionBlockWeights& weight
 void VaeEncoder::run_stage(Context& ctx, const EncoderStageWeights& stage,
                            const TensorView& x) const {
   for (std::size_t i = 0; i < stage.res_blocks.size(); ++i) {
+    ctx.check_stop();
     {
       const Arena::Scope scope(ctx.scratch);
       const vae::ResBlockCache cache{ctx.activation(vae::cache_shape(x.shape())),

@@ -19,5 +19,24 @@ TEST(Error, ControlCharactersAreSpeltOut) {
   EXPECT_STREQ(Error(name).what(), "a\\x0ab\\x1b[31m\\x00c\\x7f \xc3\xa9");
 }
 
+// A terminal obeys some of these, and a message that is not UTF-8 cannot be written as JSON.
+TEST(Error, BytesThatAreNotTextAreSpeltOut) {
+  EXPECT_STREQ(Error("caf\xe9.png").what(), "caf\\xe9.png");
+  EXPECT_STREQ(Error("\xff\xfe").what(), "\\xff\\xfe");
+  EXPECT_STREQ(Error("cut \xe4\xbd").what(), "cut \\xe4\\xbd");
+  EXPECT_STREQ(Error("\xc2\x9b[31m \xc2\xa0").what(), "\\xc2\\x9b[31m \xc2\xa0");
+}
+
+TEST(Error, ARefusedFieldIsToldApartFromItsProblem) {
+  try {
+    refuse("num_frames", "wanted {}, found {}", 7, 8);
+    FAIL() << "nothing was thrown";
+  } catch (const InvalidRequest& error) {
+    EXPECT_EQ(error.field(), "num_frames");
+    EXPECT_EQ(error.problem(), "wanted 7, found 8");
+    EXPECT_STREQ(error.what(), "num_frames: wanted 7, found 8");
+  }
+}
+
 }  // namespace
 }  // namespace mochi

@@ -80,20 +80,6 @@ TEST(Philox, PublishedKnownAnswers) {
   }
 }
 
-TEST(Noise, ParsesNames) {
-  for (const auto source : {NoiseSource::kMochi, NoiseSource::kTorchCpu, NoiseSource::kTorchCuda}) {
-    EXPECT_EQ(parse_noise_source(noise_source_name(source)), source);
-  }
-  try {
-    parse_noise_source("torch");
-    FAIL() << "an unknown source was accepted";
-  } catch (const Error& error) {
-    EXPECT_STREQ(error.what(),
-                 "noise source: wanted mochi, torch-cpu or torch-cuda, found 'torch'");
-  }
-  EXPECT_THROW(parse_noise_source(""), Error);
-}
-
 TEST(Noise, MochiIsExactlyTheQuantileOfItsCounter) {
   ASSERT_FALSE(goldens()["mochi"].empty());
   for (const json& expected : goldens()["mochi"]) {

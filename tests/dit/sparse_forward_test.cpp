@@ -58,7 +58,7 @@ class SparseForward : public OnDevice {
     auto policy = std::make_unique<ColumnSparsePolicy>(config, grid(dit), 3);
     if (!is_offloaded) return policy;
     constexpr std::uint64_t kTooFew = 1;
-    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew), "go to host memory");
+    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew, {}), "go to host memory");
     EXPECT_GT(policy->host_bytes(), 0U);
     return policy;
   }
@@ -240,9 +240,9 @@ TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
   config.offloading.global_disable_offloading = true;
   ColumnSparsePolicy policy(config, grid(dit), 3);
   expect_contains(
-      message_of<OutOfMemory>([&] { policy.place_caches(*backend_, sizes(dit), 1000); }),
+      message_of<OutOfMemory>([&] { policy.place_caches(*backend_, sizes(dit), 1000, {}); }),
       "sparse caches want");
-  expect_contains(policy.place_caches(*backend_, sizes(dit), std::uint64_t{1} << 40),
+  expect_contains(policy.place_caches(*backend_, sizes(dit), std::uint64_t{1} << 40, {}),
                   "stay on the GPU");
   EXPECT_EQ(policy.host_bytes(), 0U);
 }

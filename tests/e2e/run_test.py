@@ -117,7 +117,7 @@ class RunTest(ProgramTest):
         self.assertEqual(header["shape"], [1, 12, 3, 6, 8])
 
         done = self.generate("--num-steps", 119, "--seed", 4, "--out", "a.y4m", "--resume")
-        self.expect_error(done, 1, "--resume: the checkpoint's video has num_steps 120, wanted is 119")
+        self.expect_error(done, 1, "the checkpoint's video has num_steps 120, wanted is 119")
         other = self.folder / "other"
         shutil.copytree(self.model, other)
         dit = other / "dit.safetensors"
@@ -126,7 +126,7 @@ class RunTest(ProgramTest):
         self.expect_error(done, 1, "the model file 'dit.safetensors' has changed since")
         write_lora(self.folder / "l.safetensors")
         done = self.run_mochi("generate", "--resume", checkpoint, "--lora-path", "l.safetensors")
-        self.expect_error(done, 1, "--resume: the checkpoint's video has loras []")
+        self.expect_error(done, 1, "the checkpoint's video has loras []")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
         self.assertFalse(checkpoint.exists())

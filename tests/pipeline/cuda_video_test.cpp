@@ -14,6 +14,7 @@
 #include "base/temp_folder.h"
 #include "io/video_quality.h"
 #include "mochi/mochi.h"
+#include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
 #include "support/device_tensors.h"
 #include "support/golden.h"
@@ -44,8 +45,8 @@ Engine make_engine(const BackendCase& which, bool cpu_offload = false, std::vect
                    std::uint64_t vram_limit_bytes = 0) {
   EngineOptions options;
   options.model_dir = micro_model_folder();
-  options.device = which.device == Device::kCpu ? "cpu" : "cuda";
-  options.dtype = which.dtype == DType::kF32 ? "fp32" : "bf16";
+  options.device = which.device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda;
+  options.precision = which.dtype == DType::kF32 ? Precision::kFp32 : Precision::kBf16;
   options.cpu_offload = cpu_offload;
   options.vram_limit_bytes = vram_limit_bytes;
   options.loras = std::move(loras);
@@ -55,7 +56,7 @@ Engine make_engine(const BackendCase& which, bool cpu_offload = false, std::vect
 enum class Kind : std::uint8_t { kDense, kSparse, kSparseAsTuned };
 
 GenerateRequest request_for(const Engine& engine, Kind kind) {
-  GenerateRequest request = engine.default_request();
+  GenerateRequest request = engine.model().default_request();
   request.prompt = kPrompt;
   request.num_frames = 19;
   if (kind == Kind::kSparse) {
@@ -89,7 +90,7 @@ class CudaVideo : public OnDevice {
  protected:
   static void expect_like_cpu(Kind kind, double min_psnr) {
     Engine engine = make_engine(GetParam());
-    EXPECT_EQ(engine.device(), "cuda");
+    EXPECT_EQ(engine.info().device, DeviceKind::kCuda);
     const GenerateRequest request = request_for(engine, kind);
     const Video video = generate(engine, request);
     const Video& want = cpu_video(kind);
@@ -124,19 +125,16 @@ TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
     GenerateRequest request = request_for(engine, kind);
     request.num_steps = 12;
     request.linear_steps = 6;
+    StepObserver observer;
     std::optional<SamplerState> state;
-    SampleControl control;
-    control.checkpoint_every = 5;
-    control.on_checkpoint = [&](const SamplerState& now) {
-      if (!state) state = now;
+    observer.after_step = [&](const StepView& view) {
+      if (view.num_done() == 5) state = view.state();
     };
-    const Latents whole = engine.sample(request, {}, control);
+    const Latents whole = engine.sample(request, observer);
     ASSERT_TRUE(state);
     EXPECT_EQ(state->num_steps_done, 5);
-    SampleControl resumed;
-    resumed.start = &*state;
     Engine other = make_engine(GetParam());
-    EXPECT_TRUE(other.sample(request, {}, resumed).values == whole.values)
+    EXPECT_TRUE(other.sample(request, {.start = &*state}).values == whole.values)
         << static_cast<int>(kind);
   }
 }
@@ -197,14 +195,12 @@ TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
 
 // What becomes of a generation whose GPU fails behind its third step: says so, and what it saved.
 void lose_gpu(const BackendCase& which, Kind kind) {
-  SamplerState saved;
+  StepObserver observer;
   try {
     Engine engine = make_engine(which);
     GenerateRequest request = request_for(engine, kind);
-    SampleControl control;
-    control.on_checkpoint = [&](const SamplerState& state) { saved = state; };
-    control.on_latents = [&](int num_done, const Latents&) {
-      if (num_done != 3) return;
+    observer.after_step = [&](const StepView& view) {
+      if (view.num_done() != 3) return;
       // Reading far beyond a tensor makes the driver give up this program's GPU work for good.
       Backend& backend = shared_cuda_backend(which);
       const Tensor far(DType::kI32, {1}, backend.allocator());
@@ -214,10 +210,11 @@ void lose_gpu(const BackendCase& which, Kind kind) {
       const Tensor rows = Tensor(which.dtype, {2, 4096}, backend.allocator());
       backend.gather_rows(rows, far, rows.view().rows(0, 1));
     };
-    engine.sample(request, {}, control);
+    engine.sample(request, observer);
   } catch (const Error& error) {
-    std::fprintf(stderr, "%s; saved %d steps, %zu values, %zu caches\n", error.what(),
-                 saved.num_steps_done, saved.latents.values.size(), saved.caches.size());
+    std::fprintf(stderr, "%s; interrupted after %d steps, %zu values, %s\n", error.what(),
+                 observer.num_done, observer.latents.values.size(),
+                 observer.state ? "with a state" : "without a state");
     std::exit(1);
   }
 }
@@ -229,8 +226,9 @@ TEST_P(CudaFaultsDeathTest, AGpuThatFallsAwayEndsWithAMessageAndSavedLatents) {
   testing::FLAGS_gtest_death_test_style =
       "threadsafe";  // a program of its own, with its own GPU work
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
+    const std::string state = kind == Kind::kDense ? "with a state" : "without a state";
     EXPECT_EXIT(lose_gpu(GetParam(), kind), testing::ExitedWithCode(1),
-                "step 4 of 64: GPU: .*; saved 3 steps, [1-9][0-9]* values, 0 caches");
+                "step 4 of 64: GPU: .*; interrupted after 3 steps, [1-9][0-9]* values, " + state);
   }
 }
 

@@ -1,12 +1,15 @@
 // Whole runs of a tiny random model through the public interface.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
 #include <tuple>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "base/temp_folder.h"
 #include "mochi/mochi.h"
+#include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
 
 namespace mochi {
@@ -20,7 +23,7 @@ struct Video {
   bool operator==(const Video&) const = default;
 };
 
-Video decode(Engine& engine, const Latents& latents, const ProgressFn& progress = {}) {
+Video decode(Engine& engine, const Latents& latents, Observer& observer) {
   Video video;
   engine.decode(
       latents,
@@ -28,8 +31,13 @@ Video decode(Engine& engine, const Latents& latents, const ProgressFn& progress 
         EXPECT_EQ(frame_idx, std::ssize(video.frames));
         video.frames.emplace_back(rgb.begin(), rgb.end());
       },
-      progress);
+      observer);
   return video;
+}
+
+Video decode(Engine& engine, const Latents& latents) {
+  Observer observer;
+  return decode(engine, latents, observer);
 }
 
 class EngineRuns : public testing::Test {
@@ -43,18 +51,18 @@ class EngineRuns : public testing::Test {
   static Engine open(int num_threads = 1) {
     EngineOptions options;
     options.model_dir = *folder_ / "model";
-    options.dtype = "fp32";
+    options.precision = Precision::kFp32;
     options.num_threads = num_threads;
     return Engine(options);
   }
   static GenerateRequest request(const Engine& engine) {
-    GenerateRequest request = engine.default_request();
+    GenerateRequest request = engine.model().default_request();
     request.prompt = "a small red ball moves slowly to the left";
     request.seed = 7;
     return request;
   }
   static std::string check_error(const GenerateRequest& request) {
-    return message_of<Error>([&] { open().check(request); });
+    return message_of<InvalidRequest>([&] { open().model().check(request); });
   }
 
   static inline std::unique_ptr<TempFolder> folder_;
@@ -62,7 +70,7 @@ class EngineRuns : public testing::Test {
 
 TEST_F(EngineRuns, GivesAVideoOfTheRequestedSize) {
   Engine engine = open();
-  EXPECT_EQ(engine.default_fps(), 24);
+  EXPECT_EQ(engine.model().default_fps(), 24);
   const Latents latents = engine.sample(request(engine));
   EXPECT_EQ(latents.channels, 12);
   EXPECT_EQ(latents.num_frames, 3);
@@ -77,11 +85,11 @@ TEST_F(EngineRuns, GivesAVideoOfTheRequestedSize) {
 
 TEST_F(EngineRuns, SameSeedSameVideoForOneAndTwoThreads) {
   Engine one = open(1);
-  EXPECT_EQ(one.num_threads(), 1);
+  EXPECT_EQ(one.info().num_threads, 1);
   const Latents latents_one = one.sample(request(one));
   const Video video_one = decode(one, latents_one);
   Engine two = open(2);
-  EXPECT_EQ(two.num_threads(), 2);
+  EXPECT_EQ(two.info().num_threads, 2);
   const Latents latents_two = two.sample(request(two));
   EXPECT_EQ(latents_one.values, latents_two.values);
   EXPECT_EQ(video_one, decode(two, latents_two));
@@ -125,8 +133,8 @@ TEST_F(EngineRuns, AnEmptyPromptNeedsNoTextEncoder) {
                         std::filesystem::copy_options::recursive);
   std::filesystem::remove_all(bare / "model/text_encoder");
   std::filesystem::remove_all(bare / "model/tokenizer");
-  Engine engine({.model_dir = bare / "model", .dtype = "fp32", .num_threads = 1});
-  GenerateRequest unconditional = engine.default_request();
+  Engine engine({.model_dir = bare / "model", .precision = Precision::kFp32, .num_threads = 1});
+  GenerateRequest unconditional = engine.model().default_request();
   unconditional.prompt.clear();
   EXPECT_FALSE(engine.sample(unconditional).values.empty());
   unconditional.prompt = "a ball";
@@ -137,44 +145,144 @@ TEST_F(EngineRuns, GoesOnFromACheckpoint) {
   Engine engine = open();
   const GenerateRequest base = request(engine);
   std::vector<SamplerState> states;
-  SampleControl control{.checkpoint_every = 1,
-                        .on_checkpoint = [&](const SamplerState& s) { states.push_back(s); },
-                        .start = nullptr};
-  const std::vector<float> whole = engine.sample(base, {}, control).values;
+  StepObserver keeping;
+  keeping.after_step = [&](const StepView& view) {
+    EXPECT_EQ(view.num_steps(), base.num_steps);
+    if (const auto state = view.state()) states.push_back(*state);
+  };
+  const std::vector<float> whole = engine.sample(base, keeping).values;
   ASSERT_EQ(std::ssize(states), base.num_steps - 1);
   for (const SamplerState& state : states) {
     std::vector<std::int64_t> done;
-    const auto record = [&](const Progress& progress) {
+    StepObserver recording;
+    recording.progress = [&](const Progress& progress) {
       if (progress.phase == Phase::kSampling) done.push_back(progress.num_done);
       return true;
     };
-    const SampleControl from_there{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
-    EXPECT_EQ(engine.sample(base, record, from_there).values, whole);
+    EXPECT_EQ(engine.sample(base, recording, {.start = &state}).values, whole);
     ASSERT_EQ(std::ssize(done), base.num_steps - state.num_steps_done + 1);
     EXPECT_EQ(done.front(), state.num_steps_done);
   }
   SamplerState wrong = states.front();
   wrong.num_steps_done = base.num_steps;
-  control = {.checkpoint_every = 0, .on_checkpoint = {}, .start = &wrong};
-  expect_contains(message_of<Error>([&] { engine.sample(base, {}, control); }),
+  expect_contains(message_of<InvalidRequest>([&] { engine.sample(base, {.start = &wrong}); }),
                   "start: wanted 1 to 3 steps done, found 4");
   wrong.latents.values.pop_back();
-  expect_contains(message_of<Error>([&] { engine.sample(base, {}, control); }),
+  expect_contains(message_of<InvalidRequest>([&] { engine.sample(base, {.start = &wrong}); }),
                   "start: wanted latents");
 }
 
-TEST_F(EngineRuns, CancellingWritesACheckpoint) {
+TEST_F(EngineRuns, CancellingGivesTheStateOfTheLastStep) {
   Engine engine = open();
-  int num_steps_done = 0;
-  const SampleControl control{
-      .checkpoint_every = 100,
-      .on_checkpoint = [&](const SamplerState& s) { num_steps_done = s.num_steps_done; },
-      .start = nullptr};
-  const auto cancel = [](const Progress& progress) {
+  StepObserver observer;
+  observer.progress = [](const Progress& progress) {
     return progress.phase != Phase::kSampling || progress.num_done < 2;
   };
-  EXPECT_THROW(engine.sample(request(engine), cancel, control), Cancelled);
-  EXPECT_EQ(num_steps_done, 2);
+  EXPECT_THROW(engine.sample(request(engine), observer), Cancelled);
+  EXPECT_EQ(observer.num_interruptions, 1);
+  ASSERT_TRUE(observer.state);
+  EXPECT_EQ(observer.state->num_steps_done, 2);
+}
+
+// should_stop() is polled between the blocks: the steps before are kept, and resuming from them
+// gives the same latents.
+TEST_F(EngineRuns, StopsBetweenBlocksAndResumesToTheSameLatents) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  const std::vector<float> whole = engine.sample(base).values;
+  int num_polls_in_step = 0;
+  for (int last_poll = 1; last_poll <= 6; ++last_poll) {
+    StepObserver observer;
+    int num_polls = 0;
+    bool is_third_step = false;
+    observer.after_step = [&](const StepView& view) { is_third_step = view.num_done() == 2; };
+    observer.stop = [&] { return is_third_step && ++num_polls == last_poll; };
+    EXPECT_THROW(engine.sample(base, observer), Cancelled);
+    num_polls_in_step = num_polls;
+    ASSERT_TRUE(observer.state);
+    EXPECT_EQ(observer.state->num_steps_done, 2);
+    EXPECT_EQ(engine.sample(base, {.start = &*observer.state}).values, whole);
+  }
+  EXPECT_EQ(num_polls_in_step, 6);
+}
+
+TEST_F(EngineRuns, StopsInsideEveryNetwork) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  const Latents latents = engine.sample(base);
+  std::vector<std::uint8_t> rgb;
+  for (const auto& frame : decode(engine, latents).frames) {
+    rgb.insert(rgb.end(), frame.begin(), frame.end());
+  }
+  // The beginning of the phase is reported, and the end of its first piece is not.
+  const auto expect_stop = [](Phase phase, const auto& call) {
+    StepObserver observer;
+    Phase running = Phase::kLoading;
+    std::int64_t num_done = 0;
+    int num_polls = 0;
+    observer.progress = [&](const Progress& progress) {
+      running = progress.phase;
+      num_done = progress.num_done;
+      return true;
+    };
+    observer.stop = [&] { return running == phase && ++num_polls == 3; };
+    EXPECT_THROW(call(observer), Cancelled) << name_of(phase);
+    EXPECT_EQ(running, phase);
+    EXPECT_EQ(num_done, 0) << name_of(phase);
+  };
+  expect_stop(Phase::kText, [&](Observer& observer) { engine.sample(base, observer); });
+  expect_stop(Phase::kSampling, [&](Observer& observer) { engine.sample(base, observer); });
+  expect_stop(Phase::kDecoding, [&](Observer& observer) { decode(engine, latents, observer); });
+  const VideoSize size = engine.model().video_size(latents);
+  expect_stop(Phase::kEncoding, [&](Observer& observer) { engine.encode(rgb, size, observer); });
+  EXPECT_EQ(engine.sample(base).values, latents.values);
+}
+
+TEST_F(EngineRuns, CallsFromInsideACallAreRefused) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  const Latents latents = engine.sample(base);
+  StepObserver observer;
+  int num_refused = 0;
+  observer.after_step = [&](const StepView& view) {
+    EXPECT_THROW(decode(engine, view.latents()), Busy);
+    EXPECT_THROW(engine.sample(base), Busy);
+    engine.model().check(base);
+    EXPECT_EQ(engine.info().device, DeviceKind::kCpu);
+    ++num_refused;
+  };
+  EXPECT_EQ(engine.sample(base, observer).values, latents.values);
+  EXPECT_EQ(num_refused, base.num_steps);
+  EXPECT_THROW(engine.decode(latents, [&](std::span<const std::uint8_t>,
+                                          std::int64_t) { decode(engine, latents); }),
+               Busy);
+  EXPECT_EQ(decode(engine, latents).frames.size(), 13U);
+}
+
+TEST_F(EngineRuns, CallsFromAnotherThreadAreRefusedAndItsModelCanBeAsked) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  const Latents alone = engine.sample(base);
+  std::atomic<bool> is_running = false;
+  std::atomic<bool> may_go_on = false;
+  StepObserver observer;
+  observer.after_step = [&](const StepView&) {
+    is_running = true;
+    while (!may_go_on) std::this_thread::yield();
+  };
+  Latents latents;
+  std::thread sampling([&] { latents = engine.sample(base, observer); });
+  while (!is_running) std::this_thread::yield();
+  EXPECT_THROW(engine.sample(base), Busy);
+  EXPECT_THROW(decode(engine, alone), Busy);
+  const ModelInfo model = engine.model();
+  model.check(base);
+  model.check_files(base);
+  EXPECT_EQ(model.files().size(), 6U);
+  EXPECT_EQ(model.latent_size({base.width, base.height, base.num_frames}).num_frames, 3);
+  may_go_on = true;
+  sampling.join();
+  EXPECT_EQ(latents.values, alone.values);
 }
 
 TEST_F(EngineRuns, EncodesWhatItDecodes) {
@@ -183,22 +291,25 @@ TEST_F(EngineRuns, EncodesWhatItDecodes) {
   const Video video = decode(engine, latents);
   std::vector<std::uint8_t> rgb;
   for (const auto& frame : video.frames) rgb.insert(rgb.end(), frame.begin(), frame.end());
-  const Latents encoded = engine.encode(rgb, engine.video_size(latents));
+  const Latents encoded = engine.encode(rgb, engine.model().video_size(latents));
   EXPECT_EQ(std::tie(encoded.channels, encoded.num_frames, encoded.height, encoded.width),
             std::tie(latents.channels, latents.num_frames, latents.height, latents.width));
   EXPECT_EQ(encoded.values.size(), latents.values.size());
   rgb.pop_back();
-  expect_contains(message_of<Error>([&] { engine.encode(rgb, engine.video_size(latents)); }),
-                  "rgb: wanted");
+  expect_contains(
+      message_of<Error>([&] { engine.encode(rgb, engine.model().video_size(latents)); }),
+      "rgb: wanted");
 }
 
 TEST_F(EngineRuns, OffloadingChangesNothing) {
   Engine engine = open();
-  EngineOptions options{.model_dir = *folder_ / "model", .dtype = "fp32", .num_threads = 1};
+  EngineOptions options{
+      .model_dir = *folder_ / "model", .precision = Precision::kFp32, .num_threads = 1};
   options.cpu_offload = true;
   Engine frugal(options);
   int num_loaded = 0;
-  const auto count = [&](const Progress& progress) {
+  StepObserver count;
+  count.progress = [&](const Progress& progress) {
     if (progress.phase == Phase::kLoading && progress.num_done == 0) ++num_loaded;
     return true;
   };
@@ -210,16 +321,18 @@ TEST_F(EngineRuns, OffloadingChangesNothing) {
 
 TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
   write_tiny_model(*folder_ / "sharded", kTokenizer, true);
-  Engine sharded({.model_dir = *folder_ / "sharded", .dtype = "fp32", .num_threads = 1});
+  Engine sharded(
+      {.model_dir = *folder_ / "sharded", .precision = Precision::kFp32, .num_threads = 1});
   Engine whole = open();
   EXPECT_EQ(sharded.sample(request(sharded)).values, whole.sample(request(whole)).values);
-  EXPECT_EQ(sharded.model_files().size(), whole.model_files().size() + 2);
+  EXPECT_EQ(sharded.model().files().size(), whole.model().files().size() + 2);
 }
 
 TEST_F(EngineRuns, Bf16WeightsStayNear) {
   Engine exact = open();
-  Engine rounded({.model_dir = *folder_ / "model", .dtype = "bf16", .num_threads = 1});
-  EXPECT_EQ(rounded.dtype(), "bf16");
+  Engine rounded(
+      {.model_dir = *folder_ / "model", .precision = Precision::kBf16, .num_threads = 1});
+  EXPECT_EQ(rounded.info().precision, Precision::kBf16);
   const std::vector<float> want = exact.sample(request(exact)).values;
   const std::vector<float> got = rounded.sample(request(rounded)).values;
   double difference = 0;
@@ -247,7 +360,7 @@ TEST_F(EngineRuns, LorasChangeTheResultByTheirScale) {
   const std::filesystem::path minus = write_lora(folder, "minus.safetensors", -0.5F);
   const auto sample = [](std::vector<Lora> loras) {
     Engine engine({.model_dir = *folder_ / "model",
-                   .dtype = "fp32",
+                   .precision = Precision::kFp32,
                    .num_threads = 1,
                    .loras = std::move(loras)});
     GenerateRequest short_request = request(engine);
@@ -288,7 +401,8 @@ TEST_F(EngineRuns, LorasAreCheckedBeforeAnythingIsLoaded) {
 TEST_F(EngineRuns, ReportsEveryPhaseToItsEnd) {
   Engine engine = open();
   std::map<Phase, Progress> last;
-  const ProgressFn record = [&](const Progress& progress) {
+  StepObserver record;
+  record.progress = [&](const Progress& progress) {
     last[progress.phase] = progress;
     return true;
   };
@@ -303,7 +417,8 @@ TEST_F(EngineRuns, CanBeCancelledInEveryPhaseAndGoesOn) {
   Engine engine = open();
   const Latents latents = open().sample(request(engine));
   for (const Phase phase : {Phase::kLoading, Phase::kText, Phase::kSampling, Phase::kDecoding}) {
-    const ProgressFn cancel = [phase](const Progress& progress) {
+    StepObserver cancel;
+    cancel.progress = [phase](const Progress& progress) {
       return !(progress.phase == phase && progress.num_done == 1);
     };
     EXPECT_THROW(decode(engine, engine.sample(request(engine), cancel), cancel), Cancelled);
@@ -331,21 +446,22 @@ TEST_F(EngineRuns, RefusedRequestsNameTheFieldAndTheNearestValues) {
   expect_contains(error_with([](auto& r) { r.cfg_schedule = {1, 2}; }),
                   "cfg_schedule: wanted 4 values");
   expect_contains(error_with([](auto& r) { r.prompt = "\xff"; }), "prompt: not valid UTF-8");
-  expect_contains(error_with([](auto& r) { r.noise_source = "dice"; }), "noise source: wanted");
   expect_contains(error_with([](auto& r) { r.initial_noise = {1.0F}; }),
                   "initial_noise: wanted 1728 values");
+  EXPECT_EQ(error_with([](auto& r) {
+              r.initial_noise.assign(1728, 0.0F);
+              r.initial_noise[7] = NAN;
+            }),
+            "initial_noise: wanted finite values, found nan at index 7");
 }
 
 TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
-  const auto open_error = [](const char* device, const char* dtype) {
-    return message_of<Error>(
-        [&] { Engine({.model_dir = *folder_ / "model", .device = device, .dtype = dtype}); });
-  };
-  expect_contains(open_error("tpu", "auto"), "device: wanted");
-  expect_contains(open_error("cpu", "fp7"), "dtype: wanted");
+  EXPECT_EQ(message_of<InvalidRequest>(
+                [&] { Engine({.model_dir = *folder_ / "model", .num_threads = -1}); }),
+            "num_threads: wanted 0 (all) or more, found -1");
   Engine engine = open();
   const auto decode_error = [&](const Latents& latents) {
-    return message_of<Error>([&] { decode(engine, latents); });
+    return message_of<InvalidRequest>([&] { decode(engine, latents); });
   };
   expect_contains(
       decode_error({.values = {}, .channels = 3, .num_frames = 1, .height = 2, .width = 2}),
@@ -353,10 +469,13 @@ TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
   expect_contains(
       decode_error({.values = {1, 2}, .channels = 12, .num_frames = 1, .height = 2, .width = 2}),
       "latents: wanted 48 values");
+  Latents broken{std::vector<float>(48), 12, 1, 2, 2};
+  broken.values[5] = INFINITY;
+  EXPECT_EQ(decode_error(broken), "latents: wanted finite values, found inf at index 5");
 }
 
 TEST_F(EngineRuns, FingerprintsTellFilesApart) {
-  const std::vector<ModelFile> files = open().model_files();
+  const std::vector<ModelFile> files = open().model().files();
   EXPECT_EQ(files.size(), 6U);
   for (const ModelFile& file : files) EXPECT_EQ(file.fingerprint.size(), 16U) << file.name;
   const std::string content(2'000'000, 'x');
@@ -373,10 +492,10 @@ TEST(SamplingDefaults, HalfTheStepsFollowsTheNumberOfSteps) {
   const TempFolder folder;
   write_tiny_model(folder / "model", kTokenizer);
   const Engine engine({.model_dir = folder / "model"});
-  GenerateRequest request = engine.default_request();
+  GenerateRequest request = engine.model().default_request();
   EXPECT_EQ(request.num_steps, 4);
   request.num_steps = 2;  // fewer than the model's linear steps would allow
-  engine.check(request);
+  engine.model().check(request);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ Latents sample_briefly(int num_threads) {
   options.model_dir = kMicro;
   options.num_threads = num_threads;
   Engine engine(options);
-  GenerateRequest request = engine.default_request();
+  GenerateRequest request = engine.model().default_request();
   request.prompt = "a large green ring moves to the left on a dark background";
   request.num_frames = 7;
   request.num_steps = 3;
@@ -73,8 +73,8 @@ std::vector<std::uint8_t> moving_disc(int frames, int rows, int columns) {
 std::vector<float> first_velocity(bool streams_layers) {
   const ModelDirectory directory(kMicro);
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
-  const ProgressFn no_progress;
-  const DitNetwork network(directory, {}, {*backend, DType::kF32, no_progress, streams_layers});
+  Observer nobody;
+  const DitNetwork network(directory, {}, {*backend, DType::kF32, nobody, streams_layers});
   const Dit& dit = network.dit();
   Arena scratch;
   Context ctx{*backend, scratch};

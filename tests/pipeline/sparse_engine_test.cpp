@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "mochi/mochi.h"
+#include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
 #include "support/relative_error.h"
 
@@ -23,12 +25,13 @@ class SparseEngine : public testing::Test {
   static void TearDownTestSuite() { folder_.reset(); }
 
   static Engine open() {
-    return Engine({.model_dir = *folder_ / "model", .dtype = "fp32", .num_threads = 1});
+    return Engine(
+        {.model_dir = *folder_ / "model", .precision = Precision::kFp32, .num_threads = 1});
   }
 
   // 5×4×8 tokens: two voxels of 64 and tails.
   static GenerateRequest dense_request(const Engine& engine) {
-    GenerateRequest request = engine.default_request();
+    GenerateRequest request = engine.model().default_request();
     request.prompt = "a small red ball moves slowly to the left";
     request.width = 128;
     request.height = 64;
@@ -150,10 +153,11 @@ struct WatchedSample {
 
 WatchedSample sample_with_states(Engine& engine, const GenerateRequest& request) {
   WatchedSample result;
-  SampleControl control;
-  control.checkpoint_every = 1;
-  control.on_checkpoint = [&](const SamplerState& state) { result.states.push_back(state); };
-  result.latents = engine.sample(request, {}, control).values;
+  StepObserver observer;
+  observer.after_step = [&](const StepView& view) {
+    if (const auto state = view.state()) result.states.push_back(*state);
+  };
+  result.latents = engine.sample(request, observer).values;
   return result;
 }
 
@@ -170,13 +174,92 @@ TEST_F(SparseEngine, GoesOnFromACheckpoint) {
     const auto [whole, states] = sample_with_states(engine, request);
     ASSERT_EQ(states.size(), 7U);
     for (const SamplerState& state : states) {
-      const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
-      EXPECT_EQ(engine.sample(request, {}, control).values, whole) << state.num_steps_done;
+      EXPECT_EQ(engine.sample(request, {.start = &state}).values, whole) << state.num_steps_done;
     }
   }
 }
 
-// A device that fell away has kept them.
+// What is left of samplings that are interrupted at every pause between blocks in turn.
+struct Interruptions {
+  int num_with_state = 0;
+  std::set<int> steps_without_state;  // that were running
+};
+
+// Expects that each interruption gives the state after the last complete step, or none.
+Interruptions interrupt_everywhere(Engine& engine, const GenerateRequest& request) {
+  Interruptions result;
+  const auto [whole, states] = sample_with_states(engine, request);
+  for (int last_poll = 1;; ++last_poll) {
+    StepObserver observer;
+    int num_polls = 0;
+    bool has_step = false;
+    observer.after_step = [&](const StepView&) { has_step = true; };
+    observer.stop = [&] { return has_step && ++num_polls == last_poll; };
+    try {
+      engine.sample(request, observer);
+      return result;  // there are fewer pauses
+    } catch (const Cancelled&) {
+      EXPECT_EQ(observer.num_interruptions, 1);
+    }
+    const SamplerState& wanted = states[static_cast<std::size_t>(observer.num_done - 1)];
+    EXPECT_EQ(observer.latents.values, wanted.latents.values);
+    if (!observer.state) {
+      result.steps_without_state.insert(observer.num_done);
+      continue;
+    }
+    ++result.num_with_state;
+    EXPECT_EQ(observer.state->caches.size(), wanted.caches.size());
+    for (std::size_t i = 0; i < wanted.caches.size(); ++i) {
+      EXPECT_EQ(observer.state->caches[i].bytes, wanted.caches[i].bytes) << wanted.caches[i].name;
+    }
+  }
+}
+
+TEST_F(SparseEngine, AnInterruptedFullStepGivesNoStateAndAnInterruptedSparseStepTheLastOne) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  const Interruptions of_attention = interrupt_everywhere(engine, request);
+  EXPECT_EQ(of_attention.steps_without_state, (std::set<int>{1, 5}));
+  EXPECT_GT(of_attention.num_with_state, 5 * 2 * 2);  // 5 sparse steps, 2 branches, 2 layers
+  // Every step rewrites the caches of feed-forward layers, and the hidden values of a step that
+  // others repeat.
+  make_mlp_sparse(request);
+  const Interruptions of_both = interrupt_everywhere(engine, request);
+  EXPECT_EQ(of_both.steps_without_state, (std::set<int>{1, 2, 3, 4, 5, 6, 7}));
+  request.sparsity->mlp.is_enabled = false;
+  request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3, 6}};
+  const Interruptions of_skipping = interrupt_everywhere(engine, request);
+  EXPECT_EQ(of_skipping.steps_without_state, (std::set<int>{1, 2, 4, 5, 7}));
+}
+
+// A branch that no full step has run rewrites its caches at a sparse step.
+TEST_F(SparseEngine, AnInterruptedStepThatRunsABranchForTheFirstTimeGivesNoState) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  request.sparsity->attn.full_step_schedule = {0, 1};
+  request.cfg_schedule = {1, 1, 1, 4, 4, 4, 1, 1};
+  const Interruptions found = interrupt_everywhere(engine, request);
+  EXPECT_EQ(found.steps_without_state, (std::set<int>{1, 3, 4}));
+}
+
+TEST_F(SparseEngine, AFailedFullStepGivesNoStateAndAFailedSparseStepTheLastOne) {
+  Engine engine = open();
+  GenerateRequest request = sparse_request(engine);
+  request.cfg_schedule.assign(8, 6.0);
+  const std::vector<float> whole = engine.sample(request).values;
+  for (const int failing : {5, 6}) {
+    GenerateRequest broken = request;
+    broken.cfg_schedule[static_cast<std::size_t>(failing)] = 1e300;  // beyond the range of fp32
+    StepObserver observer;
+    EXPECT_THROW(engine.sample(broken, observer), NotFinite);
+    EXPECT_EQ(observer.num_done, failing);
+    ASSERT_EQ(observer.state.has_value(), failing == 6);
+    if (!observer.state) continue;
+    EXPECT_EQ(engine.sample(request, {.start = &*observer.state}).values, whole);
+  }
+}
+
+// A device that was lost has kept them.
 TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
@@ -185,8 +268,7 @@ TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
   auto [whole, states] = sample_with_states(engine, request);
   for (SamplerState& state : states) {
     state.caches.clear();
-    const SampleControl control{.checkpoint_every = 0, .on_checkpoint = {}, .start = &state};
-    EXPECT_LT(relative_error(engine.sample(request, {}, control).values, whole), 0.3)
+    EXPECT_LT(relative_error(engine.sample(request, {.start = &state}).values, whole), 0.3)
         << state.num_steps_done;
   }
 }
@@ -194,19 +276,13 @@ TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
 TEST_F(SparseEngine, RefusesCachesThatDoNotFit) {
   Engine engine = open();
   const GenerateRequest request = sparse_request(engine);
-  SamplerState good;
-  engine.sample(request, {},
-                {.checkpoint_every = 3,
-                 .on_checkpoint = [&](const SamplerState& s) { good = s; },
-                 .start = nullptr});
+  const SamplerState good = sample_with_states(engine, request).states[5];
   const auto message = [&](const auto& change) {
     SamplerState state = good;
     for (CachedTensor& cache : state.caches) {
       if (cache.name == "cond.1.plan") change(cache);
     }
-    return message_of<Error>([&] {
-      engine.sample(request, {}, {.checkpoint_every = 0, .on_checkpoint = {}, .start = &state});
-    });
+    return message_of<Error>([&] { engine.sample(request, {.start = &state}); });
   };
   using Cache = CachedTensor;
   EXPECT_EQ(message([](Cache& cache) { cache.name = "cond.x.plan"; }),
@@ -227,7 +303,7 @@ TEST_F(SparseEngine, RefusesConfigurationsThatNoFileMayHave) {
   const auto message = [&](const auto& change) {
     GenerateRequest request = sparse_request(engine);
     change(*request.sparsity);
-    return message_of<Error>([&] { engine.sample(request); });
+    return message_of<InvalidRequest>([&] { engine.sample(request); });
   };
   expect_contains(message([](SparsityConfig& config) { config.attn.full_step_every = 0; }),
                   "attn.full_step_every: wanted a whole number from 1 to 1000000, found '0'");
@@ -247,13 +323,13 @@ TEST_F(SparseEngine, TellsWhatItDoesAndDoesTheSame) {
   const std::vector<float> plain = engine.sample(request).values;
   std::map<int, int> num_sites;
   std::vector<std::vector<float>> latents;
-  SampleControl control;
-  control.on_site = [&](const SiteReport& site) { ++num_sites[site.step]; };
-  control.on_latents = [&](int num_done, const Latents& so_far) {
-    latents.resize(static_cast<std::size_t>(num_done));
-    latents.back() = so_far.values;
+  StepObserver observer;
+  observer.site = [&](const SiteReport& site) { ++num_sites[site.step]; };
+  observer.after_step = [&](const StepView& view) {
+    latents.resize(static_cast<std::size_t>(view.num_done()));
+    latents.back() = view.latents().values;
   };
-  EXPECT_EQ(engine.sample(request, {}, control).values, plain);
+  EXPECT_EQ(engine.sample(request, observer).values, plain);
   ASSERT_EQ(latents.size(), 8U);
   EXPECT_EQ(latents.back(), plain);
   EXPECT_NE(latents[6], plain);
@@ -265,20 +341,20 @@ TEST_F(SparseEngine, TellsWhatItDoesAndDoesTheSame) {
   }
   request.sparsity.reset();
   num_sites.clear();
-  engine.sample(request, {}, control);
+  engine.sample(request, observer);
   EXPECT_TRUE(num_sites.empty());
 }
 
-TEST_F(SparseEngine, FindsDoubts) {
+TEST_F(SparseEngine, WarnsOfSettingsWithoutEffect) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
-  EXPECT_TRUE(engine.find_doubts(request).empty());
+  EXPECT_TRUE(engine.model().warnings(request).empty());
   request.num_steps = 4;
-  ASSERT_EQ(engine.find_doubts(request).size(), 1U);
-  EXPECT_EQ(engine.find_doubts(request)[0],
+  ASSERT_EQ(engine.model().warnings(request).size(), 1U);
+  EXPECT_EQ(engine.model().warnings(request)[0],
             "attn.full_step_schedule names step 5, and there are 4 (0 to 3)");
   request.sparsity.reset();
-  EXPECT_TRUE(engine.find_doubts(request).empty());
+  EXPECT_TRUE(engine.model().warnings(request).empty());
 }
 
 }  // namespace

@@ -31,13 +31,14 @@ class SparseGolden : public OnDevice {
  protected:
   // The channels that the golden file has.
   std::vector<float> sample(const std::optional<SparsityConfig>& sparsity) {
-    Engine engine({.model_dir = micro_model_folder(),
-                   .device = GetParam().device == Device::kCpu ? "cpu" : "cuda",
-                   .dtype = "fp32"});
+    Engine engine(
+        {.model_dir = micro_model_folder(),
+         .device = GetParam().device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda,
+         .precision = Precision::kFp32});
     GenerateRequest request = engine.default_request();
     request.prompt = golden_.config()["prompt"].get<std::string>();
     request.seed = golden_.config()["seed"].get<std::uint64_t>();
-    request.noise_source = "torch-cpu";
+    request.noise_source = NoiseSource::kTorchCpu;
     request.num_frames = 19;
     request.num_steps = golden_.config()["num_steps"].get<int>();
     request.linear_steps = request.num_steps / 2;

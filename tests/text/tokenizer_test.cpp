@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/temp_folder.h"
+#include "base/utf8.h"
 #include "io/json.h"
-#include "text/utf8.h"
 
 namespace mochi {
 namespace {
