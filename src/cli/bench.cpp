@@ -148,8 +148,8 @@ OrderedJson to_json(const BenchReport& report, const bench::BenchRequest& reques
 
 // Seconds and memory by the length of the video.
 std::string draw_growth(const BenchReport& report) {
-  Series seconds{.name = "seconds", .points = {}};
-  Series gigabytes{.name = "GB of memory at most", .points = {}};
+  report::Series seconds{.name = "seconds", .points = {}};
+  report::Series gigabytes{.name = "GB of memory at most", .points = {}};
   for (const Measurement& measurement : report.measurements) {
     if (measurement.num_frames == 0 || !measurement.problem.empty()) continue;
     seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
@@ -158,7 +158,7 @@ std::string draw_growth(const BenchReport& report) {
   }
   const std::string title =
       fmt::format("{}, {}", report.measurements.back().name, report.device_name);
-  return draw_plot({title, "frames", "", {seconds, gigabytes}});
+  return report::make_svg_file(report::draw_plot({title, "frames", "", {seconds, gigabytes}}));
 }
 
 void check_flags(const BenchOptions& options) {

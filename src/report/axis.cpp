@@ -61,7 +61,10 @@ double Axis::place(double value) const {
 }
 
 Axis make_axis(AxisRange range, AxisEnds ends, int max_ticks, bool is_integral) {
-  AxisRange shown = widen(range);
+  // Beyond this size, a place has no width any more.
+  constexpr double kLargestPlace = 1e9;
+  is_integral &= std::max(std::abs(range.low), std::abs(range.high)) < kLargestPlace;
+  AxisRange shown = is_integral && range.low <= range.high ? range : widen(range);
   if (ends == AxisEnds::kTicks && shown.low > 0 && shown.low < shown.high / 2) shown.low = 0;
   double step = round_up((shown.high - shown.low) / std::max(max_ticks - 1, 1));
   if (is_integral) step = std::max(step, 1.0);
@@ -69,7 +72,8 @@ Axis make_axis(AxisRange range, AxisEnds ends, int max_ticks, bool is_integral) 
     shown.low = std::floor(shown.low / step + 1e-9) * step;
     shown.high = std::ceil(shown.high / step - 1e-9) * step;
   } else {
-    const double room = 0.02 * (shown.high - shown.low);
+    // Half a place for whole numbers, so that they stand where a heat map has its cells.
+    const double room = is_integral ? 0.5 : 0.02 * (shown.high - shown.low);
     shown = {shown.low - room, shown.high + room};
   }
   Axis axis{.low = shown.low, .high = shown.high, .is_log = false, .ticks = {}, .tick_step = step};

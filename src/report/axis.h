@@ -1,4 +1,4 @@
-// Which values an axis is marked at.
+// The ends of an axis and the values at its marks.
 #pragma once
 
 #include <string>
@@ -12,14 +12,14 @@ struct Axis {
   std::vector<double> ticks;  // rising, all within
   double tick_step = 0;       // between two of them; 0 when is_log
 
-  // Where a value lies: 0 at low, 1 at high.
+  // Returns the position of a value: 0 at low, 1 at high.
   double place(double value) const;
 };
 
-// Whether a value can have a place on an axis.
+// Returns whether a value can have a position on an axis.
 bool is_drawable(double value, bool is_log);
 
-// The ends of what the axis shall show; low above high: nothing.
+// The values that an axis has to show; none if low is above high.
 struct AxisRange {
   double low = 1, high = 0;
   void add(double value);
@@ -27,16 +27,17 @@ struct AxisRange {
 
 enum class AxisEnds : unsigned char {
   kData,   // just beyond the values
-  kTicks,  // at ticks; and at 0 where the values come near to it
+  kTicks,  // at ticks, and at 0 if the values come near it
 };
 
-// At most about `max_ticks` ticks, of 1, 2 or 5 times a power of ten. Integral axes are marked at
-// whole numbers alone.
+// Makes an axis with about `max_ticks` ticks at most, at 1, 2 or 5 times a power of ten. An
+// integral axis has ticks at whole numbers only, and with AxisEnds::kData it ends half a unit
+// beyond the values.
 Axis make_axis(AxisRange range, AxisEnds ends, int max_ticks, bool is_integral = false);
-// Ticks and ends at 1, 2 and 5 times powers of ten, or at powers of ten where those are too many.
+// Puts ticks and ends at 1, 2 and 5 times powers of ten, or at powers of ten if those are too many.
 Axis make_log_axis(AxisRange range, int max_ticks);
 
-// "0.25", with as many decimals as the axis's ticks need.
+// Writes a value with as many decimals as the axis's ticks need: "0.25".
 std::string format_tick(const Axis& axis, double value);
 
 }  // namespace mochi::report

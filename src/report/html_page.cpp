@@ -10,24 +10,36 @@
 namespace mochi::report {
 namespace {
 
-// Without '<' and '&', which XML would take for its own.
+// The style has no '<' and no '&', which have a meaning in XML.
 constexpr std::string_view kStyle = R"(
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) {
   :root { --ground: #0d1117; --ink: #e6edf3; --line: #3d444d; }
 }
-body { background: var(--ground); color: var(--ink); margin: 2rem auto; padding: 0 1rem;
-  max-width: 62rem; font: 16px/1.5 system-ui, sans-serif; }
+body { background: var(--ground); color: var(--ink); margin: 1.5rem auto; padding: 0 1rem;
+  max-width: 50rem; font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1, h2 { line-height: 1.25; }
-h2 { border-bottom: 1px solid var(--line); padding-bottom: 0.3rem; margin-top: 2.5rem; }
+h1 { font-size: 1.7rem; }
+h2 { font-size: 1.3rem; border-bottom: 1px solid var(--line); padding-bottom: 0.3rem;
+  margin-top: 2.5rem; }
+.lead { font-size: 1.2rem; font-weight: 600; line-height: 1.4; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem; text-align: left;
-  vertical-align: top; overflow-wrap: break-word; }
-figure { margin: 1rem 0; overflow-x: auto; }
-figure svg { max-width: 100%; height: auto; }
-figcaption { font-size: 0.9rem; }
-.images { display: flex; gap: 4px; }
-.images img { flex: 1 1 0; min-width: 0; max-width: 20rem; }
+th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem 0.25rem 0; text-align: left;
+  vertical-align: top; }
+.pairs { width: 100%; table-layout: fixed; }
+.pairs th, .pairs td { overflow-wrap: anywhere; }
+figure { margin: 1rem 0 1.5rem; }
+.wide { overflow-x: auto; }
+figcaption { font-size: 0.95rem; margin-bottom: 0.4rem; }
+.title { font-weight: 600; }
+.key { white-space: nowrap; margin-left: 1rem; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 4px; }
+.images img { width: 100%; height: auto; }
+.videos { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr));
+  gap: 0.5rem 1rem; }
+.videos figure { margin: 0; }
+video { display: block; width: 100%; height: auto; background: #000000; }
+a { color: inherit; }
 )";
 
 std::string make_row(const char* tag, const std::vector<std::string>& cells) {
@@ -36,6 +48,36 @@ std::string make_row(const char* tag, const std::vector<std::string>& cells) {
     row += fmt::format("<{0}>{1}</{0}>", tag, escape_markup(cell));
   }
   return row + "</tr>\n";
+}
+
+std::string make_table(const char* figure_class, const char* table_class,
+                       const std::vector<std::string>& headers,
+                       const std::vector<std::vector<std::string>>& rows) {
+  std::string table =
+      fmt::format("<figure class=\"{}\"><table class=\"{}\">\n<thead>{}</thead>\n<tbody>\n",
+                  figure_class, table_class, make_row("th", headers));
+  for (const std::vector<std::string>& row : rows) table += make_row("td", row);
+  return table + "</tbody>\n</table></figure>\n";
+}
+
+std::string make_caption(const Figure& figure) {
+  std::string caption = fmt::format("<span class=\"title\">{}</span>", escape_markup(figure.title));
+  for (const LegendEntry& entry : figure.legend) {
+    caption += fmt::format(" <span class=\"key\"><span style=\"color: {}\">●</span> {}</span>",
+                           entry.color, escape_markup(entry.name));
+  }
+  return caption;
+}
+
+std::string make_player(const PageVideo& video) {
+  const std::string file = escape_markup(video.file);
+  const std::string caption = escape_markup(video.caption);
+  return fmt::format(
+      "<figure>\n<video controls=\"controls\" loop=\"loop\" muted=\"muted\" "
+      "playsinline=\"playsinline\" preload=\"metadata\" width=\"{}\" height=\"{}\" "
+      "aria-label=\"{}\" src=\"{}\">\n<a href=\"{}\">{}</a>\n</video>\n"
+      "<figcaption>{}: <a href=\"{}\">{}</a></figcaption>\n</figure>\n",
+      video.width, video.height, caption, file, file, file, caption, file, file);
 }
 
 }  // namespace
@@ -50,15 +92,23 @@ void HtmlPage::add_text(const std::string& text) {
   body_ += fmt::format("<p>{}</p>\n", escape_markup(text));
 }
 
-void HtmlPage::add_table(const std::vector<std::string>& headers,
-                         const std::vector<std::vector<std::string>>& rows) {
-  body_ += "<figure><table>\n<thead>" + make_row("th", headers) + "</thead>\n<tbody>\n";
-  for (const std::vector<std::string>& row : rows) body_ += make_row("td", row);
-  body_ += "</tbody>\n</table></figure>\n";
+void HtmlPage::add_lead(const std::string& text) {
+  body_ += fmt::format("<p class=\"lead\">{}</p>\n", escape_markup(text));
 }
 
-void HtmlPage::add_svg(const std::string& svg) {
-  body_ += fmt::format("<figure>\n{}</figure>\n", svg);
+void HtmlPage::add_table(const std::vector<std::string>& headers,
+                         const std::vector<std::vector<std::string>>& rows) {
+  body_ += make_table("wide", "numbers", headers, rows);
+}
+
+void HtmlPage::add_pairs(const std::string& key_header, const std::string& value_header,
+                         const std::vector<std::vector<std::string>>& rows) {
+  body_ += make_table("narrow", "pairs", {key_header, value_header}, rows);
+}
+
+void HtmlPage::add_figure(const Figure& figure) {
+  body_ += fmt::format("<figure>\n<figcaption>{}</figcaption>\n{}</figure>\n", make_caption(figure),
+                       make_inline_svg(figure));
 }
 
 void HtmlPage::add_image_row(const std::string& caption, const std::vector<std::string>& pngs) {
@@ -71,6 +121,12 @@ void HtmlPage::add_image_row(const std::string& caption, const std::vector<std::
   body_ += "</div>\n</figure>\n";
 }
 
+void HtmlPage::add_videos(const std::vector<PageVideo>& videos) {
+  body_ += "<div class=\"videos\">\n";
+  for (const PageVideo& video : videos) body_ += make_player(video);
+  body_ += "</div>\n";
+}
+
 std::string HtmlPage::finish() const {
   const std::string title = escape_markup(title_);
   return fmt::format(
@@ -78,9 +134,9 @@ std::string HtmlPage::finish() const {
       "<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n"
       "<meta charset=\"utf-8\"/>\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
-      "<title>{0}</title>\n<style>{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n{2}</body>\n"
+      "<title>{0}</title>\n<style>{1}{2}</style>\n</head>\n<body>\n<h1>{0}</h1>\n{3}</body>\n"
       "</html>\n",
-      title, kStyle, body_);
+      title, kStyle, inline_style(), body_);
 }
 
 }  // namespace mochi::report

@@ -1,18 +1,21 @@
 #include "report/markup.h"
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+
+#include "base/utf8.h"
 
 namespace mochi::report {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// By way of a JSON string, whose writer can mend what is not UTF-8.
 std::string make_valid_utf8(std::string_view text) {
-  using Json = nlohmann::json;
-  const std::string json = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  return Json::parse(json).get<std::string>();
+  std::string valid;
+  for (auto at = find_invalid_utf8(text); at; at = find_invalid_utf8(text)) {
+    valid.append(text.substr(0, *at)).append(kReplacement);
+    text.remove_prefix(*at + 1);
+  }
+  return valid.append(text);
 }
 
 }  // namespace

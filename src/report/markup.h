@@ -6,7 +6,8 @@
 
 namespace mochi::report {
 
-// For content and attribute values. What is not UTF-8, and control characters, become U+FFFD.
+// Escapes text for content and attribute values. Bytes that are not UTF-8, and control characters,
+// become U+FFFD.
 std::string escape_markup(std::string_view text);
 
 std::string encode_base64(std::string_view bytes);

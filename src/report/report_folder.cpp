@@ -10,13 +10,13 @@ namespace fs = std::filesystem;
 
 ReportFolder::ReportFolder(const fs::path& path, std::span<const std::string_view> names)
     : target_(path), names_(names) {
-  // A folder that somebody stands in cannot be put in the place of another.
+  // The current folder and its parents cannot be renamed over.
   const fs::path name = target_.path().filename();
   if (name == "." || name == "..") fail("cannot write '{}': wanted a name", path.string());
   check_replaceable();
   std::error_code error;
   fs::create_directory(folder(), error);
-  if (error) fail("cannot make folder '{}': {}", target_.path().string(), error.message());
+  if (error) fail("cannot create the folder '{}': {}", target_.path().string(), error.message());
 }
 
 void ReportFolder::commit() {
@@ -33,8 +33,8 @@ void ReportFolder::check_replaceable() const {
   for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
     if (entry.is_regular_file() && std::ranges::find(names_, name) != names_.end()) continue;
-    fail("cannot replace folder '{}': it holds '{}', which is no file of a report", path.string(),
-         name);
+    fail("cannot replace folder '{}': it holds '{}', which is not a file of a report",
+         path.string(), name);
   }
 }
 

@@ -11,11 +11,11 @@ namespace mochi::report {
 
 class ReportFolder {
  public:
-  // A folder at `path` may be replaced when it is empty or holds nothing but files of these names,
-  // of an earlier report. Throws Error when it holds more, or cannot be written.
+  // A folder at `path` may be replaced if it is empty or has only files of these names, from an
+  // earlier report. Throws Error if it has others, or cannot be written.
   ReportFolder(const std::filesystem::path& path, std::span<const std::string_view> names);
 
-  // Where to put the files.
+  // The temporary folder that takes the files.
   const std::filesystem::path& folder() const { return target_.temp_path(); }
   void commit();
 

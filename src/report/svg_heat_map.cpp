@@ -12,22 +12,22 @@
 namespace mochi::report {
 namespace {
 
-constexpr double kTop = 36, kBottom = 50, kSide = 16;
-constexpr double kMaxCellHeight = 26, kMinCellHeight = 8, kHeightAimed = 280;
-constexpr double kMaxCellWidth = 48, kMinCellWidth = 8, kWidthAimed = 560;
-constexpr double kBarWidth = 14, kMinBarHeight = 90;
+constexpr double kMaxCellHeight = 30, kMinCellHeight = 8, kHeightAimed = 300;
+// The colour bar stands above the right end of the box.
+constexpr double kBarWidth = 240, kBarHeight = 12, kBarTop = 4;
+constexpr double kBoxTop = 62;
 constexpr int kNumBarCells = 48;
-constexpr int kMaxBarTicks = 6;
+constexpr int kMaxBarTicks = 4;
 
 struct Color {
   double red, green, blue;
 };
 
-// From dark to light through blue and green: the order is seen without colours, too.
+// From dark to light through blue and green, so that the order is visible without colours.
 constexpr std::array<Color, 6> kScale{
     {{68, 1, 84}, {65, 68, 135}, {42, 120, 142}, {34, 168, 132}, {122, 209, 81}, {253, 231, 37}}};
 
-// `place` from 0 to 1.
+// `place` is between 0 and 1.
 std::string color_at(double place) {
   const double at = std::clamp(place, 0.0, 1.0) * static_cast<double>(kScale.size() - 1);
   const auto below = std::min(static_cast<std::size_t>(at), kScale.size() - 2);
@@ -47,7 +47,7 @@ double longest_width(const std::vector<std::string>& names) {
   return width;
 }
 
-// Every so many names stand beside each other without touching.
+// Returns the distance of the names that fit next to each other: every name, every second, ...
 std::size_t name_stride(double name_size, double cell_size, std::size_t num_names) {
   std::size_t stride = 1;
   for (const std::size_t rounder : {1U, 2U, 5U, 10U, 20U, 50U, 100U, 200U, 500U, 1000U}) {
@@ -61,24 +61,21 @@ class Drawing {
  public:
   explicit Drawing(const HeatMap& map)
       : map_(map),
-        cell_width_(std::clamp(kWidthAimed / static_cast<double>(map.x_names.size()), kMinCellWidth,
-                               kMaxCellWidth)),
         cell_height_(std::clamp(kHeightAimed / static_cast<double>(map.y_names.size()),
                                 kMinCellHeight, kMaxCellHeight)),
-        box_{longest_width(map.y_names) + 40, kTop,
-             cell_width_ * static_cast<double>(map.x_names.size()),
+        box_{kLeftMargin, kBoxTop, kDrawingWidth - kLeftMargin - kRightMargin,
              cell_height_ * static_cast<double>(map.y_names.size())},
-        scale_(make_scale(map)),
-        canvas_(canvas_width(), std::max(box_.height, kMinBarHeight) + kTop + kBottom, map.title) {}
+        cell_width_(box_.width / std::max(1.0, static_cast<double>(map.x_names.size()))),
+        scale_(make_scale(map)) {}
 
-  std::string draw() {
+  Figure draw() {
     for (std::size_t y = 0; y < map_.y_names.size(); ++y) {
       for (std::size_t x = 0; x < map_.x_names.size(); ++x) add_cell(x, y);
     }
     add_names();
     add_surroundings(canvas_, box_, map_.x_label, map_.y_label);
     add_bar();
-    return canvas_.finish();
+    return {map_.title, {}, canvas_.elements(), box_.bottom() + kBottom};
   }
 
  private:
@@ -87,7 +84,7 @@ class Drawing {
         is_drawable(map.low, false) && is_drawable(map.high, false) && map.low < map.high;
     const AxisRange range = is_range ? AxisRange{map.low, map.high} : AxisRange{0, 1};
     Axis axis = make_axis(range, AxisEnds::kData, kMaxBarTicks);
-    // Without the room around it that make_axis gives: the bar ends where the colours do.
+    // The bar ends where the colours do, without the room that make_axis() adds.
     axis.low = range.low;
     axis.high = range.high;
     std::erase_if(axis.ticks, [&](double tick) {
@@ -95,11 +92,6 @@ class Drawing {
       return place < -1e-9 || place > 1 + 1e-9;
     });
     return axis;
-  }
-
-  double canvas_width() const {
-    const double with_bar = box_.right() + kSide + kBarWidth + 60;
-    return std::max(with_bar, text_width(map_.title, kTitleSize) + 2 * kSide);
   }
 
   void add_cell(std::size_t x, std::size_t y) {
@@ -114,43 +106,44 @@ class Drawing {
 
   void add_names() {
     const std::size_t x_stride =
-        name_stride(longest_width(map_.x_names) + 8, cell_width_, map_.x_names.size());
+        name_stride(longest_width(map_.x_names) + 10, cell_width_, map_.x_names.size());
     for (std::size_t x = 0; x < map_.x_names.size(); x += x_stride) {
-      canvas_.add_text(box_.left + (static_cast<double>(x) + 0.5) * cell_width_, box_.bottom() + 17,
-                       Anchor::kMiddle, map_.x_names[x]);
+      add_x_mark(canvas_, box_, box_.left + (static_cast<double>(x) + 0.5) * cell_width_,
+                 map_.x_names[x]);
     }
-    const std::size_t y_stride = name_stride(kFontSize + 2, cell_height_, map_.y_names.size());
+    const std::size_t y_stride = name_stride(kLargestFontSize, cell_height_, map_.y_names.size());
     for (std::size_t y = 0; y < map_.y_names.size(); y += y_stride) {
-      canvas_.add_text(box_.left - 6, box_.top + (static_cast<double>(y) + 0.5) * cell_height_ + 4,
-                       Anchor::kEnd, map_.y_names[y]);
+      add_y_mark(canvas_, box_, box_.top + (static_cast<double>(y) + 0.5) * cell_height_,
+                 map_.y_names[y]);
     }
   }
 
   void add_bar() {
-    const Box bar{box_.right() + kSide, box_.top, kBarWidth, std::max(box_.height, kMinBarHeight)};
-    const double height = bar.height / kNumBarCells;
+    const Box bar{box_.right() - kBarWidth, kBarTop, kBarWidth, kBarHeight};
+    const double width = bar.width / kNumBarCells;
     for (int i = 0; i < kNumBarCells; ++i) {
-      // A little higher than its place, so that no gaps show between the cells.
-      canvas_.add_cell({bar.left, bar.bottom() - (i + 1) * height, bar.width, height + 0.3},
+      // Cells overlap slightly, so that no gaps show between them.
+      canvas_.add_cell({bar.left + i * width, bar.top, width + 0.3, bar.height},
                        color_at((i + 0.5) / kNumBarCells), "");
     }
     canvas_.add_frame(bar);
     for (const double tick : scale_.ticks) {
-      canvas_.add_text(bar.right() + 6, bar.bottom() - scale_.place(tick) * bar.height + 4,
-                       Anchor::kStart, format_tick(scale_, tick));
+      canvas_.add_text(bar.left + scale_.place(tick) * bar.width, bar.bottom() + 18,
+                       Anchor::kMiddle, format_tick(scale_, tick));
     }
   }
 
   const HeatMap& map_;
-  double cell_width_, cell_height_;
+  double cell_height_;
   Box box_;
+  double cell_width_;
   Axis scale_;
   SvgCanvas canvas_;
 };
 
 }  // namespace
 
-std::string draw_heat_map(const HeatMap& map) {
+Figure draw_heat_map(const HeatMap& map) {
   if (map.values.size() != map.y_names.size()) {
     fail("'{}': wanted {} rows of values, found {}", map.title, map.y_names.size(),
          map.values.size());

@@ -12,11 +12,10 @@
 namespace mochi::report {
 namespace {
 
-constexpr double kPlotWidth = 560, kPlotHeight = 260;  // of the frame, in pixels
-constexpr double kTop = 36, kBottom = 50, kSide = 16;
-constexpr int kMaxXTicks = 10, kMaxYTicks = 7, kMaxLogTicks = 9;
+constexpr double kPlotHeight = 250;
+constexpr int kMaxXTicks = 10, kMaxYTicks = 6, kMaxLogTicks = 7;
 constexpr double kGridOpacity = 0.15;
-// Of middling lightness: they stand out from white and from black.
+// Colours of medium lightness, which stand out from white and from black.
 constexpr std::array kColors{"#2f81f7", "#e8730c", "#2da44e", "#c04ad6",
                              "#d1242f", "#0f9d9d", "#a8860b", "#8a8f98"};
 
@@ -26,10 +25,9 @@ class Drawing {
       : plot_(plot),
         x_axis_(make_x_axis(plot)),
         y_axis_(make_y_axis(plot)),
-        box_(make_box()),
-        canvas_(canvas_width(), box_.bottom() + kBottom, plot.title) {}
+        box_{kLeftMargin, kTop, kDrawingWidth - kLeftMargin - kRightMargin, kPlotHeight} {}
 
-  std::string draw() {
+  Figure draw() {
     add_axes();
     bool has_points = false;
     for (std::size_t i = 0; i < plot_.series.size(); ++i) {
@@ -39,8 +37,7 @@ class Drawing {
       canvas_.add_text(box_.left + box_.width / 2, box_.top + box_.height / 2, Anchor::kMiddle,
                        "no values");
     }
-    add_legend();
-    return canvas_.finish();
+    return {plot_.title, make_legend(), canvas_.elements(), box_.bottom() + kBottom};
   }
 
  private:
@@ -57,7 +54,8 @@ class Drawing {
     bool is_integral = true;
     for (const Series& series : plot.series) {
       for (const auto& point : series.points) {
-        if (!is_shown(plot, point)) continue;
+        // Points without a y value count: plots of the same steps have the same axis.
+        if (!is_drawable(point.first, false)) continue;
         range.add(point.first);
         is_integral &= point.first == std::round(point.first);
       }
@@ -76,43 +74,22 @@ class Drawing {
                          : make_axis(range, AxisEnds::kTicks, kMaxYTicks);
   }
 
-  Box make_box() const {
-    double label_width = 0;
-    for (const double tick : y_axis_.ticks) {
-      label_width = std::max(label_width, text_width(format_tick(y_axis_, tick)));
-    }
-    return {label_width + 40, kTop, kPlotWidth, kPlotHeight};
-  }
-
-  double legend_width() const {
-    double width = 0;
-    for (const Series& series : plot_.series) {
-      if (!series.name.empty()) width = std::max(width, text_width(series.name) + 34);
-    }
-    return width;
-  }
-
-  double canvas_width() const {
-    return std::max(box_.right() + kSide + legend_width(),
-                    text_width(plot_.title, kTitleSize) + 2 * kSide);
-  }
-
   double x_of(double value) const { return box_.left + x_axis_.place(value) * box_.width; }
   double y_of(double value) const { return box_.bottom() - y_axis_.place(value) * box_.height; }
 
   void add_axes() {
     for (const double tick : x_axis_.ticks) {
       canvas_.add_line(x_of(tick), box_.top, x_of(tick), box_.bottom(), kGridOpacity);
-      canvas_.add_text(x_of(tick), box_.bottom() + 17, Anchor::kMiddle, format_tick(x_axis_, tick));
+      add_x_mark(canvas_, box_, x_of(tick), format_tick(x_axis_, tick));
     }
     for (const double tick : y_axis_.ticks) {
       canvas_.add_line(box_.left, y_of(tick), box_.right(), y_of(tick), kGridOpacity);
-      canvas_.add_text(box_.left - 6, y_of(tick) + 4, Anchor::kEnd, format_tick(y_axis_, tick));
+      add_y_mark(canvas_, box_, y_of(tick), format_tick(y_axis_, tick));
     }
     add_surroundings(canvas_, box_, plot_.x_label, plot_.y_label);
   }
 
-  // Whether anything of it was drawn.
+  // Returns whether the series has a point to draw.
   bool add_series(const Series& series, const std::string& color) {
     std::string path;
     bool is_in_line = false;
@@ -137,18 +114,17 @@ class Drawing {
       const std::string tooltip = i < series.labels.size()
                                       ? series.labels[i]
                                       : fmt::format("{}: {:.6g}, {:.6g}", series.name, x, y);
-      canvas_.add_dot(x_of(x), y_of(y), series.is_line ? 2.2 : 4, color, tooltip);
+      canvas_.add_dot(x_of(x), y_of(y), series.is_line ? 3 : 5, color, tooltip);
     }
   }
 
-  void add_legend() {
-    double y = box_.top + 12;
+  std::vector<LegendEntry> make_legend() const {
+    std::vector<LegendEntry> legend;
     for (std::size_t i = 0; i < plot_.series.size(); ++i) {
-      if (plot_.series[i].name.empty()) continue;
-      canvas_.add_dot(box_.right() + kSide + 5, y - 4, 5, color_of(i), "");
-      canvas_.add_text(box_.right() + kSide + 16, y, Anchor::kStart, plot_.series[i].name);
-      y += kLineHeight;
+      const std::string& name = plot_.series[i].name;
+      if (!name.empty()) legend.push_back({name, color_of(i)});
     }
+    return legend;
   }
 
   const Plot& plot_;
@@ -159,6 +135,6 @@ class Drawing {
 
 }  // namespace
 
-std::string draw_plot(const Plot& plot) { return Drawing(plot).draw(); }
+Figure draw_plot(const Plot& plot) { return Drawing(plot).draw(); }
 
 }  // namespace mochi::report

@@ -1,18 +1,20 @@
-// Plots as SVG text that stands in a page. Text and axes take the page's colour, and the colours of
-// series are readable on light and on dark ground.
+// Plots for a page. Texts and axes take the page's colour; the colours of series are readable on a
+// light and on a dark background.
 #pragma once
 
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "report/figure.h"
+
 namespace mochi::report {
 
 struct Series {
-  std::string name;                               // in the legend; empty: not there
+  std::string name;                               // in the legend; empty: no entry
   std::vector<std::pair<double, double>> points;  // not finite: a gap
-  bool is_line = true;                            // else points alone
-  std::vector<std::string> labels = {};           // what each point says when pointed at, or empty
+  bool is_line = true;                            // false: points only
+  std::vector<std::string> labels = {};           // tooltips of the points, or empty
 };
 
 struct Plot {
@@ -21,7 +23,7 @@ struct Plot {
   bool is_log_y = false;  // values of 0 and below make gaps
 };
 
-std::string draw_plot(const Plot& plot);
+Figure draw_plot(const Plot& plot);
 
 struct HeatMap {
   std::string title, x_label, y_label;
@@ -31,6 +33,6 @@ struct HeatMap {
 };
 
 // Throws Error unless there is a row of values for each of y_names, with one for each of x_names.
-std::string draw_heat_map(const HeatMap& map);
+Figure draw_heat_map(const HeatMap& map);
 
 }  // namespace mochi::report

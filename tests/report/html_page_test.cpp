@@ -30,15 +30,38 @@ TEST(HtmlPage, HoldsWhatWasAddedInOrder) {
   page.add_heading("Head <1>");
   page.add_text("text & more");
   page.add_table({"key", "value"}, {{"<k>", "1"}, {"m", "2"}});
-  page.add_svg("<svg/>\n");
+  page.add_lead("lead & more");
+  page.add_pairs("name", "what", {{"<n>", "v"}});
+  page.add_figure({"drawn & named", {{"<line>", "#123456"}}, "<path/>\n", 10});
+  page.add_videos({{"dense & slow", "d.mp4", 64, 48}});
   page.add_image_row("frames", {"foo", "bar"});
   const std::string html = page.finish();
   std::size_t at = 0;
-  for (const char* part :
-       {"<!DOCTYPE html>", "<title>a &amp; b</title>", "<h1>a &amp; b</h1>",
-        "<h2>Head &lt;1&gt;</h2>", "<p>text &amp; more</p>", "<th>key</th>", "<td>&lt;k&gt;</td>",
-        "<td>2</td>", "<svg/>", "frames", "src=\"data:image/png;base64,Zm9v\"",
-        "src=\"data:image/png;base64,YmFy\"", "</html>"}) {
+  for (const char* part : {"<!DOCTYPE html>",
+                           "<title>a &amp; b</title>",
+                           "<h1>a &amp; b</h1>",
+                           "<h2>Head &lt;1&gt;</h2>",
+                           "<p>text &amp; more</p>",
+                           "<th>key</th>",
+                           "<td>&lt;k&gt;</td>",
+                           "<td>2</td>",
+                           "<p class=\"lead\">lead &amp; more</p>",
+                           "class=\"pairs\"",
+                           "<td>&lt;n&gt;</td><td>v</td>",
+                           "drawn &amp; named",
+                           "&lt;line&gt;",
+                           "<path/>",
+                           "<video controls=",
+                           "width=\"64\" height=\"48\"",
+                           "aria-label=\"dense &amp; slow\"",
+                           "src=\"d.mp4\"",
+                           "<a href=\"d.mp4\">",
+                           "</video>",
+                           "<a href=\"d.mp4\">",
+                           "frames",
+                           "src=\"data:image/png;base64,Zm9v\"",
+                           "src=\"data:image/png;base64,YmFy\"",
+                           "</html>"}) {
     const std::size_t found = html.find(part, at);
     ASSERT_NE(found, std::string::npos) << part;
     at = found;
