@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "cli/cli_fwd.h"
 #include "job/job_options.h"
@@ -17,7 +19,8 @@ struct TuneOptions {
   bool resumes = false;
   bool is_quiet = false;
   std::optional<std::filesystem::path> start;  // --chipmunk-config
-  job::JobOptions generation;                  // of each video, but for prompt and sparsity
+  job::JobOptions generation;                  // of each video, without prompt and sparsity
+  std::vector<std::string> command;            // the words of the command line
 };
 
 // Declares the flags; they write into `options`, which must outlive the parsing.

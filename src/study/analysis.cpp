@@ -21,7 +21,7 @@ class Mean {
   int count_ = 0;
 };
 
-// Over the sparse sites that `is_wanted`; of head `head`, or of all when it is negative.
+// Averages the sparse sites that `is_wanted`, over one head, or over all if `head` is negative.
 template <typename Wanted>
 SparseMeans average_sites(const Analysis& analysis, const Wanted& is_wanted, int head = -1) {
   Mean kept, recalled;
@@ -41,7 +41,7 @@ SparseMeans average_sites(const Analysis& analysis, const Wanted& is_wanted, int
   return means;
 }
 
-// The most telling kind of the step's sites: a layer that is always dense says nothing.
+// Returns the kind of the step's sparse layers; one that is always dense does not count.
 std::string_view find_kind(const Analysis& analysis, int step) {
   bool has_sites = false, has_full = false, has_sparse = false;
   for (auto at = analysis.sites.lower_bound({step, false, 0});

@@ -3,15 +3,19 @@
 
 #include <filesystem>
 
-#include "study/analysis.h"
 #include "io/video_format.h"
+#include "study/analysis.h"
+#include "study/study_observer.h"
 
 namespace mochi::study {
 
-// Three samplings from the same noise: dense, sparse, and sparse again while every site is watched;
-// the first two are decoded. Writes dense.mp4 and sparse.mp4 into `video_folder` unless it is
-// empty. `request` has a sparsity. Throws Cancelled when a signal came.
+inline constexpr const char* kDenseVideo = "dense.mp4";
+inline constexpr const char* kSparseVideo = "sparse.mp4";
+
+// Samples three times from the same noise: dense, sparse, and sparse again with measurements. The
+// first two videos are decoded and written to `folder`; if they cannot be written, there is a
+// warning, and the analysis has no videos. `request` has a sparsity. Throws what the engine throws.
 Analysis run_analysis(Engine& engine, const GenerateRequest& request, FrameRate fps,
-                      const std::filesystem::path& video_folder, bool is_quiet);
+                      const std::filesystem::path& folder, StudyObserver& observer);
 
 }  // namespace mochi::study

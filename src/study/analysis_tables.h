@@ -8,12 +8,12 @@
 
 namespace mochi::study {
 
-// A row for each branch, layer, step and head. What a skipped site does not have is left empty.
+// Makes a row for each branch, layer, step and head. Cells without a value are empty.
 std::string make_sites_csv(const Analysis& analysis);
-// A row for each step.
+// Makes a row for each step.
 std::string make_steps_csv(const Analysis& analysis);
 
-// The steps, the frames, the times and the means of all; null where there is no number.
+// Returns steps, frames, times and means; null if there is no number.
 nlohmann::ordered_json describe_analysis(const Analysis& analysis);
 
 }  // namespace mochi::study

@@ -1,17 +1,14 @@
 #include "study/evaluator.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "base/difference.h"
 #include "base/error.h"
-#include "cli/command_observer.h"
-#include "cli/progress_display.h"
 #include "io/video_quality.h"
 #include "job/latents_file.h"
+#include "study/timing_observer.h"
 
 namespace mochi::study {
 namespace {
@@ -19,34 +16,15 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// Trials tell their own progress in lines; a bar shows where one of them stands.
-ProgressDisplay::Style sampling_style(bool is_quiet) {
-  const ProgressDisplay::Style style = display_style(is_quiet);
-  return style == ProgressDisplay::Style::kBar ? style : ProgressDisplay::Style::kNone;
-}
-
-std::vector<std::uint8_t> decode_bytes(Engine& engine, const Latents& latents) {
-  std::vector<std::uint8_t> bytes;
-  ProgressDisplay display(ProgressDisplay::Style::kNone);
-  CommandObserver observer(display);
-  engine.decode(
-      latents,
-      [&bytes](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
-        bytes.insert(bytes.end(), rgb.begin(), rgb.end());
-      },
-      observer);
-  return bytes;
-}
-
 }  // namespace
 
 Evaluator::Evaluator(Engine& engine, std::vector<GenerateRequest> requests, fs::path folder,
-                     TuneRecord& record, bool is_quiet)
+                     TuneRecord& record, TuneObserver& observer)
     : engine_(engine),
       requests_(std::move(requests)),
       folder_(std::move(folder)),
       record_(record),
-      is_quiet_(is_quiet) {}
+      observer_(observer) {}
 
 void Evaluator::prepare_dense() {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
@@ -54,17 +32,14 @@ void Evaluator::prepare_dense() {
     if (i < record_.dense.size()) {
       const std::string found = fingerprint_file(path);
       if (found == record_.dense[i].fingerprint) continue;
-      fail("'{}' has changed since: wanted fingerprint {}, found {}", path.string(),
+      fail("'{}' was changed: wanted fingerprint {}, found {}", path.string(),
            record_.dense[i].fingerprint, found);
     }
     const Sample dense = sample(requests_[i]);
     job::write_latents_file(path, dense.latents);
     record_.dense.push_back({dense.seconds, fingerprint_file(path)});
     write_record(folder_, record_);
-    if (!is_quiet_) {
-      fmt::print(stderr, "dense video {} of {}: {}\n", i + 1, requests_.size(),
-                 format_seconds(dense.seconds));
-    }
+    observer_.on_dense_video(i, requests_.size(), dense.seconds);
   }
 }
 
@@ -88,19 +63,29 @@ double Evaluator::seconds_per_evaluation() const {
 }
 
 Evaluator::Sample Evaluator::sample(const GenerateRequest& request) const {
-  ProgressDisplay display(sampling_style(is_quiet_));
+  TimingObserver timing(observer_);
   Sample sample;
-  CommandObserver observer(display);
-  sample.latents = engine_.sample(request, observer);
-  sample.seconds = display.seconds().at(Phase::kSampling);
+  sample.latents = engine_.sample(request, timing);
+  sample.seconds = timing.times().seconds.at(Phase::kSampling);
   return sample;
 }
 
+std::vector<std::uint8_t> Evaluator::decode_bytes(const Latents& latents) {
+  std::vector<std::uint8_t> bytes;
+  TimingObserver timing(observer_);
+  engine_.decode(
+      latents,
+      [&bytes](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
+        bytes.insert(bytes.end(), rgb.begin(), rgb.end());
+      },
+      timing);
+  return bytes;
+}
+
 Evaluation Evaluator::compare(const Latents& dense, const Sample& sparse) {
-  const std::vector<std::uint8_t> wanted = decode_bytes(engine_, dense);
+  const std::vector<std::uint8_t> wanted = decode_bytes(dense);
   const VideoSize size = engine_.model().video_size(dense);
-  ProgressDisplay display(ProgressDisplay::Style::kNone);
-  CommandObserver observer(display);
+  TimingObserver timing(observer_);
   std::vector<FrameQuality> frames;
   engine_.decode(
       sparse.latents,
@@ -108,7 +93,7 @@ Evaluation Evaluator::compare(const Latents& dense, const Sample& sparse) {
         const auto frame = std::span(wanted).subspan(frames.size() * rgb.size(), rgb.size());
         frames.push_back(compare_frames(frame, rgb, size.width, size.height));
       },
-      observer);
+      timing);
   return {.seconds = sparse.seconds,
           .psnr = std::min(whole_psnr(frames), kMaxPsnr),
           .ssim = mochi::mean_of(frames, &FrameQuality::ssim),

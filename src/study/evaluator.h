@@ -1,29 +1,32 @@
-// Runs the engine for `mochi tune`.
+// Runs the engine for the search of a sparsity configuration.
 #pragma once
 
 #include <filesystem>
 #include <vector>
 
-#include "study/search.h"
-#include "study/tune_record.h"
 #include "mochi/mochi.h"
+#include "study/search.h"
+#include "study/tune_observer.h"
+#include "study/tune_record.h"
 
 namespace mochi::study {
 
-// Evaluates what the record does not know yet and writes each result down at once. All calls throw
-// Cancelled when a signal came.
+// Evaluates what the record does not know yet, and writes each result to disk at once. All calls
+// throw Cancelled if the observer stops them.
 class Evaluator {
  public:
-  // `requests`: one for each prompt, dense. `record` lies in `folder`; both outlive this.
+  // `requests`: one for each prompt, dense. `record` belongs to `folder`; both it and the observer
+  // must outlive this.
   Evaluator(Engine& engine, std::vector<GenerateRequest> requests, std::filesystem::path folder,
-            TuneRecord& record, bool is_quiet);
+            TuneRecord& record, TuneObserver& observer);
 
-  // Samples the dense videos that are not there yet. Throws Error when one has changed since.
+  // Samples the dense videos that the record does not have. Throws Error if one of those that it
+  // has was changed.
   void prepare_dense();
 
   Evaluation evaluate(const SparsityConfig& config, std::size_t prompt_idx);
 
-  // Of those made here, in the mean; 0 when there is none.
+  // Mean of the evaluations made here; 0 if there is none.
   double seconds_per_evaluation() const;
 
  private:
@@ -33,15 +36,16 @@ class Evaluator {
   };
 
   Sample sample(const GenerateRequest& request) const;
+  std::vector<std::uint8_t> decode_bytes(const Latents& latents);
   Evaluation compare(const Latents& dense, const Sample& sparse);
 
   Engine& engine_;
   std::vector<GenerateRequest> requests_;
   std::filesystem::path folder_;
   TuneRecord& record_;
-  bool is_quiet_;
+  TuneObserver& observer_;
   int num_made_ = 0;
-  double made_seconds_ = 0;  // all that it took, decoding included
+  double made_seconds_ = 0;  // in total, decoding included
 };
 
 }  // namespace mochi::study

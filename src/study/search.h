@@ -1,6 +1,6 @@
-// The search of `mochi tune`: which configuration is tried next. Pure: evaluations come from the
-// caller, and what it decides depends on their PSNR alone, never on times, which differ from run to
-// run. So a search that begins anew with some evaluations known goes the same way.
+// The order in which a search tries configurations. It is a pure function: evaluations come from
+// the caller, and decisions depend on their PSNR only, never on times, which differ from run to
+// run. So a search that is repeated with some evaluations known takes the same path.
 #pragma once
 
 #include <functional>
@@ -11,14 +11,15 @@
 
 namespace mochi::study {
 
-// The candidates of which it is not known whether they are good enough, or that would be no use.
+// The candidates that may be good enough and of use.
 class OpenCandidates {
  public:
   explicit OpenCandidates(std::vector<Candidate> candidates) : open_(std::move(candidates)) {}
 
   bool is_empty() const { return open_.empty(); }
 
-  // The one that settles most others whichever way it ends; of several, the cheapest. There is one.
+  // Returns the candidate that settles most others whichever way it ends, and the cheapest of
+  // several. There is one.
   const Candidate& choose() const;
 
   // A good trial settles all that cost as much or more; a bad one, all that are as sparse or more.
@@ -28,13 +29,13 @@ class OpenCandidates {
   std::vector<Candidate> open_;  // by rising cost
 };
 
-// The first prompts decide whether the others are worth while. Prompts differ, so a trial's prompts
-// are seen beside the same prompts of the yardstick, a complete trial.
+// Decides from the first prompts whether the others are worth the time. Prompts differ, so those of
+// a trial are compared with the same prompts of the yardstick, a complete trial.
 class Screen {
  public:
   Screen(const Trial& yardstick, double min_psnr) : yardstick_(yardstick), min_psnr_(min_psnr) {}
 
-  // Whether the mean over all prompts is likely to end well below the goal.
+  // Returns whether the mean over all prompts is likely to end well below the goal.
   bool is_hopeless(const Trial& trial) const;
 
  private:
@@ -42,9 +43,9 @@ class Screen {
   double min_psnr_;
 };
 
-// Of a configuration and the index of a prompt.
+// Evaluates a configuration on one prompt.
 using EvaluateFn = std::function<Evaluation(const SparsityConfig& config, std::size_t prompt_idx)>;
-// A trial has ended.
+// Called when a trial has ended.
 using TrialFn = std::function<void(const Trial& trial)>;
 
 // Tries the start, the start with other deltas, and then, with the delta of the highest PSNR, the

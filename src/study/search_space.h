@@ -1,4 +1,4 @@
-// The configurations among which `mochi tune` looks, ordered by how much attention they leave.
+// The configurations that a search can try, ordered by the attention that they compute.
 #pragma once
 
 #include <set>
@@ -9,13 +9,13 @@
 
 namespace mochi::study {
 
-// What a configuration's cost depends on beside itself.
+// The cost of a configuration depends on these, too.
 struct Workload {
   int num_steps = 0;   // 3 or more, else there is no sparse step
   int num_layers = 0;  // of the transformer
 };
 
-// Where a configuration stands on the axes that are searched.
+// The position of a configuration on the axes of the search.
 struct Place {
   double top_keys = 0;
   int num_full_steps = 0;
@@ -23,11 +23,12 @@ struct Place {
   int score_queries = 1;
 };
 
-// Whether `a` does no more than `b` on any axis, and so is expected to be no nearer to dense.
+// Returns whether `a` computes no more than `b` on any axis, and so is expected to be no closer to
+// dense.
 bool is_as_sparse(const Place& a, const Place& b);
 
-// The work of attention against that of dense attention, as the operations are counted: 1 for each
-// dense layer and step; 1 + top_keys and the scoring at full steps; top_keys at sparse ones.
+// Returns the operations of attention relative to dense attention: 1 for each dense layer and step;
+// 1 + top_keys and the scoring at full steps; top_keys at sparse ones.
 double estimate_cost(const Place& place, const Workload& workload);
 
 struct Candidate {
@@ -36,24 +37,25 @@ struct Candidate {
   double cost = 0;
 };
 
-// Whether a configuration has a place: not when top_p chooses the columns, whose number is not
-// known then.
+// Returns whether a configuration has a position. It has none if top_p chooses the columns, because
+// their number is unknown then.
 bool has_place(const SparsityConfig& config);
 
 Candidate make_candidate(const SparsityConfig& config, const Workload& workload);
 
-// All places for this delta, by rising cost; everything else is the start's.
+// Returns all positions for this delta, by rising cost, with the other values of the start.
 std::vector<Candidate> list_candidates(const SparsityConfig& start, DeltaKind delta,
                                        const Workload& workload);
 
-// The start, and the same with each other delta.
+// Returns the start, and copies of it with each other delta.
 std::vector<SparsityConfig> list_starts(const SparsityConfig& start);
 
-// A configuration made for another workload: its number of full steps is spread over the steps of
-// this one, and a layer at least is left to be sparse.
+// Adapts a configuration made for another workload: its number of full steps is spread over the
+// steps of this one, and at least one layer stays sparse.
 SparsityConfig fit_start(SparsityConfig start, const Workload& workload);
 
-// Steps 0, 1 and later ones at equal distances: `count` of num_steps, 2 ≤ count ≤ num_steps.
+// Returns steps 0, 1 and later ones at equal distances: `count` of num_steps, 2 ≤ count ≤
+// num_steps.
 std::set<int> spread_full_steps(int count, int num_steps);
 
 // "half_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1".

@@ -1,4 +1,4 @@
-// What `mochi tune` knows of one configuration: pure data and arithmetic.
+// The results of one configuration: pure data and arithmetic.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace mochi::study {
 // Equal videos count as this, so that a mean of several prompts still tells them apart.
 inline constexpr double kMaxPsnr = 100;
 
-// One prompt's video beside the dense one.
+// The video of one prompt compared with the dense one.
 struct Evaluation {
   double seconds = 0;         // of the sampling
   double psnr = 0;            // dB, of all bytes of the video, at most kMaxPsnr
@@ -23,10 +23,10 @@ struct Evaluation {
 
 struct Trial {
   SparsityConfig config;
-  std::vector<Evaluation> evaluations;  // of the first prompts; fewer than there are: given up
+  std::vector<Evaluation> evaluations;  // of the first prompts; fewer if it was stopped
 };
 
-// What trials are held to.
+// The wanted quality.
 struct Goal {
   double min_psnr = 0;          // dB, of the mean over all prompts
   std::size_t num_prompts = 1;  // 1 or more
@@ -40,21 +40,22 @@ double mean_of(std::span<const Evaluation> evaluations, double Evaluation::* mem
 
 double mean_psnr(const Trial& trial);
 
-// Index of the prompt with the lowest PSNR; there is one.
+// Returns the index of the prompt with the lowest PSNR; there is one.
 std::size_t worst_prompt(const Trial& trial);
 
-// Dense seconds over the trial's, of the prompts that the trial has. dense_seconds: of each prompt.
+// Returns dense seconds divided by the trial's, for the prompts of the trial. `dense_seconds` has a
+// value for each prompt.
 double speed_up(const Trial& trial, std::span<const double> dense_seconds);
 
-// Of the good trials, the one of the fewest seconds; nothing when none is good.
+// Returns the good trial with the fewest seconds; nothing if none is good.
 std::optional<std::size_t> find_fastest(std::span<const Trial> trials, const Goal& goal);
 
-// Of the complete trials, the one of the highest PSNR. There is one: the start is tried on all
+// Returns the complete trial with the highest PSNR. There is one, since the start is tried on all
 // prompts.
 std::size_t find_best(std::span<const Trial> trials, const Goal& goal);
 
-// The complete trials that no other one beats, being as fast and as near to dense and better in one
-// of both: indices, fastest first.
+// Returns the complete trials that no other one beats in speed or quality without being worse in
+// the other; indices, fastest first.
 std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, const Goal& goal);
 
 }  // namespace mochi::study

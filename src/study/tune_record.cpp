@@ -6,10 +6,10 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "study/search_space.h"
 #include "io/json.h"
 #include "job/check_same.h"
 #include "mochi/mochi.h"
+#include "study/search_space.h"
 
 namespace mochi::study {
 namespace {
@@ -24,7 +24,7 @@ OrderedJson describe(const Evaluation& evaluation) {
           {"relative_error", evaluation.relative_error}};
 }
 
-// Behind the evaluations stands what follows from them: for the reader, never read back.
+// The values after the evaluations follow from them; they are for the reader and never read back.
 OrderedJson describe(const TuneRecord& record, std::size_t trial_idx) {
   const Trial& trial = record.trials[trial_idx];
   OrderedJson evaluations = OrderedJson::array();
@@ -46,8 +46,8 @@ OrderedJson describe(const TuneRecord& record, std::size_t trial_idx) {
   return json;
 }
 
-// Calls read(item, path) for each item of the list at `path` + `key`: objects, as their readers see
-// to.
+// Calls read(item, path) for each item of the list at `path` + `key`. Its reader refuses items that
+// are no objects.
 void read_list(const Json& object, const std::string& source, const std::string& path,
                const char* key, const auto& read) {
   const auto found = object.find(key);
@@ -72,7 +72,7 @@ Trial read_trial(const Json& json, const std::string& source, const std::string&
   return trial;
 }
 
-// Whether it could have come to be: dense videos first, then trials of some of the prompts.
+// Returns whether a run can have written this: dense videos first, then trials of the prompts.
 bool is_consistent(const TuneRecord& record) {
   if (record.dense.size() > record.goal.num_prompts) return false;
   const bool is_ready = record.dense.size() == record.goal.num_prompts;
@@ -108,7 +108,6 @@ fs::path latents_path(const fs::path& folder, std::size_t prompt_idx) {
 
 void read_record(const fs::path& folder, TuneRecord& record) {
   const std::string source = record_path(folder).string();
-  if (!fs::exists(record_path(folder))) fail("--resume: no '{}'", source);
   const Json json = read_json(record_path(folder));
   JsonReader root(json, source);
   if (!root.get_object("settings")) fail("{}: key is missing", root.locate("settings"));
@@ -120,7 +119,8 @@ void read_record(const fs::path& folder, TuneRecord& record) {
   read_list(json, source, "", "trials", [&](const Json& item, const auto& path) {
     record.trials.push_back(read_trial(item, source, path));
   });
-  if (!is_consistent(record)) fail("'{}' does not hold together", source);
+  if (!is_consistent(record))
+    fail("'{}': the numbers of videos and evaluations contradict each other", source);
 }
 
 void write_record(const fs::path& folder, const TuneRecord& record) {

@@ -6,7 +6,6 @@
 #include <limits>
 #include <utility>
 
-#include "cli/progress_display.h"
 #include "report/html_page.h"
 #include "report/svg_plot.h"
 #include "study/search_space.h"
@@ -34,16 +33,16 @@ std::string describe_result(const TuneRecord& record, const Trial& trial) {
 std::string describe_outcome(const TuneRecord& record, std::size_t trial_idx) {
   const Trial& trial = record.trials[trial_idx];
   if (!record.goal.is_complete(trial)) {
-    return fmt::format("given up after {} of {} prompts", trial.evaluations.size(),
+    return fmt::format("stopped after {} of {} prompts", trial.evaluations.size(),
                        record.goal.num_prompts);
   }
   if (!record.goal.is_good(trial)) return "not good enough";
-  return record.fastest() == trial_idx ? "the fastest good one" : "good";
+  return record.fastest() == trial_idx ? "fastest good one" : "good";
 }
 
-Series make_series(const TuneRecord& record, std::string name, bool is_line,
-                   const std::vector<std::size_t>& trials) {
-  Series series{.name = std::move(name), .points = {}, .is_line = is_line};
+report::Series make_series(const TuneRecord& record, std::string name, bool is_line,
+                           const std::vector<std::size_t>& trials) {
+  report::Series series{.name = std::move(name), .points = {}, .is_line = is_line};
   for (const std::size_t i : trials) {
     const Trial& trial = record.trials[i];
     series.points.emplace_back(speed_of(record, trial), mean_psnr(trial));
@@ -53,12 +52,13 @@ Series make_series(const TuneRecord& record, std::string name, bool is_line,
   return series;
 }
 
-// A line at the wanted quality, as wide as these series are.
-Series make_threshold(double min_psnr, const std::vector<Series>& beside) {
-  Series line{.name = fmt::format("wanted: {} dB", min_psnr), .points = {}, .is_line = true};
+// Makes a line at the wanted quality, as wide as the other series.
+report::Series make_threshold(double min_psnr, const std::vector<report::Series>& beside) {
+  report::Series line{
+      .name = fmt::format("wanted: {} dB", min_psnr), .points = {}, .is_line = true};
   double first = std::numeric_limits<double>::infinity();
   double last = -first;
-  for (const Series& series : beside) {
+  for (const report::Series& series : beside) {
     for (const auto& [x, y] : series.points) {
       first = std::min(first, x);
       last = std::max(last, x);
@@ -69,8 +69,8 @@ Series make_threshold(double min_psnr, const std::vector<Series>& beside) {
   return line;
 }
 
-// Complete trials; those of fewer prompts have no place beside them.
-std::string make_plot(const TuneRecord& record) {
+// Plots the complete trials; those of fewer prompts cannot be compared with them.
+report::Figure make_plot(const TuneRecord& record) {
   std::vector<std::size_t> good;
   std::vector<std::size_t> others;
   for (std::size_t i = 0; i < record.trials.size(); ++i) {
@@ -78,15 +78,15 @@ std::string make_plot(const TuneRecord& record) {
     if (!record.goal.is_complete(trial)) continue;
     (record.goal.is_good(trial) ? good : others).push_back(i);
   }
-  Plot plot{.title = "Quality and speed",
-            .x_label = "times as fast as dense",
-            .y_label = "PSNR against dense, dB",
-            .series = {make_series(record, "Pareto front", true,
-                                   find_pareto_front(record.trials, record.goal)),
-                       make_series(record, "not good enough", false, others),
-                       make_series(record, "good", false, good)}};
+  report::Plot plot{.title = "Quality and speed",
+                    .x_label = "times as fast as dense",
+                    .y_label = "PSNR against dense, dB",
+                    .series = {make_series(record, "Pareto front", true,
+                                           find_pareto_front(record.trials, record.goal)),
+                               make_series(record, "not good enough", false, others),
+                               make_series(record, "good", false, good)}};
   if (const auto fastest = record.fastest()) {
-    plot.series.push_back(make_series(record, "the fastest good one", false, {*fastest}));
+    plot.series.push_back(make_series(record, "fastest good one", false, {*fastest}));
   }
   plot.series.push_back(make_threshold(record.goal.min_psnr, plot.series));
   return draw_plot(plot);
@@ -109,7 +109,7 @@ std::vector<std::string> make_row(const TuneRecord& record, std::size_t trial_id
 std::vector<std::vector<std::string>> make_settings(const TuneRecord& record) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& [key, value] : record.settings.items()) {
-    if (value.is_object()) continue;  // the start's configuration, which is that of trial 1
+    if (value.is_object()) continue;  // the configuration of the start, which is that of trial 1
     rows.push_back({key, value.is_string() ? value.get<std::string>() : value.dump()});
   }
   return rows;
@@ -121,8 +121,7 @@ fs::path report_path(const fs::path& folder) { return folder / "report.html"; }
 
 fs::path config_path(const fs::path& folder) { return folder / "chipmunk-config.yml"; }
 
-std::string describe_progress(const TuneRecord& record, std::size_t trial_idx,
-                              double seconds_left) {
+std::string describe_progress(const TuneRecord& record, std::size_t trial_idx) {
   const Trial& trial = record.trials[trial_idx];
   std::string line =
       fmt::format("trial {}: {}: {}; {}", trial_idx + 1, describe_config(record, trial),
@@ -132,7 +131,6 @@ std::string describe_progress(const TuneRecord& record, std::size_t trial_idx,
     line += fmt::format("; fastest so far: trial {}, {:.2f} times", *fastest + 1,
                         speed_of(record, record.trials[*fastest]));
   }
-  if (seconds_left > 0) line += fmt::format("; at most {} left", format_clock(seconds_left));
   return line;
 }
 
@@ -141,28 +139,30 @@ std::string describe_best(const TuneRecord& record) {
   return fmt::format("the best, trial {}, has {:.2f} dB", best + 1, mean_psnr(record.trials[best]));
 }
 
-std::string make_summary(const TuneRecord& record) {
-  std::string text = fmt::format("{} trials; those that none beats in both speed and quality:\n",
-                                 record.trials.size());
-  text += fmt::format("{:>5} {:>8} {:>8} {:>8} {:>8}  {}\n", "trial", "times", "seconds", "PSNR/dB",
-                      "SSIM", "configuration");
+std::vector<std::string> make_summary(const TuneRecord& record) {
+  std::vector<std::string> lines{
+      fmt::format("{} trials; no other trial beats these in both speed and quality:",
+                  record.trials.size()),
+      fmt::format("{:>5} {:>8} {:>8} {:>8} {:>8}  {}", "trial", "times", "seconds", "PSNR/dB",
+                  "SSIM", "configuration")};
   for (const std::size_t i : find_pareto_front(record.trials, record.goal)) {
     const Trial& trial = record.trials[i];
-    text += fmt::format("{:>5} {:>8.2f} {:>8.2f} {:>8.2f} {:>8.4f}  {}\n", i + 1,
-                        speed_of(record, trial), mean_of(trial.evaluations, &Evaluation::seconds),
-                        mean_psnr(trial), mean_of(trial.evaluations, &Evaluation::ssim),
-                        describe_config(record, trial));
+    lines.push_back(
+        fmt::format("{:>5} {:>8.2f} {:>8.2f} {:>8.2f} {:>8.4f}  {}", i + 1, speed_of(record, trial),
+                    mean_of(trial.evaluations, &Evaluation::seconds), mean_psnr(trial),
+                    mean_of(trial.evaluations, &Evaluation::ssim), describe_config(record, trial)));
   }
   if (const auto fastest = record.fastest()) {
     const Trial& trial = record.trials[*fastest];
-    text += fmt::format("the fastest of {} dB or more is trial {}: {}\n", record.goal.min_psnr,
-                        *fastest + 1, describe_result(record, trial));
+    lines.push_back(fmt::format("the fastest of {} dB or more is trial {}: {}",
+                                record.goal.min_psnr, *fastest + 1,
+                                describe_result(record, trial)));
   }
-  return text;
+  return lines;
 }
 
 std::string make_report(const TuneRecord& record) {
-  HtmlPage page("Sparsity: quality and speed");
+  report::HtmlPage page("Sparsity: quality and speed");
   const auto fastest = record.fastest();
   page.add_text(fastest ? fmt::format("The fastest of {} dB or more is trial {}: {}; {}.",
                                       record.goal.min_psnr, *fastest + 1,
@@ -170,16 +170,16 @@ std::string make_report(const TuneRecord& record) {
                                       describe_result(record, record.trials[*fastest]))
                         : fmt::format("No trial reaches {} dB; {}.", record.goal.min_psnr,
                                       describe_best(record)));
-  page.add_svg(make_plot(record));
+  page.add_figure(make_plot(record));
   page.add_heading("Trials");
   std::vector<std::vector<std::string>> rows;
   rows.reserve(record.trials.size());
   for (std::size_t i = 0; i < record.trials.size(); ++i) rows.push_back(make_row(record, i));
   page.add_table({"trial", "configuration", "times as fast", "seconds", "PSNR, dB",
-                  "worst prompt, dB", "SSIM", "latents' error", "verdict"},
+                  "worst prompt, dB", "SSIM", "error of the latents", "verdict"},
                  rows);
   page.add_heading("Settings");
-  page.add_table({"setting", "value"}, make_settings(record));
+  page.add_pairs("setting", "value", make_settings(record));
   return page.finish();
 }
 

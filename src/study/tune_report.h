@@ -1,8 +1,9 @@
-// What `mochi tune` says of its trials: lines, a table, a page.
+// The trials of a search in words: lines, a table, a page.
 #pragma once
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "study/tune_record.h"
 
@@ -11,16 +12,16 @@ namespace mochi::study {
 std::filesystem::path report_path(const std::filesystem::path& folder);  // report.html
 std::filesystem::path config_path(const std::filesystem::path& folder);  // chipmunk-config.yml
 
-// One line when a trial has ended. seconds_left: what the other trials may take; 0: not known.
-std::string describe_progress(const TuneRecord& record, std::size_t trial_idx, double seconds_left);
+// Returns one line about a trial that has ended.
+std::string describe_progress(const TuneRecord& record, std::size_t trial_idx);
 
-// "the best, trial 3, has 28.10 dB".
+// Returns "the best, trial 3, has 28.10 dB".
 std::string describe_best(const TuneRecord& record);
 
-// The Pareto front as a table for a terminal, and which trial is the fastest good one.
-std::string make_summary(const TuneRecord& record);
+// Returns the lines of a table of the Pareto front, and a line about the fastest good trial.
+std::vector<std::string> make_summary(const TuneRecord& record);
 
-// The page: the plot, and all trials.
+// Makes an HTML page with a plot and all trials.
 std::string make_report(const TuneRecord& record);
 
 }  // namespace mochi::study

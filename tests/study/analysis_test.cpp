@@ -1,4 +1,4 @@
-// What a report makes of the sites it is told of.
+// Means, tables and words that a report makes from the measured sites.
 #include "study/analysis.h"
 
 #include <gtest/gtest.h>
@@ -8,6 +8,7 @@
 #include "base/temp_folder.h"
 #include "study/analysis_page.h"
 #include "study/analysis_tables.h"
+#include "study/analysis_words.h"
 
 namespace mochi::study {
 namespace {
@@ -103,6 +104,67 @@ TEST(Analysis, TheWordsHoldTheNumbers) {
   expect_contains(words[3], "2 sparse steps: 1.5 s each (3 s in the dense run)");
   analysis.frames = {{.psnr = std::numeric_limits<double>::infinity(), .ssim = 1}};
   expect_contains(summarise_in_words(analysis)[0], "byte for byte");
+}
+
+TEST(Analysis, ABetterDeltaIsNamedWithTheReasonWhyItDoesNotDecide) {
+  Analysis analysis = make_analysis();
+  EXPECT_EQ(describe_better_delta(analysis), "");  // all are equal
+  for (auto& [key, site] : analysis.sites) {
+    if (site.kind == SiteKind::kSparse) site.errors[DeltaKind::kSubtract] /= 2;
+  }
+  const std::string text = describe_better_delta(analysis);
+  expect_contains(text, "subtract is closer than half_merge, which is configured: 0.188 against");
+  expect_contains(text, "That does not decide.");
+  expect_contains(text, "over 50 prompts of the micro model");
+  analysis.delta = DeltaKind::kWeighted;
+  EXPECT_EQ(describe_better_delta(analysis).find("50 prompts"), std::string::npos);
+  analysis.delta = DeltaKind::kSubtract;
+  EXPECT_EQ(describe_better_delta(analysis), "");
+  analysis.sites.clear();
+  EXPECT_EQ(describe_better_delta(analysis), "");
+}
+
+nlohmann::ordered_json make_recipe() {
+  return {{"version", "1"},
+          {"model", {{"dir", "m"}}},
+          {"engine", {{"dtype", "fp32"}}},
+          {"request", {{"seed", 7}}}};
+}
+
+TEST(AnalysisPage, TheVerdictComesFirst) {
+  Analysis analysis = make_analysis();
+  const std::string page = make_analysis_page(analysis, make_recipe());
+  const std::size_t verdict = page.find("<p class=\"lead\">The sparse video looks different");
+  ASSERT_NE(verdict, std::string::npos);
+  EXPECT_LT(verdict, page.find("<h2>"));
+  EXPECT_EQ(page.find("<video"), std::string::npos);
+}
+
+TEST(AnalysisPage, VideosArePlayedIfThereAreAny) {
+  Analysis analysis = make_analysis();
+  analysis.has_videos = true;
+  const std::string page = make_analysis_page(analysis, make_recipe());
+  EXPECT_LT(page.find("src=\"dense.mp4\""), page.find("src=\"sparse.mp4\""));
+  EXPECT_LT(page.find("src=\"sparse.mp4\""), page.find("<h2>Frames"));
+  expect_contains(page, "<a href=\"sparse.mp4\">");
+}
+
+TEST(AnalysisPage, TimesThatAreTooShortHaveNoRatio) {
+  Analysis analysis = make_analysis();
+  analysis.dense.seconds[Phase::kText] = 0.0013;
+  analysis.sparse.seconds[Phase::kText] = 0.0002;
+  const std::string page = make_analysis_page(analysis, make_recipe());
+  expect_contains(page, "<td>text</td><td>below 0.01</td><td>below 0.01</td><td>–</td>");
+  expect_contains(page, "<td>sampling</td><td>10.00</td><td>10.00</td><td>1.00</td>");
+}
+
+TEST(AnalysisPage, NamesTheGainOfTheDifference) {
+  Analysis analysis = make_analysis();
+  analysis.strips = {{0}, {"a"}, {"b"}, {"c"}, 16};
+  expect_contains(make_analysis_page(analysis, make_recipe()),
+                  "difference, amplified 16 times; black where the videos are equal");
+  analysis.strips.gain = 1;
+  expect_contains(make_analysis_page(analysis, make_recipe()), "difference; black");
 }
 
 }  // namespace
