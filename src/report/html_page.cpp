@@ -28,12 +28,13 @@ th, td { border-bottom: 1px solid var(--line); padding: 0.25rem 0.75rem 0.25rem 
   vertical-align: top; }
 .pairs { width: 100%; table-layout: fixed; }
 .pairs th, .pairs td { overflow-wrap: anywhere; }
+.pairs th:first-child { width: 45%; }
 figure { margin: 1rem 0 1.5rem; }
 .wide { overflow-x: auto; }
 figcaption { font-size: 0.95rem; margin-bottom: 0.4rem; }
-.title { font-weight: 600; }
-.key { white-space: nowrap; margin-left: 1rem; }
-.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 4px; }
+.title { font-weight: 600; margin-right: 1rem; }
+.key { white-space: nowrap; margin-right: 1rem; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 4px; }
 .images img { width: 100%; height: auto; }
 .videos { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr));
   gap: 0.5rem 1rem; }
@@ -41,6 +42,8 @@ figcaption { font-size: 0.95rem; margin-bottom: 0.4rem; }
 video { display: block; width: 100%; height: auto; background: #000000; }
 a { color: inherit; }
 )";
+
+constexpr std::string_view kTableEnd = "</tbody>\n</table></figure>\n";
 
 std::string make_row(const char* tag, const std::vector<std::string>& cells) {
   std::string row = "<tr>";
@@ -50,14 +53,20 @@ std::string make_row(const char* tag, const std::vector<std::string>& cells) {
   return row + "</tr>\n";
 }
 
-std::string make_table(const char* figure_class, const char* table_class,
-                       const std::vector<std::string>& headers,
-                       const std::vector<std::vector<std::string>>& rows) {
-  std::string table =
-      fmt::format("<figure class=\"{}\"><table class=\"{}\">\n<thead>{}</thead>\n<tbody>\n",
-                  figure_class, table_class, make_row("th", headers));
-  for (const std::vector<std::string>& row : rows) table += make_row("td", row);
-  return table + "</tbody>\n</table></figure>\n";
+// Long keys break after their dots and underscores first.
+std::string make_pair_row(const std::vector<std::string>& pair) {
+  std::string key;
+  for (const char letter : escape_markup(pair.front())) {
+    key += letter;
+    if (letter == '.' || letter == '_') key += "<wbr/>";
+  }
+  return fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", key, escape_markup(pair.back()));
+}
+
+std::string open_table(const char* figure_class, const char* table_class,
+                       const std::vector<std::string>& headers) {
+  return fmt::format("<figure class=\"{}\"><table class=\"{}\">\n<thead>{}</thead>\n<tbody>\n",
+                     figure_class, table_class, make_row("th", headers));
 }
 
 std::string make_caption(const Figure& figure) {
@@ -98,12 +107,16 @@ void HtmlPage::add_lead(const std::string& text) {
 
 void HtmlPage::add_table(const std::vector<std::string>& headers,
                          const std::vector<std::vector<std::string>>& rows) {
-  body_ += make_table("wide", "numbers", headers, rows);
+  body_ += open_table("wide", "numbers", headers);
+  for (const std::vector<std::string>& row : rows) body_ += make_row("td", row);
+  body_ += kTableEnd;
 }
 
 void HtmlPage::add_pairs(const std::string& key_header, const std::string& value_header,
                          const std::vector<std::vector<std::string>>& rows) {
-  body_ += make_table("narrow", "pairs", {key_header, value_header}, rows);
+  body_ += open_table("narrow", "pairs", {key_header, value_header});
+  for (const std::vector<std::string>& row : rows) body_ += make_pair_row(row);
+  body_ += kTableEnd;
 }
 
 void HtmlPage::add_figure(const Figure& figure) {

@@ -25,7 +25,8 @@ class HtmlPage {
   // Wide tables scroll within themselves.
   void add_table(const std::vector<std::string>& headers,
                  const std::vector<std::vector<std::string>>& rows);
-  // A table of two columns, whose texts wrap so that both columns are always in view.
+  // A table of two columns, whose texts wrap so that both columns are always in view. Each row has
+  // two cells.
   void add_pairs(const std::string& key_header, const std::string& value_header,
                  const std::vector<std::vector<std::string>>& rows);
   void add_figure(const Figure& figure);

@@ -34,10 +34,9 @@ void SvgCanvas::add_line(double x1, double y1, double x2, double y2, double opac
 }
 
 void SvgCanvas::add_text(double x, double y, Anchor anchor, const std::string& text) {
-  elements_ += fmt::format(
-      R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}" dy="0.35em">{}</text>)"
-      "\n",
-      x, y, name_of(anchor), escape_markup(text));
+  elements_ += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}" dy="0.35em">{}</text>)"
+                           "\n",
+                           x, y, name_of(anchor), escape_markup(text));
 }
 
 void SvgCanvas::add_path(const std::string& path, const std::string& color) {
@@ -73,7 +72,7 @@ void add_surroundings(SvgCanvas& canvas, const Box& box, const std::string& x_la
                       const std::string& y_label) {
   canvas.add_frame(box);
   canvas.add_text(box.left + box.width / 2, box.bottom() + 48, Anchor::kMiddle, x_label);
-  canvas.add_text(0, box.top - 22, Anchor::kStart, y_label);
+  canvas.add_text(0, box.top - 28, Anchor::kStart, y_label);
 }
 
 void add_x_mark(SvgCanvas& canvas, const Box& box, double x, const std::string& text) {

@@ -46,7 +46,7 @@ class SvgCanvas {
 };
 
 // The room of the axes' names above and below a box.
-inline constexpr double kTop = 40, kBottom = 64;
+inline constexpr double kTop = 46, kBottom = 64;
 
 // Draws the frame and the names of both axes: y's above the box, x's below the marks.
 void add_surroundings(SvgCanvas& canvas, const Box& box, const std::string& x_label,

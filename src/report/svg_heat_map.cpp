@@ -17,7 +17,7 @@ constexpr double kMaxCellHeight = 30, kMinCellHeight = 8, kHeightAimed = 300;
 constexpr double kBarWidth = 240, kBarHeight = 12, kBarTop = 4;
 constexpr double kBoxTop = 62;
 constexpr int kNumBarCells = 48;
-constexpr int kMaxBarTicks = 4;
+constexpr int kMaxBarTicks = 6;
 
 struct Color {
   double red, green, blue;

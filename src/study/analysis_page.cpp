@@ -196,7 +196,7 @@ void add_times(HtmlPage& page, const Analysis& analysis) {
       "From the two runs without measurements. Steps are named by their kind in the sparse run; "
       "the "
       "dense run's seconds are those of the same steps.");
-  page.add_table({"phase", "dense / s", "sparse / s", "times as fast"}, rows);
+  page.add_table({"phase", "dense (s)", "sparse (s)", "times as fast"}, rows);
   page.add_figure(report::draw_plot({"Seconds of each step",
                                      "step",
                                      "seconds",

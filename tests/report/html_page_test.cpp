@@ -31,7 +31,7 @@ TEST(HtmlPage, HoldsWhatWasAddedInOrder) {
   page.add_text("text & more");
   page.add_table({"key", "value"}, {{"<k>", "1"}, {"m", "2"}});
   page.add_lead("lead & more");
-  page.add_pairs("name", "what", {{"<n>", "v"}});
+  page.add_pairs("name", "what", {{"<n>.x", "v"}});
   page.add_figure({"drawn & named", {{"<line>", "#123456"}}, "<path/>\n", 10});
   page.add_videos({{"dense & slow", "d.mp4", 64, 48}});
   page.add_image_row("frames", {"foo", "bar"});
@@ -47,7 +47,7 @@ TEST(HtmlPage, HoldsWhatWasAddedInOrder) {
                            "<td>2</td>",
                            "<p class=\"lead\">lead &amp; more</p>",
                            "class=\"pairs\"",
-                           "<td>&lt;n&gt;</td><td>v</td>",
+                           "<td>&lt;n&gt;.<wbr/>x</td><td>v</td>",
                            "drawn &amp; named",
                            "&lt;line&gt;",
                            "<path/>",
