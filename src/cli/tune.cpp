@@ -8,6 +8,7 @@
 #include "cli/continue_hint.h"
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
+#include "job/job.h"
 #include "job/prompts_file.h"
 #include "job/resolve.h"
 #include "study/tune.h"
@@ -82,14 +83,18 @@ SparsityConfig make_start(const TuneOptions& options, const study::Workload& wor
 
 study::TuneTask make_task(const TuneOptions& options, std::vector<job::LinePrompt> prompts,
                           const ModelInfo& model) {
-  study::TuneTask task{.base = job::resolve(options.generation, model),
+  const job::Resolved resolved = job::resolve(options.generation, model);
+  study::TuneTask task{.base = resolved.generate,
+                       .recipe = job::make_recipe(options.generation, resolved),
                        .prompts = std::move(prompts),
                        .start = {},
                        .min_psnr = options.min_psnr,
                        .max_trials = options.max_trials,
                        .folder = options.output,
                        .resumes = options.resumes};
-  task.start = make_start(options, study::make_workload(task.base.generate, model));
+  task.base.prompt.clear();
+  task.recipe.request.prompt.reset();
+  task.start = make_start(options, study::make_workload(task.base, model));
   return task;
 }
 
@@ -110,10 +115,10 @@ void report_results(const TuneOptions& options, const study::TuneRecord& record)
 
 }  // namespace
 
-void run_tune(const TuneOptions& options) {
+void run_tune(TuneOptions options) {
   check_flags(options);
   std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts);
-  EngineOptions engine_options = options.generation.engine;
+  EngineOptions& engine_options = options.generation.engine;
   choose_model(engine_options);
   engine_options.on_message = message_printer(options.is_quiet);
   Engine engine(engine_options);

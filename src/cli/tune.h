@@ -7,6 +7,6 @@ namespace mochi::cli {
 
 // Throws UsageError for flags that do not fit together or the model, Error for all else (also when
 // no trial is good enough), Cancelled when a signal came.
-void run_tune(const TuneOptions& options);
+void run_tune(TuneOptions options);
 
 }  // namespace mochi::cli

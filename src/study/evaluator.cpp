@@ -18,16 +18,16 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-Evaluator::Evaluator(Engine& engine, std::vector<GenerateRequest> requests, fs::path folder,
+Evaluator::Evaluator(Engine& engine, std::vector<DenseVideo> videos, fs::path folder,
                      TuneRecord& record, TuneObserver& observer)
     : engine_(engine),
-      requests_(std::move(requests)),
+      videos_(std::move(videos)),
       folder_(std::move(folder)),
       record_(record),
       observer_(observer) {}
 
 void Evaluator::prepare_dense() {
-  for (std::size_t i = 0; i < requests_.size(); ++i) {
+  for (std::size_t i = 0; i < videos_.size(); ++i) {
     const fs::path path = latents_path(folder_, i);
     if (i < record_.dense.size()) {
       const std::string found = fingerprint_file(path);
@@ -35,11 +35,11 @@ void Evaluator::prepare_dense() {
       fail("'{}' was changed: wanted fingerprint {}, found {}", path.string(),
            record_.dense[i].fingerprint, found);
     }
-    const Sample dense = sample(requests_[i]);
-    job::write_latents_file(path, dense.latents);
+    const Sample dense = sample(videos_[i].request);
+    job::write_latents(path, dense.latents, videos_[i].recipe);
     record_.dense.push_back({dense.seconds, fingerprint_file(path)});
     write_record(folder_, record_);
-    observer_.on_dense_video(i, requests_.size(), dense.seconds);
+    observer_.on_dense_video(i, videos_.size(), dense.seconds);
   }
 }
 
@@ -48,7 +48,7 @@ Evaluation Evaluator::evaluate(const SparsityConfig& config, std::size_t prompt_
   std::vector<Evaluation>& known = record_.trials[trial_idx].evaluations;
   if (prompt_idx < known.size()) return known[prompt_idx];
   const Clock::time_point begin = Clock::now();
-  GenerateRequest request = requests_[prompt_idx];
+  GenerateRequest request = videos_[prompt_idx].request;
   request.sparsity = config;
   const Sample sparse = sample(request);
   known.push_back(compare(job::read_latents(latents_path(folder_, prompt_idx)), sparse));

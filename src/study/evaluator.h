@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "mochi/mochi.h"
@@ -11,13 +12,19 @@
 
 namespace mochi::study {
 
+// The dense video of a prompt.
+struct DenseVideo {
+  GenerateRequest request;
+  nlohmann::ordered_json recipe;  // which its latents carry
+};
+
 // Evaluates what the record does not know yet, and writes each result to disk at once. All calls
 // throw Cancelled if the observer stops them.
 class Evaluator {
  public:
-  // `requests`: one for each prompt, dense. `record` belongs to `folder`; both it and the observer
-  // must outlive this.
-  Evaluator(Engine& engine, std::vector<GenerateRequest> requests, std::filesystem::path folder,
+  // `videos` has one for each prompt. `record` belongs to `folder`; both it and the observer must
+  // outlive this.
+  Evaluator(Engine& engine, std::vector<DenseVideo> videos, std::filesystem::path folder,
             TuneRecord& record, TuneObserver& observer);
 
   // Samples the dense videos that the record does not have. Throws Error if one of those that it
@@ -40,7 +47,7 @@ class Evaluator {
   Evaluation compare(const Latents& dense, const Sample& sparse);
 
   Engine& engine_;
-  std::vector<GenerateRequest> requests_;
+  std::vector<DenseVideo> videos_;
   std::filesystem::path folder_;
   TuneRecord& record_;
   TuneObserver& observer_;

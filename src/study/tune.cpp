@@ -6,7 +6,6 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "job/recipe.h"
 #include "study/evaluator.h"
 #include "study/tune_report.h"
 
@@ -16,26 +15,29 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
-std::vector<GenerateRequest> make_requests(const TuneTask& task, const ModelInfo& model) {
-  std::vector<GenerateRequest> requests;
+std::vector<DenseVideo> make_dense_videos(const TuneTask& task, const Engine& engine) {
+  const job::MadeWith with = job::made_with(engine);
+  std::vector<DenseVideo> videos;
   for (const job::LinePrompt& prompt : task.prompts) {
-    requests.push_back(task.base.generate);
-    requests.back().prompt = prompt.text;
+    DenseVideo& video = videos.emplace_back(task.base, OrderedJson());
+    video.request.prompt = prompt.text;
+    job::Recipe recipe = task.recipe;
+    recipe.request.prompt = prompt.text;
+    video.recipe = job::describe_recipe(recipe, with);
     try {
-      model.check(requests.back());
+      engine.model().check(video.request);
     } catch (const Error& error) {
       fail("{}: {}", prompt.source, error.what());
     }
   }
-  return requests;
+  return videos;
 }
 
 // Everything that the evaluations depend on. The model is identified by the fingerprints of its
 // files, not by its folder.
 OrderedJson describe_settings(const TuneTask& task, const Engine& engine) {
   job::Recipe described;
-  described.request = task.base.request;
-  described.request.prompt.reset();
+  described.request = task.recipe.request;
   described.request.sparsity = task.start;
   const OrderedJson recipe = job::describe_recipe(described, job::made_with(engine));
   OrderedJson settings = recipe["request"];
@@ -69,7 +71,7 @@ void prepare_folder(const TuneTask& task, TuneRecord& record) {
 }
 
 void warn_of_start(const TuneTask& task, const ModelInfo& model, TuneObserver& observer) {
-  GenerateRequest first_trial = task.base.generate;
+  GenerateRequest first_trial = task.base;
   first_trial.sparsity = task.start;
   for (const std::string& warning : model.warnings(first_trial)) observer.on_warning(warning);
 }
@@ -115,14 +117,14 @@ Workload make_workload(const GenerateRequest& base, const ModelInfo& model) {
 
 TuneRecord tune(Engine& engine, const TuneTask& task, TuneObserver& observer) {
   const ModelInfo& model = engine.model();
-  const Workload workload = make_workload(task.base.generate, model);
-  std::vector<GenerateRequest> requests = make_requests(task, model);
+  const Workload workload = make_workload(task.base, model);
+  std::vector<DenseVideo> videos = make_dense_videos(task, engine);
   TuneRecord record{.settings = describe_settings(task, engine),
                     .goal = {task.min_psnr, task.prompts.size()},
                     .num_steps = workload.num_steps};
   prepare_folder(task, record);
   warn_of_start(task, model, observer);
-  Evaluator evaluator(engine, std::move(requests), task.folder, record, observer);
+  Evaluator evaluator(engine, std::move(videos), task.folder, record, observer);
   evaluator.prepare_dense();
   run_search(task, workload, evaluator, record, observer);
   write_results(task.folder, record);

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "job/prompts_file.h"
-#include "job/resolve.h"
+#include "job/recipe.h"
 #include "mochi/mochi.h"
 #include "study/search_space.h"
 #include "study/tune_observer.h"
@@ -14,7 +14,8 @@
 namespace mochi::study {
 
 struct TuneTask {
-  job::Resolved base;  // of each video, without its prompt
+  GenerateRequest base;  // of each video, without prompt and sparsity
+  job::Recipe recipe;    // likewise
   std::vector<job::LinePrompt> prompts;
   SparsityConfig start;
   double min_psnr = 0;  // dB, mean over the prompts

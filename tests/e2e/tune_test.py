@@ -119,7 +119,12 @@ class TuneTest(ProgramTest):
                              prompt="a small red ball")
         self.assertEqual(json.loads(self.content("sparse.y4m.json"))["request"]["sparsity"],
                          trial["config"])
-        self.assertEqual(self.content("dense.safetensors"), self.content("o/dense/001.safetensors"))
+        same = self.run_mochi("compare", "--json", "dense.safetensors", "o/dense/001.safetensors")
+        self.assertEqual(json.loads(same.stdout)["relative_error"], 0)
+        # The latents carry their model and frame rate.
+        done = self.run_mochi("decode", "o/dense/001.safetensors", "--out", "decoded.y4m")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.content("decoded.y4m"), self.content("dense.y4m"))
         found = trial["evaluations"][0]
         videos = json.loads(self.run_mochi("compare", "--json", "dense/", "sparse/").stdout)
         self.assertAlmostEqual(found["psnr"], videos["psnr"], places=6)
@@ -254,7 +259,7 @@ class TuneTest(ProgramTest):
     def test_bad_flags(self):
         cases = [
             ({"min_psnr": "abc"}, 2, re.compile(r".*--min-psnr.*abc.*")),
-            ({"min_psnr": "nan"}, 2, "--min-psnr: wanted above 0 to 100, found nan"),
+            ({"min_psnr": "nan"}, 2, "--min-psnr: wanted a number, found 'nan'"),
             ({"min_psnr": 0}, 2, "--min-psnr: wanted above 0 to 100, found 0"),
             ({"min_psnr": 101}, 2, "--min-psnr: wanted above 0 to 100, found 101"),
             ({"max_trials": 0}, 2, "--max-trials: wanted 1 or more, found 0"),
@@ -278,7 +283,7 @@ class TuneTest(ProgramTest):
         for values, exit_code, line in cases:
             with self.subTest(values):
                 self.refuse(exit_code, line, *self.args(**values))
-        self.refuse(2, "--min-psnr is required", "tune", "--prompts", "p.txt", "--output", "o")
+        self.refuse(2, re.compile("--min-psnr:? is required.*"), "tune", "--prompts", "p.txt", "--output", "o")
 
 
 if __name__ == "__main__":
