@@ -3,16 +3,22 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/file_descriptor.h"
+#include "base/stop.h"
 
 namespace mochi {
 
-// A temporary name "<name>.part-<pid>-<n>" beside `path`. Whatever lies under it is removed on
-// destruction unless committed. Throws Error when the folder is missing or cannot be written.
+// A temporary name "<name>.part-<pid>-<n>" beside the file or folder that it will become. Whatever
+// lies under it is removed on destruction unless committed, and what processes left there that no
+// longer run is removed when the same output is written next. A symbolic link stays, and the file
+// that it names is replaced. Throws Error if the folder is missing or cannot be written, and if
+// something other than a regular file or a folder has the name.
 class AtomicPath {
  public:
   explicit AtomicPath(const std::filesystem::path& path);
@@ -27,34 +33,49 @@ class AtomicPath {
   // Syncs what lies under temp_path() to disk and renames it to path(), replacing a file or an
   // empty folder of that name.
   void commit();
-  // The same where a folder of that name may hold files: it steps aside, and goes only when the new
-  // one is in place.
+  // Does so where a folder of that name may hold files, which are removed when the new folder is in
+  // its place.
   void commit_over_folder();
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_;    // as the caller spells it
+  std::filesystem::path target_;  // where that is
   std::filesystem::path temp_path_;
   bool is_committed_ = false;
 };
 
+// What to do where the name belongs to a named pipe or a character device (/dev/null, /dev/stdout).
+// Everything else that is not a regular file is refused.
+enum class SpecialFile : std::uint8_t { kRefuse, kWriteThrough };
+
 class AtomicFile {
  public:
-  // Creates the temporary file at once, so that an output that cannot be written is found early.
-  explicit AtomicFile(const std::filesystem::path& path);
+  // Creates the temporary file at once, so that an output that cannot be written is found early. A
+  // special file is opened at the first write, which waits for the reader of a named pipe and
+  // throws Stopped when should_stop says so.
+  explicit AtomicFile(const std::filesystem::path& path,
+                      SpecialFile special = SpecialFile::kWriteThrough, StopFn should_stop = {});
 
-  // For programs that write the file themselves.
-  const std::filesystem::path& temp_path() const { return target_.temp_path(); }
+  // For programs that write the file themselves, with SpecialFile::kRefuse only.
+  const std::filesystem::path& temp_path() const { return target_->temp_path(); }
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
   void commit();
 
  private:
-  AtomicPath target_;
+  void open_special();
+
+  std::filesystem::path path_;
+  std::optional<AtomicPath> target_;  // nothing for a special file
+  StopFn should_stop_;
   FileDescriptor file_;
 };
 
-// The whole content in one call.
+// Writes the whole content in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+// Writes a file that must not exist yet, in a folder that is itself committed later.
+void write_new_file(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace mochi

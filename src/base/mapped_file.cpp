@@ -10,18 +10,22 @@
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
+#include "base/file_target.h"
 
 namespace mochi {
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
-  const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  // Without O_NONBLOCK a named pipe would hold open() until somebody writes to it.
+  const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.is_open()) fail("cannot open '{}': {}", path_.string(), std::strerror(errno));
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) {
     fail("cannot stat '{}': {}", path_.string(), std::strerror(errno));
   }
-  if (S_ISDIR(status.st_mode)) fail("cannot read '{}': is a directory", path_.string());
-  if (!S_ISREG(status.st_mode)) fail("cannot read '{}': not a regular file", path_.string());
+  if (!S_ISREG(status.st_mode)) {
+    fail("cannot read '{}': is {}, not a regular file", path_.string(),
+         describe_file_kind(status.st_mode));
+  }
   size_bytes_ = static_cast<std::size_t>(status.st_size);
   if (size_bytes_ == 0) return;  // mmap refuses a length of zero
   void* mapped = ::mmap(nullptr, size_bytes_, PROT_READ, MAP_PRIVATE, file.get(), 0);

@@ -1,12 +1,14 @@
 #include "base/parallel_for.h"
 
 #include <omp.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 
 namespace mochi {
 namespace {
@@ -16,25 +18,56 @@ constexpr std::int64_t kRangesPerThread = 16;
 
 std::atomic<int> s_num_threads{0};
 
+// OpenMP's own default: the processors that this process may use, or OMP_NUM_THREADS.
+int default_num_threads() {
+  static const int num_threads = omp_get_max_threads();
+  return num_threads;
+}
+
 std::int64_t range_size(std::int64_t num_indices, std::int64_t grain) {
   const std::int64_t num_ranges = kRangesPerThread * num_threads();
   return std::max(grain, (num_indices + num_ranges - 1) / num_ranges);
 }
+
+// One call of parallel_for: its ranges are the tasks of the pool.
+struct Loop {
+  std::int64_t begin, end, range_size;
+  void* context;
+  detail::RangeFn run;
+  std::atomic<bool> has_failed{false};
+  std::exception_ptr error{};
+
+  static void run_range(void* loop, std::uint32_t range_idx) noexcept {
+    static_cast<Loop*>(loop)->run_range(range_idx);
+  }
+
+  void run_range(std::uint32_t range_idx) noexcept {
+    if (has_failed) return;
+    const std::int64_t range_begin = begin + range_idx * range_size;
+    try {
+      run(context, range_begin, std::min(end, range_begin + range_size));
+    } catch (...) {
+      // Only the first writes; the end of the job orders it before the caller's read.
+      if (!has_failed.exchange(true)) error = std::current_exception();
+    }
+  }
+};
 
 }  // namespace
 
 void set_num_threads(int num_threads) {
   if (num_threads < 0) fail("number of threads must be 0 (all) or more, not {}", num_threads);
   s_num_threads = num_threads;
-  omp_set_num_threads(num_threads > 0 ? num_threads : omp_get_num_procs());
 }
 
 int num_threads() {
   const int wanted = s_num_threads;
-  return wanted > 0 ? wanted : omp_get_num_procs();
+  return wanted > 0 ? wanted : default_num_threads();
 }
 
-SerialScope::SerialScope() : num_threads_before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SerialScope::SerialScope() : num_threads_before_((default_num_threads(), omp_get_max_threads())) {
+  omp_set_num_threads(1);
+}
 SerialScope::~SerialScope() { omp_set_num_threads(num_threads_before_); }
 
 void detail::run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,
@@ -42,25 +75,14 @@ void detail::run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain
   if (begin >= end) return;
   const std::int64_t size = range_size(end - begin, std::max<std::int64_t>(grain, 1));
   const std::int64_t num_ranges = (end - begin + size - 1) / size;
-  const int num_workers = static_cast<int>(std::min<std::int64_t>(num_ranges, num_threads()));
-  if (num_workers == 1 || omp_in_parallel() != 0) {
+  if (num_ranges == 1 || num_threads() == 1 || ThreadPool::is_inside_task()) {
     run(context, begin, end);
     return;
   }
-  std::atomic<bool> has_failed{false};
-  std::exception_ptr error;
-#pragma omp parallel for schedule(dynamic) num_threads(num_workers)
-  for (std::int64_t range_idx = 0; range_idx < num_ranges; ++range_idx) {
-    if (has_failed) continue;
-    const std::int64_t range_begin = begin + range_idx * size;
-    try {
-      run(context, range_begin, std::min(end, range_begin + size));
-    } catch (...) {
-      // Only the first writes; the join at the region's end orders it before the read below.
-      if (!has_failed.exchange(true)) error = std::current_exception();
-    }
-  }
-  if (error) std::rethrow_exception(error);
+  Loop loop{begin, end, size, context, run};
+  ThreadPool::instance().run(num_threads(), static_cast<std::uint32_t>(num_ranges), &loop,
+                             Loop::run_range);
+  if (loop.error) std::rethrow_exception(loop.error);
 }
 
 }  // namespace mochi

@@ -1,4 +1,4 @@
-// Data-parallel loops over index ranges. OpenMP stays inside the .cpp.
+// Data-parallel loops over index ranges.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +7,14 @@
 
 namespace mochi {
 
-// The number of threads of later parallel_for calls (all callers), and of OpenMP regions opened by
-// the calling thread (oneDNN). 0 means: as many as the machine offers.
+// The number of threads of later parallel_for calls, whoever makes them. 0 means OpenMP's default:
+// OMP_NUM_THREADS where it is set, otherwise the processors that this process may use.
 void set_num_threads(int num_threads);
 int num_threads();
 
 // While one lives, OpenMP regions that the calling thread opens (oneDNN's) run in that thread
-// alone.
+// alone: OpenMP's own threads spin at every barrier, which stalls all of them where another program
+// holds a processor.
 class SerialScope {
  public:
   SerialScope();

@@ -1,6 +1,8 @@
 #include "base/subprocess.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -13,45 +15,16 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
+#include "base/signal_block.h"
 
 namespace mochi {
 namespace {
 
 constexpr int kSignalExitBase = 128;
-
-// While it lives, a write to a closed pipe gives EPIPE in this thread instead of ending the
-// process; a SIGPIPE that was raised meanwhile is swallowed.
-class SigpipeBlock {
- public:
-  SigpipeBlock() {
-    sigset_t pending;
-    sigpending(&pending);
-    was_pending_ = sigismember(&pending, SIGPIPE) == 1;
-    sigemptyset(&sigpipe_);
-    sigaddset(&sigpipe_, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe_, &old_mask_);
-  }
-  ~SigpipeBlock() {
-    if (!was_pending_) {
-      const timespec no_wait{};
-      while (sigtimedwait(&sigpipe_, nullptr, &no_wait) == -1 && errno == EINTR) {
-      }
-    }
-    pthread_sigmask(SIG_SETMASK, &old_mask_, nullptr);
-  }
-  SigpipeBlock(const SigpipeBlock&) = delete;
-  SigpipeBlock& operator=(const SigpipeBlock&) = delete;
-
- private:
-  sigset_t sigpipe_{};
-  sigset_t old_mask_{};
-  bool was_pending_ = false;
-};
 
 struct Pipe {
   FileDescriptor read_end;
@@ -62,6 +35,13 @@ Pipe make_pipe() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail("cannot make a pipe: {}", std::strerror(errno));
   return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+}
+
+// Only for this process: the child's end is another open file.
+void set_non_blocking(const FileDescriptor& end) {
+  if (::fcntl(end.get(), F_SETFL, O_NONBLOCK) != 0) {
+    fail("cannot set up a pipe: {}", std::strerror(errno));
+  }
 }
 
 FileDescriptor open_null(int flags) {
@@ -121,7 +101,8 @@ std::optional<std::filesystem::path> find_program(std::string_view name) {
   return std::nullopt;
 }
 
-Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes) {
+Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes, StopFn should_stop)
+    : should_stop_(std::move(should_stop)) {
   if (args.empty()) fail("no program given to start");
   program_ = args[0];
   // A file in memory instead of a pipe: the child never blocks on it and nobody need drain it.
@@ -134,6 +115,7 @@ Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes) {
     Pipe pipe = make_pipe();
     child_stdin = std::move(pipe.read_end);
     stdin_ = std::move(pipe.write_end);
+    set_non_blocking(stdin_);
   } else {
     child_stdin = open_null(O_RDONLY);
   }
@@ -141,6 +123,7 @@ Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes) {
     Pipe pipe = make_pipe();
     child_stdout = std::move(pipe.write_end);
     stdout_ = std::move(pipe.read_end);
+    set_non_blocking(stdout_);
   } else {
     child_stdout = open_null(O_WRONLY);
   }
@@ -151,20 +134,19 @@ Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes) {
   }
 }
 
-Subprocess::~Subprocess() {
-  if (pid_ > 0) kill();
-}
+Subprocess::~Subprocess() { kill(); }
 
 void Subprocess::write_all(std::span<const std::byte> bytes) {
-  const SigpipeBlock block;
+  const SignalBlock block(SIGPIPE);
   while (!bytes.empty()) {
+    await_ready(stdin_.get(), POLLOUT, should_stop_);
     const ssize_t num_written = ::write(stdin_.get(), bytes.data(), bytes.size());
     if (num_written >= 0) {
       bytes = bytes.subspan(static_cast<std::size_t>(num_written));
     } else if (errno == EPIPE) {
-      const int exit_code = wait();
-      fail("'{}' ended early (exit code {}): {}", program_, exit_code, first_stderr_line());
-    } else if (errno != EINTR) {
+      wait();
+      fail("'{}' ended early: it {}", program_, describe_end());
+    } else if (errno != EINTR && errno != EAGAIN) {
       fail("cannot write to '{}': {}", program_, std::strerror(errno));
     }
   }
@@ -175,11 +157,12 @@ void Subprocess::close_stdin() { stdin_.close(); }
 std::size_t Subprocess::read_some(std::span<std::byte> bytes) {
   std::size_t num_read = 0;
   while (num_read < bytes.size()) {
+    await_ready(stdout_.get(), POLLIN, should_stop_);
     const ssize_t count = ::read(stdout_.get(), bytes.data() + num_read, bytes.size() - num_read);
     if (count == 0) break;
     if (count > 0) {
       num_read += static_cast<std::size_t>(count);
-    } else if (errno != EINTR) {
+    } else if (errno != EINTR && errno != EAGAIN) {
       fail("cannot read from '{}': {}", program_, std::strerror(errno));
     }
   }
@@ -202,24 +185,46 @@ std::string Subprocess::read_all() {
 int Subprocess::wait() {
   stdin_.close();
   stdout_.close();
-  if (pid_ <= 0) return exit_code_;
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0) {
-    if (errno != EINTR) fail("cannot wait for '{}': {}", program_, std::strerror(errno));
+  while (pid_ > 0) {
+    int status = 0;
+    // Without a StopFn there is nothing to look after meanwhile.
+    const pid_t ended = ::waitpid(pid_, &status, should_stop_ ? WNOHANG : 0);
+    if (ended < 0 && errno != EINTR) {
+      fail("cannot wait for '{}': {}", program_, std::strerror(errno));
+    }
+    if (ended > 0) {
+      remember_end(status);
+    } else if (should_stop_) {
+      pause_between_attempts(should_stop_);
+    }
   }
-  pid_ = -1;
-  exit_code_ = WIFSIGNALED(status) ? kSignalExitBase + WTERMSIG(status) : WEXITSTATUS(status);
   return exit_code_;
 }
 
-void Subprocess::kill() {
+void Subprocess::remember_end(int status) noexcept {
+  pid_ = -1;
+  exit_code_ = WIFSIGNALED(status) ? kSignalExitBase + WTERMSIG(status) : WEXITSTATUS(status);
+  signal_ = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+void Subprocess::kill() noexcept {
   if (pid_ <= 0) return;
   ::kill(pid_, SIGKILL);
-  int status = 0;
+  int status = SIGKILL;
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
-  pid_ = -1;
-  exit_code_ = kSignalExitBase + SIGKILL;
+  remember_end(status);
+}
+
+std::string Subprocess::describe_end() const {
+  const char* const name = signal_ > 0 ? ::sigdescr_np(signal_) : nullptr;
+  const std::string end = signal_ == 0 && exit_code_ == 0 ? "ended (exit code 0)"
+                          : signal_ == 0 ? fmt::format("failed (exit code {})", exit_code_)
+                          : name == nullptr
+                              ? fmt::format("was killed by signal {}", signal_)
+                              : fmt::format("was killed by signal {} ({})", signal_, name);
+  const std::string line = first_stderr_line();
+  return line.empty() ? end : fmt::format("{}: {}", end, line);
 }
 
 std::string Subprocess::first_stderr_line() const {
@@ -233,14 +238,11 @@ std::string Subprocess::first_stderr_line() const {
   return line.substr(0, line.find_last_not_of(" \t") + 1);
 }
 
-std::string run_program(std::vector<std::string> args) {
+std::string run_program(std::vector<std::string> args, StopFn should_stop) {
   const std::string program = args.empty() ? "" : args[0];
-  Subprocess child(std::move(args), {.from_stdout = true});
+  Subprocess child(std::move(args), {.from_stdout = true}, std::move(should_stop));
   std::string output = child.read_all();
-  const int exit_code = child.wait();
-  if (exit_code != 0) {
-    fail("'{}' failed (exit code {}): {}", program, exit_code, child.first_stderr_line());
-  }
+  if (child.wait() != 0) fail("'{}' {}", program, child.describe_end());
   return output;
 }
 

@@ -1,4 +1,4 @@
-// Child processes fed or read through pipes; no shell in between.
+// Child processes fed or read through pipes, without a shell in between.
 #pragma once
 
 #include <sys/types.h>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file_descriptor.h"
+#include "base/stop.h"
 
 namespace mochi {
 
@@ -28,7 +29,9 @@ struct SubprocessPipes {
 class Subprocess {
  public:
   // args[0] is the program, looked up in PATH. Throws Error when it cannot be started.
-  Subprocess(std::vector<std::string> args, SubprocessPipes pipes);
+  // Calls that wait for the child, or for its reading or writing, end with Stopped as soon as
+  // should_stop says so.
+  Subprocess(std::vector<std::string> args, SubprocessPipes pipes, StopFn should_stop = {});
   ~Subprocess();
 
   Subprocess(const Subprocess&) = delete;
@@ -45,22 +48,29 @@ class Subprocess {
 
   // Closes the pipes, waits for the end of the child; its exit code, or 128 + signal.
   int wait();
-  void kill();
+  void kill() noexcept;
 
   // The first line that is not blank, empty if there is none: later ones complain of what followed
   // from the first.
   std::string first_stderr_line() const;
+  // How a child that has ended did so: "failed (exit code 1): <its first line>", or "was killed by
+  // signal 9 (Killed)".
+  std::string describe_end() const;
 
  private:
+  void remember_end(int status) noexcept;
+
+  StopFn should_stop_;
   std::string program_;
   pid_t pid_ = -1;
   int exit_code_ = 0;
+  int signal_ = 0;  // that killed it
   FileDescriptor stdin_;
   FileDescriptor stdout_;
   FileDescriptor stderr_;
 };
 
 // Runs a program to its end and returns its stdout; Error if it cannot start or exits non-zero.
-std::string run_program(std::vector<std::string> args);
+std::string run_program(std::vector<std::string> args, StopFn should_stop = {});
 
 }  // namespace mochi

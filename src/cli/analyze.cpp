@@ -27,7 +27,10 @@ class AnalyzeObserver : public study::StudyObserver {
     display_.show(progress);
     return true;
   }
-  bool should_stop() override { return interrupt_signal() != 0; }
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
   }
@@ -61,7 +64,7 @@ void run_analyze(GenerateOptions options) {
   choose_model(options.job.engine);
   job::Request& request = options.job.request;
   if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
-  options.job.engine.on_message = message_printer(options.run.is_quiet);
+  options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
   Engine engine(options.job.engine);
   const job::Resolved resolved = job::resolve(options.job, engine.model());
   if (!options.run.is_quiet) tell_warnings(resolved);
@@ -77,7 +80,7 @@ void run_analyze(GenerateOptions options) {
                       .folder = recipe.output},
                      observer);
   if (options.run.prints_json) {
-    print_line("{}", outcome.json.dump());
+    print_result(outcome.json.dump() + "\n");
   } else if (!options.run.is_quiet) {
     for (const std::string& sentence : outcome.words) tell_summary("{}", sentence);
     tell_summary("{}", outcome.page.string());

@@ -127,12 +127,17 @@ void Reader::put_flag(const CLI::Option& option, Args given) {
   given_.push_back(std::move(given));
 }
 
-// What the app's parser has left over, in order.
-Args extras_of(const CLI::App& app) {
+// What the app's parser has left over, in order, and the command that it was meant for.
+struct Extras {
+  Args args;
+  std::string command;  // empty: written before any command
+};
+
+Extras find_extras(const CLI::App& app) {
   for (const CLI::App* command : app.get_subcommands()) {
-    if (!command->remaining().empty()) return command->remaining();
+    if (!command->remaining().empty()) return {command->remaining(), command->get_name()};
   }
-  return app.remaining();
+  return {app.remaining(), ""};
 }
 
 }  // namespace
@@ -159,11 +164,9 @@ std::vector<std::string> read_arguments(const CLI::App& app, const std::vector<s
 }
 
 std::string describe_extras(const CLI::App& app) {
-  const Args extras = extras_of(app);
+  const auto [extras, command] = find_extras(app);
   if (extras.empty()) return "too many arguments";
   const std::vector<CommandInfo> commands = list_commands(app);
-  const auto chosen = app.get_subcommands();
-  const std::string command = chosen.empty() ? "" : chosen.front()->get_name();
   for (const std::string& extra : extras) {
     if (!extra.starts_with("-")) continue;
     return describe_unknown_flag(commands, command, extra.substr(0, extra.find('=')));

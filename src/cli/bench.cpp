@@ -3,16 +3,15 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "cli/flag_names.h"
 #include "cli/interrupt.h"
-#include "report/svg_plot.h"
+#include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
+#include "report/svg_plot.h"
 
 namespace mochi::cli {
 namespace {
@@ -31,7 +30,7 @@ std::string format_seconds(double seconds) {
   return fmt::format("{:.2f} us", seconds * 1e6);
 }
 
-// What the time goes into: products where there are any, else memory.
+// The rate of matmuls where there are any, else that of memory.
 std::string format_rate(double seconds, double flops, double bytes) {
   if (seconds <= 0) return "";
   if (flops > 0) return fmt::format("{:.2f} TFLOP/s", flops / seconds * 1e-12);
@@ -47,52 +46,52 @@ void print_profile(const BenchReport& report, const Measurement& measurement) {
   for (const OpTime& op : measurement.profile) total += op.seconds;
   for (const OpTime& op : measurement.profile) {
     const double floor = report.ceilings.floor_of(op.flops, op.bytes);
-    fmt::print("  {:<30} {:>6} x {:>12} {:>6.1f} % {:>16} {:>6}\n", op.name, op.num_calls,
+    print_line("  {:<30} {:>6} x {:>12} {:>6.1f} % {:>16} {:>6}", op.name, op.num_calls,
                format_seconds(op.seconds), 100 * op.seconds / total,
                format_rate(op.seconds, op.flops, op.bytes),
                format_share(op.seconds > 0 ? floor / op.seconds : 0));
   }
-  fmt::print("  {:<30} {:>8} {:>12}\n", "all, waiting after each", "", format_seconds(total));
+  print_line("  {:<30} {:>8} {:>12}", "sum, synchronised after each", "", format_seconds(total));
 }
 
 void print_measurement(const BenchReport& report, const Measurement& measurement) {
   if (report.measurements.size() == 1) {
-    fmt::print("mochi {} on {} ({}), activations {}\n", report.version, report.device_name,
+    print_line("mochi {} on {} ({}), activations {}", report.version, report.device_name,
                report.device, report.dtype);
-    fmt::print("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}\n", "what", "size", "median", "rate",
-               "share", "error");
+    print_line("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}", "what", "size", "median", "rate", "share",
+               "error");
   }
   std::string error = measurement.relative_error
                           ? fmt::format("{:.1e}", *measurement.relative_error)
                           : std::string();
   if (!measurement.is_right()) error += " !";
-  fmt::print("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}\n", measurement.name, measurement.size,
+  print_line("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}", measurement.name, measurement.size,
              measurement.seconds > 0 ? format_seconds(measurement.seconds) : "-",
              format_rate(measurement.seconds, measurement.flops, measurement.bytes),
              format_share(measurement.share), error);
-  if (!measurement.problem.empty()) fmt::print("  {}\n", measurement.problem);
+  if (!measurement.problem.empty()) print_line("  {}", measurement.problem);
   if (measurement.peak_bytes > 0) {
-    fmt::print("  memory: {:.2f} GB at most, of which weights {:.2f} GB\n",
+    print_line("  peak memory: {:.2f} GB, {:.2f} GB of it weights",
                static_cast<double>(measurement.peak_bytes) / kGigabyte,
                static_cast<double>(measurement.weight_bytes) / kGigabyte);
   }
   if (measurement.kept_fraction > 0) {
-    fmt::print("  columns kept: {:.1f} %\n", 100 * measurement.kept_fraction);
+    print_line("  columns kept: {:.1f} %", 100 * measurement.kept_fraction);
   }
   if (measurement.host_bytes > 0) {
-    fmt::print("  pinned host memory: {:.2f} GB\n",
+    print_line("  pinned host memory: {:.2f} GB",
                static_cast<double>(measurement.host_bytes) / kGigabyte);
   }
   if (measurement.waited_seconds) {
-    fmt::print("  waiting for copies: {}, {:.2f} %\n", format_seconds(*measurement.waited_seconds),
+    print_line("  waiting for copies: {}, {:.2f} %", format_seconds(*measurement.waited_seconds),
                100 * *measurement.waited_seconds / measurement.seconds);
   }
   if (measurement.launch_seconds) {
-    fmt::print("  host: {} to ask for it, {:.2f} %\n", format_seconds(*measurement.launch_seconds),
+    print_line("  host: {} to launch the work, {:.2f} %",
+               format_seconds(*measurement.launch_seconds),
                100 * *measurement.launch_seconds / measurement.seconds);
   }
   if (!measurement.profile.empty()) print_profile(report, measurement);
-  std::fflush(stdout);  // full-size measurements take their time
 }
 
 OrderedJson to_json(const OpTime& op) {
@@ -149,7 +148,7 @@ OrderedJson to_json(const BenchReport& report, const bench::BenchRequest& reques
 // Seconds and memory by the length of the video.
 std::string draw_growth(const BenchReport& report) {
   report::Series seconds{.name = "seconds", .points = {}};
-  report::Series gigabytes{.name = "GB of memory at most", .points = {}};
+  report::Series gigabytes{.name = "GB of peak memory", .points = {}};
   for (const Measurement& measurement : report.measurements) {
     if (measurement.num_frames == 0 || !measurement.problem.empty()) continue;
     seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
@@ -164,10 +163,10 @@ std::string draw_growth(const BenchReport& report) {
 void check_flags(const BenchOptions& options) {
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
-    throw UsageError("--plot: wants two or more lengths in --num-frames");
+    throw UsageError("--plot: wanted two or more lengths in --num-frames");
   }
   if (options.request.subject != "dit" && options.request.subject != "vae") {
-    throw UsageError("--plot: only of 'dit' and 'vae'");
+    throw UsageError("--plot: works with 'dit' and 'vae' only");
   }
 }
 
@@ -175,39 +174,48 @@ void check_flags(const BenchOptions& options) {
 
 void add_bench_flags(CLI::App& command, BenchOptions& options) {
   bench::BenchRequest& request = options.request;
-  command.add_option("subject", request.subject, "what is measured; weights are random")
+  command.add_option("subject", request.subject, "what to measure; weights are random")
       ->type_name("op|dit|sparse|vae|t5|video|load")
       ->required();
-  command.add_option("names", request.names, "of op and sparse: what has one of these in its name")
+  command
+      .add_option("names", request.names,
+                  "op and sparse only: those whose name contains one of these")
       ->type_name("NAME");
-  command.add_option("--size", request.size, "Mochi 1's sizes, or such as a laptop can do")
+  command.add_option("--size", request.size, "Mochi 1's sizes, or ones that a laptop can handle")
       ->type_name("full|micro")
       ->capture_default_str();
   command
       .add_option("--num-frames", request.num_frames,
-                  "lengths of dit, sparse, vae, video (default: 163)")
+                  "lengths of the video, for dit, sparse, vae and video (default: 163)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("INT,...");
-  command.add_option("--layers", request.num_layers, "of dit, sparse, t5, video (0: all)")
+  command
+      .add_option("--layers", request.num_layers,
+                  "number of layers, for dit, sparse, t5 and video; 0: all")
       ->capture_default_str();
-  command.add_option("--num-steps", request.num_steps, "of video")->capture_default_str();
-  command.add_option("--repetitions", request.num_repetitions, "whose median is told")
+  command.add_option("--num-steps", request.num_steps, "sampling steps, for video")
+      ->capture_default_str();
+  command
+      .add_option("--repetitions", request.num_repetitions,
+                  "how often to measure; the median is reported")
       ->capture_default_str();
   command.add_flag("--profile", request.is_profiled,
-                   "of dit, sparse, vae, t5: what each operation takes");
-  command.add_option("--file", request.file, "of load: a transformer's .safetensors file")
+                   "dit, sparse, vae and t5 only: time of each operation");
+  command.add_option("--file", request.file, "load only: a transformer's .safetensors file")
       ->type_name("FILE");
-  command.add_option("--json", options.json_file, "write what was measured")->type_name("FILE");
-  command.add_option("--plot", options.plot_file, "draw time and memory over the lengths, as .svg")
+  command.add_option("--json", options.json_file, "write the measurements as JSON")
       ->type_name("FILE");
-  command.add_option("--device", request.device, "where it runs")
+  command.add_option("--plot", options.plot_file, "draw time and memory over the lengths as .svg")
+      ->type_name("FILE");
+  command.add_option("--device", request.device, "device that runs the networks")
       ->type_name("auto|cpu|cuda")
       ->capture_default_str();
-  command.add_option("--dtype", request.dtype, "of activations")
+  command.add_option("--dtype", request.dtype, "type of the activations")
       ->type_name("auto|fp32|bf16")
       ->capture_default_str();
-  command.add_option("--threads", request.num_threads, "0: all cores")->capture_default_str();
+  command.add_option("--threads", request.num_threads, "number of CPU threads; 0: all cores")
+      ->capture_default_str();
 }
 
 void run_bench(const BenchOptions& options) {
@@ -216,19 +224,11 @@ void run_bench(const BenchOptions& options) {
   std::optional<AtomicFile> plot_file;
   if (options.json_file) json_file.emplace(*options.json_file);
   if (options.plot_file) plot_file.emplace(*options.plot_file);
-  const BenchReport report = [&] {
-    try {
-      return bench::run_benchmark(options.request,
-                                  [](const BenchReport& so_far, const Measurement& measurement) {
-                                    print_measurement(so_far, measurement);
-                                    if (interrupt_signal() != 0) throw Cancelled();
-                                  });
-    } catch (const Cancelled&) {
-      throw;
-    } catch (const Error& error) {
-      throw Error(describe_error(error));
-    }
-  }();
+  const BenchReport report = bench::run_benchmark(
+      options.request, [](const BenchReport& so_far, const Measurement& measurement) {
+        print_measurement(so_far, measurement);
+        if (interrupt_signal() != 0) throw Cancelled();
+      });
   if (json_file) {
     json_file->write(to_json(report, options.request).dump(1) + "\n");
     json_file->commit();
@@ -242,7 +242,7 @@ void run_bench(const BenchOptions& options) {
       fail("{} {}: {}", measurement.name, measurement.size, measurement.problem);
     }
     if (!measurement.is_right()) {
-      fail("{} {}: relative error {:.1e}, at most {:.1e} is right", measurement.name,
+      fail("{} {}: relative error {:.1e} is above the limit of {:.1e}", measurement.name,
            measurement.size, measurement.relative_error.value_or(0), measurement.max_error);
     }
   }

@@ -1,15 +1,13 @@
 #include "cli/command_observer.h"
 
-#include <fmt/format.h>
-
-#include <cstdio>
+#include "cli/terminal.h"
 
 namespace mochi::cli {
 
-MessageFn message_printer(bool is_quiet) {
-  return [is_quiet](MessageLevel level, std::string_view text) {
-    if (is_quiet || level == MessageLevel::kDebug) return;
-    fmt::print(stderr, "{}{}\n", level == MessageLevel::kWarning ? "warning: " : "", text);
+MessageFn message_printer(bool is_quiet, bool is_verbose) {
+  return [is_quiet, is_verbose](MessageLevel level, std::string_view text) {
+    if (is_quiet || (level == MessageLevel::kDebug && !is_verbose)) return;
+    tell("{}{}", level == MessageLevel::kWarning ? "warning: " : "", text);
   };
 }
 

@@ -14,16 +14,20 @@ class CommandObserver : public Observer {
 
   bool on_progress(const Progress& progress) override {
     display_.show(progress);
-    return !should_stop();
+    return interrupt_signal() == 0;
   }
-  bool should_stop() override { return interrupt_signal() != 0; }
+  // Lets the clock run on, too.
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
 
  private:
   ProgressDisplay& display_;
 };
 
-// Prints the engine's warnings to stderr, and what explains its decisions unless it should be
-// quiet.
-MessageFn message_printer(bool is_quiet);
+// Tells the engine's warnings and decisions on standard error, with is_verbose also details of how
+// it works; with is_quiet nothing.
+MessageFn message_printer(bool is_quiet, bool is_verbose);
 
 }  // namespace mochi::cli

@@ -10,6 +10,7 @@
 #include "base/difference.h"
 #include "base/error.h"
 #include "cli/interrupt.h"
+#include "cli/terminal.h"
 #include "io/video_quality.h"
 #include "io/video_reader.h"
 #include "job/latents_file.h"
@@ -36,12 +37,12 @@ int largest_of(const std::vector<FrameQuality>& frames) {
 }
 
 void print_videos(const std::vector<FrameQuality>& frames) {
-  fmt::print("{:>5} {:>9} {:>8} {:>8}\n", "frame", "PSNR/dB", "SSIM", "largest");
+  print_line("{:>5} {:>9} {:>8} {:>8}", "frame", "PSNR/dB", "SSIM", "largest");
   for (std::size_t i = 0; i < frames.size(); ++i) {
-    fmt::print("{:>5} {:>9.2f} {:>8.5f} {:>8}\n", i, frames[i].psnr, frames[i].ssim,
+    print_line("{:>5} {:>9.2f} {:>8.5f} {:>8}", i, frames[i].psnr, frames[i].ssim,
                frames[i].largest_difference);
   }
-  fmt::print("{:>5} {:>9.2f} {:>8.5f} {:>8}\n", "all", whole_psnr(frames),
+  print_line("{:>5} {:>9.2f} {:>8.5f} {:>8}", "all", whole_psnr(frames),
              mean_of(frames, &FrameQuality::ssim), largest_of(frames));
 }
 
@@ -57,7 +58,7 @@ void print_videos_json(const std::vector<FrameQuality>& frames) {
                          {"ssim", mean_of(frames, &FrameQuality::ssim)},
                          {"largest_difference", largest_of(frames)},
                          {"frames", rows}};
-  fmt::print("{}\n", json.dump(2));
+  print_result(json.dump(2) + "\n");
 }
 
 std::string describe(const VideoFormat& format) {
@@ -87,6 +88,9 @@ void compare_videos(const CompareOptions& options) {
     frames.push_back(compare_frames(a, b, format.width, format.height));
   }
   if (frames.empty()) fail("'{}' has no frames", options.first.string());
+  for (const auto& reader : {first.get(), second.get()}) {
+    for (const std::string& note : reader->notes()) fmt::print(stderr, "warning: {}\n", note);
+  }
   options.prints_json ? print_videos_json(frames) : print_videos(frames);
 }
 
@@ -115,14 +119,14 @@ void compare_latents(const CompareOptions& options) {
     const OrderedJson json{{"relative_error", number(whole.relative())},
                            {"largest_difference", whole.largest},
                            {"frames", rows}};
-    fmt::print("{}\n", json.dump(2));
+    print_result(json.dump(2) + "\n");
     return;
   }
-  fmt::print("{:>5} {:>14} {:>10}\n", "frame", "relative error", "largest");
+  print_line("{:>5} {:>14} {:>10}", "frame", "relative error", "largest");
   for (std::size_t i = 0; i < frames.size(); ++i) {
-    fmt::print("{:>5} {:>14.3e} {:>10.4f}\n", i, frames[i].relative(), frames[i].largest);
+    print_line("{:>5} {:>14.3e} {:>10.4f}", i, frames[i].relative(), frames[i].largest);
   }
-  fmt::print("{:>5} {:>14.3e} {:>10.4f}\n", "all", whole.relative(), whole.largest);
+  print_line("{:>5} {:>14.3e} {:>10.4f}", "all", whole.relative(), whole.largest);
 }
 
 bool is_latents(const fs::path& path) { return path.extension() == ".safetensors"; }
@@ -130,10 +134,14 @@ bool is_latents(const fs::path& path) { return path.extension() == ".safetensors
 }  // namespace
 
 void add_compare_flags(CLI::App& command, CompareOptions& options) {
-  command.add_option("first", options.first, "a video, a folder of PNGs, or .safetensors latents")
+  command
+      .add_option("first", options.first,
+                  "a video, an image, a folder of PNGs or JPEGs, or .safetensors latents")
       ->type_name("FILE")
       ->required();
-  command.add_option("second", options.second, "another one of the same kind and size")
+  command
+      .add_option("second", options.second,
+                  "the file to compare it with, of the same kind and size")
       ->type_name("FILE")
       ->required();
   command.add_flag("--json", options.prints_json, "print JSON, not a table");

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
@@ -11,8 +13,12 @@ namespace mochi::cli {
 struct EncodeOptions {
   std::filesystem::path video;
   std::filesystem::path output;
+  std::string start = "0";
+  std::optional<int> num_frames, width, height;
+  std::optional<std::string> fit;
   EngineOptions engine;  // an empty model_dir stands for the model in the box
   bool is_quiet = false;
+  bool is_verbose = false;
 };
 
 // Declare the flags; they write into `options`, which must outlive the parsing.

@@ -2,47 +2,34 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <memory>
 #include <new>
+#include <utility>
 
-#include "job/request.h"
+#include "cli/app.h"
 
 namespace mochi::cli {
 namespace {
 
-struct NamedField {
-  std::string_view field, flag;
+using Names = std::pair<std::string_view, std::string_view>;
+
+// Fields whose flags have other names.
+constexpr std::array kOtherNames{
+    Names{"initial_noise", "noise"},      Names{"loras", "lora-path"},
+    Names{"num_threads", "threads"},      Names{"precision", "dtype"},
+    Names{"sparsity", "chipmunk-config"}, Names{"vram_limit_bytes", "vram-limit"},
 };
 
-// Of fields whose flag has another name, and of those that are no fields of a request.
-constexpr std::array kFlags{
-    NamedField{"initial_noise", "--noise"},
-    NamedField{"sparsity", "--chipmunk-config"},
-    NamedField{"out", "--out"},
-    NamedField{"save_latents", "--save-latents"},
-    NamedField{"device", "--device"},
-    NamedField{"precision", "--dtype"},
-    NamedField{"dtype", "--dtype"},
-    NamedField{"vram_limit_bytes", "--vram-limit"},
-    NamedField{"num_threads", "--threads"},
-    NamedField{"cpu_offload", "--cpu-offload"},
-    NamedField{"loras", "--lora-path"},
-    NamedField{"random_weights", "--random-weights"},
-    NamedField{"repetitions", "--repetitions"},
-    NamedField{"layers", "--layers"},
-    NamedField{"size", "--size"},
-    NamedField{"file", "--file"},
-};
-
-bool is_request_field(std::string_view name) {
-  bool is_found = false;
-  const job::Request request;
-  job::visit_request(request, [&](const job::Field& field, const auto& /*value*/, auto /*target*/) {
-    is_found = is_found || field.name == name;
+bool is_declared(const std::string& flag) {
+  Commands commands;
+  const std::unique_ptr<CLI::App> app = make_app(commands);
+  return std::ranges::any_of(app->get_subcommands(nullptr), [&flag](const CLI::App* command) {
+    return command->get_option_no_throw(flag) != nullptr;
   });
-  return is_found;
 }
 
 std::string describe_remedies(const std::set<Remedy>& remedies) {
@@ -57,16 +44,16 @@ std::string describe_remedies(const std::set<Remedy>& remedies) {
 }  // namespace
 
 std::string to_flag(std::string_view field) {
-  std::string flag = "--" + std::string(field);
+  const auto* const other = std::ranges::find(kOtherNames, field, &Names::first);
+  std::string flag = "--";
+  flag += other != kOtherNames.end() ? other->second : field;
   std::ranges::replace(flag, '_', '-');
   return flag;
 }
 
 std::string flag_of(std::string_view field) {
-  for (const NamedField& named : kFlags) {
-    if (named.field == field) return std::string(named.flag);
-  }
-  return is_request_field(field) ? to_flag(field) : std::string(field);
+  std::string flag = to_flag(field);
+  return is_declared(flag) ? flag : std::string(field);
 }
 
 std::string describe_error(const Error& error) {

@@ -9,10 +9,10 @@
 
 namespace mochi::cli {
 
-// "num_steps" → "--num-steps".
+// "num_steps" → "--num-steps", and "precision" → "--dtype".
 std::string to_flag(std::string_view field);
 
-// The flag of a field, "--dtype" of "precision"; a field without a flag stays as it is.
+// Likewise if any command declares that flag; else the field itself.
 std::string flag_of(std::string_view field);
 
 // The error's line: with the flag in place of a refused field, and with the flags that would need

@@ -29,9 +29,13 @@ class RunObserver : public job::JobObserver {
 
   bool on_progress(const Progress& progress) override {
     display_.show(progress);
-    return !should_stop();
+    return interrupt_signal() == 0;
   }
-  bool should_stop() override { return interrupt_signal() != 0; }
+  // Lets the clock run on, too.
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
   }
@@ -90,7 +94,7 @@ class GenerateRun {
   Engine open_engine() {
     engine_options_ = inputs_.videos.front().options.engine;
     choose_model(engine_options_);
-    engine_options_.on_message = message_printer(given_.run.is_quiet);
+    engine_options_.on_message = message_printer(given_.run.is_quiet, given_.run.is_verbose);
     return Engine(engine_options_);
   }
 
@@ -166,14 +170,22 @@ class GenerateRun {
       }
       throw;
     } catch (const std::exception& error) {
-      if (!observer.kept()) throw;
-      fail("{}; {}", describe_exception(error), continue_hint(*observer.kept(), job, given_));
+      const std::string more = describe_help(error, job);
+      if (!observer.kept() && more.empty()) throw;
+      const std::string hint =
+          observer.kept() ? "; " + continue_hint(*observer.kept(), job, given_) : "";
+      fail("{}{}{}", describe_exception(error), more, hint);
     }
+  }
+
+  static std::string describe_help(const std::exception& error, const job::Job& job) {
+    const bool is_not_finite = dynamic_cast<const NotFinite*>(&error) != nullptr;
+    return is_not_finite && !job.input.options.checks_finite ? "; --check-nan names the layer" : "";
   }
 
   void print(const job::Outcome& outcome) const {
     if (given_.run.prints_json) {
-      print_line("{}", outcome.sidecar.dump());
+      print_result(outcome.sidecar.dump() + "\n");
     } else if (!given_.run.is_quiet) {
       print_summary(outcome);
     }

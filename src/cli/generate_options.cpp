@@ -129,6 +129,9 @@ void add_output_flags(CLI::App& command, GenerateOptions& options) {
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
   command.add_flag("--quiet", options.run.is_quiet, "print errors only")->group(kFiles);
   command
+      .add_flag("--verbose", options.run.is_verbose, "also print details of how the engine works")
+      ->group(kFiles);
+  command
       .add_flag("--json", options.run.prints_json,
                 fmt::format("print the {}'s JSON, not a summary", what))
       ->group(kFiles);

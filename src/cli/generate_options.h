@@ -18,6 +18,7 @@ struct RunOptions {
   bool resumes = false;
   std::optional<std::filesystem::path> checkpoint;  // --resume FILE; else the output's own
   bool is_quiet = false;
+  bool is_verbose = false;
   bool prints_json = false;
   std::vector<std::string> command;  // the words of the command line, the program's name first
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cli/terminal.h"
 #include "mochi/inspect.h"
 
 namespace mochi::cli {
@@ -26,22 +27,22 @@ std::string format_count(std::int64_t count) {
 void print_names(const char* title, const std::vector<std::string>& names) {
   constexpr std::size_t kMaxShown = 10;
   if (names.empty()) return;
-  fmt::print("  {}: {}\n", title, names.size());
+  print_line("  {}: {}", title, names.size());
   const std::size_t num_shown = std::min(names.size(), kMaxShown);
-  for (std::size_t i = 0; i < num_shown; ++i) fmt::print("    {}\n", names[i]);
-  if (names.size() > num_shown) fmt::print("    ... and {} more\n", names.size() - num_shown);
+  for (std::size_t i = 0; i < num_shown; ++i) print_line("    {}", names[i]);
+  if (names.size() > num_shown) print_line("    ... and {} more", names.size() - num_shown);
 }
 
 void print_component(const ComponentReport& component) {
-  fmt::print("{}\n", component.name);
-  fmt::print("  {}: {}\n", component.files.size() == 1 ? "file" : "files",
+  print_line("{}", component.name);
+  print_line("  {}: {}", component.files.size() == 1 ? "file" : "files",
              fmt::join(component.files, ", "));
-  for (const auto& [key, value] : component.sizes) fmt::print("  {}: {}\n", key, value);
+  for (const auto& [key, value] : component.sizes) print_line("  {}: {}", key, value);
   std::string dtypes;
   for (const auto& [dtype, count] : component.parameters_by_dtype) {
     dtypes += fmt::format("{}{} {}", dtypes.empty() ? "" : ", ", format_count(count), dtype);
   }
-  fmt::print("  parameters: {} in {} tensors ({}), {:.1f} MiB\n",
+  print_line("  parameters: {} in {} tensors ({}), {:.1f} MiB",
              format_count(component.num_parameters), component.num_tensors, dtypes,
              static_cast<double>(component.stored_bytes) / kMebibyte);
   print_names("missing tensors", component.missing);
@@ -50,14 +51,14 @@ void print_component(const ComponentReport& component) {
 }
 
 void print_lora(const LoraReport& lora) {
-  fmt::print("LoRA\n  file: {}\n  layers: {}\n", lora.file, lora.num_layers);
-  fmt::print("  {}: {}\n", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
+  print_line("LoRA\n  file: {}\n  layers: {}", lora.file, lora.num_layers);
+  print_line("  {}: {}", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
   std::string alphas = fmt::format("{}", fmt::join(lora.alphas, ", "));
   if (lora.has_default_alphas) {
-    alphas += alphas.empty() ? "not stated, taken as the rank" : ", elsewhere taken as the rank";
+    alphas += alphas.empty() ? "not given: equal to the rank" : ", elsewhere equal to the rank";
   }
-  fmt::print("  alpha: {}\n", alphas);
-  fmt::print("  parameters: {}, {:.1f} MiB\n", format_count(lora.num_parameters),
+  print_line("  alpha: {}", alphas);
+  print_line("  parameters: {}, {:.1f} MiB", format_count(lora.num_parameters),
              static_cast<double>(lora.stored_bytes) / kMebibyte);
 }
 
@@ -66,7 +67,7 @@ void print_lora(const LoraReport& lora) {
 void add_inspect_flags(CLI::App& command, InspectOptions& options) {
   command
       .add_option("path", options.path,
-                  "a model folder, .safetensors file (also a LoRA) or index of shards")
+                  "a model folder, a .safetensors file (LoRAs, too) or an index of shards")
       ->type_name("PATH")
       ->required();
   command.add_flag("--tensors", options.lists_tensors, "list every tensor");
@@ -74,21 +75,22 @@ void add_inspect_flags(CLI::App& command, InspectOptions& options) {
 
 void run_inspect(const InspectOptions& options) {
   const InspectReport report = inspect_model(options.path);
-  if (report.has_config_file) fmt::print("sizes from config.json\n");
+  if (report.has_config_file) print_line("sizes from config.json");
   for (const ComponentReport& component : report.components) print_component(component);
   if (report.lora) print_lora(*report.lora);
   if (report.components.empty() && !report.lora) {
-    fmt::print("no network of a Mochi model; {} tensors\n", report.tensors.size());
+    print_line("no network of a Mochi model; {} tensors", report.tensors.size());
   }
-  if (!report.not_found.empty()) fmt::print("not found: {}\n", fmt::join(report.not_found, ", "));
+  if (!report.not_found.empty()) print_line("not found: {}", fmt::join(report.not_found, ", "));
   if (options.lists_tensors) {
     for (const StoredTensor& tensor : report.tensors) {
-      fmt::print("{} {} [{}]\n", tensor.name, tensor.dtype, fmt::join(tensor.sizes, ", "));
+      print_line("{} {} [{}]", tensor.name, tensor.dtype, fmt::join(tensor.sizes, ", "));
     }
   }
   const auto incomplete =
       std::ranges::find_if_not(report.components, &ComponentReport::is_complete);
-  if (incomplete != report.components.end()) fail("the {} is incomplete", incomplete->name);
+  if (incomplete != report.components.end())
+    fail("'{}': the {} is incomplete", options.path.string(), incomplete->name);
 }
 
 }  // namespace mochi::cli

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "cli/interrupt.h"
 #include "cli/usage_error.h"
 #include "job/checkpoint_file.h"
 #include "job/latents_file.h"
@@ -38,7 +39,8 @@ fs::path find_checkpoint(const GenerateOptions& options) {
 
 std::vector<JobInput> read_sweep(const GenerateOptions& given) {
   std::vector<JobInput> videos;
-  for (job::SweepVideo& video : job::read_sweep_file(*given.run.sweep_file, given.job)) {
+  for (job::SweepVideo& video : job::read_sweep_file(*given.run.sweep_file, given.job,
+                                                     [] { return interrupt_signal() != 0; })) {
     JobInput input{.options = std::move(video.options),
                    .source = {.name = std::move(video.source),
                               .prefix = "",

@@ -115,7 +115,8 @@ int report_exception() {
   } catch (const UsageError& error) {
     return report(error.what(), kExitUsage);
   } catch (const InvalidRequest& error) {
-    return report(describe_error(error).c_str(), kExitUsage);
+    const bool is_flag = flag_of(error.field()) != error.field();  // else a file is at fault
+    return report(describe_error(error).c_str(), is_flag ? kExitUsage : kExitError);
   } catch (const std::exception& error) {
     return report(describe_exception(error).c_str(), kExitError);
   } catch (...) {

@@ -1,18 +1,14 @@
-// Progress of the long phases on stderr: a bar that moves on a terminal, plain lines elsewhere.
+// Progress of the long phases on standard error: a bar that moves on a terminal, plain lines
+// elsewhere.
 #pragma once
 
 #include <chrono>
 #include <map>
-#include <string>
 
+#include "cli/progress_text.h"
 #include "mochi/mochi.h"
 
 namespace mochi::cli {
-
-// "1:02:03", "12:34", "0:07".
-std::string format_clock(double seconds);
-// "0.42 s", "12.3 s", "214 s".
-std::string format_seconds(double seconds);
 
 class ProgressDisplay {
  public:
@@ -25,11 +21,17 @@ class ProgressDisplay {
 
   void show(const Progress& progress);
 
+  // Lets the bar's clock run on within a long step. Cheap enough to be called at every poll.
+  void tick();
+
   // Seconds that each phase has taken, all its items together.
   const std::map<Phase, double>& seconds() const { return seconds_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
   void show_bar(const Progress& progress);
+  void draw_bar();
   void show_line(const Progress& progress);
   void end_bar();
 
@@ -39,9 +41,12 @@ class ProgressDisplay {
   double shown_at_seconds_ = 0;     // of the running item
   double shown_fraction_ = 0;
   bool has_open_bar_ = false;
+  Progress shown_;  // by the open bar
+  Clock::time_point shown_at_;
+  Clock::time_point drawn_at_;
 };
 
-// A bar where stderr is a terminal.
+// A bar where standard error is a terminal that can redraw a line.
 ProgressDisplay::Style display_style(bool is_quiet);
 
 }  // namespace mochi::cli

@@ -50,8 +50,9 @@ std::string describe_unknown_flag(std::span<const CommandInfo> commands, const s
   const auto own = std::ranges::find(commands, command, &CommandInfo::name);
   if (own == commands.end()) {
     if (owners.empty()) {
-      const std::vector<std::string> known{"--help", "--version"};
-      return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, known));
+      const std::string likely = suggest_likely(flag, {"--help", "--version"});
+      return fmt::format("unknown flag '{}'{}", flag,
+                         likely.empty() ? "; see 'mochi --help'" : ", " + likely);
     }
     return fmt::format("'{}' is a flag of {}: write it after the command", flag, owners);
   }
@@ -67,7 +68,7 @@ std::string describe_unknown_flag(std::span<const CommandInfo> commands, const s
     return fmt::format("unknown flag '{}': it is a flag of {}, not of 'mochi {}'", flag, owners,
                        command);
   }
-  return fmt::format("unknown flag '{}', {}", flag, suggest_name(flag, known));
+  return fmt::format("unknown flag '{}'; see 'mochi {} --help'", flag, command);
 }
 
 std::string describe_unknown_command(std::span<const CommandInfo> commands,

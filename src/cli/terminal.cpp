@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -85,13 +86,22 @@ void tell_summary_line(std::string_view text) noexcept {
   }
 }
 
+void tell_summary_lines(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    tell_summary_line(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
 void tell_raw(std::string_view text) noexcept {
   write_all(STDERR_FILENO, text, Patience::kGivesUp);
 }
 
 void print_result(std::string_view text) {
   if (const int error = write_all(STDOUT_FILENO, text, Patience::kWaits); error != 0) {
-    fail("cannot write to the standard output: {}", std::strerror(error));
+    const char* reason = error == EBADF ? "it is closed" : std::strerror(error);
+    fail("cannot write to the standard output: {}", reason);
   }
 }
 

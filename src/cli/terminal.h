@@ -28,6 +28,9 @@ void tell_line(std::string_view text) noexcept;
 // One line of a summary on standard output, made printable().
 void tell_summary_line(std::string_view text) noexcept;
 
+// Several lines of a summary, such as a table; each of them is made printable().
+void tell_summary_lines(std::string_view text) noexcept;
+
 // Bytes for standard error as they are: a progress bar.
 void tell_raw(std::string_view text) noexcept;
 

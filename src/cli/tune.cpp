@@ -33,7 +33,10 @@ class SearchObserver : public study::TuneObserver {
     if (progress.phase != Phase::kDecoding) display_.show(progress);
     return true;
   }
-  bool should_stop() override { return interrupt_signal() != 0; }
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
   }
@@ -117,10 +120,11 @@ void report_results(const TuneOptions& options, const study::TuneRecord& record)
 
 void run_tune(TuneOptions options) {
   check_flags(options);
-  std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts);
+  std::vector<job::LinePrompt> prompts =
+      job::read_prompts(options.prompts, [] { return interrupt_signal() != 0; });
   EngineOptions& engine_options = options.generation.engine;
   choose_model(engine_options);
-  engine_options.on_message = message_printer(options.is_quiet);
+  engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(engine_options);
   const study::TuneTask task = make_task(options, std::move(prompts), engine.model());
   check_record(options);

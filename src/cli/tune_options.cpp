@@ -38,6 +38,7 @@ void add_tune_flags(CLI::App& command, TuneOptions& options) {
   add_request_flags(command, options.generation.request, {job::Offer::kAlways});
   add_engine_flags(command, options.generation.engine);
   command.add_flag("--quiet", options.is_quiet, "print errors only");
+  command.add_flag("--verbose", options.is_verbose, "also print details of how the engine works");
 }
 
 }  // namespace mochi::cli

@@ -18,6 +18,7 @@ struct TuneOptions {
   int max_trials = 24;
   bool resumes = false;
   bool is_quiet = false;
+  bool is_verbose = false;
   std::optional<std::filesystem::path> start;  // --chipmunk-config
   job::JobOptions generation;                  // of each video, without prompt and sparsity
   std::vector<std::string> command;            // the words of the command line

@@ -33,10 +33,14 @@ std::array<std::uint8_t, 3> rgb_to_ycbcr(std::array<float, 3> rgb) {
           to_byte(kChromaZero + cr * (kChromaRange / kFull))};
 }
 
-std::array<std::uint8_t, 3> ycbcr_to_rgb(std::array<std::uint8_t, 3> ycbcr) {
-  const float luma = (static_cast<float>(ycbcr[0]) - kLumaBlack) * (kFull / kLumaRange);
-  const float cb = (static_cast<float>(ycbcr[1]) - kChromaZero) * (kFull / kChromaRange);
-  const float cr = (static_cast<float>(ycbcr[2]) - kChromaZero) * (kFull / kChromaRange);
+std::array<std::uint8_t, 3> ycbcr_to_rgb(std::array<std::uint8_t, 3> ycbcr, ColorRange range) {
+  const bool is_full = range == ColorRange::kFull;
+  const float black = is_full ? 0.0F : kLumaBlack;
+  const float luma_gain = is_full ? 1.0F : kFull / kLumaRange;
+  const float chroma_gain = is_full ? 1.0F : kFull / kChromaRange;
+  const float luma = (static_cast<float>(ycbcr[0]) - black) * luma_gain;
+  const float cb = (static_cast<float>(ycbcr[1]) - kChromaZero) * chroma_gain;
+  const float cr = (static_cast<float>(ycbcr[2]) - kChromaZero) * chroma_gain;
   const float red = luma + 2.0F * (1.0F - kRed) * cr;
   const float blue = luma + 2.0F * (1.0F - kBlue) * cb;
   const float green = (luma - kRed * red - kBlue * blue) / kGreen;

@@ -37,6 +37,11 @@ std::string clean_ffmpeg_line(std::string_view line) {
   return text;
 }
 
+bool says_cut_off(std::string_view line) {
+  return line.find("ended prematurely") != std::string_view::npos ||
+         line.find("partial file") != std::string_view::npos;
+}
+
 std::string describe_exit(int exit_code, const Subprocess& child) {
   constexpr int kSignalExitBase = 128;
   std::string text = exit_code > kSignalExitBase

@@ -12,6 +12,9 @@ namespace mochi {
 // addresses, the "file:" of names, a full stop at the end.
 std::string clean_ffmpeg_line(std::string_view line);
 
+// Whether the line tells that the file ends too early.
+bool says_cut_off(std::string_view line);
+
 // "failed (exit code 1): Unknown encoder 'libx264'", or "was killed by signal 9", of a child that
 // has ended.
 std::string describe_exit(int exit_code, const Subprocess& child);

@@ -106,7 +106,7 @@ class FfmpegWriter final : public VideoWriter {
   FfmpegWriter(const fs::path& path, const VideoFormat& format, const VideoContainer& container)
       : VideoWriter(path, format),
         has_packet_per_frame_(container.has_packet_per_frame),
-        target_(path),
+        target_(path, SpecialFile::kRefuse),
         choice_(choose_encoder(path, container, format, target_.temp_path())),
         ffmpeg_(encoding_args(container, choice_.encoder, format, target_.temp_path().string()),
                 {.to_stdin = true}) {

@@ -1,4 +1,4 @@
-// PNG files.
+// PNG files, and JPEG files to read.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,12 @@ std::string encode_png(int width, int height, std::span<const std::uint8_t> rgb)
 void write_png(const std::filesystem::path& path, int width, int height,
                std::span<const std::uint8_t> rgb);
 
-// Any PNG, as RGB: grey is spread, transparency dropped, 16 bits cut to 8.
-Image read_png(const std::filesystem::path& path);
+// Whether the ending is .png, .jpg or .jpeg, in any case.
+bool has_image_ending(const std::filesystem::path& path);
+
+// A PNG or JPEG file as RGB: grey is spread, transparency is dropped, 16 bits are cut to 8, and a
+// photo is turned upright as its Exif orientation says. Throws Error naming the file if it is
+// neither, damaged or cut off.
+Image read_image(const std::filesystem::path& path);
 
 }  // namespace mochi

@@ -2,12 +2,12 @@
 // program's own, which a later video may replace.
 #include <fmt/core.h>
 
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -22,32 +22,35 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMarkName = ".mochi-frames";
-constexpr std::string_view kMark = "frames written by mochi: ";
-
 constexpr std::string_view kFramePrefix = "frame_";
 
 std::string frame_name(std::int64_t idx) { return fmt::format("{}{:05}.png", kFramePrefix, idx); }
 
-// How many frames the program wrote into the folder; nothing for a folder without the mark.
-std::optional<std::int64_t> marked_frames(const fs::path& folder) {
-  std::ifstream file(folder / kMarkName);
-  std::string text;
-  std::getline(file, text);
-  std::int64_t num_frames = 0;
-  if (!text.starts_with(kMark)) return std::nullopt;
-  const char* const begin = text.data() + kMark.size();
-  const auto [rest, error] = std::from_chars(begin, text.data() + text.size(), num_frames);
-  return error == std::errc() ? std::optional(num_frames) : std::nullopt;
-}
-
-// Whether a file is one of the program's own in a folder that is marked with so many frames.
-bool is_own(const std::string& name, std::int64_t num_frames) {
-  if (name == kMarkName) return true;
+bool is_frame_name(const std::string& name) {
   if (!name.starts_with(kFramePrefix)) return false;
   std::int64_t idx = -1;
   std::from_chars(name.data() + kFramePrefix.size(), name.data() + name.size(), idx);
-  return idx >= 0 && idx < num_frames && name == frame_name(idx);
+  return idx >= 0 && name == frame_name(idx);
+}
+
+// Whether a file is a PNG as encode_png() makes them: 8 bits of RGB, one chunk of pixels, no other
+// chunk, and the first bytes of its compressor. Other programs' frames differ in that.
+bool is_own_png(const fs::path& path) {
+  constexpr std::size_t kIhdrEnd = 33;     // signature and first chunk
+  constexpr std::size_t kChunkBytes = 12;  // length, name and checksum of a chunk
+  constexpr std::size_t kHeadBytes = kIhdrEnd + 8 + 2;
+  std::array<char, kHeadBytes> head{};
+  std::ifstream file(path, std::ios::binary);
+  if (!file.read(head.data(), head.size())) return false;
+  const std::string_view text(head.data(), head.size());
+  const auto byte = [&](std::size_t idx) { return static_cast<unsigned char>(head[idx]); };
+  constexpr std::size_t kDepth = 24;
+  const std::size_t idat_bytes = std::size_t{byte(kIhdrEnd)} << 24U | byte(kIhdrEnd + 1) << 16U |
+                                 byte(kIhdrEnd + 2) << 8U | byte(kIhdrEnd + 3);
+  std::error_code ignored;
+  return text.substr(1, 3) == "PNG" && byte(kDepth) == 8 && byte(kDepth + 1) == 2 &&
+         text.substr(kIhdrEnd + 4) == "IDAT\x78\x5e" &&
+         fs::file_size(path, ignored) == kIhdrEnd + kChunkBytes + idat_bytes + kChunkBytes;
 }
 
 [[noreturn]] void fail_foreign(const fs::path& folder, const fs::path& entry) {
@@ -57,18 +60,16 @@ bool is_own(const std::string& name, std::int64_t num_frames) {
       folder.string(), entry.filename().string());
 }
 
-// A folder may be replaced when it is empty, or when it has the mark and holds an earlier video's
-// frames and nothing else.
+// A folder may be replaced when it is empty or holds an earlier video's frames and nothing else.
 void check_replaceable(const fs::path& path) {
   if (!fs::exists(path)) return;
   if (!fs::is_directory(path)) {
     fail("cannot write a folder '{}': a file of that name exists (for a video file give {})",
          path.string(), describe_video_endings());
   }
-  const std::int64_t num_frames = marked_frames(path).value_or(0);
   for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    const bool may_go =
-        entry.is_regular_file() && is_own(entry.path().filename().string(), num_frames);
+    const bool may_go = entry.is_regular_file() &&
+                        is_frame_name(entry.path().filename().string()) && is_own_png(entry.path());
     if (!may_go) fail_foreign(path, entry.path());
   }
 }
@@ -89,7 +90,6 @@ class PngFolderWriter final : public VideoWriter {
   }
 
   void finish_file() override {
-    write_file(kMarkName, fmt::format("{}{}\n", kMark, num_frames()));
     check_replaceable(target_.path());
     target_.commit_over_folder();
   }

@@ -48,8 +48,9 @@ class VideoWriter {
 // The ending, in upper or lower case, decides the kind of file: .mp4, .mov, .mkv, .webm, .gif and
 // .webp are written by the ffmpeg program, .y4m is built in, and a name that ends with "/" or has
 // no ending is a folder of frame_00000.png, ... Throws Error at once if the output cannot be made
-// there: no such folder, no ffmpeg, an unknown ending. ffmpeg's encoder is tried on two frames of
-// this size and rate; if it fails, another one takes its place, and note() says so.
+// there: no such folder, no ffmpeg, an unknown ending. Half-written files of this output that
+// killed runs left are removed. ffmpeg's encoder is tried on two frames of this size and rate; if
+// it fails, another one takes its place, and note() says so.
 std::unique_ptr<VideoWriter> make_video_writer(const std::filesystem::path& path,
                                                const VideoFormat& format);
 

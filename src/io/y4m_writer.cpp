@@ -17,7 +17,7 @@ class Y4mWriter final : public VideoWriter {
   Y4mWriter(const std::filesystem::path& path, const VideoFormat& format)
       : VideoWriter(path, format),
         is_subsampled_(format.width % 2 == 0 && format.height % 2 == 0),
-        file_(path) {
+        file_(path, SpecialFile::kRefuse) {
     // Averaging 2x2 pixels puts the chroma sample in their middle, which is what "420jpeg" says.
     file_.write(fmt::format("YUV4MPEG2 W{} H{} F{}:{} Ip A1:1 C{} XCOLORRANGE=LIMITED\n",
                             format.width, format.height, format.fps.numerator,

@@ -3,18 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 namespace mochi::job {
 namespace {
 
-// Odd, so that multiplying loses nothing; half of its bits are set.
-constexpr std::uint64_t kFactor = 0x9e3779b97f4a7c15;
-constexpr int kTurn = 29;
+// Odd, so that multiplying loses nothing; half of their bits are set.
+constexpr std::uint64_t kFirstFactor = 0x9e3779b97f4a7c15;
+constexpr std::uint64_t kSecondFactor = 0xd6e8feb86659fd93;
 
+// For a given word a permutation of the lanes in which every bit reaches every other.
 std::uint64_t mix(std::uint64_t lane, std::uint64_t word) {
-  return std::rotl((lane ^ word) * kFactor, kTurn);
+  std::uint64_t mixed = (lane ^ word) * kFirstFactor;
+  mixed = (mixed ^ (mixed >> 32)) * kSecondFactor;
+  return mixed ^ (mixed >> 32);
 }
 
 }  // namespace

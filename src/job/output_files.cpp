@@ -24,8 +24,9 @@ namespace fs = std::filesystem;
 std::vector<std::string> identities_of(const fs::path& path) {
   std::error_code ignored;
   const fs::path plain = path.has_filename() ? path : path.parent_path();
-  std::vector<std::string> identities{fs::weakly_canonical(plain, ignored).string()};
-  if (identities[0].empty()) identities[0] = fs::absolute(plain, ignored).lexically_normal();
+  const fs::path absolute = fs::absolute(plain, ignored);  // weakly_canonical() may stay relative
+  std::vector<std::string> identities{fs::weakly_canonical(absolute, ignored).string()};
+  if (identities[0].empty()) identities[0] = absolute.lexically_normal();
   struct stat info{};
   if (::stat(plain.c_str(), &info) == 0) {
     identities.push_back(fmt::format("{}:{}", info.st_dev, info.st_ino));

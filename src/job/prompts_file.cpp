@@ -2,10 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include <sstream>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/text_file.h"
 
 namespace mochi::job {
 namespace {
@@ -19,17 +20,16 @@ std::string_view trim(std::string_view line) {
 
 }  // namespace
 
-std::vector<LinePrompt> read_prompts(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  if (!file) fail("cannot open '{}'", path.string());
+std::vector<LinePrompt> read_prompts(const std::filesystem::path& path, const StopFn& should_stop) {
+  constexpr std::size_t kMaxBytes = 16U << 20U;
+  std::istringstream text_lines(read_text_file(path, kMaxBytes, should_stop));
   std::vector<LinePrompt> prompts;
   std::string line;
-  for (int line_idx = 1; std::getline(file, line); ++line_idx) {
+  for (int line_idx = 1; std::getline(text_lines, line); ++line_idx) {
     const std::string_view text = trim(line);
     if (text.empty() || text.starts_with('#')) continue;
     prompts.push_back({std::string(text), fmt::format("{}:{}", path.string(), line_idx)});
   }
-  if (file.bad()) fail("cannot read '{}'", path.string());
   if (prompts.empty()) fail("'{}': wanted a prompt a line, found none", path.string());
   return prompts;
 }

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.h"
+
 namespace mochi::job {
 
 struct LinePrompt {
@@ -14,6 +16,7 @@ struct LinePrompt {
 
 // Empty lines, and those that begin with #, are left out, and space around a prompt. Throws Error
 // naming the file; also when there is no prompt in it.
-std::vector<LinePrompt> read_prompts(const std::filesystem::path& path);
+std::vector<LinePrompt> read_prompts(const std::filesystem::path& path,
+                                     const StopFn& should_stop = {});
 
 }  // namespace mochi::job

@@ -63,7 +63,7 @@ class Checkpoints : public TimingObserver {
   void on_step(const StepView& view) override {
     TimingObserver::on_step(view);
     if (every_ > 0 && view.num_done() % every_ == 0 && view.num_done() < view.num_steps()) {
-      write(view);
+      write(view.num_done(), view.state());
     }
   }
   // A run that was stopped leaves a checkpoint if it was asked for any; one that failed always.
@@ -72,25 +72,33 @@ class Checkpoints : public TimingObserver {
     if (view.num_done() == written_steps_ || (every_ == 0 && was_stopped() && !is_written_)) return;
     // Without checkpoints the run has not looked whether this name is free.
     if (every_ == 0 && !is_written_) path_ = unused_path(path_);
-    write(view);
+    write(view.num_done(), final_state(view));
   }
 
   bool is_written() const { return is_written_; }
   const fs::path& path() const { return path_; }
 
  private:
-  void write(const StepView& view) {
-    const std::optional<SamplerState> state = view.state();
+  // After a failure the latents alone are better than nothing.
+  std::optional<SamplerState> final_state(const StepView& view) {
+    std::optional<SamplerState> state = view.state();
+    if (state || was_stopped() || is_written_) return state;
+    outer().on_warning(
+        "saved without the caches of its sparsity, which the next steps compute again; the video "
+        "will differ a little");
+    return SamplerState{view.num_done(), view.latents()};
+  }
+
+  void write(int num_done, const std::optional<SamplerState>& state) {
     if (!state) return;
     try {
       write_checkpoint(path_, *state, recipe_);
       is_written_ = true;
       has_failed_ = false;
-      written_steps_ = view.num_done();
+      written_steps_ = num_done;
     } catch (const Error& error) {
       if (!has_failed_) {  // one warning, though every later one may fail as well
-        outer().on_warning(
-            fmt::format("no checkpoint after step {}: {}", view.num_done(), error.what()));
+        outer().on_warning(fmt::format("no checkpoint after step {}: {}", num_done, error.what()));
       }
       has_failed_ = true;
     }

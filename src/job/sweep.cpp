@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include <sstream>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "job/field_value.h"
 
 namespace mochi::job {
@@ -47,18 +48,18 @@ JobOptions parse_sweep_line(const std::string& line, const std::string& source,
   return lay_over(base, read_line(line, source));
 }
 
-std::vector<SweepVideo> read_sweep_file(const fs::path& path, const JobOptions& base) {
-  std::ifstream file(path);
-  if (!file) fail("cannot open '{}'", path.string());
+std::vector<SweepVideo> read_sweep_file(const fs::path& path, const JobOptions& base,
+                                        const StopFn& should_stop) {
+  constexpr std::size_t kMaxBytes = 64U << 20U;
+  std::istringstream text(read_text_file(path, kMaxBytes, should_stop));
   std::vector<SweepVideo> videos;
   std::string line;
-  for (int line_idx = 1; std::getline(file, line); ++line_idx) {
+  for (int line_idx = 1; std::getline(text, line); ++line_idx) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const std::string source = fmt::format("{}:{}", path.string(), line_idx);
     const JobOptions own = read_line(line, source);
     videos.push_back({source, own.request, lay_over(base, own)});
   }
-  if (file.bad()) fail("cannot read '{}'", path.string());
   if (videos.empty()) fail("'{}': wanted one JSON object per line, found none", path.string());
   return videos;
 }

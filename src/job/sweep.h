@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.h"
 #include "job/job_options.h"
 
 namespace mochi::job {
@@ -20,7 +21,9 @@ struct SweepVideo {
   JobOptions options;
 };
 
-// All lines but empty ones. Throws Error naming file and line; also when there is none.
-std::vector<SweepVideo> read_sweep_file(const std::filesystem::path& path, const JobOptions& base);
+// All lines but empty ones, of a file or a pipe. Throws Error naming file and line; also when there
+// is none.
+std::vector<SweepVideo> read_sweep_file(const std::filesystem::path& path, const JobOptions& base,
+                                        const StopFn& should_stop = {});
 
 }  // namespace mochi::job

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "base/error.h"
@@ -56,7 +57,7 @@ CacheOffload::~CacheOffload() {
     }
     finish(backend_);
     backend_.synchronize();
-  } catch (const Error&) {  // a device that was lost copies nothing any more
+  } catch (const std::exception&) {  // a device that was lost copies nothing any more
   }
 }
 

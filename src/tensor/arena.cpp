@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace mochi {
 
 namespace {
@@ -10,6 +12,7 @@ constexpr std::size_t kMinBlockBytes = std::size_t{16} << 20;
 }  // namespace
 
 TensorView Arena::allocate(DType dtype, const Shape& shape) {
+  if (is_merge_due_) merge_blocks();
   const std::size_t wanted = static_cast<std::size_t>(shape.num_elements()) * dtype_bytes(dtype);
   const std::size_t rounded = (wanted + kAlignment - 1) / kAlignment * kAlignment;
   const auto fits = [&] {
@@ -34,21 +37,33 @@ TensorView Arena::allocate(DType dtype, const Shape& shape) {
   return {data, dtype, shape, allocator_.device()};
 }
 
-void Arena::release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes) {
+// An empty arena in several blocks becomes one that holds the most that was ever in use: memory
+// does not fragment for good, and from then on nothing is allocated and addresses stay the same.
+void Arena::merge_blocks() {
+  ++epoch_;
+  is_merge_due_ = false;
+  block_idx_ = 0;
+  offset_ = 0;
+  blocks_.clear();
+  try {
+    const Shape shape{static_cast<std::int64_t>(peak_bytes_)};
+    blocks_.push_back({Tensor(DType::kU8, shape, allocator_), peak_bytes_});
+  } catch (const OutOfMemory&) {
+    // No piece of memory is that large any more: smaller blocks may still do.
+  }
+}
+
+void Arena::release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes) noexcept {
   block_idx_ = block_idx;
   offset_ = offset;
   used_bytes_ = used_bytes;
-  // An empty arena in several blocks becomes one that holds the most that was ever in use: memory
-  // does not fragment for good, and from then on nothing is allocated and addresses stay the same.
-  if (used_bytes == 0 && blocks_.size() > 1) {
-    blocks_.clear();
-    blocks_.push_back(
-        {Tensor(DType::kU8, Shape{static_cast<std::int64_t>(peak_bytes_)}, allocator_),
-         peak_bytes_});
-    block_idx_ = 0;
-    offset_ = 0;
-    ++epoch_;
-  }
+  // A destructor calls this, so the memory is taken later.
+  if (used_bytes == 0 && blocks_.size() > 1) is_merge_due_ = true;
+}
+
+std::uint64_t Arena::epoch() {
+  if (is_merge_due_) merge_blocks();
+  return epoch_;
 }
 
 std::size_t Arena::capacity_bytes() const {

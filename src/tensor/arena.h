@@ -40,11 +40,13 @@ class Arena {
 
   std::size_t capacity_bytes() const;  // taken from the allocator so far
   // How often it took other memory: while that stays the same, so do the addresses of the same
-  // allocations.
-  std::uint64_t epoch() const { return epoch_; }
+  // allocations. Takes the memory that is due first, so that none is taken while a graph is
+  // captured.
+  std::uint64_t epoch();
 
  private:
-  void release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes);
+  void merge_blocks();
+  void release_to(std::size_t block_idx, std::size_t offset, std::size_t used_bytes) noexcept;
 
   struct Block {
     Tensor memory;
@@ -57,6 +59,7 @@ class Arena {
   std::size_t used_bytes_ = 0;  // by all that is allocated
   std::size_t peak_bytes_ = 0;  // most that ever were
   std::uint64_t epoch_ = 0;
+  bool is_merge_due_ = false;
 };
 
 }  // namespace mochi

@@ -1,5 +1,6 @@
 #include "weights/layer_streamer.h"
 
+#include <exception>
 #include <utility>
 
 #include "base/error.h"
@@ -25,7 +26,7 @@ LayerStreamer::~LayerStreamer() {
       backend_.await_prefetch(static_cast<int>(slot));
     }
     backend_.synchronize();
-  } catch (const Error&) {  // a device that was lost fetches nothing any more
+  } catch (const std::exception&) {  // a device that was lost fetches nothing any more
   }
 }
 

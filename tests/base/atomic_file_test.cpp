@@ -1,12 +1,21 @@
 #include "base/atomic_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <set>
 #include <string>
+#include <thread>
 
 #include "base/error.h"
+#include "base/file_target.h"
 #include "base/temp_folder.h"
 
 namespace mochi {
@@ -130,6 +139,169 @@ TEST(AtomicPath, RemovesAnUncommittedFolder) {
     std::ofstream(target.temp_path() / "a") << "content";
   }
   EXPECT_EQ(folder.num_entries(), 0U);
+}
+
+// ---- what has the name already ----
+
+fs::path make_fifo(const TempFolder& folder) {
+  fs::path path = folder / "fifo";
+  EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  return path;
+}
+
+TEST(AtomicFile, WritesIntoANamedPipe) {
+  const TempFolder folder;
+  const fs::path fifo = make_fifo(folder);
+  {
+    const AtomicFile probe(fifo);
+  }  // opens nothing, so that the reader sees one writer
+  std::string text;
+  std::thread reader([&] { text = read_text(fifo); });
+  write_file_atomically(fifo, std::string(300'000, 'x'));
+  reader.join();
+  EXPECT_EQ(text.size(), 300'000U);
+  EXPECT_TRUE(fs::is_fifo(fifo));
+  EXPECT_EQ(folder.num_entries(), 1U);
+}
+
+TEST(AtomicFile, WritesToADevice) {
+  write_file_atomically("/dev/null", "content");
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  const auto write = [] { write_file_atomically("/dev/full", "content"); };
+  expect_contains(message_of<Error>(write), "cannot write '/dev/full': No space left on device");
+}
+
+TEST(AtomicFile, WritesToAnOpenDescriptorBehindWhatItHolds) {
+  const TempFolder folder;
+  const fs::path path = folder.write("log", "first ");
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_APPEND));
+  write_file_atomically("/dev/fd/" + std::to_string(file.get()), "second");
+  EXPECT_EQ(read_text(path), "first second");
+}
+
+TEST(AtomicFile, RefusesSockets) {
+  const TempFolder folder;
+  const fs::path path = folder / "socket";
+  const FileDescriptor socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.string().copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  expect_contains(creation_error(path), "socket': is a socket");
+  EXPECT_TRUE(fs::is_socket(path));
+}
+
+TEST(AtomicFile, ProgramsThatWriteForThemselvesGetRegularFilesOnly) {
+  const TempFolder folder;
+  const auto open = [](const fs::path& path) {
+    return message_of<Error>([&] { const AtomicFile file(path, SpecialFile::kRefuse); });
+  };
+  expect_contains(open(make_fifo(folder)), "fifo': is a named pipe, and a regular file is wanted");
+  expect_contains(open("/dev/null"), "is a device");
+  EXPECT_EQ(folder.num_entries(), 1U);
+}
+
+TEST(AtomicPath, RefusesSpecialFiles) {
+  const TempFolder folder;
+  const fs::path fifo = make_fifo(folder);
+  expect_contains(message_of<Error>([&] { const AtomicPath path(fifo); }), "is a named pipe");
+}
+
+TEST(AtomicFile, ReplacesTheTargetOfALinkAndKeepsTheLink) {
+  const TempFolder folder;
+  fs::create_directory(folder / "elsewhere");
+  folder.write("elsewhere/old", "old");
+  for (const char* target : {"elsewhere/old", "elsewhere/new"}) {  // the second one dangles
+    fs::remove(folder / "link");
+    fs::create_symlink(target, folder / "link");
+    write_file_atomically(folder / "link", "content");
+    EXPECT_TRUE(fs::is_symlink(folder / "link"));
+    EXPECT_EQ(read_text(folder / target), "content");
+  }
+  EXPECT_EQ(folder.num_entries(), 2U);
+}
+
+// ---- parts that are left behind ----
+
+// Of a process that has ended.
+pid_t dead_process() {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  ::waitpid(child, nullptr, 0);
+  return child;
+}
+
+TEST(AtomicFile, RemovesPartsOfProcessesThatAreGone) {
+  const TempFolder folder;
+  const std::string dead = std::to_string(dead_process());
+  folder.write("out.part-" + dead + "-3", "half");
+  fs::create_directory(folder / ("out.part-" + dead + "-4"));
+  folder.write("out.part-" + dead + "-4/frame", "half");
+  const std::set<std::string> others{"out.part-" + std::to_string(::getppid()) + "-0",
+                                     "out.part-" + dead, "out.part-" + dead + "-x",
+                                     "other.part-" + dead + "-3", "out.part-my-notes"};
+  for (const std::string& name : others) folder.write(name, "kept");
+  write_file_atomically(folder / "out", "whole");
+  for (const std::string& name : others) EXPECT_TRUE(fs::exists(folder / name)) << name;
+  EXPECT_EQ(folder.num_entries(), others.size() + 1);
+}
+
+TEST(AtomicFile, PartsInUseOnAnotherMachineAreKept) {
+  const TempFolder folder;
+  const fs::path part = folder.write("out.part-" + std::to_string(dead_process()) + "-3", "half");
+  const FileDescriptor writer(::open(part.c_str(), O_WRONLY));
+  ASSERT_EQ(::flock(writer.get(), LOCK_EX), 0);
+  write_file_atomically(folder / "out", "whole");
+  EXPECT_TRUE(fs::exists(part));
+}
+
+TEST(AtomicFile, AFileSizeLimitIsAnErrorAndLeavesNothing) {
+  const TempFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit limit{.rlim_cur = 4096, .rlim_max = 4096};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    bool has_failed = false;
+    try {
+      write_file_atomically(folder / "out", std::string(10'000, 'x'));
+    } catch (const Error& error) {
+      has_failed = std::string(error.what()).ends_with("File too large");
+    }
+    ::_exit(has_failed ? 0 : 1);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(folder.num_entries(), 0U);
+}
+
+TEST(WriteNewFile, RefusesToReplace) {
+  const TempFolder folder;
+  write_new_file(folder / "a", "content");
+  EXPECT_EQ(read_text(folder / "a"), "content");
+  EXPECT_THROW(write_new_file(folder / "a", "other"), Error);
+  EXPECT_EQ(read_text(folder / "a"), "content");
+}
+
+// ---- names of one file ----
+
+TEST(SameFile, WhateverTheSpelling) {
+  const TempFolder folder;
+  folder.write("file", "");
+  folder.write("other", "");
+  fs::create_directory(folder / "sub");
+  fs::create_symlink("file", folder / "link");
+  fs::create_symlink("new", folder / "dangling");
+  fs::create_hard_link(folder / "file", folder / "hard");
+  EXPECT_TRUE(same_file(folder / "file", folder / "sub/../file"));
+  EXPECT_TRUE(same_file(folder / "file", folder / "./link"));
+  EXPECT_TRUE(same_file(folder / "file", folder / "hard"));
+  EXPECT_TRUE(same_file(folder / "new", folder / "sub/../new"));
+  EXPECT_TRUE(same_file(folder / "new", folder / "dangling"));
+  EXPECT_TRUE(same_file(folder / "sub", folder / "sub/"));
+  EXPECT_TRUE(same_file("name", fs::current_path() / "name"));
+  EXPECT_FALSE(same_file(folder / "file", folder / "other"));
+  EXPECT_FALSE(same_file(folder / "new", folder / "newer"));
 }
 
 }  // namespace

@@ -1,9 +1,15 @@
 #include "base/parallel_for.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <ctime>
 #include <mutex>
+#include <new>
 #include <set>
 #include <stdexcept>
 #include <thread>
@@ -21,6 +27,12 @@ class ParallelFor : public testing::TestWithParam<int> {
   void SetUp() override { set_num_threads(GetParam()); }
   void TearDown() override { set_num_threads(0); }
 };
+
+std::int64_t sum_of_ones(std::int64_t count) {
+  std::atomic<std::int64_t> sum = 0;
+  parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
+  return sum;
+}
 
 TEST_P(ParallelFor, VisitsEveryIndexOnce) {
   for (const std::int64_t count : {0, 1, 7, 1000, 4097}) {
@@ -83,12 +95,73 @@ TEST_P(ParallelFor, UsesNoMoreThreadsThanSet) {
   EXPECT_EQ(num_threads(), GetParam());
 }
 
+TEST_P(ParallelFor, LackOfMemoryReachesTheCaller) {
+  const auto run = [] {
+    parallel_for(0, 1000, 1, [](std::int64_t, std::int64_t) { throw std::bad_alloc(); });
+  };
+  EXPECT_THROW(run(), std::bad_alloc);
+  EXPECT_EQ(sum_of_ones(1000), 1000);
+}
+
+TEST_P(ParallelFor, SeveralCallersAtOnceGetTheirOwnResults) {
+  constexpr int kNumCallers = 12;  // more than can share the workers
+  std::vector<std::int64_t> sums(kNumCallers);
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kNumCallers; ++i) {
+    callers.emplace_back([&, i] {
+      for (int repeat = 0; repeat < 200; ++repeat) {
+        sums[static_cast<std::size_t>(i)] += sum_of_ones(100 + i);
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  for (int i = 0; i < kNumCallers; ++i)
+    EXPECT_EQ(sums[static_cast<std::size_t>(i)], 200 * (100 + i));
+}
+
+TEST_P(ParallelFor, WorksInAForkedChild) {
+  EXPECT_EQ(sum_of_ones(1000), 1000);  // the workers exist, and stay behind
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(20);
+    const bool is_right = sum_of_ones(1000) == 1000;
+    set_num_threads(GetParam() + 1);
+    ::_exit(is_right && sum_of_ones(1000) == 1000 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+// Some ranges sleep: those who wait for them, and workers without work, must not burn the
+// processor.
+TEST_P(ParallelFor, WaitingTakesNoProcessorTime) {
+  const auto processor_seconds = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  };
+  const double before = processor_seconds();
+  parallel_for(0, 2, 1, [](std::int64_t, std::int64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_LT(processor_seconds() - before, 0.1);
+}
+
 INSTANTIATE_TEST_SUITE_P(Threads, ParallelFor, testing::Values(1, 2, 5));
 
 TEST(NumThreads, ZeroMeansAllAndNegativeIsRefused) {
   set_num_threads(0);
   EXPECT_GE(num_threads(), 1);
   EXPECT_THROW(set_num_threads(-1), Error);
+}
+
+TEST(NumThreads, SerialScopeDoesNotChangeTheDefault) {
+  int wanted = 0;
+  std::thread([&] { wanted = omp_get_max_threads(); }).join();
+  const SerialScope serial;
+  EXPECT_EQ(num_threads(), wanted);
 }
 
 }  // namespace

@@ -81,6 +81,25 @@ TEST(Subprocess, FailureOfRunProgramIsAnError) {
   expect_contains(message_of<Error>(run), "'sh' failed (exit code 2): broken");
 }
 
+TEST(Subprocess, ErrorsSayHowTheChildEnded) {
+  const auto error_of = [](const std::string& script) {
+    return message_of<Error>([&] { run_program(shell(script)); });
+  };
+  EXPECT_EQ(error_of("kill -KILL $$"), "'sh' was killed by signal 9 (Killed)");
+  EXPECT_EQ(error_of("echo words >&2; kill -TERM $$"),
+            "'sh' was killed by signal 15 (Terminated): words");
+  EXPECT_EQ(error_of("exit 3"), "'sh' failed (exit code 3)");
+  // Not a signal, though its number is that of one that a shell reports.
+  EXPECT_EQ(error_of("exit 137"), "'sh' failed (exit code 137)");
+}
+
+TEST(Subprocess, WritingToAChildThatClosedItsEndSaysSo) {
+  Subprocess child(shell("exit 0"), {.to_stdin = true});
+  const std::string block(1 << 20, 'x');
+  EXPECT_EQ(message_of<Error>([&] { child.write_all(bytes_of(block)); }),
+            "'sh' ended early: it ended (exit code 0)");
+}
+
 TEST(Subprocess, DestructionEndsTheChild) {
   pid_t pid = 0;
   {

@@ -5,8 +5,10 @@ Usage: bench_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 """
 
 import json
+import os
 import re
 import unittest
+import unittest.mock
 
 from support import ProgramTest
 
@@ -23,6 +25,12 @@ class BenchTest(ProgramTest):
     def bench_json(self, *args):
         table = self.bench_ok(*args, "--json", "out.json")
         return table, json.loads(self.content("out.json"))
+
+    def test_the_environment_sets_the_number_of_threads(self):
+        for number in ("1", "3"):
+            with unittest.mock.patch.dict(os.environ, OMP_NUM_THREADS=number):
+                self.assertEqual(self.bench_json("op", "silu")[1]["threads"], int(number))
+                self.assertEqual(self.bench_json("op", "silu", "--threads", 2)[1]["threads"], 2)
 
     def test_operations(self):
         table, report = self.bench_json("op", "norm", "linear qkv", "--threads", 1)
@@ -98,7 +106,7 @@ class BenchTest(ProgramTest):
 
     def test_wrong_commands(self):
         cases = [
-            (["bench"], 2, "subject is required"),
+            (["bench"], 2, "SUBJECT: is required"),
             (["bench", "dti"], 1, "unknown subject 'dti', known are: op, dit, sparse, vae, t5, video, load"),
             (["bench", "load"], 1, "--file: wanted a .safetensors file of a transformer"),
             (["bench", "load", "--file", "none"], 1, re.compile(".*'none'.*")),

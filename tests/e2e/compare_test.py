@@ -78,7 +78,7 @@ class CompareTest(ProgramTest):
         ]:
             with self.subTest(names):
                 self.expect_error(self.compare(*names), 1, message)
-        self.expect_error(self.compare("a.y4m"), 2, "second is required")
+        self.expect_error(self.compare("a.y4m"), 2, "SECOND: is required")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class LoraTest(ProgramTest):
         for line in ("LoRA", "  layers: 1", "  rank: 2", "  alpha: 5"):
             self.assertIn(line, done.stdout.splitlines())
         done = self.run_mochi("inspect", "b.safetensors", "--tensors")
-        self.assertIn("alpha: not stated, taken as the rank", done.stdout)
+        self.assertIn("alpha: not given: equal to the rank", done.stdout)
         self.assertIn("blocks.0.attn.qkv_x.lora_A F32 [2, 32]", done.stdout)
         write_lora(self.folder / "c.safetensors", up=".alpha")
         self.expect_error(self.run_mochi("inspect", "c.safetensors"), 1, "has no lora_B")

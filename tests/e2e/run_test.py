@@ -235,7 +235,8 @@ COMP_WORDS=({line}); COMP_CWORD={len(words)}; _mochi; printf '%s\\n' "${{COMPREP
         self.assertEqual(self.complete("generate", "--num"), ["--num-frames", "--num-steps"])
         self.assertEqual(self.complete("generate", "--dtype", ""), ["auto", "fp32", "bf16"])
         self.assertEqual(self.complete("generate", "--from-json", "cl"), ["clip.json"])
-        self.assertEqual(self.complete("generate", "--seed", ""), [])
+        self.assertEqual(self.complete("generate", "--seed", ""), ["random"])
+        self.assertEqual(self.complete("generate", "--width", ""), [])
         self.assertEqual(self.complete("inspect", "cl"), ["clip.json"])
         self.assertEqual(self.complete("completion", ""), ["bash", "zsh"])
 

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
+#include "base/subprocess.h"
 #include "base/temp_folder.h"
 
 namespace mochi {
@@ -16,7 +18,7 @@ TEST(Png, RoundTripIsExact) {
   std::vector<std::uint8_t> rgb(7 * 5 * 3);
   for (std::size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<std::uint8_t>(i * 37);
   write_png(folder / "a.png", 7, 5, rgb);
-  const Image image = read_png(folder / "a.png");
+  const Image image = read_image(folder / "a.png");
   EXPECT_EQ(image.width, 7);
   EXPECT_EQ(image.height, 5);
   EXPECT_EQ(image.rgb, rgb);
@@ -36,11 +38,64 @@ TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   const TempFolder folder;
   for (const std::string& content : {std::string(), std::string("no image")}) {
     const auto path = folder.write("bad.png", content);
-    expect_contains(message_of<Error>([&] { read_png(path); }), "bad.png");
+    expect_contains(message_of<Error>([&] { read_image(path); }), "bad.png");
   }
   const std::string whole = encode_png(2, 2, std::vector<std::uint8_t>(12));
   const auto path = folder.write("cut.png", std::string_view(whole).substr(0, whole.size() / 2));
-  expect_contains(message_of<Error>([&] { read_png(path); }), "not a PNG");
+  expect_contains(message_of<Error>([&] { read_image(path); }), "a damaged PNG file");
+}
+
+// A JPEG of ffmpeg's, left half dark and right half bright.
+std::string make_jpeg(const TempFolder& folder) {
+  std::vector<std::uint8_t> rgb;
+  for (int i = 0; i < 32 * 16; ++i) {
+    rgb.insert(rgb.end(), 3, static_cast<std::uint8_t>(i % 32 < 16 ? 20 : 220));
+  }
+  write_png(folder / "source.png", 32, 16, rgb);
+  run_program({"ffmpeg", "-v", "error", "-y", "-i", (folder / "source.png").string(), "-q:v", "1",
+               (folder / "source.jpg").string()});
+  return read_text(folder / "source.jpg");
+}
+
+// Puts an Exif segment behind the first marker.
+std::string with_orientation(const std::string& jpeg, int orientation, bool is_little_endian) {
+  using namespace std::string_literals;
+  const char value = static_cast<char>(orientation);
+  const std::string tiff =
+      is_little_endian ? "II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0"s + value + "\0\0\0"s
+                       : "MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"s + value + "\0\0"s;
+  const std::string body = "Exif\0\0"s + tiff;
+  const std::string size{'\0', static_cast<char>(body.size() + 2)};
+  return jpeg.substr(0, 2) + "\xFF\xE1"s + size + body + jpeg.substr(2);
+}
+
+TEST(Jpeg, IsTurnedAsItsOrientationSays) {
+  const TempFolder folder;
+  const std::string jpeg = make_jpeg(folder);
+  for (const bool is_little_endian : {true, false}) {
+    const auto read = [&](int orientation) {
+      return read_image(
+          folder.write("a.jpg", with_orientation(jpeg, orientation, is_little_endian)));
+    };
+    const auto left_top = [](const Image& image) { return image.rgb[0] > 128 ? "bright" : "dark"; };
+    for (const auto& [orientation, width, corner] :
+         {std::tuple{1, 32, "dark"}, std::tuple{2, 32, "bright"}, std::tuple{3, 32, "bright"},
+          std::tuple{4, 32, "dark"}, std::tuple{5, 16, "dark"}, std::tuple{6, 16, "dark"},
+          std::tuple{7, 16, "bright"}, std::tuple{8, 16, "bright"}, std::tuple{9, 32, "dark"}}) {
+      const Image image = read(orientation);
+      EXPECT_EQ(image.width, width) << orientation;
+      EXPECT_STREQ(left_top(image), corner) << orientation;
+    }
+  }
+}
+
+TEST(Jpeg, CutOffFilesAreErrors) {
+  const TempFolder folder;
+  const std::string whole = with_orientation(make_jpeg(folder), 1, true);
+  for (std::size_t size = 3; size < whole.size(); size += 50) {
+    const auto path = folder.write("cut.jpg", std::string_view(whole).substr(0, size));
+    expect_contains(message_of<Error>([&] { read_image(path); }), "cut.jpg");
+  }
 }
 
 }  // namespace

@@ -30,6 +30,9 @@ TEST(FileClaims, KnowAFileByAnySpelling) {
   EXPECT_EQ(claims.find(folder / "./new.y4m"), "v");
   EXPECT_EQ(claims.find(folder / "frames"), "w");
   EXPECT_EQ(claims.find(folder / "other.y4m"), "");
+  claims.add("not-made-yet.y4m", "x");
+  EXPECT_EQ(claims.find("./not-made-yet.y4m"), "x");
+  EXPECT_EQ(claims.find(fs::absolute("not-made-yet.y4m")), "x");
 }
 
 TEST(ReserveOutput, GivesOneNameToEachHolder) {

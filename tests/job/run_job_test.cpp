@@ -146,7 +146,8 @@ TEST_F(RunJob, StoppedWhileDecodingTheLatentsAreKept) {
   options.latents_file = observer_.kept->file;
   options.engine = engine_options();
   options.output = folder_ / "v.y4m";
-  run(prepare(options));
+  job::Run again(engine_);
+  run(prepare_job({.options = options}, engine_.model(), again));
   EXPECT_EQ(content("v.y4m"), content("whole.y4m"));
 }
 

@@ -15,9 +15,11 @@ constexpr std::array<std::string_view, 2> kNames{"a.html", "b.csv"};
 TEST(ReportFolder, AppearsWholeAndReplacesAnEarlierOne) {
   const TempFolder folder;
   for (const char* name : {"a.html", "b.csv"}) {
-    ReportFolder report(folder / "r", kNames);
-    write_file_atomically(report.folder() / name, "content");
-    report.commit();
+    {
+      ReportFolder report(folder / "r", kNames);
+      write_file_atomically(report.folder() / name, "content");
+      report.commit();
+    }
     EXPECT_EQ(folder.num_entries(), 1U);
   }
   EXPECT_FALSE(std::filesystem::exists(folder / "r/a.html"));

@@ -59,8 +59,8 @@ TEST(Arena, StopsAllocatingAfterTheFirstRound) {
     EXPECT_EQ(large.f32()[0], 1.0F);
   };
   round();
-  const std::size_t capacity = arena.capacity_bytes();
   const std::uint64_t epoch = arena.epoch();
+  const std::size_t capacity = arena.capacity_bytes();
   EXPECT_GT(epoch, 0U);
   for (int i = 0; i < 3; ++i) round();
   EXPECT_EQ(arena.capacity_bytes(), capacity);
@@ -79,14 +79,53 @@ TEST(Arena, KeepsTheMostThatWasInUse) {
     }
     arena.allocate(DType::kU8, {5 * kMegabyte});
   }
+  const std::uint64_t epoch = arena.epoch();
   EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
   // What fits into what is there, and what does not.
-  const std::uint64_t epoch = arena.epoch();
   const Arena::Scope scope(arena);
   arena.allocate(DType::kU8, {25 * kMegabyte});
   EXPECT_EQ(arena.epoch(), epoch);
   arena.allocate(DType::kU8, {6 * kMegabyte});
   EXPECT_GT(arena.epoch(), epoch);
+}
+
+// An allocator that has no more than some number of bytes at once, in pieces of at most another.
+class ScarceAllocator final : public Allocator {
+ public:
+  explicit ScarceAllocator(std::size_t largest_piece) : largest_piece_(largest_piece) {}
+  void* allocate(std::size_t num_bytes) override {
+    ++num_allocations;
+    if (num_bytes > largest_piece_) throw OutOfMemory("out of memory");
+    return host_allocator().allocate(num_bytes);
+  }
+  void deallocate(void* block) noexcept override { host_allocator().deallocate(block); }
+  Device device() const override { return Device::kCpu; }
+
+  int num_allocations = 0;
+
+ private:
+  std::size_t largest_piece_;
+};
+
+void use_three_blocks(Arena& arena) {
+  const Arena::Scope scope(arena);
+  for (int i = 0; i < 3; ++i) arena.allocate(DType::kU8, {20 << 20});
+}
+
+TEST(Arena, EndOfAScopeTakesNoMemory) {
+  ScarceAllocator allocator(std::size_t{100} << 20);
+  Arena arena(allocator);
+  use_three_blocks(arena);
+  EXPECT_EQ(allocator.num_allocations, 3);
+  use_three_blocks(arena);
+  EXPECT_EQ(allocator.num_allocations, 4);  // one block for all from now on
+}
+
+TEST(Arena, GoesOnInPiecesWhereNoneIsLargeEnoughForAll) {
+  ScarceAllocator allocator(std::size_t{30} << 20);
+  Arena arena(allocator);
+  for (int i = 0; i < 3; ++i) use_three_blocks(arena);
+  EXPECT_EQ(arena.capacity_bytes(), std::size_t{60} << 20);
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 // Matrix products, by oneDNN.
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <unordered_map>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/onednn.h"
-#include "base/error.h"
 #include "base/parallel_for.h"
 
 namespace mochi {
@@ -58,15 +59,8 @@ TensorView convert(cpu::OneDnn& onednn, const TensorView& x, DType dtype, Tensor
   if (!buffer || buffer.view().num_elements() < x.num_elements()) {
     buffer = Tensor(dtype, {x.num_elements()});
   }
-  const auto type_of = [](DType type) {
-    return type == DType::kBF16 ? DataType::bf16 : DataType::f32;
-  };
-  const memory::dims dims{x.num_elements()};
-  memory source({dims, type_of(x.dtype()), Tag::a}, onednn.engine, x.bytes());
   const TensorView converted(buffer.view().bytes(), dtype, x.shape());
-  memory target({dims, type_of(dtype), Tag::a}, onednn.engine, converted.bytes());
-  dnnl::reorder(source, target).execute(onednn.stream, source, target);
-  onednn.stream.wait();
+  cpu::convert_elements(onednn.engine, x, converted);
   return converted;
 }
 
@@ -102,6 +96,7 @@ const cpu::OneDnn::Linear& get_linear(cpu::OneDnn& onednn, const LinearOperands&
                                    options.accumulate};
   auto found = onednn.linears.find(key);
   if (found == onednn.linears.end()) {
+    cpu::check_room_for_primitive();
     const SerialScope serial;  // the plan is for one thread
     const TileDescs descs = describe_tile(operands, tile);
     const auto desc = has_bias ? dnnl::matmul::desc(descs.x, descs.weight, descs.bias, descs.out)
@@ -177,8 +172,8 @@ void CpuBackend::do_linear(const TensorView& x, const TensorView& weight, const 
     }
   });
 } catch (const dnnl::error& error) {
-  fail("linear: {} times {} failed in oneDNN: {}", x.shape().to_string(),
-       weight.shape().to_string(), error.what());
+  cpu::fail_as(
+      error, fmt::format("linear: {} times {}", x.shape().to_string(), weight.shape().to_string()));
 }
 
 }  // namespace mochi

@@ -1,8 +1,11 @@
-// What the CPU backend keeps of oneDNN. Included by .cpp files of this folder alone.
+// What the CPU backend keeps of oneDNN. Included by .cpp files of this folder alone. Every call of
+// oneDNN is made within a SerialScope: its own threads would spin at barriers, which is ruinous
+// where another program holds a processor, so the work is split by parallel_for instead.
 #pragma once
 
 #include <dnnl.hpp>
 #include <map>
+#include <string>
 #include <tuple>
 
 #include "backend/backend.h"
@@ -21,7 +24,6 @@ struct OneDnn {
   };
 
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
   std::map<LinearKey, Linear> linears;  // building one costs more than a small product
   Tensor bf16_input;                    // grown on demand; holds the rounded left operand
   Tensor f32_weight;  // grown on demand; where bf16 products are not there, holds the right one
@@ -39,5 +41,19 @@ inline bool has_bf16() {
   return isa == dnnl::cpu_isa::avx512_core || isa == dnnl::cpu_isa::avx512_core_vnni ||
          isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
+
+// Throws OutOfMemory unless there is room for oneDNN to make a primitive: where the memory for its
+// generated code is refused, it writes to address 0.
+void check_room_for_primitive();
+
+// Writes the elements of `from` to `to` in the float type of `to`.
+void convert_elements(const dnnl::engine& engine, const TensorView& from, const TensorView& to);
+
+// A convolution's weights in the layout that a primitive wants.
+Tensor arrange_weights(const dnnl::engine& engine, const dnnl::memory& weights,
+                       const dnnl::memory::desc& wanted);
+
+// Throws what failed as Error, or as OutOfMemory where that was the reason.
+[[noreturn]] void fail_as(const dnnl::error& error, const std::string& operation);
 
 }  // namespace mochi::cpu

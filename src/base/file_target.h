@@ -1,0 +1,20 @@
+// What a path names, and where it really is.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <filesystem>
+
+namespace mochi {
+
+// "a regular file", "a named pipe", "a device", ...
+const char* describe_file_kind(mode_t mode);
+
+// A path without links, "." and "..", also where the file does not exist yet: what is written to
+// `path` appears there. Two spellings of one file give the same.
+std::filesystem::path canonical_target(const std::filesystem::path& path);
+
+// Whether two paths name the same file, whatever their spelling: by links and hard links, too.
+bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
+
+}  // namespace mochi

@@ -1,0 +1,170 @@
+#include "io/video_probe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/subprocess.h"
+#include "io/ffmpeg_message.h"
+#include "io/json.h"
+#include "io/video_readers.h"
+
+namespace mochi {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Magic {
+  std::string_view text;
+  std::size_t offset;
+  const char* meaning;
+};
+
+constexpr std::array kForeignFiles{
+    Magic{"version https://git-lfs", 0, "it is a Git LFS pointer, not the video itself"},
+    Magic{"<!DOCTYPE", 0, "it is a web page"},
+    Magic{"<!doctype", 0, "it is a web page"},
+    Magic{"<html", 0, "it is a web page"},
+    Magic{"PK\x03\x04", 0, "it is a zip archive"},
+    Magic{"GGUF", 0, "it is a GGUF file"},
+    Magic{"%PDF", 0, "it is a PDF file"},
+    Magic{"WEBP", 8,
+          "this ffmpeg cannot read this WebP file (animated ones need ffmpeg 8 or later)"}};
+
+std::string read_head(const fs::path& path) {
+  constexpr std::size_t kHeadBytes = 64;
+  std::string head(kHeadBytes, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<std::size_t>(file.gcount()));
+  return head;
+}
+
+// Why ffprobe finds no video in the file, in our words; `line` is its own explanation.
+std::string explain_unreadable(const fs::path& path, std::string_view line) {
+  const std::string head = read_head(path);
+  if (head.empty()) return "the file is empty";
+  for (const Magic& magic : kForeignFiles) {
+    if (head.size() > magic.offset && head.substr(magic.offset).starts_with(magic.text)) {
+      return magic.meaning;
+    }
+  }
+  const bool is_mp4 = head.size() > 8 && head.compare(4, 4, "ftyp") == 0;
+  if (is_mp4 && line.find("moov atom not found") != std::string_view::npos) {
+    return "its index is missing: the file was cut off, or is still being written";
+  }
+  return "not a video that ffmpeg knows, or a damaged one";
+}
+
+// The text that ffprobe prints about the first video stream that is not a cover picture.
+std::string run_ffprobe(const fs::path& path, const std::vector<std::string>& wanted) {
+  std::vector<std::string> args{"ffprobe", "-v", "error", "-select_streams", "V:0"};
+  args.insert(args.end(), wanted.begin(), wanted.end());
+  args.insert(args.end(), {"-i", "file:" + path.string()});
+  Subprocess ffprobe(args, {.from_stdout = true});
+  std::string text = ffprobe.read_all();
+  if (ffprobe.wait() != 0) {
+    fail("cannot read '{}': {}", path.string(),
+         explain_unreadable(path, ffprobe.first_stderr_line()));
+  }
+  if (says_cut_off(ffprobe.first_stderr_line())) {
+    fail("cannot read '{}': it was cut off or is damaged", path.string());
+  }
+  return text;
+}
+
+// Quarter turns of the picture, from the display matrix or the tag of older versions.
+int quarter_turns(const Json& stream) {
+  double degrees = 0;
+  for (const Json& data : stream.value("side_data_list", Json::array())) {
+    const Json rotation = data.value("rotation", Json(0));
+    if (rotation.is_number()) degrees = rotation.get<double>();
+  }
+  const std::string tag = stream.value("tags", Json::object()).value("rotate", "");
+  std::from_chars(tag.data(), tag.data() + tag.size(), degrees);
+  constexpr double kQuarter = 90;
+  return static_cast<int>(std::lround(degrees / kQuarter));
+}
+
+void read_rates(const Json& stream, VideoProbe& probe) {
+  const std::optional<FrameRate> nominal = parse_stream_rate(stream.value("r_frame_rate", ""), '/');
+  const std::optional<FrameRate> average =
+      parse_stream_rate(stream.value("avg_frame_rate", ""), '/');
+  constexpr double kTolerance = 0.05;
+  probe.has_rate = nominal || average;
+  if (!nominal || !average) {
+    if (probe.has_rate) probe.format.fps = nominal ? *nominal : *average;
+    probe.is_irregular = average.has_value();
+    return;
+  }
+  probe.is_irregular = std::abs(average->value() / nominal->value() - 1) > kTolerance;
+  probe.format.fps = probe.is_irregular ? *average : *nominal;
+}
+
+std::int64_t parse_count(const std::string& text) {
+  std::int64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+}  // namespace
+
+VideoProbe probe_video(const fs::path& path) {
+  const Json json = parse_json(
+      run_ffprobe(path, {"-show_entries",
+                         "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,"
+                         "nb_frames:stream_side_data=rotation:stream_tags=rotate",
+                         "-of", "json"}),
+      "ffprobe of " + path.string());
+  const Json streams = json.value("streams", Json::array());
+  if (streams.empty()) {
+    fail("cannot read '{}': it holds no video ({})", path.string(), explain_unreadable(path, ""));
+  }
+  const Json& stream = streams[0];
+  VideoProbe probe;
+  probe.format.width = stream.value("width", 0);
+  probe.format.height = stream.value("height", 0);
+  if (probe.format.width == 0) {
+    fail("cannot read '{}': {}", path.string(), explain_unreadable(path, ""));
+  }
+  check_frame_format(probe.format, "'" + path.string() + "'");
+  read_rates(stream, probe);
+  const std::optional<FrameRate> aspect =
+      parse_stream_rate(stream.value("sample_aspect_ratio", ""), ':');
+  if (aspect) probe.pixel_aspect = aspect->value();
+  if (quarter_turns(stream) % 2 != 0) {
+    std::swap(probe.format.width, probe.format.height);
+    probe.pixel_aspect = 1 / probe.pixel_aspect;
+  }
+  probe.num_stored = parse_count(stream.value("nb_frames", ""));
+  return probe;
+}
+
+std::vector<double> probe_frame_times(const fs::path& path) {
+  std::istringstream lines(
+      run_ffprobe(path, {"-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"}));
+  std::vector<double> times;
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t comma = line.find(',');
+    if (comma == std::string::npos) continue;
+    if (line.find('D', comma) != std::string::npos) continue;  // decoded for others, never shown
+    double seconds = 0;
+    std::from_chars(line.data(), line.data() + comma, seconds);
+    times.push_back(seconds);
+  }
+  std::ranges::sort(times);
+  const double first = times.empty() ? 0 : times.front();
+  for (double& time : times) time -= first;
+  return times;
+}
+
+}  // namespace mochi

@@ -1,0 +1,27 @@
+// What ffprobe tells of a video file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "io/video_format.h"
+
+namespace mochi {
+
+struct VideoProbe {
+  VideoFormat format;  // as displayed: turned as the file's rotation says
+  bool has_rate = true;
+  bool is_irregular = false;    // the frames' times are not evenly spaced
+  double pixel_aspect = 1;      // of the frames as displayed
+  std::int64_t num_stored = 0;  // frames by the file's own index; 0: it has none
+};
+
+// Throws Error, naming the file and what it is, if it is no video that ffmpeg reads.
+VideoProbe probe_video(const std::filesystem::path& path);
+
+// The times of the frames in seconds from the first one on, in their order. The file is read, but
+// no frame is decoded.
+std::vector<double> probe_frame_times(const std::filesystem::path& path);
+
+}  // namespace mochi
