@@ -23,7 +23,7 @@ struct Evaluation {
 
 struct Trial {
   SparsityConfig config;
-  std::vector<Evaluation> evaluations;  // of the first prompts; fewer if it was stopped
+  std::vector<Evaluation> evaluations;  // of the first prompts; fewer if it was abandoned
 };
 
 // The wanted quality.

@@ -33,7 +33,7 @@ std::string describe_result(const TuneRecord& record, const Trial& trial) {
 std::string describe_outcome(const TuneRecord& record, std::size_t trial_idx) {
   const Trial& trial = record.trials[trial_idx];
   if (!record.goal.is_complete(trial)) {
-    return fmt::format("stopped after {} of {} prompts", trial.evaluations.size(),
+    return fmt::format("abandoned after {} of {} prompts", trial.evaluations.size(),
                        record.goal.num_prompts);
   }
   if (!record.goal.is_good(trial)) return "not good enough";
