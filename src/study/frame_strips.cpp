@@ -42,6 +42,7 @@ std::vector<int> choose_frames(std::span<const FrameQuality> frames, int max_cou
   const int num_frames = static_cast<int>(frames.size());
   const int count = std::min(max_count, num_frames);
   std::vector<int> chosen;
+  chosen.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) {
     chosen.push_back(count == 1 ? 0 : i * (num_frames - 1) / (count - 1));
   }
