@@ -113,8 +113,7 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
         request.cfg_schedule, &Target::cfg_schedule);
   visit(Field{.name = "threshold_noise",
               .value = "FLOAT",
-              .help = "share of the noise removed by the linear steps",
-              .range = {0, 1}},
+              .help = "share of the noise removed by the linear steps"},
         request.threshold_noise, &Target::threshold_noise);
   visit(Field{.name = "linear_steps",
               .value = "INT",

@@ -76,7 +76,7 @@ class DeviceTest(ProgramTest):
     def test_random_weights_of_unknown_sizes(self):
         line = "--random-weights: wanted 'mochi-1-preview' or 'config', found 'mochi-9'"
         args = ["generate", "--random-weights", "mochi-9", "--prompt", "x", "--out", "a.y4m"]
-        self.refuse(1, line, *args, "--device", "cpu")
+        self.refuse(2, line, *args, "--device", "cpu")
         line = "cannot open 'none/config.json': No such file or directory"
         args = ["generate", "--random-weights", "config", "--model-dir", "none", "--prompt", "x"]
         self.refuse(1, line, *args, "--device", "cpu", "--out", "a.y4m")

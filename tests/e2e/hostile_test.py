@@ -177,7 +177,7 @@ class HostileTest(ProgramTest):
             ({"sizes": [1, 12, 0, 2, 2]}, f"{wanted} F32 [1, 12, 0, 2, 2]"),
             (
                 {"sizes": [1, 5, 1, 2, 2]},
-                "latents: wanted [12, 1 to 10923, 1 to 2048, 1 to 2048], found [5, 1, 2, 2]",
+                f"'{path}': wanted [12, 1 to 10923, 1 to 2048, 1 to 2048], found [5, 1, 2, 2]",
             ),
             (
                 {"sizes": [1, 12, 1, 1, 1], "values": [float("inf")] * 12},
