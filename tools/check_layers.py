@@ -26,7 +26,11 @@ ALLOWED = {
               "vae", "pipeline", "mochi"],
     # A video's life without a terminal: what the command line, a server and Python share.
     "job": ["base", "io", "mochi"],
-    "cli": ["base", "io", "mochi", "job", "bench/bench.h"],
+    # Plots and pages, which know nothing of videos.
+    "report": ["base"],
+    # Analyses and searches that run many videos, without a terminal.
+    "study": ["base", "io", "mochi", "job", "report"],
+    "cli": ["base", "io", "mochi", "job", "study", "report", "bench/bench.h"],
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

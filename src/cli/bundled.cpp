@@ -12,7 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The program's own file. A system without /proc, such as a chroot, tells the name it was started by.
+// The program's own file. A system without /proc, such as a chroot, tells the name it was started
+// by.
 fs::path find_program_file() {
   std::error_code error;
   fs::path program = fs::read_symlink("/proc/self/exe", error);

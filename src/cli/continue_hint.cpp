@@ -56,8 +56,7 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
   return join_command(words);
 }
 
-std::string resuming_command(const GenerateOptions& given) {
-  Words words = given.run.command;
+std::string resuming_command(std::vector<std::string> words) {
   if (std::ranges::find(words, "--resume") == words.end()) words.emplace_back("--resume");
   return join_command(words);
 }

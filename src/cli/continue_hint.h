@@ -12,8 +12,8 @@ namespace mochi::cli {
 std::string continuing_command(const job::Kept& kept, const job::Job& job,
                                const GenerateOptions& given);
 
-// The whole command line once more, with --resume.
-std::string resuming_command(const GenerateOptions& given);
+// The words of a command line once more, with --resume.
+std::string resuming_command(std::vector<std::string> command);
 
 // "the sampled latents are saved; to continue: ..."
 std::string continue_hint(const job::Kept& kept, const job::Job& job, const GenerateOptions& given);

@@ -87,7 +87,7 @@ class GenerateRun {
     for (std::size_t i = 0; i < jobs_.size(); ++i) run_line(i, failed);
     if (failed.empty()) return;
     fail("{} of {} videos failed: {}; to try them again: {}", failed.size(), jobs_.size(),
-         fmt::join(failed, ", "), resuming_command(given_));
+         fmt::join(failed, ", "), resuming_command(given_.run.command));
   }
 
  private:
@@ -149,7 +149,7 @@ class GenerateRun {
     try {
       make(job);
     } catch (const Cancelled&) {
-      if (!given_.run.is_quiet) tell("to continue: {}", resuming_command(given_));
+      if (!given_.run.is_quiet) tell("to continue: {}", resuming_command(given_.run.command));
       throw;
     } catch (const std::exception& error) {
       tell("mochi: {}: {}", job.input.source.name, describe_exception(error));

@@ -21,7 +21,7 @@
 #include "cli/interrupt.h"
 #include "cli/manual.h"
 #include "cli/terminal.h"
-#include "cli/tune/tune.h"
+#include "cli/tune.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 
@@ -85,6 +85,7 @@ void run(const std::vector<std::string>& command) {
   Commands commands;
   commands.generate.run.command = command;
   commands.decode.run.command = command;
+  commands.tune.command = command;
   const std::vector<std::string> given(command.begin() + 1, command.end());
   const std::unique_ptr<CLI::App> app = make_app(commands);
   std::vector<std::string> args = read_arguments(*app, given);
