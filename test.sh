@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is checked: format, layers, lint, the Python side, unit tests under AddressSanitizer
+# Runs all checks: format, layers, plain English, lint, the Python side, unit tests under AddressSanitizer
 # and UBSan, the fuzz targets, and all tests of the optimised build. Works from a clean clone without a GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -14,9 +14,10 @@ if command -v nvcc >/dev/null; then
   cuda=ON
 fi
 
-stage "format and layers"
+stage "format, layers and plain English"
 tools/check_format.sh
 python3 tools/check_layers.py
+python3 tools/check_english.py
 
 stage "clang-tidy"
 tools/run_tidy.sh

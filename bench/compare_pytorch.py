@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures the engine beside PyTorch: same weights, inputs, machine and threads, in one run.
+"""Compares the engine with PyTorch: same weights, inputs, machine and threads, in one run.
 
-First the outputs must agree; then every way PyTorch has is tried, the fastest of those compiled and
-the fastest of the others take turns with the engine, and medians are compared. See README.md.
+First the outputs must agree. Then every way that PyTorch has is tried; the fastest compiled and the
+fastest other one alternate with the engine, and medians are compared. See README.md.
 """
 
 import argparse
@@ -30,8 +30,8 @@ MAX_ERROR = 1e-4
 MAX_COUNT_ERROR = 0.02
 PAUSE_SECONDS = 0.2  # until the other's waiting threads sleep
 PROMPT = "a large green ring moves to the left on a dark background"  # run.sh's
-# Written after first trials. The engine's products run near the machine's rate and its convolutions
-# need 4/9 of the multiplications; PyTorch's step is near that rate as well when compiled.
+# Predictions after first trials. The engine's matmuls run near the machine's peak rate, and its
+# convolutions need 4/9 of the multiplications; PyTorch's compiled step is near that rate as well.
 PREDICTION = {"step_ratio": 1.3, "decode_ratio": 2.3, "generate_seconds": 40.0}
 TARGETS = {"step_ratio": 1.3, "decode_ratio": 1.3, "generate_seconds": 90.0,
            "peak_memory_bytes": 1.5e9}
@@ -83,7 +83,7 @@ def relative_error(got, want):
 
 
 def take_turns(functions, repetitions):
-    """Seconds of each by its name, A B A B, after one repetition that does not count."""
+    """Returns seconds by name, measured A B A B, after one repetition that is not counted."""
     seconds = {name: [] for name in functions}
     for _ in range(repetitions + 1):
         for name, function in functions.items():
@@ -93,7 +93,7 @@ def take_turns(functions, repetitions):
 
 
 def try_candidates(candidates, error_of, skip_compiled):
-    """Seconds of every candidate that computes the same; one that cannot run says why."""
+    """Returns seconds of every candidate with equal results; prints why a candidate cannot run."""
     found = {}
     for name, function in candidates.items():
         if skip_compiled and name.endswith("compiled"):
@@ -116,7 +116,7 @@ def try_candidates(candidates, error_of, skip_compiled):
 
 
 def check_count(function, gflop, what):
-    """The engine's analytic count of operations against PyTorch's own counter."""
+    """Compares the engine's analytic count of operations with PyTorch's own counter."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -128,7 +128,7 @@ def check_count(function, gflop, what):
 
 
 def compare(engine, workload, candidates, plain, error_of, options):
-    """`plain`: the candidate whose operations are counted."""
+    """`plain` is the candidate whose operations are counted."""
     print(f"{workload}:")
     counted = check_count(candidates[plain], engine.gflop(workload), workload)
     tried = try_candidates(candidates, error_of, options.skip_compiled)
@@ -152,7 +152,7 @@ def compare(engine, workload, candidates, plain, error_of, options):
 
 
 def compare_products(engine, repetitions):
-    """Matrix products of both at the same sizes; the best of all is the machine's peak."""
+    """Measures matmuls of both at the same sizes; the best rate is the machine's peak."""
     products = {}
     for workload in (name for name in engine.names() if name.startswith("gemm ")):
         rows, n, k = (int(size) for size in workload.split()[1].split("x"))
@@ -178,7 +178,7 @@ def error_of_decode(inputs):
 
 
 def generate(program, options, folder):
-    """The whole program, by what it writes beside its video."""
+    """Measures the whole program, from the JSON that it writes beside its video."""
     video = Path(folder) / "video.mp4"
     command = [program, "generate", "--model-dir", options.model_dir, "--prompt", PROMPT,
                "--threads", str(options.threads), "--out", str(video), "--quiet"]

@@ -1,6 +1,6 @@
-// Measures the engine: matrix products, a step of the transformer, the decoding of a video.
-// Prints one JSON object with medians; with --serve it answers commands, one repetition each, so
-// that a driver can take turns with another program.
+// Measures the engine: matmuls, a step of the transformer, and the decoding of a video. Prints one
+// JSON object with medians. With --serve it answers commands with one repetition each, so that a
+// driver can alternate with another program.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -63,8 +63,8 @@ VideoSize complete_size(VideoSize size, const GenerationDefaults& defaults) {
 }
 
 struct Timing {
-  double seconds;      // by the clock on the wall
-  double cpu_seconds;  // of all threads: on a busy machine the truer of the two
+  double seconds;      // wall-clock time
+  double cpu_seconds;  // time of all threads; more reliable on a busy machine
 };
 
 Timing measure(Workload& workload) {
@@ -111,12 +111,12 @@ class Bench {
             {"workloads", workloads}};
   }
 
-  // Everything, one workload after the other.
+  // Measures all workloads in turn.
   Json report(int num_repetitions) const {
     Json json = describe();
     double peak = 0.0;
     for (const auto& workload : workloads_) {
-      workload->run();  // warms caches, builds primitives
+      workload->run();  // warms caches and builds primitives
       std::vector<double> seconds;
       for (int i = 0; i < num_repetitions; ++i) seconds.push_back(measure(*workload).seconds);
       const double gflops = workload->flops() * 1e-9 / median(seconds);
@@ -144,7 +144,7 @@ class Bench {
     }
   }
 
-  // What another implementation needs to compute the same, and what it must find.
+  // Writes the inputs that another implementation needs, and the outputs that it must reproduce.
   void dump(const std::filesystem::path& path, double sigma) const {
     dit_->run();
     const Tensor frames = decode_->decode_frames();

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""PyTorch's times for the operations that `mochi bench op` measures, on the same GPU.
+"""Measures PyTorch's times for the operations of `mochi bench op`, on the same GPU.
 
 Prints a table and writes JSON in the form of `mochi bench op --json`, with the same names and sizes,
-so that report_gpu.py can put both side by side. Median of batches between CUDA events, on random
-values; where several ways exist, the fastest is kept and named.
+so that report_gpu.py can show both side by side. Times are medians of batches between CUDA events,
+on random values. If there are several ways, the fastest is reported and named.
 
 Usage: peer_ops.py [--json FILE] [--repetitions N] [--micro] [--dit]
 
-With --dit instead a forward pass of the whole transformer: the training code's model with its
-blocks compiled and cuDNN's attention; 23 GB of memory, and a minute or two.
+With --dit it measures a forward pass of the whole transformer instead: the training code's model with
+compiled blocks and cuDNN's attention. That needs 23 GB of memory and a minute or two.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MAX_BATCH = 4096
 
 
 class Sizes:
-    """Those of src/bench/sizes.cpp."""
+    """The sizes of src/bench/sizes.cpp."""
 
     def __init__(self, micro):
         self.x, self.y, self.heads = (256, 128, 2) if micro else (3072, 1536, 24)
@@ -74,7 +74,7 @@ class Peer:
         self.sizes, self.repetitions, self.measurements = sizes, repetitions, []
 
     def add(self, name, size, ways, flop=0.0, moved=0.0):
-        """`ways`: name → task; keeps the fastest that works."""
+        """Measures `ways`, name → task, and keeps the fastest one that works."""
         best, problems = None, []
         for way, task in ways.items():
             try:
@@ -212,7 +212,7 @@ class Peer:
                  4.0 * rows * k * width, 0.0)
 
     def qk_norm_rope(self):
-        """After the product and with it."""
+        """Measures operations after the matmul, and together with it."""
         rows, heads, head_dim, k = self.sizes.visual, self.sizes.heads, 128, self.sizes.x
         qkv = random(rows, 3, heads, head_dim)
         x, weight = random(rows, k), random(3 * heads * head_dim, k) / k**0.5
@@ -244,7 +244,7 @@ class Peer:
                  6.0 * rows * k * heads * head_dim, 0.0)
 
     def dit_forward(self):
-        """All blocks, one branch; weights in BF16, what the model wants in fp32 in fp32."""
+        """Measures all blocks in one branch; weights are BF16 except those that the model keeps in fp32."""
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "training" / "micro"))
         import dit
 

@@ -28,7 +28,7 @@ def load_weights(path):
 
 
 def compiled(function):
-    """By inductor, for these shapes and with the weights packed: all that it does for inference."""
+    """Compiles by inductor, for these shapes and with packed weights, as for inference."""
     inductor.freezing = True
     return torch.compile(function, dynamic=False)
 
@@ -63,7 +63,7 @@ def make_diffusers_dit(config, weights):
 
 
 def branch_by_branch(forward, inputs):
-    """Each branch with its own number of text tokens: nothing is padded or masked."""
+    """Runs each branch with its own number of text tokens; nothing is padded or masked."""
     latents, sigma, text = inputs["dit.latents"][None], inputs["dit.sigma"], inputs["dit.text"][None]
     plan = dit.AttentionPlan()
     branches = [(text, torch.ones(text.shape[:2], dtype=torch.bool)),
@@ -73,7 +73,7 @@ def branch_by_branch(forward, inputs):
 
 
 def batch_of_text(inputs):
-    """Both branches with the prompt's tokens, which the second one's mask leaves out."""
+    """Runs both branches with the prompt's tokens, which the second one's mask excludes."""
     text = inputs["dit.text"][None].expand(2, -1, -1).contiguous()
     mask = torch.ones(text.shape[:2], dtype=torch.bool)
     mask[1] = False
@@ -120,7 +120,7 @@ def statistics(config, *shape):
 
 
 def modules_decode(model, config, inputs, kinds, wrap=lambda function: function):
-    """The training code's decoder; `kinds` of its convolutions, by number of channels."""
+    """The training code's decoder, with the `kinds` of its convolutions by number of channels."""
     mean, std = statistics(config, -1, 1, 1, 1)
 
     def decode():

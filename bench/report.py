@@ -1,11 +1,11 @@
-"""The results of compare_pytorch.py as JSON and as a page to read."""
+"""Writes the results of compare_pytorch.py as JSON and as a page."""
 
 import json
 from pathlib import Path
 
 
 def add_shares(results):
-    """Rates, and their shares of the best matrix product that either library reached."""
+    """Rates, and their shares of the best matmul rate that either library reached."""
     products = results["products"].values()
     peak = max(max(p["engine_gflops"], p["pytorch_gflops"]) for p in products)
     results["gemm_peak_gflops"] = peak

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a page to read from what `mochi bench … --json` and peer_ops.py wrote.
+"""Writes a page from the output of `mochi bench … --json` and of peer_ops.py.
 
 Usage: report_gpu.py FILE.json... --out PAGE.md [--commit HASH] [--plot FILE.svg]
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 MILLI, GIGA, TERA = 1e-3, 1e9, 1e12
 
-# What was wanted and what was expected before anything was measured: (text, limit), expectation.
+# Targets and predictions from before any measurement: (text, limit), prediction.
 TARGETS = {
     "forward": (2.50, 2.45),
     "attention": (35.5 * MILLI, 34.5 * MILLI),
@@ -48,7 +48,7 @@ def rate_text(measurement):
 
 
 class Reports:
-    """Measurements by what they are of."""
+    """Measurements by subject."""
 
     def __init__(self, paths):
         self.peer = None
@@ -80,8 +80,8 @@ EPILOGUES = {"gated_linear silu": "linear mlp w1", "qkv_linear": "linear qkv"}
 
 
 def between(measurement, reports):
-    """Seconds of what is neither product nor attention: of operations of their own, and what
-    products with epilogues take longer than bare ones; None without a profile."""
+    """Seconds outside of matmuls and attention: separate operations, and the time that fused matmuls
+    take longer than plain ones; None without a profile."""
     if "profile" not in measurement:
         return None
     seconds = {m["name"]: m["seconds"] for m, _ in reports.measurements("op")}
@@ -130,7 +130,7 @@ def target_rows(reports):
 def op_rows(reports):
     peers = {(m["name"], m["size"]): m
              for m in (reports.peer or {"measurements": []})["measurements"]}
-    # The engine's attention writes lse along; PyTorch's is compared with both.
+    # The engine's attention may also write lse; PyTorch's is compared with both.
     rows = {}  # of files that measure the same, the last counts
     for measurement, _ in reports.measurements("op"):
         name, size = measurement["name"], measurement["size"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a page and two plots from what `mochi bench sparse --json` and `mochi generate` wrote.
+"""Writes a page and two plots from the output of `mochi bench sparse --json` and `mochi generate`.
 
 Usage: report_sparse.py FILE.json... --out PAGE.md [--plots FOLDER] [--commit HASH]
 Files with "made_by" are the descriptions beside videos. Plots want matplotlib
@@ -24,7 +24,7 @@ REFERENCE_VIDEO = "about 240 s"
 
 
 class Reports:
-    """Measurements of all files; a later one replaces an earlier one of the same thing."""
+    """Measurements of all files; a later one replaces an earlier one with the same name."""
 
     def __init__(self, paths):
         self.reports, self.videos, self.found = [], [], {}
@@ -146,7 +146,7 @@ def op_rows(reports):
 
 
 def draw_plot(path, title, x_label, y_label, series):
-    """Lines through points, {name: [(x, y), …]}, to an SVG file."""
+    """Plots lines through points, {name: [(x, y), …]}, to an SVG file."""
     from matplotlib import pyplot, rcParams  # only this wants it
 
     rcParams["svg.hashsalt"] = "mochi"  # the same file each time
@@ -162,7 +162,7 @@ def draw_plot(path, title, x_label, y_label, series):
 
 
 def draw_plots(reports, folder):
-    """Writes the plots for which there are points; returns pairs of path and what it shows."""
+    """Writes the plots that have points; returns pairs of path and caption."""
     written = []
 
     def write(name, what, *args):
@@ -173,7 +173,7 @@ def draw_plots(reports, folder):
     kept = [(percent, reports.seconds(f"{ATTENTION}{percent} %")) for percent in KEPT]
     kept = [(percent, seconds / MILLI) for percent, seconds in kept if seconds]
     if len(kept) > 1:
-        # The ideal: as much time for each column as where all are kept.
+        # The ideal: the same time per column as with all columns kept.
         percent, most = kept[-1]
         write("kept-fraction.svg", "time over kept fraction",
               f"column-sparse attention, {reports.reports[-1]['device_name']}", "% of columns kept",

@@ -1,5 +1,5 @@
-// Measures sparse attention and sparse feed-forward layers beside dense ones, at one size: the
-// operations, and whole steps of the transformer. All take turns; prints one JSON object with
+// Measures sparse attention and sparse feed-forward layers compared with dense ones, at one size:
+// the operations, and whole steps of the transformer. Runs alternate. Prints one JSON object with
 // medians.
 #include <fmt/format.h>
 
@@ -56,7 +56,7 @@ class Operations {
     in_.k = k_;
     in_.v = v_;
     in_.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
-    const std::int64_t group_size = sparsity.attn.mbm;
+    const std::int64_t group_size = sparsity.attn.group_size;
     const std::int64_t num_groups = (num_tokens + group_size - 1) / group_size;
     sums_ = Tensor(DType::kF32, {config.num_heads, num_groups, num_tokens}, backend.allocator());
     cache_ = draw_normal(backend, out_.view().shape(), 4);
@@ -70,7 +70,7 @@ class Operations {
     std::vector<ColumnPlan> plans;
     plans.reserve(fractions.size());
     for (const double kept : fractions) plans.push_back(choose(kept));
-    const std::int64_t group_size = sparsity_.attn.mbm;
+    const std::int64_t group_size = sparsity_.attn.group_size;
     std::vector<std::pair<std::string, Task>> tasks{
         {"dense", [&] { backend_.attention(in_, {out_, lse_}); }}};
     for (std::size_t i = 0; i < plans.size(); ++i) {
@@ -108,7 +108,7 @@ class Operations {
  private:
   static std::string name_of(double kept) { return fmt::format("sparse, {:g} kept", kept); }
 
-  // Columns by score and nothing else.
+  // Chooses columns by score only.
   ColumnPlan choose(double kept) {
     AttentionSparsity attn = sparsity_.attn;
     attn.top_keys = kept;
@@ -140,7 +140,7 @@ class Operations {
   AttentionInputs in_;
 };
 
-// Whole steps, both branches, of a generation that is in its third step.
+// Whole steps with both branches, in the third step of a generation.
 class Steps {
  public:
   Steps(Backend& backend, const ModelDirectory& directory, const Setup& setup, const Latents& size,
@@ -186,11 +186,13 @@ class Steps {
     dit().forward(ctx_, run, {Branch::kNull, step, sigma_}, null_, policy, latents_, velocity_);
   }
 
-  // Bytes at the last layer's site of the conditional branch, and what the formulas say.
+  // Measures the bytes at the last layer's site of the conditional branch, and what the formulas
+  // predict.
   Json measure_memory() const {
     const DitConfig& config = dit().config();
     const std::int64_t n = num_tokens();
-    const std::int64_t num_groups = (n + policy_.config().attn.mbm - 1) / policy_.config().attn.mbm;
+    const std::int64_t num_groups =
+        (n + policy_.config().attn.group_size - 1) / policy_.config().attn.group_size;
     Json json;
     const std::string site = fmt::format("cond.{}.", config.depth - 1);
     for (const PolicyTensor& saved : policy_.save(ctx_.backend)) {
@@ -245,7 +247,7 @@ int run(int argc, char** argv) {
   set_num_threads(options.num_threads);
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   const ModelDirectory directory(options.setup.model_dir);
-  const SparsityConfig sparsity = load_sparsity_config(options.config_file);
+  const SparsityConfig sparsity = load_sparsity_config(options.config_file).config;
   const Latents size = size_latents(directory.config(), options.setup.size);
   Steps steps(*backend, directory, options.setup, size, sparsity);
   Operations operations(*backend, directory.config().dit, steps.num_tokens(), sparsity);

@@ -30,7 +30,7 @@ class SparseMlpBench {
         activations_(draw_normal(backend, {sizes.num_tokens, sizes.hidden}, 4)),
         out_(DType::kF32, {sizes.num_tokens, sizes.width}, backend.allocator()),
         means_(draw_normal(backend, {num_blocks_, 2 * sizes.hidden}, 5)) {
-    // As a trained layer's: gates and values of about one.
+    // Scaled like a trained layer, whose gates and values are about one.
     for (float& weight : w1_.view().f32()) weight /= std::sqrt(static_cast<float>(sizes.width));
     backend.transpose(w2_, w2_rows_);
   }
@@ -63,13 +63,13 @@ class SparseMlpBench {
  private:
   static std::string name_of(double kept) { return fmt::format("sparse, {:g} kept", kept); }
 
-  // By how far means are from others, and by nothing else.
+  // Chooses columns only by the movement of their means.
   ColumnPlan choose(double kept) {
     MlpSparsity mlp;
     mlp.top_keys = kept;
     mlp.random_keys = 0;
     mlp.counts_multiple_of = 1;
-    mlp.mbm = kBlockSize;
+    mlp.block_size = kBlockSize;
     const Arena::Scope scope(scratch_);
     const TensorView inputs = ctx_.activation({num_blocks_, sizes_.width});
     const TensorView means = ctx_.activation(means_.view().shape());

@@ -1,4 +1,4 @@
-// Sparse feed-forward layers beside dense ones.
+// Measurement of sparse feed-forward layers compared with dense ones.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,8 +12,9 @@ struct MlpSizes {
   std::int64_t num_tokens, width, hidden;
 };
 
-// Medians of a dense layer, of one that computes these fractions of its hidden columns anew, and of
-// choosing them; on normally distributed values. All columns must give the dense output first.
+// Measures medians of a dense layer, of layers that recompute these fractions of their hidden
+// columns, and of the choice of columns, on normally distributed values. Checks first that all
+// columns give the dense output.
 nlohmann::ordered_json measure_sparse_mlp(Backend& backend, const MlpSizes& sizes,
                                           const std::vector<double>& fractions,
                                           int num_repetitions);

@@ -11,7 +11,7 @@
 namespace mochi::bench {
 namespace {
 
-// Every workload draws values of its own.
+// Every workload has its own random values.
 constexpr std::uint64_t kDecodeSeedOffset = 1;
 
 Shape latents_shape(const Latents& size) {
@@ -99,7 +99,7 @@ double DecodeWorkload::flops() const {
 }
 
 void DecodeWorkload::run() {
-  // As the engine decodes.
+  // Uses the engine's chunk size.
   decode_video(ctx_, network_.decoder(), latents_,
                ctx_.backend.preferred_video_pieces().latent_frames,
                [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});

@@ -1,4 +1,4 @@
-// What is measured: each workload holds its inputs, runs once per call, and knows its operations.
+// Workloads to measure: each holds its inputs, runs once per call, and knows its operation count.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ class Workload {
   virtual void run() = 0;
 };
 
-// out [rows, n] = x [rows, k]·weight [n, k]ᵀ on normally distributed values.
+// Computes out [rows, n] = x [rows, k]·weight [n, k]ᵀ on normally distributed values.
 class GemmWorkload final : public Workload {
  public:
   GemmWorkload(Backend& backend, std::int64_t rows, std::int64_t n, std::int64_t k);
@@ -44,7 +44,7 @@ class GemmWorkload final : public Workload {
   Tensor x_, weight_, out_;
 };
 
-// One step of the sampler: both branches, without the (tiny) Euler update.
+// Computes one step of the sampler: both branches, without the (tiny) Euler update.
 class DitWorkload final : public Workload {
  public:
   DitWorkload(Backend& backend, const ModelDirectory& directory, const Setup& setup,
@@ -70,7 +70,7 @@ class DitWorkload final : public Workload {
   DitRun run_;
 };
 
-// Latents to RGB bytes, as `mochi generate` decodes.
+// Decodes latents to RGB bytes, as `mochi generate` does.
 class DecodeWorkload final : public Workload {
  public:
   DecodeWorkload(Backend& backend, const ModelDirectory& directory, const Setup& setup,
@@ -80,7 +80,7 @@ class DecodeWorkload final : public Workload {
   void run() override;
 
   const TensorView& latents() const { return latents_.view(); }
-  // Frames before they are rounded to bytes: [frames, rows, columns, 3], about −1 to 1.
+  // Returns the frames before rounding to bytes: [frames, rows, columns, 3], about −1 to 1.
   Tensor decode_frames();
 
  private:
@@ -91,10 +91,10 @@ class DecodeWorkload final : public Workload {
   Tensor latents_;
 };
 
-// Normally distributed, a pure function of the seed.
+// Returns normally distributed values, a pure function of the seed.
 Tensor draw_normal(Backend& backend, const Shape& shape, std::uint64_t seed);
 
-// Products that show what the machine can do: large squares, and the shapes of the model.
+// Returns matmul sizes that show the machine's peak rate: large squares, and the model's shapes.
 std::vector<Shape> peak_gemm_sizes();
 
 }  // namespace mochi::bench

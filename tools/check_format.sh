@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails when a C++ file is not as .clang-format wants it.
+# Fails if a C++ file does not match .clang-format.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format-19 --dry-run -Werror

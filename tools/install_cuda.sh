@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Brings cuBLASLt's header, from NVIDIA's wheel on PyPI, to .nvidia/ where the CUDA compiler is
-# installed without it; with the argument --libraries also the library that a GPU needs at run time.
+# Installs cuBLASLt's header from NVIDIA's wheel on PyPI in .nvidia/, for machines that have the
+# CUDA compiler without it. With the argument --libraries, also installs the library that a GPU
+# needs at run time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets and runs each for some time, as many at once as there are cores:
 # tools/run_fuzz.sh SECONDS [TARGET...]
-# It begins with the committed corpus and leaves that alone: new inputs go to a temporary folder,
-# and one that crashes a target, hangs it or takes too much memory to build-asan/finds/.
+# Each run starts from the committed corpus and does not change it. New inputs go to a temporary
+# folder; an input that crashes a target, makes it hang or use too much memory goes to
+# build-asan/finds/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

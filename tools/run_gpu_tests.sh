@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs everything that is tested on a GPU, in the folder that the target gpu_tests makes
-# (build-portable/bundle/tests, copied to the machine with the GPU) or, with a build folder as
-# argument, in that. Closes with a line for each part and fails when one of them failed.
-# compute-sanitizer, which comes with CUDA, checks the operations when it is there; --quick leaves
-# it out, and --sanitize leaves out everything else. Full output: gpu-tests-*.log in the current folder.
+# Runs all tests that use a GPU, in the folder that the target gpu_tests creates
+# (build-portable/bundle/tests, copied to the machine with the GPU) or in the build folder given as
+# argument. Prints a line for each part at the end and fails if one of them failed. If
+# compute-sanitizer, which comes with CUDA, is available, it checks the operations; --quick leaves
+# it out, and --sanitize runs nothing else. Full output: gpu-tests-*.log in the current folder.
 set -uo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 programs="$here"
@@ -26,12 +26,12 @@ fi
 
 lines=()
 status=0
-# part NAME COMMAND…: runs it and keeps a line about it.
+# part NAME COMMAND…: runs the command and stores a line about it.
 part() {
   local name="$1" log="gpu-tests-$1.log" start="$SECONDS" result
   shift
   if "$@" > "$log" 2>&1; then result=passed; else result="FAILED ($?)"; status=1; fi
-  # A part that found no GPU has not passed.
+  # A part that found no GPU did not pass.
   if grep -q "no CUDA here: " "$log"; then result="SKIPPED: $(grep -m1 -o 'no CUDA here: .*' "$log")"; status=1; fi
   local counts
   counts="$(grep -E '^\[  (PASSED|FAILED|SKIPPED) +\] [0-9]+ test|^ *[0-9]+ FAILED TEST|ERROR SUMMARY|RACECHECK SUMMARY' "$log" \
@@ -46,18 +46,18 @@ if (( ! is_for_sanitizers )); then
   for folder in backend text sparsity dit vae pipeline; do
     part "$folder" "$programs/test_$folder" '--gtest_filter=*/Cuda*'
   done
-  # The full width against PyTorch, where there is one.
+  # The full width compared with PyTorch, if it is installed.
   if python3 -c 'import torch' 2>/dev/null; then
     script="$here/dit_error.py"
     [[ -e "$script" ]] || script="$here/../tests/gpu/dit_error.py"
     part dit-vs-pytorch python3 "$script" "$programs/dit_velocity"
     cat gpu-tests-dit-vs-pytorch.log
   else
-    echo "dit-vs-pytorch: no PyTorch here, left out"
+    echo "dit-vs-pytorch: PyTorch is not installed, skipped"
   fi
 fi
-# sanitize TOOL FILTER: the tests of operations under it, in parts side by side: most of its time is
-# the processor's.
+# sanitize TOOL FILTER: runs the tests of operations under the tool, in concurrent parts, because
+# most of the time is spent on the processor.
 sanitize() {
   local num_shards shards=() i failed=0
   num_shards="$(nproc)"
@@ -75,13 +75,13 @@ sanitize() {
 }
 sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)"
 if (( is_quick )); then
-  echo "compute-sanitizer: left out"
+  echo "compute-sanitizer: skipped"
 elif [[ -z "$sanitizer" ]]; then
   echo "compute-sanitizer: not found"
   if (( is_for_sanitizers )); then status=1; fi  # nothing was checked
 else
-  # Operations over small tensors. Sizes beyond 2^31 elements take memory and time, not care; and
-  # memcheck counts it as an error that more memory is wanted than there is.
+  # Covers operations on small tensors. Sizes beyond 2^31 elements would take memory and time
+  # without showing more, and memcheck counts a refused allocation as an error.
   part memcheck sanitize memcheck '*/Cuda*:-*IndicesDoNotOverflow*:*MoreThanThereIs*'
   part racecheck sanitize racecheck '*/CudaBF16*:-*IndicesDoNotOverflow*'
   part synccheck sanitize synccheck '*/CudaBF16*:-*IndicesDoNotOverflow*'

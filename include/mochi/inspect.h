@@ -48,6 +48,7 @@ struct InspectReport {
   bool has_config_file = false;             // else the sizes come from the tensors' shapes
   std::vector<ComponentReport> components;  // those found
   std::vector<std::string> not_found;       // names of networks, "tokenizer"
+  std::vector<std::string> notes;           // choices between several copies of a network
   std::optional<LoraReport> lora;           // instead of networks
   std::vector<StoredTensor> tensors;        // of a file, or of a directory's networks
 };

@@ -1,6 +1,6 @@
-// How the sparsity is set: Chipmunk (Silveria, Govande, Arora, Ré, Fu: "Chipmunk: training-free
-// acceleration of diffusion transformers with dynamic column-sparse deltas", 2025). Its keys and
-// their meaning: docs/sparsity.md. Standard types only.
+// Settings of sparse attention and sparse feed-forward layers by the method of Chipmunk (Silveria,
+// Govande, Arora, Ré, Fu: "Chipmunk: training-free acceleration of diffusion transformers with
+// dynamic column-sparse deltas", 2025). docs/sparsity.md explains each key. Standard types only.
 #pragma once
 
 #include <array>
@@ -15,103 +15,92 @@
 
 namespace mochi {
 
-// What a sparse step adds to attention over the chosen columns, A, to make up for the others. O and
-// C are the dense output and what is cached, both of the last full step.
+// How a sparse step accounts for the columns that were not chosen. A is attention over the chosen
+// columns at the last full step, O dense attention at that step, C the cached tensor, and A' is
+// attention over the chosen columns at the current step.
 enum class DeltaKind : std::uint8_t {
-  kSubtract,   // C = O − A; A' + C
-  kWeighted,   // w = softmax mass of the chosen columns, C = O − w·A; w·A' + C
-  kLseMerge,   // C and its log-sum-exp are the other columns' own attention; both are merged
-  kHalfMerge,  // the same, and that log-sum-exp moves half as far as that of A'
-  kNone,       // nothing: attention over the chosen columns alone
+  kSubtract,   // C = O − A; the output is A' + C
+  kWeighted,   // w is the softmax mass of the chosen columns, C = O − w·A; the output is w·A' + C
+  kLseMerge,   // C is attention over the other columns; A' and C are merged by log-sum-exp
+  kHalfMerge,  // kLseMerge, and the log-sum-exp of C moves half as far as that of A'
+  kNone,       // the output is A'
 };
 inline constexpr std::array kDeltaKinds{DeltaKind::kSubtract, DeltaKind::kWeighted,
                                         DeltaKind::kLseMerge, DeltaKind::kHalfMerge,
                                         DeltaKind::kNone};
-std::string_view delta_name(DeltaKind delta);  // "lse_merge", as files have it
+std::string_view delta_name(DeltaKind delta);  // "lse_merge", as configuration files spell it
 
-// What the deltas' tensors are kept as from a full step to the next.
+// Element type of the cached tensors of deltas.
 enum class CacheDType : std::uint8_t {
-  kActivation,  // as they are computed: BF16 on a GPU, F32 on the CPU
-  kFp8,         // F8_E4M3, with a scale for each token and head
+  kActivation,  // type of activations: BF16 on a GPU, F32 on the CPU
+  kFp8,         // F8_E4M3 with a scale for each token and head
 };
 
 struct AttentionSparsity {
   bool is_enabled = true;
-  double top_keys = 0.05;               // fraction of the columns kept for their scores
-  double top_p = 0;                     // instead: the fewest columns that hold this mass; 0: off
-  double min_keys = 0.02;               // least fraction that top_p keeps
-  double max_keys = 0.5;                // largest fraction that top_p keeps
-  double random_keys = 0.01;            // probability of each further column
-  int local_voxels = 0;                 // window of voxels that a group always sees
+  double top_keys = 0.05;     // fraction of the columns chosen by score
+  double top_p = 0;           // if above 0: choose the fewest columns with this share of the scores
+  double min_keys = 0.02;     // least fraction chosen by top_p
+  double max_keys = 0.5;      // largest fraction chosen by top_p
+  double random_keys = 0.01;  // probability that a further column is chosen
+  int local_voxels = 0;       // size of the window of voxels that a group always sees
   double local_1d_window = 0;           // window along the token order, as a fraction of the video
   bool full_attn_from_3d_tail = false;  // groups outside whole voxels see every column
   bool full_attn_to_3d_tail = false;    // every group sees the tokens outside whole voxels
   int first_n_dense_layers = 2;
-  int full_step_every = 10;
-  std::optional<std::set<int>> full_step_schedule;  // instead of full_step_every
-  bool recompute_mask = true;                       // at every full step, not at the first only
-  bool should_compress_indices = true;
-  int counts_multiple_of = 128;
-  bool pad_qkv_before_kernel = true;  // no effect here: kernels take any length
-  int mbm = 192;                      // queries in a group
-  int score_queries = 1;              // columns are scored by every s-th query of a group
-  DeltaKind delta = DeltaKind::kSubtract;
+  int full_step_every = 10;                         // without a schedule: steps 0, 1, N, 2N, …
+  std::optional<std::set<int>> full_step_schedule;  // replaces full_step_every
+  bool recompute_mask = true;                       // choose columns at every full step, not once
+  int counts_multiple_of = 128;  // lists of columns have a multiple of this length
+  int group_size = 192;          // queries that share a list ("mbm" in files)
+  int score_queries = 1;         // every N-th query of a group scores the columns
+  DeltaKind delta = DeltaKind::kHalfMerge;
   CacheDType cache_dtype = CacheDType::kActivation;
 };
 
-// Of the visual tokens' feed-forward layers.
+// Feed-forward layers of the visual tokens.
 struct MlpSparsity {
   bool is_enabled = false;
-  bool is_fp8 = false;        // refused together with is_enabled: there are no 8-bit products
-  double top_keys = 0.3;      // fraction of the hidden columns computed anew for their movement
-  double random_keys = 0.05;  // probability of each further column
-  int full_step_every = 10;   // full steps: 0 and every so many
-  int block_mask_cache = 2;   // steps that use the same columns
+  double top_keys = 0.3;      // fraction of the hidden columns recomputed because they changed most
+  double random_keys = 0.05;  // probability that a further column is recomputed
+  int full_step_every = 10;   // full steps are 0, N, 2N, …
+  int block_mask_cache = 2;   // consecutive steps that use the same columns
   int first_n_dense_layers = 2;
-  int counts_multiple_of = 256;
-  int bm = 128;   // no effect here
-  int mbm = 128;  // tokens in a block, which share their columns
+  int counts_multiple_of = 256;  // lists of columns have a multiple of this length
+  int block_size = 128;          // tokens that share a list ("mbm" in files)
 };
 
-// Which caches leave the device while they are not used.
+// Caches that are moved to host memory when they do not all fit on the device.
 struct CacheOffloading {
   bool global_disable_offloading = false;
-  bool attn_out_cache = true;
-  bool attn_indices = true;
-  bool attn_counts = false;
-  bool attn_lse_constants = false;
-  bool mlp_out_cache = false;
-  bool mlp_indices = false;
-  bool mlp_counts = false;
-  bool mlp_sparse_act_t = false;
-  bool mlp_blockmean_mid_cache = false;
-  bool text_encoders = true;
+  bool attn_out_cache = true;  // cached tensors of deltas
+  bool attn_indices = true;    // plans: the chosen columns
 };
 
+// Steps at which the transformer blocks are skipped and their last result is used again.
 struct StepCaching {
   bool is_enabled = false;
   std::set<int> skip_step_schedule;
 };
 
-// Both ends included.
+// A range of integers that includes both ends.
 struct IntRange {
   int first = 0;
   int last = std::numeric_limits<int>::max();
   bool contains(int value) const { return first <= value && value <= last; }
 };
 
-// Other values of some keys, for some layers and steps. The last one that fits decides.
+// Values of some keys for some layers and steps. Of several overrides the last matching one counts.
 struct SparsityOverride {
   IntRange layers = {}, steps = {};
   std::optional<double> top_keys = {}, top_p = {}, random_keys = {};
   std::optional<DeltaKind> delta = {};
 };
 
-// Chipmunk's own defaults: those of keys that a file leaves out.
+// A configuration. The defaults are Chipmunk's own, except for `delta`, and hold for keys that a
+// file leaves out. Steps and layers are counted from 0.
 struct SparsityConfig {
-  int num_model_invocations_per_inference_step = 2;
-  int steps = 64;  // no effect here: the generation's own number counts
-  bool patchify_is_enabled = true;
+  bool patchify_is_enabled = true;  // order tokens by voxels
   AttentionSparsity attn;
   MlpSparsity mlp;
   CacheOffloading offloading;
@@ -119,22 +108,39 @@ struct SparsityConfig {
   std::vector<SparsityOverride> overrides;
 };
 
-// Reads a chipmunk-config.yml: the keys that it names, Chipmunk's defaults for the others. Throws
-// with a line that names the file, the line, the key, what was wanted and what was found.
-SparsityConfig load_sparsity_config(const std::filesystem::path& path);
-// The same from text; `source` names it in errors. JSON is YAML, too.
-SparsityConfig parse_sparsity_config(const std::string& text, const std::string& source);
-// All keys with their values, as parse_sparsity_config reads them.
+// A configuration as a file gives it, and what the file's author should know about it.
+struct LoadedSparsity {
+  SparsityConfig config;
+  // Keys that the file gives although another key makes them ineffective: one line each, which
+  // begins with the file and the line.
+  std::vector<std::string> warnings;
+  // Keys of the reference that are accepted and have no effect here.
+  std::vector<std::string> ignored_keys;
+};
+
+// Reads a chipmunk-config.yml. Throws Error with a line that names the file, the line, the key,
+// what was wanted and what was found.
+LoadedSparsity load_sparsity_config(const std::filesystem::path& path);
+// Reads a configuration from text: YAML, or JSON, which is YAML as well. Errors and warnings name
+// `source` as the file.
+LoadedSparsity parse_sparsity_config(const std::string& text, const std::string& source);
+
+// Writes the keys that have an effect in this configuration, so that reading them gives a
+// configuration that does the same and causes no warnings.
 std::string to_yaml(const SparsityConfig& config);
 std::string to_json(const SparsityConfig& config);
 
-// The full steps of a generation of so many steps.
+// Throws Error ("attn.top_keys: wanted 0 to 1, found 1.5") if a value is out of range or if values
+// contradict each other.
+void validate(const SparsityConfig& config);
+
+// Full steps of a generation of `num_steps` steps.
 std::set<int> list_full_steps(const SparsityConfig& config, int num_steps);
 
-// What is allowed but probably not meant, for a generation of so many steps and a model of so many
-// layers and hidden columns in feed-forward layers: steps in schedules that it does not have, for
-// example. A line each.
-std::vector<std::string> find_doubts(const SparsityConfig& config, int num_steps, int num_layers,
-                                     std::int64_t num_hidden);
+// Settings that are valid but probably unintended for a generation of `num_steps` steps by a model
+// with `num_layers` layers and `num_hidden` hidden columns in its feed-forward layers: one line
+// each.
+std::vector<std::string> sparsity_warnings(const SparsityConfig& config, int num_steps,
+                                           int num_layers, std::int64_t num_hidden);
 
 }  // namespace mochi

@@ -1,4 +1,4 @@
-// The checked front of the op table: everything but the video VAE.
+// The checked front of the op table, except attention and the video VAE.
 #include "backend/backend.h"
 
 #include "backend/contract.h"
@@ -248,12 +248,12 @@ void check_norm_rope(const Contract& c, std::int64_t tokens, const QkNormRope& p
     c.activation("q, k or v", target);
     c.shape("q, k or v", target, q.shape());
   }
-  c.require(offset >= 0 && offset + tokens <= q.dim(1), "tokens do not fit behind the offset");
+  c.require(offset >= 0 && offset + tokens <= q.dim(1), "tokens do not fit after the offset");
   c.vector("q_weight", params.q_weight, head_dim);
   c.vector("k_weight", params.k_weight, head_dim);
   c.require(head_dim % 2 == 0, "head_dim is odd");
   c.require(static_cast<bool>(params.cos) == static_cast<bool>(params.sin),
-            "cos and sin come together");
+            "cos and sin must both be given or both be empty");
   if (params.cos) {
     for (const TensorView& table : {params.cos, params.sin}) {
       c.f32("rotary table", table);
@@ -306,7 +306,7 @@ void Backend::gated_residual(const TensorView& r, const GatedResidual& params,
   c.shape("gate", params.gate, {x.dim(1)});
   c.optional_vector("bias", params.bias, x.dim(1));
   c.require(static_cast<bool>(params.next_scale) == static_cast<bool>(params.next_out),
-            "next_scale and next_out come together");
+            "next_scale and next_out must both be given or both be empty");
   if (params.next_out) {
     c.activation("next_scale", params.next_scale);
     c.activation("next_out", params.next_out);

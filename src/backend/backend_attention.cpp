@@ -86,7 +86,7 @@ void Backend::attention_with_column_sums(const AttentionInputs& in, const Column
   const Contract c("attention_with_column_sums", *this);
   check_inputs(c, in);
   check_outputs(c, in, to);
-  c.require(!in.bias, "there is a bias");
+  c.require(!in.bias, "bias must be empty");
   c.require(scores.query_stride > 0, "query_stride is not positive");
   check_lse(c, "scores.lse", scores.lse, {in.q.dim(0), in.q.dim(1)});
   c.require(scores.lse.bytes() != to.lse.bytes(), "scores.lse and lse are one tensor");
@@ -101,9 +101,9 @@ void Backend::column_sparse_attention(const AttentionInputs& in, const ColumnLis
   const Contract c("column_sparse_attention", *this);
   check_inputs(c, in);
   c.require(!in.q.are_columns && !in.k.are_columns && !in.v.are_columns,
-            "q, k and v are not tensors of their own");
+            "q, k and v must be separate tensors");
   check_outputs(c, in, to);
-  c.require(!in.bias, "there is a bias");
+  c.require(!in.bias, "bias must be empty");
   check_delta(c, delta, to.out.shape(), {in.q.dim(0), in.q.dim(1)});
   c.dtype("offsets", columns.offsets, DType::kI32);
   c.dtype("columns", columns.columns, DType::kI32);
@@ -119,7 +119,7 @@ void Backend::find_delta(const AttentionOutputs& dense, const AttentionOutputs& 
   c.activation("dense", dense.out);
   c.activation("sparse", sparse.out);
   c.shape("sparse", sparse.out, dense.out.shape());
-  c.require(static_cast<bool>(delta.cache), "there is no cache");
+  c.require(static_cast<bool>(delta.cache), "the cache is missing");
   const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
   if (of_heads) {
     const char* name = delta.weight ? "weight" : "cache_scale";
@@ -211,7 +211,7 @@ void Backend::column_sparse_mlp(const TensorView& x, const TensorView& w1,
   c.shape("activations", cache.activations, {x.dim(0), hidden});
   c.shape("out", cache.out, x.shape());
   c.shape("means", cache.means, {num_blocks, 2 * hidden});
-  c.require(columns.group_size == cache.block_size, "the lists are of other blocks");
+  c.require(columns.group_size == cache.block_size, "the lists have another block size");
   c.dtype("offsets", columns.offsets, DType::kI32);
   c.dtype("columns", columns.columns, DType::kI32);
   c.rank("columns", columns.columns, 1);

@@ -82,7 +82,7 @@ void Backend::depth_to_space_time(const TensorView& x, const Upsample& upsample,
   const std::int64_t st = upsample.temporal;
   const std::int64_t ss = upsample.spatial;
   c.require(upsample.num_dropped_frames >= 0 && upsample.num_dropped_frames <= x.dim(0) * st,
-            "more frames dropped than there are");
+            "more frames are dropped than exist");
   c.shape("x", x, {x.dim(0), x.dim(1), x.dim(2), out.dim(3) * st * ss * ss});
   c.shape("out", out,
           {x.dim(0) * st - upsample.num_dropped_frames, x.dim(1) * ss, x.dim(2) * ss, out.dim(3)});

@@ -1,4 +1,4 @@
-// Checks of the op table's front; used by that front alone.
+// Checks of the op table's front. Only the front uses this header.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace mochi {
 
-// Checks the tensors of one call of one operation; every message starts with its name.
+// Checks the tensors of one call of an operation. Every message starts with the operation's name.
 class Contract {
  public:
   Contract(const char* op, const Backend& backend) : op_(op), backend_(backend) {}

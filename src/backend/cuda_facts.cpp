@@ -5,7 +5,7 @@
 namespace mochi {
 namespace {
 
-constexpr int kLeastMajor = 8;  // BF16 matrix instructions and asynchronous copies came with it
+constexpr int kLeastMajor = 8;  // the first with BF16 matrix instructions and asynchronous copies
 
 std::string version_text(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
@@ -19,7 +19,7 @@ std::string find_problem(const CudaFacts& facts) {
     return fmt::format("the NVIDIA driver is too old: wanted one for CUDA {}, found one for {}",
                        version_text(facts.runtime_version), version_text(facts.driver_version));
   }
-  if (facts.num_gpus == 0) return "the NVIDIA driver shows no GPU";
+  if (facts.num_gpus == 0) return "the NVIDIA driver reports no GPU";
   if (facts.compute_major < kLeastMajor) {
     return fmt::format("the GPU '{}' is too old: wanted compute capability {}.0, found {}.{}",
                        facts.gpu_name, kLeastMajor, facts.compute_major, facts.compute_minor);

@@ -1,4 +1,5 @@
-// What is known of a machine's GPU before anything runs there, and whether that will do.
+// Facts about a machine's GPU that are known before anything runs on it, and whether it is
+// suitable.
 #pragma once
 
 #include <string>
@@ -6,15 +7,17 @@
 namespace mochi {
 
 struct CudaFacts {
-  int driver_version = 0;   // newest CUDA that the driver knows, as 1000·major + 10·minor; 0: none
+  // The newest CUDA that the driver supports, as 1000·major + 10·minor; 0: no driver.
+  int driver_version = 0;
   int runtime_version = 0;  // the CUDA that this program was built with
   bool has_new_enough_driver = true;
   int num_gpus = 0;
-  std::string gpu_name;  // of the first GPU, as are the next two
+  std::string gpu_name;  // name and compute capability of the first GPU
   int compute_major = 0, compute_minor = 0;
 };
 
-// Why the GPU cannot be used, in one line: what was wanted and what was found. Empty: it can.
+// Returns one line that says why the GPU cannot be used (wanted and found), or an empty string if
+// it can.
 std::string find_problem(const CudaFacts& facts);
 
 }  // namespace mochi

@@ -52,7 +52,7 @@ class AtomicFile {
  public:
   // Creates the temporary file at once, so that an output that cannot be written is found early. A
   // special file is opened at the first write, which waits for the reader of a named pipe and
-  // throws Stopped when should_stop says so.
+  // throws Cancelled when should_stop says so.
   explicit AtomicFile(const std::filesystem::path& path,
                       SpecialFile special = SpecialFile::kWriteThrough, StopFn should_stop = {});
 

@@ -12,7 +12,7 @@ constexpr int kPollMilliseconds = 100;
 constexpr int kPauseMilliseconds = 20;
 
 void throw_if_stopped(const StopFn& should_stop) {
-  if (should_stop && should_stop()) throw Stopped();
+  if (should_stop && should_stop()) throw Cancelled();
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct SubprocessPipes {
 class Subprocess {
  public:
   // args[0] is the program, looked up in PATH. Throws Error when it cannot be started.
-  // Calls that wait for the child, or for its reading or writing, end with Stopped as soon as
+  // Calls that wait for the child, or for its reading or writing, end with Cancelled as soon as
   // should_stop says so.
   Subprocess(std::vector<std::string> args, SubprocessPipes pipes, StopFn should_stop = {});
   ~Subprocess();

@@ -74,7 +74,7 @@ double Ceilings::floor_of(double flops, double bytes) const {
 Session::Session(const BenchRequest& bench_request, const MeasurementFn& callback)
     : request(bench_request),
       on_measurement(callback),
-      sizes(sizes_of(bench_request.size)),
+      sizes(sizes_of(bench_request.size, bench_request.sparsity)),
       backend([&] {
         const Device device = choose_device(bench_request.device);
         return make_backend(device,

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "mochi/sparsity.h"
+
 namespace mochi::bench {
 
 struct BenchRequest {
@@ -17,6 +19,7 @@ struct BenchRequest {
   std::string device = "auto";     // or "cpu", "cuda"
   std::string dtype = "auto";      // of activations: "bf16" or "fp32"
   std::string size = "full";       // or "micro"
+  SparsityConfig sparsity = {};    // of "op" and "sparse"
   std::vector<int> num_frames;     // videos to measure; empty: the size's own
   int num_layers = 0;              // of "dit" and "t5"; 0: all
   int num_steps = 8;               // of "video"

@@ -8,8 +8,6 @@
 namespace mochi::bench {
 namespace {
 
-constexpr std::int64_t kVerifiedRows = 67;  // no multiple of any tile
-
 void append(std::vector<OpCase>& cases, std::vector<OpCase> more) {
   std::ranges::move(more, std::back_inserter(cases));
 }

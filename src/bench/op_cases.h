@@ -10,6 +10,8 @@
 
 namespace mochi::bench {
 
+constexpr std::int64_t kVerifiedRows = 67;  // not a multiple of any tile
+
 using OpTask = std::function<void(Backend&)>;
 
 struct OpCase {

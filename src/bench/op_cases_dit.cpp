@@ -9,8 +9,6 @@
 namespace mochi::bench {
 namespace {
 
-constexpr std::int64_t kVerifiedRows = 67;
-
 struct Tokens {
   std::int64_t visual, text;
   Latents latents;  // without values

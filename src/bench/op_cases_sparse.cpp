@@ -22,7 +22,7 @@ struct Problem {
   SparsityConfig config;
 
   std::int64_t tokens() const { return grid.num_tokens() + num_text; }
-  std::int64_t group_size() const { return config.attn.mbm; }
+  std::int64_t group_size() const { return config.attn.group_size; }
   std::int64_t groups_of(std::int64_t queries) const {
     return (queries + group_size() - 1) / group_size();
   }

@@ -6,8 +6,6 @@
 namespace mochi::bench {
 namespace {
 
-constexpr std::int64_t kVerifiedRows = 67;
-
 OpCase embedding_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
   return {.name = "embedding",
           .size = fmt::format("{} of {}×{}", num_tokens, text.vocab_size, text.hidden_size),

@@ -1,6 +1,6 @@
-// A backend around another one that counts what each operation does and, when asked to, how long it
-// takes: it then waits for the device after every operation, so that the sum is longer than the
-// whole is without it.
+// A backend around another one that counts the work of each operation and can time it. While it
+// times, it waits for the device after every operation, so the sum of these times is longer than
+// the same work takes without profiling.
 #pragma once
 
 #include <string>
@@ -40,6 +40,12 @@ class ProfilingBackend final : public Backend {
   }
   DType activation_dtype() const override { return inner_.activation_dtype(); }
   DType preferred_matrix_dtype() const override { return inner_.preferred_matrix_dtype(); }
+  VideoPieces preferred_video_pieces() const override { return inner_.preferred_video_pieces(); }
+  // Runs `fn` without capturing it, so that each of its operations is counted.
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    fn();
+    return nullptr;
+  }
 
  private:
   template <typename Run>

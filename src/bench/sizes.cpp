@@ -30,34 +30,21 @@ ModelConfig micro_config() {
   return config;
 }
 
-// Of mochi_sparsity() what so few tokens allow.
-SparsityConfig micro_sparsity() {
-  SparsityConfig config = mochi_sparsity();
+// `config` with groups and tiles that are small enough for so few tokens.
+SparsityConfig shrink(SparsityConfig config) {
   config.attn.first_n_dense_layers = 1;
   config.attn.counts_multiple_of = 16;
-  config.attn.mbm = 64;
+  config.attn.group_size = 64;
   return config;
 }
 
 }  // namespace
 
-SparsityConfig mochi_sparsity() {
-  SparsityConfig config;
-  config.attn.top_keys = 0.15;
-  config.attn.random_keys = 0.01;
-  config.attn.local_voxels = 1;
-  config.attn.full_step_schedule = {0, 1, 15, 30, 45, 60};
-  config.attn.delta = DeltaKind::kHalfMerge;
-  config.step_caching.skip_step_schedule = {7,  11, 13, 14, 15, 17, 18, 19, 21, 22, 23, 25, 26,
-                                            27, 29, 31, 33, 34, 35, 37, 38, 39, 41, 42, 43};
-  return config;
-}
-
-Sizes sizes_of(const std::string& name) {
+Sizes sizes_of(const std::string& name, const SparsityConfig& sparsity) {
   if (name == "full") {
     return {.config = {},
             .video = {.width = 848, .height = 480, .num_frames = 163},
-            .sparsity = mochi_sparsity(),
+            .sparsity = sparsity,
             .num_text_tokens = 128,
             .num_encoder_tokens = 256,
             .product = 8192,
@@ -67,7 +54,7 @@ Sizes sizes_of(const std::string& name) {
   if (name == "micro") {
     return {.config = micro_config(),
             .video = {.width = 160, .height = 96, .num_frames = 13},
-            .sparsity = micro_sparsity(),
+            .sparsity = shrink(sparsity),
             .num_text_tokens = 16,
             .num_encoder_tokens = 64,
             .product = 512,

@@ -1,4 +1,4 @@
-// The sizes at which is measured.
+// Sizes of the models and videos that are measured.
 #pragma once
 
 #include <string>
@@ -8,21 +8,22 @@
 
 namespace mochi::bench {
 
+constexpr std::int64_t kChunkFrames = 1;  // latent frames that are decoded at a time
+
 struct Sizes {
   ModelConfig config;
   VideoSize video;
   SparsityConfig sparsity;
-  std::int64_t num_text_tokens;       // in the joint attention
-  std::int64_t num_encoder_tokens;    // that the text encoder gets
-  std::int64_t product, copy_values;  // of the ceilings: a cube's edge; activations that are copied
-  double batch_seconds;               // what is shorter is timed several times at once
+  std::int64_t num_text_tokens;     // in the joint attention
+  std::int64_t num_encoder_tokens;  // input of the text encoder
+  // Ceilings: rows, columns and depth of the matmul, and activations to copy.
+  std::int64_t product, copy_values;
+  double batch_seconds;  // shorter work is timed in batches of this length
 };
 
-// The values of chipmunk-config.yml.
-SparsityConfig mochi_sparsity();
-
-// "full": Mochi 1 preview's, a video of 848×480×163. "micro": such that a laptop takes seconds.
-// Throws Error for others.
-Sizes sizes_of(const std::string& name);
+// "full": Mochi 1 preview and a video of 848×480×163. "micro": a model and a video for which a
+// laptop takes seconds; `sparsity` gets smaller groups and tiles to match. Throws Error for other
+// names.
+Sizes sizes_of(const std::string& name, const SparsityConfig& sparsity = {});
 
 }  // namespace mochi::bench

@@ -11,8 +11,6 @@ namespace mochi::bench {
 namespace {
 
 // As the engine decodes: one latent frame at a time.
-constexpr std::int64_t kChunkFrames = 1;
-
 // frames [T', 8·rows, 8·columns, 3] of latents, all at once, in `out`.
 void decode_frames(Backend& backend, const VaeDecoder& decoder, const TensorView& latents,
                    const TensorView& out) {

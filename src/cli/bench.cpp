@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/bundled.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
@@ -160,6 +161,14 @@ std::string draw_growth(const BenchReport& report) {
   return report::make_svg_file(report::draw_plot({title, "frames", "", {seconds, gigabytes}}));
 }
 
+// The request with the bundled sparsity where the subject needs one.
+bench::BenchRequest complete_request(bench::BenchRequest request) {
+  if (request.subject == "op" || request.subject == "sparse") {
+    request.sparsity = load_sparsity_config(find_bundled_sparsity()).config;
+  }
+  return request;
+}
+
 void check_flags(const BenchOptions& options) {
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
@@ -224,11 +233,12 @@ void run_bench(const BenchOptions& options) {
   std::optional<AtomicFile> plot_file;
   if (options.json_file) json_file.emplace(*options.json_file);
   if (options.plot_file) plot_file.emplace(*options.plot_file);
-  const BenchReport report = bench::run_benchmark(
-      options.request, [](const BenchReport& so_far, const Measurement& measurement) {
-        print_measurement(so_far, measurement);
-        if (interrupt_signal() != 0) throw Cancelled();
-      });
+  const BenchReport report =
+      bench::run_benchmark(complete_request(options.request),
+                           [](const BenchReport& so_far, const Measurement& measurement) {
+                             print_measurement(so_far, measurement);
+                             if (interrupt_signal() != 0) throw Cancelled();
+                           });
   if (json_file) {
     json_file->write(to_json(report, options.request).dump(1) + "\n");
     json_file->commit();

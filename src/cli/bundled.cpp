@@ -1,5 +1,7 @@
 #include "cli/bundled.h"
 
+#include <sys/auxv.h>
+
 #include <array>
 #include <string>
 
@@ -10,11 +12,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// The program's own file. A system without /proc, such as a chroot, tells the name it was started
+// by.
+fs::path find_program_file() {
+  std::error_code error;
+  fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error) return program;
+  const auto* const started = reinterpret_cast<const char*>(  // NOLINT(performance-no-int-to-ptr)
+      ::getauxval(AT_EXECFN));
+  return started != nullptr ? fs::weakly_canonical(started, error) : fs::path();
+}
+
 // The first of these files, relative to the program's folder, that exists.
 fs::path find_next_to_program(const std::array<const char*, 3>& files, const char* what,
                               const char* flag) {
   std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path program = find_program_file();
   std::string places;
   for (const char* file : files) {
     const fs::path path = (program.parent_path() / file).lexically_normal();

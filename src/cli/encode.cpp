@@ -6,15 +6,13 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/file_target.h"
 #include "base/memory_usage.h"
 #include "cli/bundled.h"
 #include "cli/command_observer.h"
-#include "cli/flag_names.h"
 #include "cli/interrupt.h"
 #include "cli/progress_display.h"
 #include "cli/terminal.h"
@@ -67,12 +65,11 @@ void check_output(const EncodeOptions& options, const Engine& engine) {
     throw UsageError(
         fmt::format("--out: wanted a name that ends in .safetensors, found '{}'", output.string()));
   }
-  std::error_code ignored;
-  if (fs::equivalent(options.video, output, ignored)) {
+  if (same_file(options.video, output)) {
     throw UsageError(fmt::format("--out: '{}' is the video to encode", output.string()));
   }
   for (const ModelFile& file : engine.model().files()) {
-    if (fs::equivalent(options.engine.model_dir / file.name, output, ignored)) {
+    if (same_file(options.engine.model_dir / file.name, output)) {
       throw UsageError(fmt::format("--out: '{}' is a file of the model", output.string()));
     }
   }
@@ -83,7 +80,8 @@ void check_output(const EncodeOptions& options, const Engine& engine) {
 void check_clip(const EncodeOptions& options, const Engine& engine, FrameSize size,
                 int num_frames) {
   try {
-    engine.model().latent_size({.width = size.width, .height = size.height, .num_frames = num_frames});
+    engine.model().latent_size(
+        {.width = size.width, .height = size.height, .num_frames = num_frames});
   } catch (const InvalidRequest& error) {
     const bool is_length = error.field() == "num_frames";
     if (is_length ? options.num_frames.has_value() : options.width.has_value()) throw;
@@ -93,7 +91,7 @@ void check_clip(const EncodeOptions& options, const Engine& engine, FrameSize si
   }
 }
 
-// With the model and the rate of the video, which `mochi decode` then takes.
+// The recipe of the latents: the model, and the rate of the video, which `mochi decode` then takes.
 nlohmann::ordered_json describe_clip(const EncodeOptions& options, const Clip& clip,
                                      const Engine& engine) {
   job::Recipe recipe;

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "cli/byte_size.h"

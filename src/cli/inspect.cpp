@@ -81,6 +81,7 @@ void run_inspect(const InspectOptions& options) {
   if (report.components.empty() && !report.lora) {
     print_line("no network of a Mochi model; {} tensors", report.tensors.size());
   }
+  for (const std::string& note : report.notes) print_line("{}", note);
   if (!report.not_found.empty()) print_line("not found: {}", fmt::join(report.not_found, ", "));
   if (options.lists_tensors) {
     for (const StoredTensor& tensor : report.tensors) {

@@ -77,7 +77,11 @@ void check_record(const TuneOptions& options) {
 
 SparsityConfig make_start(const TuneOptions& options, const study::Workload& workload) {
   const fs::path file = options.start ? *options.start : find_bundled_sparsity();
-  const SparsityConfig start = load_sparsity_config(file);
+  const LoadedSparsity loaded = load_sparsity_config(file);
+  if (!options.is_quiet) {
+    for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
+  }
+  const SparsityConfig& start = loaded.config;
   if (!start.attn.is_enabled) {
     fail("'{}': attn.is_enabled: wanted true, found false", file.string());
   }

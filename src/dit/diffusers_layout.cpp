@@ -22,7 +22,7 @@ void map_attention(KeyMapBuilder& map, const std::string& target, const std::str
   map.rename(target + "q_norm_y.weight", source + "norm_added_q.weight");
   map.rename(target + "k_norm_y.weight", source + "norm_added_k.weight");
   map.rename_layer(target + "proj_x", source + "to_out.0");
-  // The last block gives no text output.
+  // The last block has no text output.
   if (map.has(source + "to_add_out.weight")) {
     map.rename_layer(target + "proj_y", source + "to_add_out");
   }
@@ -78,7 +78,7 @@ std::shared_ptr<TensorSource> with_original_dit_keys(std::shared_ptr<TensorSourc
   if (source->contains("x_embedder.proj.weight")) return source;
   if (!has_diffusers_dit_keys(*source)) {
     fail(
-        "{} is no Mochi transformer: it has neither 'x_embedder.proj.weight' nor "
+        "{} is not a Mochi transformer: it has neither 'x_embedder.proj.weight' nor "
         "'patch_embed.proj.weight'",
         source->description());
   }

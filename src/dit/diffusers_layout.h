@@ -1,4 +1,4 @@
-// Transformer weights as the diffusers library stores them.
+// Transformer weights in the layout of the diffusers library.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@ namespace mochi {
 
 bool has_diffusers_dit_keys(const TensorSource& source);
 
-// The same weights under the original checkpoint's names and in its order of rows. A source that
-// has those names already is returned as it is; one that has neither is an Error.
+// Returns the weights under the original checkpoint's names and in its order of rows. A source that
+// already has those names is returned unchanged; a source with neither layout is an Error.
 std::shared_ptr<TensorSource> with_original_dit_keys(std::shared_ptr<TensorSource> source);
 
 }  // namespace mochi

@@ -11,8 +11,8 @@
 namespace mochi {
 namespace {
 
-constexpr float kNormEps = 1e-6F;    // of the modulated norms and of the residuals
-constexpr float kQkNormEps = 1e-5F;  // of the norm of queries and keys
+constexpr float kNormEps = 1e-6F;    // for the modulated norms and the residuals
+constexpr float kQkNormEps = 1e-5F;  // for the norm of queries and keys
 
 TensorView linear(Context& ctx, const TensorView& x, const LinearWeights& weights,
                   Activation activation = Activation::kNone) {
@@ -21,8 +21,9 @@ TensorView linear(Context& ctx, const TensorView& x, const LinearWeights& weight
   return out;
 }
 
-// Sinusoid of 1000·(1 − sigma): cosines, then sines, of num_features/2 frequencies from 1 down to
-// almost 1/10000. In double: the angles go up to 1000, where fp32 loses the last digits.
+// Returns the sinusoid of 1000·(1 − sigma): cosines, then sines, of num_features/2 frequencies from
+// 1 down to almost 1/10000. It is computed in double, because the angles go up to 1000, where fp32
+// loses the last digits.
 std::vector<float> timestep_features(float sigma, std::int64_t num_features) {
   const std::int64_t half = num_features / 2;
   const double timestep = 1000.0 * (1.0 - static_cast<double>(sigma));
@@ -37,14 +38,15 @@ std::vector<float> timestep_features(float sigma, std::int64_t num_features) {
   return features;
 }
 
-// Rows of a [width·n] vector as its idx-th part of `width`.
+// Returns the idx-th part of `width` elements of a [width·n] vector.
 TensorView part(const TensorView& modulation, std::int64_t width, std::int64_t idx) {
   return modulation.reshape({modulation.num_elements()}).rows(idx * width, (idx + 1) * width);
 }
 
 }  // namespace
 
-// One stream inside a block. The residual before them makes the normed tokens, too, where it can.
+// One stream inside a block. A residual also computes the normalised tokens for the next operation
+// where possible.
 struct Dit::Stream {
   Stream(Context& ctx, const Shape& shape, std::int64_t first_token)
       : tokens(ctx.activation(shape)),
@@ -56,10 +58,10 @@ struct Dit::Stream {
   static constexpr std::int64_t kNumParts = 4;
 
   TensorView tokens;           // [tokens, width], the residual stream
-  TensorView normed;           // [tokens, width], what attention or the MLP reads
-  TensorView modulation;       // [4·width]; of the last block's text stream only the first part
-  TensorView next_modulation;  // of the block to come
-  std::int64_t offset;         // of its tokens in the joint sequence
+  TensorView normed;           // [tokens, width], the input of attention or the MLP
+  TensorView modulation;       // [4·width]; for the last block's text stream only the first part
+  TensorView next_modulation;  // modulation of the next block
+  std::int64_t offset;         // position of its tokens in the joint sequence
   TensorView cos, sin;         // rotary table, or empty
   const StreamWeights* weights = nullptr;
 
@@ -79,20 +81,20 @@ struct Dit::Stream {
     ctx.backend.linear(c, mod.weight, mod.bias, next_modulation.rows(0, size).reshape({1, size}));
   }
 
-  // For a block that the one before it has made nothing for.
+  // Computes `normed` for a block if the previous one did not.
   void prepare(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
     find_next_modulation(ctx, c, mod);
     ctx.backend.norm_modulate(tokens, next_scale_attention(), kNormEps, normed);
   }
 
-  // Goes on to the block whose modulation is found.
+  // Moves on to the block whose modulation has been computed.
   void enter(const StreamWeights& block) {
     weights = &block;
     std::swap(modulation, next_modulation);
   }
 
-  // tokens += norm(proj(attended))·tanh(gate), attended [tokens, hidden_size_x]; normed for the
-  // MLP.
+  // tokens += norm(proj(attended))·tanh(gate), with attended [tokens, hidden_size_x]. Also sets
+  // `normed` for the MLP.
   void add_attention(Context& ctx, const TensorView& attended) const {
     const Arena::Scope scope(ctx.scratch);
     const TensorView projected = linear(ctx, attended, {weights->proj.weight, {}});
@@ -105,7 +107,7 @@ struct Dit::Stream {
                                tokens);
   }
 
-  // tokens += norm(mlp(inputs))·tanh(gate); perhaps normed for the next block.
+  // tokens += norm(mlp(inputs))·tanh(gate). Also sets `normed` for the next block if prepares_next.
   template <typename Mlp>
   void add_mlp(Context& ctx, bool prepares_next, Mlp mlp) const {
     const Arena::Scope scope(ctx.scratch);
@@ -130,7 +132,7 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
                        Tensor(dtype, {num_tokens, config.hidden_size_y}, backend.allocator())};
   backend.linear(features, weights_.text_proj.weight, weights_.text_proj.bias, result.tokens);
 
-  // The mean token asks; it and all tokens answer.
+  // Attention pooling: the mean token is the query; it and all tokens are keys and values.
   const Arena::Scope scope(ctx.scratch);
   const TensorView tokens = ctx.activation({num_tokens + 1, width});
   backend.mean_rows(features, tokens.rows(0, 1));
@@ -181,7 +183,7 @@ DitRun Dit::prepare(Backend& backend, const TokenGrid& grid, std::span<const std
     return tensor;
   };
   if (std::ssize(order) != grid.num_tokens()) {
-    fail("an order of {} tokens, wanted {}", order.size(), grid.num_tokens());
+    fail("token order: wanted {} tokens, found {}", grid.num_tokens(), order.size());
   }
   run.order = upload(order);
   run.positions = upload(invert_order(order));
@@ -331,7 +333,8 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
       run_blocks(inner, run, call, c, text, policy, latents, velocity);
     }
   };
-  // Streamed weights come by copies of another queue, and who looks at layers waits for them.
+  // Not captured: streamed weights, which another stream copies, and calls with on_layer, which
+  // waits for each layer.
   const bool is_recorded = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
   const auto key = is_recorded ? policy.recording_key(call.branch, call.step) : std::nullopt;
   if (!key) {

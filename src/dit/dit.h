@@ -1,5 +1,5 @@
 // The diffusion transformer of Mochi 1: joint attention over visual and text tokens, one velocity
-// per call. It computes in the order of the published model; attention goes through a policy.
+// per call. It computes in the order of the published model. A policy computes the attention.
 #pragma once
 
 #include <functional>
@@ -11,22 +11,22 @@
 
 namespace mochi {
 
-// What one prompt contributes; the same at every step of a generation.
+// Inputs that depend on the prompt only; constant during a generation.
 struct TextCondition {
   Tensor pooled;  // [1, hidden_size_x] pooled caption
   Tensor tokens;  // [tokens, hidden_size_y] projected features; no rows for an empty prompt
 };
 
-// What one video size contributes; the same at every step and for every prompt.
+// Inputs that depend on the video size only; constant for all steps and prompts.
 struct DitRun {
   TokenGrid grid;
   RotaryTable rotary;
-  // [tokens] i32: raster index of each token, and the way back; empty: raster order.
+  // [tokens] i32: raster index of each token, and the inverse; empty for raster order.
   Tensor order = {}, positions = {};
-  Tensor timesteps = {};  // [num_steps, timestep_features] f32, or empty: made at each call
+  Tensor timesteps = {};  // [num_steps, timestep_features] f32; empty: computed at each call
 };
 
-// Called after each block with the visual tokens [tokens, hidden_size_x] as they are by then.
+// Called after each block with the current visual tokens [tokens, hidden_size_x].
 using LayerFn = std::function<void(Branch branch, std::size_t layer, const TensorView& tokens)>;
 
 // One evaluation of the network.
@@ -35,39 +35,41 @@ struct DitCall {
   int step = 0;        // sampling step, for the policy
   float sigma = 1.0F;  // noise level: 1 is pure noise, 0 is clean
   LayerFn on_layer = {};
-  ForwardRecorder* recorder = nullptr;  // of forwards with one policy, or null
+  ForwardRecorder* recorder = nullptr;  // captures passes with one policy; may be null
 };
 
 class Dit {
  public:
-  // The views in `weights` must stay valid; those of a block's only while it runs, when there is a
-  // `streamer` that sees to it.
+  // The views in `weights` must stay valid. With a `streamer`, those of a block need to be valid
+  // only while the block runs, which the streamer ensures.
   explicit Dit(DitWeights weights, LayerStreamer* streamer = nullptr)
       : weights_(std::move(weights)), streamer_(streamer) {}
 
   const DitConfig& config() const { return weights_.config; }
 
-  // features [tokens, text_width], activation dtype, valid tokens only, perhaps none.
+  // features [tokens, text_width] have the activation dtype and hold valid tokens only, possibly
+  // none.
   TextCondition condition(Context& ctx, const TensorView& features) const;
 
-  // The tokens of latents of this size; rows and columns must divide into patches.
+  // Returns the token grid of latents of this size; rows and columns must divide into patches.
   TokenGrid token_grid(std::int64_t frames, std::int64_t rows, std::int64_t columns) const;
-  // `order`: as AttentionPolicy::token_order; `sigmas`: of every step, as far as they are known.
+  // `order` is described at AttentionPolicy::token_order; `sigmas` holds the known noise levels of
+  // all steps.
   DitRun prepare(Backend& backend, const TokenGrid& grid, std::span<const std::int32_t> order = {},
                  std::span<const double> sigmas = {}) const;
 
-  // velocity = prediction of (clean latents − noise); both [channels, frames, rows, columns] f32.
-  // Throws Cancelled when ctx says so: before the first block, and also between blocks where these
-  // are not captured.
+  // Computes velocity = prediction of (clean latents − noise). latents and velocity are [channels,
+  // frames, rows, columns] f32. Throws Cancelled if ctx asks for it: before the first block,
+  // and between blocks that are not captured.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
                AttentionPolicy& policy, const TensorView& latents,
                const TensorView& velocity) const;
 
  private:
   struct Stream;
-  // Whether the next block's weights, too, are there while a block runs.
+  // Returns true if the next block's weights are also on the device while a block runs.
   bool looks_ahead() const { return streamer_ == nullptr; }
-  // silu of (timestep embedding + pooled caption): [1, hidden_size_x].
+  // Returns silu(timestep embedding + pooled caption): [1, hidden_size_x].
   TensorView conditioning(Context& ctx, const DitRun& run, const DitCall& call,
                           const TensorView& pooled) const;
   void run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const TensorView& c,
@@ -77,7 +79,7 @@ class Dit {
                  AttentionPolicy& policy, Stream& x, Stream& y) const;
   void attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,
               const Stream& x, const Stream& y) const;
-  // x [tokens, hidden_size_x] = the embedded patches of the latents.
+  // Sets x [tokens, hidden_size_x] to the embedded patches of the latents.
   void embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,
                      const TensorView& x) const;
   void finish(Context& ctx, const DitRun& run, const TensorView& tokens, const TensorView& c,

@@ -9,7 +9,7 @@
 namespace mochi {
 namespace {
 
-// Every size with its key in config.json.
+// Visits every size with its key in config.json.
 template <typename Config, typename Visit>
 void visit_sizes(Config& config, const Visit& visit) {
   visit("depth", config.depth);
@@ -30,7 +30,8 @@ void visit_sizes(Config& config, const Visit& visit) {
 
 void DitConfig::validate() const {
   constexpr std::int64_t kMaxSize = 1 << 24;
-  // Each block costs memory before a weight is read, and a patch is counted in pixels by ints.
+  // Each block allocates memory before any weight is read, and patch sizes in pixels must fit an
+  // int.
   constexpr std::int64_t kMaxDepth = 1024;
   constexpr std::int64_t kMaxPatch = 64;
   visit_sizes(*this, [&](const char* name, const std::int64_t& size) {

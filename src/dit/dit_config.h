@@ -17,23 +17,23 @@ struct DitConfig {
   std::int64_t mlp_hidden_y = 4096;
   std::int64_t patch_size = 2;  // spatial
   std::int64_t latent_channels = 12;
-  std::int64_t text_width = 4096;  // of the text encoder's features
+  std::int64_t text_width = 4096;  // width of the text encoder's features
   std::int64_t max_text_tokens = 256;
   std::int64_t timestep_features = 256;
   std::int64_t pooler_heads = 8;
 
   std::int64_t head_dim() const { return hidden_size_x / num_heads; }
 
-  // Throws Error naming the field when a size is not positive or does not fit the others.
+  // Throws an Error that names the field if a size is not positive or does not fit the others.
   void validate() const;
 };
 
-// Reads the "dit" section of a config.json; absent keys keep their defaults, unknown ones are
+// Reads the "dit" section of a config.json. Missing keys keep their defaults; unknown keys are
 // errors. The result is valid.
 DitConfig parse_dit_config(JsonReader& section);
 
-// For checkpoints without a config.json: what the tensors' shapes show (all but max_text_tokens and
-// pooler_heads).
+// Infers the configuration from the tensors' shapes, for checkpoints without a config.json. They
+// determine all sizes but max_text_tokens and pooler_heads.
 DitConfig infer_dit_config(const TensorSource& source);
 
 }  // namespace mochi

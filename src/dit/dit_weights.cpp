@@ -7,10 +7,10 @@ namespace mochi {
 namespace {
 
 struct StreamSizes {
-  const char* suffix;  // of the keys: "x" or "y"
+  const char* suffix;  // suffix of the keys: "x" or "y"
   std::int64_t width;
   std::int64_t mlp_hidden;
-  bool is_last_text;  // gives keys and values only
+  bool is_last_text;  // the stream provides keys and values only
 };
 
 void visit_stream(const WeightVisitor& visitor, StreamWeights& stream, const DitConfig& config,

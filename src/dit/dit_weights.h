@@ -40,7 +40,7 @@ struct DitWeights {
   void visit(const WeightVisitor& visitor);
 };
 
-// The block that a parameter of this name belongs to; none: it is none of a block's.
+// Returns the block that a parameter of this name belongs to, or nothing if it belongs to none.
 std::optional<std::size_t> dit_layer_of(const std::string& name);
 
 }  // namespace mochi

@@ -1,5 +1,5 @@
-// What a forward asks of the backend is often the same at the next step: asked for once, it is kept
-// and asked for again in one piece.
+// Captures the backend operations of a forward pass and replays them at later steps that need the
+// same operations.
 #pragma once
 
 #include <array>
@@ -17,15 +17,16 @@ namespace mochi {
 class ForwardRecorder {
  public:
   struct Key {
-    // That the work of a call reads and writes, apart from weights and scratch.
+    // Addresses that the pass reads and writes, apart from weights and scratch.
     std::array<const std::byte*, 4> memory{};
     std::uint64_t scratch_epoch = 0;
     RecordingKey of_policy = {};
     bool operator==(const Key&) const = default;
   };
 
-  // Does `work`, which is the same for equal keys of a branch. The first time as it is, so that
-  // memory is found; from the second time on from a recording. Of each kind the last key counts.
+  // Runs `work`, which must be equal for equal keys of a branch: directly the first time, which
+  // allocates; captured the second time; replayed after that. Only the most recent key of each kind
+  // is kept.
   void run(Backend& backend, Branch branch, const Key& key, const std::function<void()>& work);
 
  private:
@@ -34,7 +35,7 @@ class ForwardRecorder {
     bool has_run = false;
     std::unique_ptr<Recording> recording;
   };
-  std::map<std::pair<Branch, std::uint32_t>, Entry> entries_;  // of each branch and kind
+  std::map<std::pair<Branch, std::uint32_t>, Entry> entries_;  // by branch and kind of step
 };
 
 }  // namespace mochi

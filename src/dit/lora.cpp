@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "base/parallel_for.h"
+#include "io/convert.h"
 
 namespace mochi {
 namespace {
@@ -90,7 +91,7 @@ void add_product(const LoraDelta& delta, const TensorView& weight) {
 void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
               LoraDeltas& deltas) {
   if (!std::isfinite(scale))
-    fail("loras: wanted a finite scale of '{}', found {}", path.string(), scale);
+    refuse("loras", "wanted a finite scale of '{}', found {}", path.string(), scale);
   const auto file = std::make_shared<const LoraFile>(LoraFile::open(path));
   const LoraTargets targets = list_lora_targets(config);
   for (const LoraLayer& layer : file->layers()) {
@@ -119,7 +120,12 @@ std::vector<StoredRows> LoraMergedSource::stored_rows(std::string_view name) con
   source_->read(name, *merged);
   for (const LoraDelta& delta : found->second) add_product(delta, *merged);
   const TensorView& view = merged->view();
-  return {{DType::kF32, shape, {view.bytes(), view.size_bytes()}, merged}};
+  StoredRows rows{DType::kF32, shape, {view.bytes(), view.size_bytes()}, merged};
+  if (!all_finite(rows.dtype, rows.bytes)) {
+    fail("LoRA '{}' makes values of '{}' infinite: its alpha or its scale is too large",
+         found->second.back().file->name(), name);
+  }
+  return {std::move(rows)};
 }
 
 }  // namespace mochi

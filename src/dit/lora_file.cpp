@@ -61,7 +61,39 @@ const Ending* find_ending(std::string_view name) {
   return found == kEndings.end() ? nullptr : found;
 }
 
+struct ForeignKind {
+  std::string_view part;  // of a tensor's name
+  const char* name;
+};
+
+// Changes of weights that are no plain LoRA.
+constexpr std::array kForeignKinds{
+    ForeignKind{".dora_scale", "DoRA"},
+    ForeignKind{".lora_magnitude_vector", "DoRA"},
+    ForeignKind{".hada_w", "LoHa"},
+    ForeignKind{".hada_t", "LoHa"},
+    ForeignKind{".lokr_", "LoKr"},
+    ForeignKind{".lora_mid", "LoCon (a Tucker decomposition)"},
+    ForeignKind{".lora_embedding_", "LoRA of an embedding"},
+    ForeignKind{".oft_", "OFT"},
+    ForeignKind{".boft_", "BOFT"},
+    ForeignKind{".ia3_", "IA3"},
+    ForeignKind{".diff", "full difference of weights"},
+    ForeignKind{".bias", "LoRA with biases"},
+};
+
+const ForeignKind* find_foreign_kind(std::string_view name) {
+  const auto* const found = std::ranges::find_if(kForeignKinds, [name](const ForeignKind& kind) {
+    return name.find(kind.part) != std::string_view::npos;
+  });
+  return found == kForeignKinds.end() ? nullptr : found;
+}
+
 [[noreturn]] void fail_unknown(const std::string& name, const std::string& file_name) {
+  if (const ForeignKind* kind = find_foreign_kind(name)) {
+    fail("tensor '{}' in '{}' belongs to a {}, which is not supported: wanted a plain LoRA", name,
+         file_name, kind->name);
+  }
   const std::size_t lora = name.find(".lora");
   const std::string stem = name.substr(0, lora != std::string::npos ? lora : name.rfind('.'));
   std::vector<std::string> known;
@@ -106,12 +138,6 @@ void check_complete(const Parts& parts, const std::string& file_name) {
        file_name, parts.down.empty() ? "A (lora_down)" : "B (lora_up)");
 }
 
-double read_alpha(const Checkpoint& checkpoint, const std::string& name) {
-  std::array<float, 1> value{};
-  checkpoint.read_f32(name, value);
-  return static_cast<double>(value[0]);
-}
-
 LoraLayer make_layer(const Checkpoint& checkpoint, const LoraAlphas& alphas,
                      const std::string& module, const Parts& parts) {
   LoraLayer layer{.module = module, .down_name = parts.down, .up_name = parts.up};
@@ -124,7 +150,7 @@ LoraLayer make_layer(const Checkpoint& checkpoint, const LoraAlphas& alphas,
          down.to_string(), up.to_string());
   }
   const std::optional<double> stated =
-      parts.alpha.empty() ? alphas.find(module, layer.rank) : read_alpha(checkpoint, parts.alpha);
+      parts.alpha.empty() ? alphas.find(module, layer.rank) : checkpoint.number(parts.alpha);
   const auto rank = static_cast<double>(layer.rank);
   layer.has_alpha = stated.has_value();
   layer.alpha = stated.value_or(rank);
@@ -158,7 +184,9 @@ LoraFile LoraFile::open(const std::filesystem::path& path) {
 bool holds_lora(const TensorSource& source) {
   return std::ranges::any_of(source.names(), [](const std::string& name) {
     const Ending* ending = find_ending(name);
-    return ending != nullptr && ending->part != Part::kAlpha;
+    if (ending != nullptr) return ending->part != Part::kAlpha;
+    const ForeignKind* kind = find_foreign_kind(name);
+    return kind != nullptr && kind->part != ".bias" && kind->part != ".diff";
   });
 }
 

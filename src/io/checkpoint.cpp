@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
+#include "io/convert.h"
+#include "io/file_kind.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -16,13 +19,14 @@ namespace fs = std::filesystem;
 constexpr std::string_view kFileEnding = ".safetensors";
 constexpr std::string_view kIndexEnding = ".index.json";
 
-// Files of a folder whose names end so, sorted.
+// Files of a folder whose names end so, sorted. Hidden ones (macOS' "._model.safetensors") are
+// passed over.
 std::vector<fs::path> list_files(const fs::path& folder, std::string_view ending) {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.is_regular_file() && entry.path().filename().string().ends_with(ending)) {
-      files.push_back(entry.path());
-    }
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') || !name.ends_with(ending)) continue;
+    if (entry.is_regular_file()) files.push_back(entry.path());
   }
   std::ranges::sort(files);
   return files;
@@ -55,10 +59,70 @@ void check_shard_name(const std::string& shard, const std::string& index_name) {
   if (!is_plain) fail("{}: shard '{}' is not a plain file name", index_name, shard);
 }
 
+void check_shards_exist(const fs::path& index,
+                        const std::map<std::string, const SafetensorsFile*>& shards) {
+  std::vector<std::string> missing;
+  for (const auto& [shard, file] : shards) {
+    std::error_code ignored;
+    if (!fs::exists(index.parent_path() / shard, ignored)) missing.push_back(shard);
+  }
+  if (missing.empty()) return;
+  constexpr std::size_t kMaxShown = 3;
+  const std::size_t num_shown = std::min(missing.size(), kMaxShown);
+  std::string names = fmt::format(
+      "'{}'",
+      fmt::join(missing.begin(), missing.begin() + static_cast<std::ptrdiff_t>(num_shown), "', '"));
+  if (missing.size() > num_shown) names += fmt::format(" and {} more", missing.size() - num_shown);
+  fail("{}: {} of its {} shards do not exist: {}", index.string(), missing.size(), shards.size(),
+       names);
+}
+
+// A parsed number of any stored type; nothing for types that hold none.
+template <typename T>
+std::optional<double> read_as(std::span<const std::byte> bytes) {
+  T value{};
+  std::memcpy(&value, bytes.data(), sizeof(T));
+  return static_cast<double>(value);
+}
+
+std::optional<double> read_number(std::string_view dtype, std::span<const std::byte> bytes) {
+  if (dtype == "F64") return read_as<double>(bytes);
+  if (dtype == "I64") return read_as<std::int64_t>(bytes);
+  if (dtype == "U64") return read_as<std::uint64_t>(bytes);
+  if (dtype == "I32") return read_as<std::int32_t>(bytes);
+  if (dtype == "U32") return read_as<std::uint32_t>(bytes);
+  if (dtype == "I16") return read_as<std::int16_t>(bytes);
+  if (dtype == "U16") return read_as<std::uint16_t>(bytes);
+  if (dtype == "I8") return read_as<std::int8_t>(bytes);
+  if (dtype == "U8") return read_as<std::uint8_t>(bytes);
+  const std::optional<DType> known = parse_dtype(dtype);
+  if (!known || !is_float(*known)) return std::nullopt;
+  float value = 0;
+  convert_to_f32(*known, bytes, {&value, 1});
+  return value;
+}
+
+constexpr std::string_view kDouble = "F64";
+
+// F64 elements rounded to F32.
+std::shared_ptr<const Tensor> round_doubles(std::span<const std::byte> bytes, const Shape& shape) {
+  const auto rounded = std::make_shared<const Tensor>(DType::kF32, shape);
+  const std::span<float> values = rounded->view().f32();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    double value = 0;
+    std::memcpy(&value, bytes.data() + i * sizeof(value), sizeof(value));
+    values[i] = static_cast<float>(value);
+  }
+  return rounded;
+}
+
 }  // namespace
 
 std::shared_ptr<Checkpoint> Checkpoint::open(const fs::path& path) {
   std::error_code ignored;
+  if (fs::is_symlink(path, ignored) && !fs::exists(path, ignored)) {
+    fail("cannot open '{}': it is {}", path.string(), describe_file_kind(path));
+  }
   if (!fs::exists(path, ignored)) fail("cannot open '{}': no such file or folder", path.string());
   if (fs::is_regular_file(path) && !path.string().ends_with(kIndexEnding)) {
     return open_files({&path, 1});
@@ -121,23 +185,22 @@ void Checkpoint::load_index(const fs::path& path) {
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     fail("{}: wanted an object with a 'weight_map' object", index_name);
   }
+  const Json& weight_map = index["weight_map"];
   std::map<std::string, const SafetensorsFile*> shards;
-  for (const auto& [name, value] : index["weight_map"].items()) {
+  for (const auto& [name, value] : weight_map.items()) {
     if (!value.is_string()) fail("{}: weight_map: shard of '{}' is no string", index_name, name);
     const auto shard = value.get<std::string>();
     check_shard_name(shard, index_name);
-    const SafetensorsFile*& file = shards[shard];
-    if (file == nullptr) {
-      const fs::path shard_path = path.parent_path() / shard;
-      if (!fs::exists(shard_path)) {
-        fail("{}: shard '{}' of tensor '{}' does not exist", index_name, shard, name);
-      }
-      file = &add_file(shard_path);
-    }
-    if (!file->entries().contains(name)) {
+    shards[shard] = nullptr;
+  }
+  check_shards_exist(path, shards);
+  for (auto& [shard, file] : shards) file = &add_file(path.parent_path() / shard);
+  for (const auto& [name, value] : weight_map.items()) {
+    const auto shard = value.get<std::string>();
+    if (!shards[shard]->entries().contains(name)) {
       fail("{}: shard '{}' does not hold tensor '{}'", index_name, shard, name);
     }
-    add_entry(name, *file);
+    add_entry(name, *shards[shard]);
   }
 }
 
@@ -157,7 +220,8 @@ const Checkpoint::Entry& Checkpoint::find(std::string_view name) const {
 TensorInfo Checkpoint::info(std::string_view name) const {
   const Entry& entry = find(name);
   const std::string file_name = entry.file->path().string();
-  const std::optional<DType> dtype = parse_dtype(entry.stored->dtype_name);
+  const std::optional<DType> dtype =
+      entry.stored->dtype_name == kDouble ? DType::kF32 : parse_dtype(entry.stored->dtype_name);
   if (!dtype) {
     fail("tensor '{}' in '{}': cannot work with dtype {}", name, file_name,
          entry.stored->dtype_name);
@@ -174,7 +238,26 @@ std::vector<StoredRows> Checkpoint::stored_rows(std::string_view name) const {
   const TensorInfo found = info(name);
   const Entry& entry = find(name);
   entry.is_read = true;
-  return {{found.dtype, found.shape, entry.stored->bytes}};
+  if (entry.stored->dtype_name != kDouble) {
+    return {{found.dtype, found.shape, entry.stored->bytes}};
+  }
+  const std::shared_ptr<const Tensor> rounded = round_doubles(entry.stored->bytes, found.shape);
+  const TensorView& view = rounded->view();
+  return {{DType::kF32, found.shape, {view.bytes(), view.size_bytes()}, rounded}};
+}
+
+double Checkpoint::number(std::string_view name) const {
+  const Entry& entry = find(name);
+  const std::vector<std::int64_t>& sizes = entry.stored->sizes;
+  const bool is_one = std::ranges::all_of(sizes, [](std::int64_t size) { return size == 1; });
+  const std::optional<double> value =
+      is_one ? read_number(entry.stored->dtype_name, entry.stored->bytes) : std::nullopt;
+  if (!value) {
+    fail("tensor '{}' in '{}': wanted one number, found {} [{}]", name, entry.file->path().string(),
+         entry.stored->dtype_name, fmt::join(sizes, ", "));
+  }
+  entry.is_read = true;
+  return *value;
 }
 
 std::vector<std::string> Checkpoint::unread() const {

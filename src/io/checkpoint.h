@@ -1,4 +1,4 @@
-// The tensors of one or many safetensors files, memory-mapped.
+// The tensors of one or many safetensors files, memory-mapped. F64 tensors are given as F32.
 #pragma once
 
 #include <atomic>
@@ -30,6 +30,9 @@ class Checkpoint final : public TensorSource {
   TensorInfo info(std::string_view name) const override;
   std::vector<StoredRows> stored_rows(std::string_view name) const override;
   std::vector<std::string> unread() const override;
+
+  // A tensor of one element, of any number type. Counts as reading it.
+  double number(std::string_view name) const;
 
   // As stored, whatever the type; for listings.
   const SafetensorsEntry& entry(std::string_view name) const;

@@ -1,5 +1,6 @@
 #include "io/convert.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "base/error.h"
@@ -61,7 +62,44 @@ void convert_any(DType from, std::span<const std::byte> source, std::span<Target
   }
 }
 
+// Whether no element has all bits of `special`, which mark a value that is not finite.
+template <typename Bits>
+bool has_none(std::span<const std::byte> bytes, Bits special) {
+  std::atomic<bool> found = false;
+  parallel_for(0, static_cast<std::int64_t>(bytes.size() / sizeof(Bits)), kGrain,
+               [&](std::int64_t begin, std::int64_t end) {
+                 Bits any = 0;
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   Bits bits;
+                   std::memcpy(&bits, bytes.data() + static_cast<std::size_t>(i) * sizeof(Bits),
+                               sizeof(Bits));
+                   any |= static_cast<Bits>((bits & special) == special ? 1 : 0);
+                 }
+                 if (any != 0) found = true;
+               });
+  return !found;
+}
+
 }  // namespace
+
+bool all_finite(DType dtype, std::span<const std::byte> bytes) {
+  switch (dtype) {
+    case DType::kF32:
+      return has_none<std::uint32_t>(bytes, 0x7f800000U);
+    case DType::kF16:
+      return has_none<std::uint16_t>(bytes, 0x7c00U);
+    case DType::kBF16:
+      return has_none<std::uint16_t>(bytes, 0x7f80U);
+    case DType::kF8E4M3:
+      return has_none<std::uint8_t>(bytes, 0x7fU);  // NaN alone: there is no infinity
+    case DType::kF8E5M2:
+      return has_none<std::uint8_t>(bytes, 0x7cU);
+    case DType::kI32:
+    case DType::kU8:
+      break;
+  }
+  return true;
+}
 
 void convert_to_f32(DType from, std::span<const std::byte> source, std::span<float> target) {
   convert_any(from, source, target, [](float value) { return value; });

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/nearest.h"
+#include "io/file_kind.h"
 
 namespace mochi {
 namespace {
@@ -136,6 +137,10 @@ Json parse_json(std::string_view text, const std::string& source) {
 Json read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::span<const std::byte> bytes = file.bytes();
+  // A file of another kind is named as what it is; of a text the place of the error is told.
+  if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
+    fail_wrong_kind(path, bytes, "a JSON file");
+  }
   return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
 }
 
@@ -202,6 +207,12 @@ std::vector<double> JsonReader::get_floats(const std::string& key, std::vector<d
 std::vector<bool> JsonReader::get_bools(const std::string& key, std::vector<bool> fallback) {
   const Json* value = find(key);
   return value == nullptr ? std::move(fallback) : convert_list<bool>(*value, locate(key));
+}
+
+std::vector<std::string> JsonReader::get_strings(const std::string& key,
+                                                 std::vector<std::string> fallback) {
+  const Json* value = find(key);
+  return value == nullptr ? std::move(fallback) : convert_list<std::string>(*value, locate(key));
 }
 
 std::int64_t JsonReader::require_int(const std::string& key) {

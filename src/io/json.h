@@ -40,6 +40,7 @@ class JsonReader {
   std::vector<std::int64_t> get_ints(const std::string& key, std::vector<std::int64_t> fallback);
   std::vector<double> get_floats(const std::string& key, std::vector<double> fallback);
   std::vector<bool> get_bools(const std::string& key, std::vector<bool> fallback);
+  std::vector<std::string> get_strings(const std::string& key, std::vector<std::string> fallback);
 
   // The same for keys that must be there.
   std::int64_t require_int(const std::string& key);

@@ -12,6 +12,7 @@
 #include "base/atomic_file.h"
 #include "base/checked_math.h"
 #include "base/error.h"
+#include "io/file_kind.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -59,25 +60,19 @@ class HeaderParser {
  public:
   explicit HeaderParser(const MappedFile& file) : file_name_(file.path().string()) {
     const std::span<const std::byte> bytes = file.bytes();
-    if (bytes.size() < kLengthBytes) {
-      fail("{}: not a safetensors file: {} bytes are too few for a header length", file_name_,
-           bytes.size());
-    }
+    const auto fail_kind = [&] { fail_wrong_kind(file.path(), bytes, "a safetensors file"); };
+    if (bytes.size() < kLengthBytes) fail_kind();
     std::uint64_t header_bytes = 0;
     std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
-    if (header_bytes > kMaxHeaderBytes) {
-      fail("{}: not a safetensors file: header length {} is above {}", file_name_, header_bytes,
-           kMaxHeaderBytes);
-    }
+    if (header_bytes > kMaxHeaderBytes) fail_kind();
+    if (bytes.size() > kLengthBytes && static_cast<char>(bytes[kLengthBytes]) != '{') fail_kind();
     if (header_bytes > bytes.size() - kLengthBytes) {
       fail("{}: truncated: header of {} bytes in a file of {}", file_name_, header_bytes,
            bytes.size());
     }
+    if (header_bytes == 0) fail_kind();
     header_ = {reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, header_bytes};
     data_ = bytes.subspan(kLengthBytes + header_bytes);
-    if (!header_.starts_with('{')) {
-      fail("{}: not a safetensors file: header does not start with '{{'", file_name_);
-    }
   }
 
   void parse(std::map<std::string, SafetensorsEntry, std::less<>>& entries,
@@ -96,12 +91,13 @@ class HeaderParser {
   }
 
  private:
-  std::map<std::string, std::string> parse_metadata(const Json& value) const {
+  // Other writers leave more than strings here. Nothing but an object holds metadata.
+  static std::map<std::string, std::string> parse_metadata(const Json& value) {
     std::map<std::string, std::string> metadata;
-    if (!value.is_object()) fail("{}: {} is not an object", file_name_, kMetadataKey);
-    for (const auto& [key, text] : value.items()) {
-      if (!text.is_string()) fail("{}: {}.{} is not a string", file_name_, kMetadataKey, key);
-      metadata[key] = text.get<std::string>();
+    if (!value.is_object()) return metadata;
+    for (const auto& [key, item] : value.items()) {
+      if (item.is_null()) continue;
+      metadata[key] = item.is_string() ? item.get<std::string>() : item.dump();
     }
     return metadata;
   }
@@ -112,7 +108,6 @@ class HeaderParser {
     if (!reader.has("shape")) fail("{}: tensor '{}' has no shape", file_name_, name);
     entry.sizes = reader.get_ints("shape", {});
     const std::vector<std::int64_t> offsets = reader.get_ints("data_offsets", {});
-    reader.finish();
 
     const std::string what = fmt::format("{}: tensor '{}'", file_name_, name);
     if (offsets.size() != 2) fail("{}: wanted two data_offsets, found {}", what, offsets.size());
@@ -122,8 +117,10 @@ class HeaderParser {
     const auto begin = static_cast<std::uint64_t>(offsets[0]);
     const auto end = static_cast<std::uint64_t>(offsets[1]);
     if (begin > end || end > data_.size()) {
-      fail("{}: data_offsets [{}, {}] outside of the {} data bytes", what, begin, end,
-           data_.size());
+      fail(
+          "{}: data_offsets [{}, {}] outside of the {} data bytes: the file is cut short or "
+          "damaged",
+          what, begin, end, data_.size());
     }
     const std::uint64_t wanted_bytes = size_of(entry, what);
     if (end - begin != wanted_bytes) {

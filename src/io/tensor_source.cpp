@@ -108,6 +108,7 @@ void TensorSource::read(std::string_view name, const TensorView& target) const {
       fail("tensor '{}' in '{}': wanted {}, found {}", name, found.origin, dtype_name(wanted),
            dtype_name(part.dtype));
     }
+    require_finite(name, found.origin, part);
     copy_converted(part, wanted, out);
     out += static_cast<std::size_t>(part.shape.num_elements()) * dtype_bytes(wanted);
   }
@@ -120,6 +121,11 @@ void TensorSource::read_f32(std::string_view name, std::span<float> target) cons
          found.shape.to_string());
   }
   read(name, TensorView(target.data(), DType::kF32, found.shape));
+}
+
+void require_finite(std::string_view name, const std::string& origin, const StoredRows& part) {
+  if (all_finite(part.dtype, part.bytes)) return;
+  fail("tensor '{}' in '{}': has values that are not finite (NaN or infinite)", name, origin);
 }
 
 KeyMappedSource::KeyMappedSource(std::shared_ptr<const TensorSource> source, KeyMap map,

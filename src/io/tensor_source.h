@@ -56,7 +56,7 @@ class TensorSource {
   Shape require_rank(std::string_view name, int rank) const;
 
   // Copies the tensor into `target` (host memory), converting between float types. An Error names
-  // the tensor, the file, what was wanted and what was found.
+  // the tensor, the file, what was wanted and what was found; values that are not finite are one.
   void read(std::string_view name, const TensorView& target) const;
   void read_f32(std::string_view name, std::span<float> target) const;
 
@@ -64,6 +64,9 @@ class TensorSource {
   // "no tensor 'x' in 'file', did you mean ...".
   [[noreturn]] void fail_missing(std::string_view name) const;
 };
+
+// Throws Error naming the tensor and the file when a value of this part is NaN or infinite.
+void require_finite(std::string_view name, const std::string& origin, const StoredRows& part);
 
 // Rows [begin, end) of a tensor of another source; by default all of them.
 struct RowRange {

@@ -8,7 +8,6 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "io/file_name.h"
-#include "io/stale_parts.h"
 #include "io/video_writers.h"
 
 namespace mochi {
@@ -61,7 +60,6 @@ void check_name(const fs::path& path) {
 
 std::unique_ptr<VideoWriter> make_video_writer(const fs::path& path, const VideoFormat& format) {
   check_name(path);
-  remove_stale_parts(path);
   const std::string ending = lower_extension(path);
   if (ending.empty()) return make_png_folder_writer(path, format);
   if (ending == ".y4m") return make_y4m_writer(path, format);

@@ -11,7 +11,7 @@ namespace mochi::job {
 namespace {
 
 constexpr const char* kStepsKey = "num_steps_done";
-constexpr const char* kRecipeKey = "recipe";
+constexpr const char* kCheckpointRecipeKey = "recipe";
 
 int parse_steps(const std::string& text, const std::string& path) {
   int steps = 0;
@@ -24,7 +24,7 @@ int parse_steps(const std::string& text, const std::string& path) {
 
 SamplingCheckpoint read_checkpoint(const std::filesystem::path& path) {
   LatentsFile file = read_latents_file(path);
-  for (const char* key : {kStepsKey, kRecipeKey}) {
+  for (const char* key : {kStepsKey, kCheckpointRecipeKey}) {
     if (!file.metadata.contains(key)) {
       fail("'{}' is no checkpoint: its metadata have no '{}'", path.string(), key);
     }
@@ -42,7 +42,7 @@ SamplingCheckpoint read_checkpoint(const std::filesystem::path& path) {
 bool is_checkpoint(const std::filesystem::path& path) {
   try {
     const SafetensorsFile file(path);
-    return file.metadata().contains(kStepsKey) && file.metadata().contains(kRecipeKey);
+    return file.metadata().contains(kStepsKey) && file.metadata().contains(kCheckpointRecipeKey);
   } catch (const Error&) {
     return false;
   }
@@ -52,7 +52,7 @@ void write_checkpoint(const std::filesystem::path& path, const SamplerState& sta
                       const nlohmann::ordered_json& recipe) {
   write_latents_file(
       path, state.latents,
-      {{kStepsKey, std::to_string(state.num_steps_done)}, {kRecipeKey, recipe.dump()}},
+      {{kStepsKey, std::to_string(state.num_steps_done)}, {kCheckpointRecipeKey, recipe.dump()}},
       state.caches);
 }
 

@@ -111,7 +111,7 @@ void parse(const Field& field, const std::string& text, bool& value) {
 }
 
 void parse(const Field& field, const std::string& text, SparsityConfig& value) {
-  value = parse_sparsity_config(text, std::string(field.name));
+  value = parse_sparsity_config(text, std::string(field.name)).config;
 }
 
 // ---- JSON ----
@@ -170,7 +170,7 @@ void convert(JsonReader& reader, const Field& field, NoiseSource& value) {
 void convert(JsonReader& reader, const Field& field, SparsityConfig& value) {
   const std::string key(field.name);
   reader.get_object(key);
-  value = parse_sparsity_config(reader.get_json(key)->dump(), reader.locate(key));
+  value = parse_sparsity_config(reader.get_json(key)->dump(), reader.locate(key)).config;
 }
 
 template <typename T>

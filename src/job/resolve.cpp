@@ -1,6 +1,7 @@
 #include "job/resolve.h"
 
 #include <algorithm>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -40,8 +41,14 @@ void apply_steps(const Request& given, GenerateRequest& generate) {
   if (has_own_steps && !given.linear_steps) generate.linear_steps = 0;
 }
 
-void apply_sparsity(const Request& given, GenerateRequest& generate) {
-  if (given.chipmunk_config) generate.sparsity = load_sparsity_config(*given.chipmunk_config);
+void apply_sparsity(const Request& given, Resolved& resolved) {
+  GenerateRequest& generate = resolved.generate;
+  if (given.chipmunk_config) {
+    LoadedSparsity loaded = load_sparsity_config(*given.chipmunk_config);
+    generate.sparsity = std::move(loaded.config);
+    resolved.warnings = std::move(loaded.warnings);
+    resolved.ignored_keys = std::move(loaded.ignored_keys);
+  }
   if (given.no_sparsity.value_or(false)) generate.sparsity.reset();
 }
 
@@ -66,12 +73,12 @@ void resolve_sampling(const Request& given, const ModelInfo& model, Resolved& re
   if (given.noise) apply_noise(noise, model, generate);
   apply_fields(given, generate);
   apply_steps(given, generate);
-  apply_sparsity(given, generate);
+  apply_sparsity(given, resolved);
   model.check(generate);
   model.check_files(generate);
   resolved.request = complete(given, generate);
   resolved.overruled = find_overruled(given);
-  resolved.warnings = model.warnings(generate);
+  std::ranges::move(model.warnings(generate), std::back_inserter(resolved.warnings));
   resolved.size = {generate.width, generate.height, generate.num_frames};
   resolved.latents = model.latent_size(resolved.size);
 }

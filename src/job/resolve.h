@@ -35,9 +35,10 @@ struct Resolved {
   Request request;           // all fields have a value; of latents to decode, only fps
   GenerateRequest generate;  // for the engine; unused for latents to decode
   VideoSize size;
-  Latents latents;                    // values where they are read from a file
-  std::vector<Overruled> overruled;   // fields that were given and have no effect
-  std::vector<std::string> warnings;  // of the model about valid, but probably unintended settings
+  Latents latents;                        // values where they are read from a file
+  std::vector<Overruled> overruled;       // fields that were given and have no effect
+  std::vector<std::string> warnings;      // about valid, but probably unintended settings
+  std::vector<std::string> ignored_keys;  // of the sparsity file: keys without effect here
 };
 
 // The model's defaults under what was given. Throws InvalidRequest naming the field, or Error

@@ -126,10 +126,14 @@ void list_tensors(const Checkpoint& checkpoint, InspectReport& report) {
 InspectReport inspect_directory(const std::filesystem::path& path) {
   const ModelDirectory directory(path);
   InspectReport report;
+  report.notes = directory.notes();
   report.has_config_file = directory.has_config_file();
   const Checkpoint* listed = nullptr;
   for (const Component component : kAllComponents) {
     if (!directory.has(component)) {
+      if (const std::string reason = directory.problem(component); !reason.empty()) {
+        throw Error(reason);
+      }
       report.not_found.emplace_back(component_name(component));
       continue;
     }

@@ -1,5 +1,7 @@
 #include "pipeline/model_config.h"
 
+#include <algorithm>
+#include <array>
 #include <string>
 
 #include "base/error.h"
@@ -33,24 +35,59 @@ GenerationDefaults parse_generation(JsonReader& section) {
   return generation;
 }
 
+// [least, largest]
+SeenRange get_range(JsonReader& section, const std::string& key) {
+  constexpr std::int64_t kMaxValue = 1 << 20;
+  if (!section.has(key)) return {};
+  const std::vector<std::int64_t> values = section.get_ints(key, {});
+  if (values.size() != 2 || values[0] < 1 || values[1] < values[0] || values[1] > kMaxValue) {
+    fail("{}: wanted the least and the largest value that were seen, 1 to {}", section.locate(key),
+         kMaxValue);
+  }
+  return {static_cast<int>(values[0]), static_cast<int>(values[1])};
+}
+
+TrainedOn parse_trained_on(JsonReader& section) {
+  TrainedOn seen{.width = get_range(section, "width"),
+                 .height = get_range(section, "height"),
+                 .num_frames = get_range(section, "num_frames"),
+                 .words = section.get_strings("words", {})};
+  section.finish();
+  std::ranges::sort(seen.words);
+  return seen;
+}
+
 constexpr const char* kModelType = "mochi";
+constexpr std::array kSections{"dit", "text_encoder", "vae", "generation", "trained_on"};
 
 }  // namespace
 
-void ModelConfig::validate() const {
+void ModelConfig::check_text_width() const {
   if (dit.text_width != text_encoder.hidden_size) {
     fail("the transformer wants text features of width {}, the text encoder gives {}",
          dit.text_width, text_encoder.hidden_size);
   }
+}
+
+void ModelConfig::check_latent_channels() const {
   if (dit.latent_channels != vae.latent_channels) {
     fail("the transformer works on {} latent channels, the video decoder on {}",
          dit.latent_channels, vae.latent_channels);
   }
 }
 
+void ModelConfig::validate() const {
+  check_text_width();
+  check_latent_channels();
+}
+
 bool is_model_config(const std::filesystem::path& path) {
   const Json json = read_json(path);
-  return json.is_object() && json.value("model_type", Json()) == Json(kModelType);
+  if (!json.is_object()) return true;  // so that it is refused
+  if (const auto type = json.find("model_type"); type != json.end()) {
+    return *type == Json(kModelType);
+  }
+  return std::ranges::any_of(kSections, [&](const char* name) { return json.contains(name); });
 }
 
 ModelConfig read_model_config(const std::filesystem::path& path) {
@@ -69,6 +106,8 @@ ModelConfig read_model_config(const std::filesystem::path& path) {
     if (auto section = root.get_object("vae")) config.vae = parse_vae_config(*section);
     if (auto section = root.get_object("generation"))
       config.generation = parse_generation(*section);
+    if (auto section = root.get_object("trained_on"))
+      config.trained_on = parse_trained_on(*section);
     root.finish();
     config.validate();
   } catch (const Error& error) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "dit/dit_config.h"
 #include "text/text_encoder_config.h"
@@ -25,17 +27,34 @@ struct GenerationDefaults {
       "a paper boat drifts down a narrow stream between mossy stones, morning light on the water";
 };
 
+// The least and the largest value that a model saw in training; 0: not known.
+struct SeenRange {
+  int least = 0;
+  int largest = 0;
+};
+
+// What a model can be expected to draw. Nothing is known of Mochi 1.
+struct TrainedOn {
+  SeenRange width, height, num_frames;
+  // Every word of its captions, in lower case and sorted; empty: not known.
+  std::vector<std::string> words;
+};
+
 struct ModelConfig {
   DitConfig dit;
   TextEncoderConfig text_encoder;
   VaeConfig vae;
   GenerationDefaults generation;
+  TrainedOn trained_on;
 
-  // Throws Error when the networks do not fit together.
+  // Throw Error if two networks do not fit together; validate() looks at all.
+  void check_text_width() const;
+  void check_latent_channels() const;
   void validate() const;
 };
 
-// Whether a JSON file is a config.json of ours; transformers and diffusers use the name, too.
+// Whether a JSON file is a config.json of ours. transformers and diffusers use the name, too: a
+// file of another "model_type", or without one and without a section of ours, is not ours.
 bool is_model_config(const std::filesystem::path& path);
 
 // Reads a config.json of ours. Sections and keys that are absent keep the defaults, unknown ones

@@ -1,48 +1,23 @@
-// Finds the networks in a model directory. Every layout in use is recognised: files are told apart
-// by the tensors they hold, names only decide between several files that would do.
+// A model as it lies on disk: its networks, its sizes, its tokenizer.
 #pragma once
 
-#include <array>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "io/checkpoint.h"
 #include "mochi/enums.h"
 #include "pipeline/model_config.h"
+#include "pipeline/model_files.h"
 
 namespace mochi {
 
-enum class Component : std::uint8_t { kTextEncoder, kDit, kDecoder, kEncoder };
-
-inline constexpr std::array kAllComponents{Component::kTextEncoder, Component::kDit,
-                                           Component::kDecoder, Component::kEncoder};
-
-// "transformer", as messages call it.
-const char* component_name(Component component);
-
-// Whether networks of a model directory may lie in a folder of this name inside it.
-bool is_model_subfolder(const std::string& name);
-
-// Whether these tensors are such a network, under the original names or diffusers'.
-bool holds_component(const TensorSource& source, Component component);
-
-// A checkpoint under the names the engine's weights structs use.
-std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<TensorSource> source,
-                                                 Component component,
-                                                 const TextEncoderConfig& text_config);
-
-// The sizes that a network's tensors show, in the section that is its own.
-ModelConfig infer_component_config(const std::shared_ptr<TensorSource>& source,
-                                   Component component);
-
 class ModelDirectory {
  public:
-  // Reads the headers of all files. Throws Error when there is no such folder, a file is damaged,
-  // or two files with equal right hold the same network.
+  // Reads the headers of all files. Throws Error if there is no such folder or its config.json is
+  // wrong; what is wrong with a network's files is told when the network is asked for.
   explicit ModelDirectory(std::filesystem::path path);
   // Every network, with random weights, of the sizes in path's config.json (kConfig; with the
   // tokenizer in `path` if there is one) or of Mochi 1 preview's sizes.
@@ -55,9 +30,19 @@ class ModelDirectory {
 
   bool has_random_weights() const { return has_random_weights_; }
   bool has(Component component) const {
-    return has_random_weights_ || checkpoints_.contains(component);
+    return has_random_weights_ || files_.checkpoints.contains(component);
   }
-  // As stored. Throws Error saying where it was looked for when there is none.
+  // Why a network is not there although a file for it is; empty if there is no such file.
+  std::string problem(Component component) const;
+  // Choices that were made between several copies of a network, one line each.
+  const std::vector<std::string>& notes() const { return files_.notes; }
+  // Throws Error that names all of these networks (and the tokenizer, if it is needed) that are
+  // missing, and where they belong.
+  void require(std::span<const Component> components, bool needs_tokenizer) const;
+  // Throws Error if networks that are there do not fit together.
+  void validate() const;
+
+  // As stored. Throws Error that says what is wrong with its file, or where it was looked for.
   std::shared_ptr<Checkpoint> checkpoint(Component component) const;
   // The same under the engine's names.
   std::shared_ptr<TensorSource> open(Component component) const;
@@ -71,7 +56,6 @@ class ModelDirectory {
 
  private:
   ModelDirectory() = default;
-  void find_checkpoints();
   void read_config();
   void infer_config();
 
@@ -79,7 +63,7 @@ class ModelDirectory {
   ModelConfig config_;
   bool has_config_file_ = false;
   bool has_random_weights_ = false;
-  std::map<Component, std::shared_ptr<Checkpoint>> checkpoints_;
+  ModelFiles files_;
 };
 
 }  // namespace mochi

@@ -1,6 +1,11 @@
 // ModelInfo of include/mochi/mochi.h.
+#include <algorithm>
+#include <array>
+#include <iterator>
+
 #include "base/error.h"
 #include "pipeline/model_data.h"
+#include "pipeline/model_warnings.h"
 #include "pipeline/networks.h"
 #include "pipeline/request.h"
 
@@ -16,7 +21,13 @@ ModelDirectory open_directory(const EngineOptions& options) {
 }  // namespace
 
 ModelInfo::Data::Data(const EngineOptions& options) : directory(open_directory(options)) {
-  directory.config().validate();
+  directory.validate();
+  if (options.on_message) {
+    for (const std::string& note : directory.notes()) {
+      options.on_message(MessageLevel::kDebug, note);
+    }
+  }
+  if (!options.loras.empty()) directory.require(std::array{Component::kDit}, false);
   for (const Lora& lora : options.loras) {
     add_lora(lora.path, lora.scale, directory.config().dit, loras);
   }
@@ -35,16 +46,22 @@ void ModelInfo::check(const GenerateRequest& request) const {
 }
 
 std::vector<std::string> ModelInfo::warnings(const GenerateRequest& request) const {
-  return find_warnings(data_->directory.config(), request);
+  std::vector<std::string> warnings = model_warnings(data_->directory, request);
+  if (!request.sparsity) return warnings;
+  std::ranges::move(sparsity_warnings(*request.sparsity, request.num_steps, num_layers(),
+                                      data_->directory.config().dit.mlp_hidden_x),
+                    std::back_inserter(warnings));
+  return warnings;
 }
 
 void ModelInfo::check_files(const GenerateRequest& request) const {
   const ModelDirectory& directory = data_->directory;
   if (directory.has_random_weights()) return;
-  if (!request.prompt.empty() || !request.negative_prompt.empty()) {
-    directory.tokenizer();
-    check_weights(directory, Component::kTextEncoder);
-  }
+  std::vector<Component> needed{Component::kDit, Component::kDecoder};
+  const bool has_text = !request.prompt.empty() || !request.negative_prompt.empty();
+  if (has_text) needed.insert(needed.begin(), Component::kTextEncoder);
+  directory.require(needed, has_text);
+  if (has_text) check_weights(directory, Component::kTextEncoder);
   check_weights(directory, Component::kDit);
   check_weights(directory, Component::kDecoder);
 }

@@ -11,7 +11,7 @@ namespace mochi::report {
 namespace {
 
 // The style has no '<' and no '&', which have a meaning in XML.
-constexpr std::string_view kStyle = R"(
+constexpr std::string_view kPageStyle = R"(
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --line: #d1d9e0; }
 @media (prefers-color-scheme: dark) {
   :root { --ground: #0d1117; --ink: #e6edf3; --line: #3d444d; }
@@ -149,7 +149,7 @@ std::string HtmlPage::finish() const {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
       "<title>{0}</title>\n<style>{1}{2}</style>\n</head>\n<body>\n<h1>{0}</h1>\n{3}</body>\n"
       "</html>\n",
-      title, kStyle, inline_style(), body_);
+      title, kPageStyle, inline_style(), body_);
 }
 
 }  // namespace mochi::report

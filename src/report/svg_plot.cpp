@@ -19,9 +19,9 @@ constexpr double kGridOpacity = 0.15;
 constexpr std::array kColors{"#2f81f7", "#e8730c", "#2da44e", "#c04ad6",
                              "#d1242f", "#0f9d9d", "#a8860b", "#8a8f98"};
 
-class Drawing {
+class PlotDrawing {
  public:
-  explicit Drawing(const Plot& plot)
+  explicit PlotDrawing(const Plot& plot)
       : plot_(plot),
         x_axis_(make_x_axis(plot)),
         y_axis_(make_y_axis(plot)),
@@ -135,6 +135,6 @@ class Drawing {
 
 }  // namespace
 
-Figure draw_plot(const Plot& plot) { return Drawing(plot).draw(); }
+Figure draw_plot(const Plot& plot) { return PlotDrawing(plot).draw(); }
 
 }  // namespace mochi::report

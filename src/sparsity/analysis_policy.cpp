@@ -11,7 +11,7 @@
 namespace mochi {
 namespace {
 
-// With this delta everywhere.
+// `config` with this delta in all layers at all steps.
 SparsityConfig with_delta(SparsityConfig config, DeltaKind delta) {
   config.attn.delta = delta;
   for (SparsityOverride& entry : config.overrides) entry.delta.reset();
@@ -23,7 +23,7 @@ bool has_one_delta(const SparsityConfig& config) {
       config.overrides, [](const SparsityOverride& entry) { return entry.delta.has_value(); });
 }
 
-// As F32 on the host.
+// Downloads a tensor as F32.
 Tensor read(Context& ctx, const TensorView& tensor) {
   const Arena::Scope scope(ctx.scratch);
   const TensorView floats = ctx.scratch.allocate(DType::kF32, tensor.shape());
@@ -33,7 +33,7 @@ Tensor read(Context& ctx, const TensorView& tensor) {
   return host;
 }
 
-// For each head, the mean length of its groups' lists as a part of num_keys.
+// Computes, for each head, the mean length of its groups' lists as a fraction of num_keys.
 std::vector<double> find_kept(Context& ctx, const ColumnLists& lists, std::int64_t num_heads,
                               std::int64_t num_keys) {
   const Tensor host(DType::kI32, lists.offsets.shape());
@@ -49,7 +49,7 @@ std::vector<double> find_kept(Context& ctx, const ColumnLists& lists, std::int64
   return kept;
 }
 
-// For each head, the mean of exp(chosen − dense); both [heads, queries].
+// Computes, for each head, the mean of exp(chosen − dense); both are [heads, queries].
 std::vector<double> find_recalled(const Tensor& chosen, const Tensor& dense) {
   const auto num_queries = static_cast<std::size_t>(dense.view().dim(1));
   const std::span<const float> chosen_lse = chosen.view().f32();

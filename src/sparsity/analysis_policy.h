@@ -1,5 +1,5 @@
-// A ColumnSparsePolicy that is watched: the same outputs, and for every site what it attended to
-// and how far each delta would have been from dense attention.
+// A ColumnSparsePolicy that also measures: it computes equal outputs and reports, for every site,
+// what it attended to and how far each delta is from dense attention.
 #pragma once
 
 #include <functional>
@@ -12,18 +12,18 @@ namespace mochi {
 
 using SiteFn = std::function<void(const SiteReport&)>;
 
-// A sparse step costs dense attention, attention over the columns, and that with each delta; a full
-// step costs the full step of up to three policies more.
+// A sparse step additionally costs dense attention and attention over the columns with each delta.
+// A full step additionally costs the full steps of up to three more policies.
 class AnalysisPolicy final : public ColumnSparsePolicy {
  public:
-  // `on_site` is called after each attend(), in its thread.
+  // `on_site` is called after each attend(), by the same thread.
   AnalysisPolicy(const SparsityConfig& config, const TokenGrid& grid, std::uint64_t seed,
                  SiteFn on_site);
 
   void begin_forward(Context& ctx, Branch branch, int step) override;
   void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
               const TensorView& out) override;
-  // Every site is looked at at every step.
+  // Every site is read at every step, so all caches stay on the device.
   std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
                            std::uint64_t /*available_bytes*/,
                            const MessageFn& /*on_message*/) override {
@@ -38,8 +38,8 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
                const TensorView& out, SiteReport& report);
 
   SiteFn on_site_;
-  // The same plans with the deltas that are not the configured one. Without a delta there is
-  // nothing to keep: that is measured from the columns alone.
+  // Policies with equal plans and the deltas that are not configured. DeltaKind::kNone caches
+  // nothing and needs no policy of its own.
   std::map<DeltaKind, ColumnSparsePolicy> shadows_;
 };
 

@@ -51,13 +51,13 @@ CacheOffload::~CacheOffload() {
   }
   allocating_.join();
   try {
-    // A copy that is still under way uses memory that goes now.
+    // Unfinished copies use memory that is about to be freed.
     for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
       if (is_fetching_[slot]) backend_.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
     }
     finish(backend_);
     backend_.synchronize();
-  } catch (const std::exception&) {  // a device that was lost copies nothing any more
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): a lost device copies nothing
   }
 }
 
@@ -72,7 +72,7 @@ void CacheOffload::allocate_all() {
       if (layout) {
         host = Tensor(DType::kU8, byte_shape(layout->num_bytes), backend_.staging_allocator());
       }
-    } catch (...) {  // goes to the thread that wants the memory
+    } catch (...) {  // rethrown in the thread that needs the memory
       problem = std::current_exception();
     }
     const std::lock_guard lock(mutex_);

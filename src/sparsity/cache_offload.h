@@ -1,6 +1,6 @@
-// Caches of sites that do not stay on the device: each site has a block of host memory, and is on
-// the device, in one of two slots, only while it runs. Copies go beside the work of other layers:
-// while one runs, the next is fetched, and what the last one has changed is written back.
+// Caches in host memory. Each site has a block of host memory and is copied to one of two slots on
+// the device while it runs. Copies overlap with the work of other layers: while one layer runs, the
+// caches of the next one are fetched, and those that the previous one changed are written back.
 #pragma once
 
 #include <array>
@@ -17,54 +17,55 @@ namespace mochi {
 
 class CacheOffload {
  public:
-  // What is kept of each site of a branch; without rank: it stays elsewhere.
+  // Shapes of a site's tensors in one branch. A shape without dimensions: not offloaded.
   struct Shapes {
     Shape cache;  // [tokens, heads·head_dim] of cache_dtype
     Shape bits;   // [heads, groups, words] i32
     DType cache_dtype = DType::kF32;
   };
 
-  // Of the layers [first_layer, num_layers); a branch that never runs has no value. Host memory is
-  // allocated by a thread, in the order in which a first full step will want it. `on_message` may
-  // be empty; it is called from the thread that uses the caches.
+  // Offloads the layers [first_layer, num_layers). A branch that never runs has no shapes. A thread
+  // allocates the host memory in the order in which the first full step needs it. `on_message` may
+  // be empty; the thread that uses the caches calls it.
   CacheOffload(Backend& backend, int first_layer, int num_layers,
                const std::array<std::optional<Shapes>, 2>& branches, MessageFn on_message);
   ~CacheOffload();
   CacheOffload(const CacheOffload&) = delete;
   CacheOffload& operator=(const CacheOffload&) = delete;
 
-  // Where the site's values are while it runs; empty: they stay elsewhere.
+  // Device memory of the site's tensors while it runs; empty if they are not offloaded.
   TensorView cache(AttentionSite site) const { return view(site, slot_bytes(site), kCache); }
   TensorView bits(AttentionSite site) const { return view(site, slot_bytes(site), kBits); }
-  // The same in host memory; waits until there is some.
+  // Host memory of the site's tensors. Waits until it is allocated.
   TensorView host_cache(AttentionSite site) { return view(site, host_of(site), kCache); }
   TensorView host_bits(AttentionSite site) { return view(site, host_of(site), kBits); }
 
-  // The backend of these is the same one, or one around it.
+  // In the following functions, `backend` is the one given to the constructor, or a decorator of
+  // it.
 
-  // A forward begins: it can rely on nothing that is in the slots, since a recording of it would
-  // not know of that.
+  // Marks all slots empty at the start of a forward pass, because a captured graph cannot depend on
+  // what a previous pass left in them.
   void begin(Backend& backend) {
     report_allocation();
     finish(backend);
     in_slot_ = {};
   }
-  // Brings a site in the background, if it is not on its way already.
+  // Starts to copy a site to its slot, unless that has started already.
   void fetch(Backend& backend, AttentionSite site);
-  // From now on the site's values may be used.
+  // Waits until the site's tensors can be used.
   void await(Backend& backend, AttentionSite site);
-  // From now on the site's slot may be overwritten.
+  // Waits until the site's slot can be overwritten.
   void take(Backend& backend, AttentionSite site);
-  // Takes what is in the slot to the host, in the background.
+  // Starts to copy the site's slot to host memory.
   void write_back(Backend& backend, AttentionSite site);
-  // Behind this the host has all that was written back.
+  // Orders all copies to host memory before the operations that follow.
   void finish(Backend& backend);
 
   std::uint64_t host_bytes() const { return host_bytes_; }
 
  private:
   static constexpr std::size_t kNumSlots = 2;
-  static constexpr int kFirstPrefetchSlot = 4;  // behind those of streamed weights
+  static constexpr int kFirstPrefetchSlot = 4;  // the slots before it are for streamed weights
   static constexpr std::size_t kAlignment = 256;
   enum Part : unsigned char { kCache, kBits };
 
@@ -88,15 +89,15 @@ class CacheOffload {
   int first_layer_, num_layers_;
   std::array<std::optional<Layout>, 2> layouts_;
   std::array<Tensor, kNumSlots> slots_;
-  std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // which site, in this forward
+  std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // sites, in this forward pass
   std::array<bool, kNumSlots> is_fetching_{}, is_writing_{};
   std::uint64_t host_bytes_ = 0;
   MessageFn on_message_;
   bool has_reported_ = false;
 
-  std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // protects the following members
   std::condition_variable has_more_;
-  std::vector<Tensor> hosts_;  // by site; the first num_ready_ are there
+  std::vector<Tensor> hosts_;  // by site; the first num_ready_ are allocated
   std::size_t num_ready_ = 0;
   std::optional<double> allocation_seconds_;  // of all hosts_
   std::exception_ptr problem_;

@@ -1,5 +1,5 @@
-// Where a ColumnSparsePolicy keeps its caches: on the device when they fit, else as the
-// configuration's `offloading` says.
+// Decides where a ColumnSparsePolicy stores its caches: on the device if they fit, otherwise as
+// configured by `offloading`.
 #include <algorithm>
 
 #include "base/error.h"
@@ -16,21 +16,22 @@ std::uint64_t product(std::int64_t a, std::int64_t b) {
 
 CacheOffload::Shapes shapes_of(const AttentionSparsity& attn, const CacheSizes& sizes,
                                std::int64_t num_tokens, DType cache_dtype) {
-  const std::int64_t num_groups = (num_tokens + attn.mbm - 1) / attn.mbm;
+  const std::int64_t num_groups = (num_tokens + attn.group_size - 1) / attn.group_size;
   const std::int64_t num_words = (num_tokens + ColumnBits::kWordBits - 1) / ColumnBits::kWordBits;
   return {.cache = {num_tokens, sizes.num_heads * sizes.head_dim},
           .bits = {sizes.num_heads, num_groups, num_words},
           .cache_dtype = cache_dtype};
 }
 
-// What a forward takes beside weights and caches, at most: a full step's attention with its scores,
-// or the feed-forward layer. Measured forwards take less; blocks of an arena do not fit seamlessly.
+// Upper bound of the memory that a forward pass needs in addition to weights and caches: that of a
+// full step's attention with its scores, or of the feed-forward layer. Measured passes need less;
+// the slack is for gaps between the blocks of an arena.
 std::uint64_t scratch_bytes(const AttentionSparsity& attn, const CacheSizes& sizes,
                             std::uint64_t value_bytes) {
   constexpr double kSlack = 1.25;
   constexpr std::uint64_t kWorkspaces = std::uint64_t{256} << 20;
   const std::int64_t rows = std::max(sizes.num_tokens[0], sizes.num_tokens[1]);
-  const std::int64_t num_groups = (rows + attn.mbm - 1) / attn.mbm;
+  const std::int64_t num_groups = (rows + attn.group_size - 1) / attn.group_size;
   const std::uint64_t activation = product(rows, sizes.num_heads * sizes.head_dim) * value_bytes;
   const std::uint64_t scores = product(rows, sizes.num_heads * num_groups) * sizeof(float);
   const std::uint64_t attention = 8 * activation + 2 * scores;  // and lists, no longer than scores
@@ -49,7 +50,7 @@ std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes&
   if (available_bytes == 0 || !attn.is_enabled || num_sites <= 0) return {};
   const std::size_t value_bytes = dtype_bytes(backend.activation_dtype());
   const DType cache_dtype = find_cache_dtype(backend);
-  // A log-sum-exp and a weight for each query and head, and perhaps a scale.
+  // Each query and head has a log-sum-exp, a weight and, with FP8, a scale.
   const std::uint64_t num_floats = attn.cache_dtype == CacheDType::kFp8 ? 3 : 2;
   const bool may_offload = !config_.offloading.global_disable_offloading;
   const bool moves_cache = may_offload && config_.offloading.attn_out_cache;
@@ -77,21 +78,21 @@ std::string ColumnSparsePolicy::place_caches(Backend& backend, const CacheSizes&
     return static_cast<double>(bytes) / kGigabyte;
   };
   const std::string facts =
-      fmt::format("{:.2f} GB, and {:.2f} GB to compute with; {:.2f} GB are there",
+      fmt::format("{:.2f} GB, plus {:.2f} GB for computing; {:.2f} GB are available",
                   in_gigabytes(all_bytes), in_gigabytes(scratch), in_gigabytes(available_bytes));
   if (all_bytes + scratch <= available_bytes) {
     return fmt::format("sparse caches stay on the GPU ({})", facts);
   }
   if (moved_bytes == 0) {
     throw OutOfMemory(
-        fmt::format("GPU memory: sparse caches want {}, and the sparsity configuration does not "
-                    "let them leave the GPU (offloading)",
+        fmt::format("GPU memory: sparse caches need {}, and the sparsity configuration does not "
+                    "allow moving them to host memory (offloading)",
                     facts));
   }
   num_layers_ = sizes.num_layers;
   offload_ = std::make_unique<CacheOffload>(backend, attn.first_n_dense_layers, sizes.num_layers,
                                             branches, on_message);
-  return fmt::format("sparse caches go to host memory, {:.2f} GB of them (they want {})",
+  return fmt::format("sparse caches: {:.2f} GB are kept in host memory (all caches need {})",
                      in_gigabytes(moved_bytes), facts);
 }
 

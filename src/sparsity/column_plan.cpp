@@ -18,7 +18,7 @@ std::int64_t fraction_of(double fraction, std::int64_t num_columns) {
                                   num_columns);
 }
 
-// The columns of highest score: a multiple of the tile, or all.
+// Number of columns chosen by score: a multiple of the tile, or all columns.
 std::int64_t num_top_keys(const ColumnRule& rule, std::int64_t num_columns) {
   if (rule.top_keys >= 1) return num_columns;
   const auto tiles = static_cast<double>(num_columns) / static_cast<double>(rule.multiple);
@@ -46,14 +46,13 @@ ColumnRule::ColumnRule(const AttentionSparsity& attn)
       max_keys(attn.max_keys),
       random_keys(attn.random_keys),
       multiple(attn.counts_multiple_of),
-      group_size(attn.mbm),
-      is_packed(attn.should_compress_indices) {}
+      group_size(attn.group_size) {}
 
 ColumnRule::ColumnRule(const MlpSparsity& mlp)
     : top_keys(mlp.top_keys),
       random_keys(mlp.random_keys),
       multiple(mlp.counts_multiple_of),
-      group_size(mlp.mbm) {}
+      group_size(mlp.block_size) {}
 
 std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site) {
   const PhiloxWords words =
@@ -71,7 +70,6 @@ ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& sc
                        const TensorView& home)
     : bits_(home),
       offsets_(DType::kI32, {scores[0] * scores[1] + 1}, backend.allocator()),
-      is_packed_(rule.is_packed || home),
       num_columns_(scores[2]),
       group_size_(rule.group_size) {
   if (home) return;
@@ -82,10 +80,7 @@ ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& sc
 
 ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
                        std::int64_t num_columns, const TensorView& bits, const TensorView& home)
-    : bits_(home),
-      is_packed_(rule.is_packed || home),
-      num_columns_(num_columns),
-      group_size_(rule.group_size) {
+    : bits_(home), num_columns_(num_columns), group_size_(rule.group_size) {
   const std::int64_t num_groups = (num_tokens + group_size_ - 1) / group_size_;
   const std::int64_t words_per_list = num_words(num_columns);
   if (bits.dtype() != DType::kI32 || bits.rank() != 3 || bits.dim(1) != num_groups ||
@@ -114,7 +109,6 @@ ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t nu
     backend.upload(bits, bits_);
   }
   offsets_ = upload_ints(backend, offsets.data(), {std::ssize(offsets)});
-  if (!is_packed_) unpack(backend);
 }
 
 void ColumnPlan::choose(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
@@ -133,22 +127,12 @@ void ColumnPlan::choose(Context& ctx, const ColumnRule& rule, const TensorView& 
     choice.max_kept = fraction_of(rule.max_keys, num_columns_);
   }
   ctx.backend.select_columns(choice, bits_, offsets_);
-  if (!is_packed_) unpack(ctx.backend);
-}
-
-void ColumnPlan::unpack(Backend& backend) {
-  columns_ = Tensor();  // first, so that both never exist at a time
-  columns_ = Tensor(DType::kI32, {total(backend)}, backend.allocator());
-  backend.expand_columns(bits_, {offsets_, columns_, group_size_});
 }
 
 ColumnLists ColumnPlan::lists(Context& ctx) const {
-  ColumnLists lists{offsets_, columns_, group_size_};
-  if (!columns_) {
-    // How long the lists are, only the device knows.
-    lists.columns = ctx.scratch.allocate(DType::kI32, {most()});
-    ctx.backend.expand_columns(bits_, lists);
-  }
+  // Only the device knows the lengths of the lists, so there is room for all columns.
+  const ColumnLists lists{offsets_, ctx.scratch.allocate(DType::kI32, {max_total()}), group_size_};
+  ctx.backend.expand_columns(bits_, lists);
   return lists;
 }
 
@@ -161,7 +145,7 @@ std::int64_t ColumnPlan::total(Backend& backend) const {
 }
 
 double ColumnPlan::kept_fraction(Backend& backend) const {
-  return static_cast<double>(total(backend)) / static_cast<double>(most());
+  return static_cast<double>(total(backend)) / static_cast<double>(max_total());
 }
 
 }  // namespace mochi

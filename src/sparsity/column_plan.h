@@ -1,5 +1,5 @@
-// Which columns the query groups of one site attend to, and which hidden columns of a feed-forward
-// layer its blocks of tokens compute: both are chosen alike.
+// The columns that the query groups of one site attend to, or the hidden columns that the token
+// blocks of one feed-forward layer compute. Both are chosen in the same way.
 #pragma once
 
 #include <cstdint>
@@ -11,61 +11,60 @@
 
 namespace mochi {
 
-// How columns are chosen.
+// Rule by which columns are chosen.
 struct ColumnRule {
   explicit ColumnRule(const AttentionSparsity& attn);
   explicit ColumnRule(const MlpSparsity& mlp);
 
-  double top_keys;                    // fraction kept for their scores
-  double top_p = 0;                   // above 0: as many instead as hold this part of the scores,
-  double min_keys = 0, max_keys = 1;  // within these fractions
-  double random_keys;                 // probability of each to be kept as well
-  std::int64_t multiple, group_size;  // of the lists' lengths; tokens that share a list
-  bool is_packed = true;              // lists are expanded when used
+  double top_keys;                    // fraction of the columns chosen by score
+  double top_p = 0;                   // if above 0: choose this share of the scores instead
+  double min_keys = 0, max_keys = 1;  // limits of the fraction chosen by top_p
+  double random_keys;                 // probability that a further column is chosen
+  std::int64_t multiple;              // lists have a multiple of this length
+  std::int64_t group_size;            // tokens that share a list
 };
 
-// What is chosen has random columns of its own.
+// Each kind of plan draws its own random columns.
 enum class PlanKind : std::uint32_t { kAttention = 1, kMlp = 2 };
-// A seed for the plans of every site of a generation.
+// Seed of the plans of one site in the generation with the given seed.
 std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site);
 
-// [groups, words] i32 on the device.
+// Uploads bits as [groups, words] i32.
 Tensor upload_bits(Backend& backend, const ColumnBits& bits);
 
-// The columns of every head and group at one site.
+// The chosen columns of every head and group at one site, stored as bits and expanded to lists for
+// each use.
 class ColumnPlan {
  public:
-  // Room for those of [heads, groups, columns]. Their bits are kept in `home`, if there is one,
-  // which the caller has to bring to the device; lists of such a plan are expanded when used.
+  // Allocates a plan for scores of shape [heads, groups, columns]. If `home` is given, the bits are
+  // stored in it, and the caller must bring it to the device before each use.
   ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& scores,
              const TensorView& home = {});
-  // From the bits of an earlier plan for so many tokens and columns, on the host. Throws Error when
-  // they are none. The caller brings them to `home`, if there is one.
+  // Restores a plan from the bits of an earlier one, which are on the host. Throws Error if they do
+  // not fit the numbers of tokens and columns. If `home` is given, the caller must copy the bits to
+  // it.
   ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
              std::int64_t num_columns, const TensorView& bits, const TensorView& home = {});
 
-  // Chooses them, by scores [heads, groups, columns] f32. `fixed`, of upload_bits, is of the
-  // branch, `seed` of the site, `step` as in ColumnChoice. Takes memory where lists do not stay
-  // packed.
+  // Chooses columns by scores [heads, groups, columns] f32. `fixed`, made by upload_bits(), belongs
+  // to the branch, `seed` to the site; `step` is that of ColumnChoice. Allocates nothing.
   void choose(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
               const TensorView& scores, std::uint64_t seed, const TensorView& step = {});
 
-  // The lists, which live as long as the plan and the scratch scope.
+  // Expands the plan to lists, which are valid as long as the plan and the scratch scope.
   ColumnLists lists(Context& ctx) const;
 
   const TensorView& bits() const { return bits_; }
-  double kept_fraction(Backend& backend) const;  // of all columns of all heads and groups
+  // Chosen columns as a fraction of all columns of all heads and groups.
+  double kept_fraction(Backend& backend) const;
 
  private:
-  void unpack(Backend& backend);
   std::int64_t total(Backend& backend) const;  // columns in all lists
-  std::int64_t most() const { return bits_.dim(0) * bits_.dim(1) * num_columns_; }
+  std::int64_t max_total() const { return bits_.dim(0) * bits_.dim(1) * num_columns_; }
 
-  Tensor own_bits_;  // empty: they are in a home
+  Tensor own_bits_;  // empty if the bits are in a home
   TensorView bits_;  // [heads, groups, words] i32
   Tensor offsets_;   // [heads·groups + 1] i32
-  Tensor columns_;   // [total] i32, or empty: expanded when used
-  bool is_packed_;
   std::int64_t num_columns_, group_size_;
 };
 

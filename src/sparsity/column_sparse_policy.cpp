@@ -11,7 +11,7 @@ ColumnSparsePolicy::ColumnSparsePolicy(SparsityConfig config, const TokenGrid& g
       grid_(grid),
       seed_(seed),
       mlp_(config_.mlp, grid.num_tokens(), seed) {
-  if (config_.patchify_is_enabled) order_ = voxel_order(grid, voxel_of(config_.attn.mbm));
+  if (config_.patchify_is_enabled) order_ = voxel_order(grid, voxel_of(config_.attn.group_size));
 }
 
 const TensorView& ColumnSparsePolicy::fixed_columns(Backend& backend, std::int64_t num_tokens) {
@@ -42,7 +42,7 @@ void ColumnSparsePolicy::begin_forward(Context& ctx, Branch branch, int step) {
   const auto is_of_some_steps = [](const SparsityOverride& entry) {
     return entry.steps.first > 0 || entry.steps.last < std::numeric_limits<int>::max();
   };
-  // From this step on other values may hold.
+  // Overrides may change values from this step on.
   if (is_full_step(config_, step) && std::ranges::any_of(config_.overrides, is_of_some_steps)) {
     ++epochs_[static_cast<std::size_t>(branch)];
   }
@@ -88,7 +88,7 @@ void ColumnSparsePolicy::attend(Context& ctx, AttentionSite site, int step,
   const Arena::Scope scope(ctx.scratch);
   if (offload_) fetch_caches(ctx, site, step);
   SiteState& state = sites_[{site.branch, site.layer}];
-  // A branch that full steps left out has nothing to be sparse with yet.
+  // A branch that did not run at the full steps has no plan yet.
   if (kind == StepKind::kFull || !state.plan) {
     run_full(ctx, site, step, in, out, state);
   } else {
@@ -114,7 +114,7 @@ void ColumnSparsePolicy::run_full(Context& ctx, AttentionSite site, int step,
     return;
   }
   if (offload_) offload_->take(ctx.backend, site);
-  // The former lse is read while the new one is written.
+  // The previous log-sum-exp is read while the new one is written.
   const AttentionOutputs dense{out, ctx.scratch.allocate(DType::kF32, lse_shape)};
   attend_and_choose(ctx, site, step, in, dense, state);
   ctx.backend.copy(dense.lse, state.lse);
@@ -136,15 +136,14 @@ void ColumnSparsePolicy::attend_and_choose(Context& ctx, AttentionSite site, int
   const Arena::Scope scope(ctx.scratch);
   const TensorView sums =
       ctx.scratch.allocate(DType::kF32, {in.q.dim(0), fixed.dim(0), in.k.dim(1)});
-  ctx.backend.attention_with_column_sums(in, {state.lse, sums, attn.mbm, attn.score_queries}, to);
-  std::uint64_t& epoch = epochs_[static_cast<std::size_t>(site.branch)];
+  ctx.backend.attention_with_column_sums(in, {state.lse, sums, attn.group_size, attn.score_queries},
+                                         to);
   if (!state.plan) {
     state.plan.emplace(ctx.backend, rule, sums.shape(),
                        offload_ ? offload_->bits(site) : TensorView());
-    ++epoch;
+    ++epochs_[static_cast<std::size_t>(site.branch)];
   }
   state.plan->choose(ctx, rule, fixed, sums, plan_seed(seed_, PlanKind::kAttention, site), step_);
-  if (!attn.should_compress_indices) ++epoch;
 }
 
 void ColumnSparsePolicy::cache_delta(Context& ctx, AttentionSite site, DeltaKind kind,

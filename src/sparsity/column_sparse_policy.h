@@ -1,6 +1,6 @@
-// Chipmunk: dense attention at full steps, which choose each query group's columns and cache what
-// the others contribute; at all other steps attention over the chosen columns plus that. And sparse
-// feed-forward layers.
+// Chipmunk's sparse attention and sparse feed-forward layers. Full steps compute dense attention,
+// choose the columns of each query group and cache the contribution of the other columns. Sparse
+// steps compute attention over the chosen columns and add that contribution.
 #pragma once
 
 #include <array>
@@ -21,10 +21,10 @@
 
 namespace mochi {
 
-// Of AttentionDelta, with DeltaKind::kHalfMerge.
+// AttentionDelta::follow of DeltaKind::kHalfMerge.
 inline constexpr float kHalfMergeFollow = 0.5F;
 
-// State of one generation: make a new one for the next.
+// A policy holds the state of one generation and cannot be used for another one.
 class ColumnSparsePolicy : public AttentionPolicy {
  public:
   ColumnSparsePolicy(SparsityConfig config, const TokenGrid& grid, std::uint64_t seed);
@@ -46,41 +46,41 @@ class ColumnSparsePolicy : public AttentionPolicy {
   void restore(Backend& backend, const std::vector<PolicyTensor>& tensors) override;
 
   const SparsityConfig& config() const { return config_; }
-  // The columns that sparse steps use at this site; null before they are chosen. It lives until the
-  // next full step.
+  // The columns that sparse steps use at this site, or null before they are chosen. The plan is
+  // valid until the next full step.
   const ColumnPlan* find_plan(AttentionSite site) const;
-  // Of caches that do not stay on the device; 0: they do.
+  // Host memory of offloaded caches; 0 if all caches are on the device.
   std::uint64_t host_bytes() const { return offload_ ? offload_->host_bytes() : 0; }
 
  private:
-  // What the last full step left at one site.
+  // Results of the last full step at one site.
   struct SiteState {
     Tensor lse;  // [heads, tokens] f32
     std::optional<ColumnPlan> plan;
-    Tensor cache;  // [tokens, heads·head_dim], or empty: offloaded; with what follows the delta
-    Tensor cache_scale;  // [heads, tokens] f32 of an F8_E4M3 cache
-    Tensor weight;       // [heads, tokens] f32
-    AttentionDelta delta;
+    Tensor cache;          // [tokens, heads·head_dim], or empty if it is offloaded
+    Tensor cache_scale;    // [heads, tokens] f32 of an F8_E4M3 cache
+    Tensor weight;         // [heads, tokens] f32
+    AttentionDelta delta;  // views of the cache, its scale and the weight
   };
 
   DType find_cache_dtype(Backend& backend) const {
     const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
     return is_fp8 ? DType::kF8E4M3 : backend.activation_dtype();
   }
-  // Whether the site's plan and cache are used at this step.
+  // Whether this step reads the site's plan and cache.
   bool reads_caches(AttentionSite site, int step) const;
-  // Makes a tensor that is not there yet.
+  // Allocates a tensor that is still empty.
   void provide(Backend& backend, Branch branch, DType dtype, const Shape& shape, Tensor& tensor);
-  // Brings what the site needs and begins to bring what the next one will.
+  // Waits for the caches of the site and starts to fetch those of the next one.
   void fetch_caches(Context& ctx, AttentionSite site, int step);
   void run_full(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                 const TensorView& out, SiteState& state);
-  // Dense attention that also scores the columns, when there is a former lse.
+  // Computes dense attention and chooses columns by the previous log-sum-exp.
   void attend_and_choose(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
                          const AttentionOutputs& to, SiteState& state);
   void cache_delta(Context& ctx, AttentionSite site, DeltaKind kind, const AttentionInputs& in,
                    const AttentionOutputs& dense, SiteState& state);
-  // [groups, words] i32: the columns that every group keeps anyway.
+  // Columns that each group keeps whatever their scores are: [groups, words] i32.
   const TensorView& fixed_columns(Backend& backend, std::int64_t num_tokens);
   void restore_one(Backend& backend, const PolicyTensor& saved);
   void restore_site(Backend& backend, AttentionSite site, const std::string& part,
@@ -94,13 +94,13 @@ class ColumnSparsePolicy : public AttentionPolicy {
   std::vector<std::int32_t> order_;
   std::map<std::pair<Branch, int>, SiteState> sites_;
   std::map<std::int64_t, Tensor> fixed_;   // by the number of text tokens
-  std::array<Tensor, 2> hidden_;           // of each branch
-  std::array<std::uint64_t, 2> epochs_{};  // of each branch: as RecordingKey's, without the MLPs
-  Tensor step_;                            // [1] i32: that of the last forward
+  std::array<Tensor, 2> hidden_;           // by branch
+  std::array<std::uint64_t, 2> epochs_{};  // by branch: RecordingKey::epoch without that of mlp_
+  Tensor step_;                            // [1] i32: the step of the last forward pass
   std::optional<int> step_on_device_;
   bool has_changed_ = false;
-  int num_layers_ = 0;                     // where caches are offloaded
-  std::unique_ptr<CacheOffload> offload_;  // null: all caches stay on the device
+  int num_layers_ = 0;                     // set if caches are offloaded
+  std::unique_ptr<CacheOffload> offload_;  // null if all caches are on the device
   SparseMlp mlp_;
 };
 

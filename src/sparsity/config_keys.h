@@ -1,7 +1,8 @@
-// Every key of a chipmunk-config.yml, listed once: reading, writing and checking use this list.
+// List of all keys of a chipmunk-config.yml, used for reading, writing and checking.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string_view>
 #include <utility>
 
@@ -9,7 +10,7 @@
 
 namespace mochi {
 
-// Both ends included.
+// A range of values that includes both ends.
 struct ValueRange {
   double min = 0;
   double max = 1;
@@ -31,19 +32,16 @@ inline constexpr std::array<std::pair<std::string_view, CacheDType>, 2> kCacheDT
     {"fp8", CacheDType::kFp8},
 }};
 
-// Queries in a group, and how large a voxel (frames × rows × columns) is that holds as many tokens.
+// Supported group sizes, each with the voxel (frames × rows × columns) of as many tokens.
 struct VoxelSize {
   int group_size, frames, rows, columns;
 };
 inline constexpr std::array<VoxelSize, 3> kVoxelSizes{
     {{192, 4, 6, 8}, {128, 4, 4, 8}, {64, 4, 4, 4}}};
 
-// Calls visit(path, member) for switches, sets and names, visit(path, member, range) for numbers.
+// Calls visit(path, member, range) for numbers and visit(path, member) for all other keys.
 template <typename Config, typename Visitor>
 void visit_sparsity_keys(Config& config, Visitor&& visit) {
-  visit("num_model_invocations_per_inference_step", config.num_model_invocations_per_inference_step,
-        ValueRange{1, 2});
-  visit("steps", config.steps, kPositive);
   visit("patchify.is_enabled", config.patchify_is_enabled);
 
   auto& attn = config.attn;
@@ -61,44 +59,32 @@ void visit_sparsity_keys(Config& config, Visitor&& visit) {
   visit("attn.full_step_every", attn.full_step_every, kPositive);
   visit("attn.full_step_schedule", attn.full_step_schedule);
   visit("attn.recompute_mask", attn.recompute_mask);
-  visit("attn.should_compress_indices", attn.should_compress_indices);
   visit("attn.counts_multiple_of", attn.counts_multiple_of, ValueRange{1, 4096});
-  visit("attn.pad_qkv_before_kernel", attn.pad_qkv_before_kernel);
-  visit("attn.mbm", attn.mbm, ValueRange{64, 192});
+  visit("attn.mbm", attn.group_size, kCount);  // of kVoxelSizes
   visit("attn.score_queries", attn.score_queries, ValueRange{1, 64});
   visit("attn.delta", attn.delta);
   visit("attn.cache_dtype", attn.cache_dtype);
 
   auto& mlp = config.mlp;
   visit("mlp.is_enabled", mlp.is_enabled);
-  visit("mlp.is_fp8", mlp.is_fp8);
   visit("mlp.top_keys", mlp.top_keys, kFraction);
   visit("mlp.random_keys", mlp.random_keys, kFraction);
   visit("mlp.full_step_every", mlp.full_step_every, kPositive);
   visit("mlp.block_mask_cache", mlp.block_mask_cache, kPositive);
   visit("mlp.first_n_dense_layers", mlp.first_n_dense_layers, kCount);
   visit("mlp.counts_multiple_of", mlp.counts_multiple_of, ValueRange{1, 4096});
-  visit("mlp.bm", mlp.bm, ValueRange{1, 4096});
-  visit("mlp.mbm", mlp.mbm, ValueRange{1, 4096});
+  visit("mlp.mbm", mlp.block_size, ValueRange{1, 4096});
 
   auto& offloading = config.offloading;
   visit("offloading.global_disable_offloading", offloading.global_disable_offloading);
   visit("offloading.attn.out_cache", offloading.attn_out_cache);
   visit("offloading.attn.indices", offloading.attn_indices);
-  visit("offloading.attn.counts", offloading.attn_counts);
-  visit("offloading.attn.lse_constants", offloading.attn_lse_constants);
-  visit("offloading.mlp.out_cache", offloading.mlp_out_cache);
-  visit("offloading.mlp.indices", offloading.mlp_indices);
-  visit("offloading.mlp.counts", offloading.mlp_counts);
-  visit("offloading.mlp.sparse_act_T", offloading.mlp_sparse_act_t);
-  visit("offloading.mlp.blockmean_mid_cache", offloading.mlp_blockmean_mid_cache);
-  visit("offloading.text_encoders", offloading.text_encoders);
 
   visit("step_caching.is_enabled", config.step_caching.is_enabled);
   visit("step_caching.skip_step_schedule", config.step_caching.skip_step_schedule);
 }
 
-// Of one entry of `overrides`, besides layers and steps.
+// Calls `visit` for the keys of one entry of `overrides`, except `layers` and `steps`.
 template <typename Override, typename Visitor>
 void visit_override_keys(Override& entry, Visitor&& visit) {
   visit("top_keys", entry.top_keys, kFraction);
@@ -107,23 +93,47 @@ void visit_override_keys(Override& entry, Visitor&& visit) {
   visit("delta", entry.delta);
 }
 
-// Keys of the reference's that say nothing here: its providers, kernels and other methods.
-inline constexpr std::array<std::string_view, 17> kKeysWithoutEffect{"should_profile",
-                                                                     "generation_index",
-                                                                     "world_size",
-                                                                     "model_name",
-                                                                     "patchify.chunk_size_1",
-                                                                     "patchify.chunk_size_2",
-                                                                     "attn.provider",
-                                                                     "attn.debug",
-                                                                     "attn.coverage",
-                                                                     "attn.delta_cache",
-                                                                     "attn.bm",
-                                                                     "attn.indices_pad_to",
-                                                                     "mlp.provider",
-                                                                     "attn.should_keep_tail_dense",
-                                                                     "tea_cache",
-                                                                     "token_cache",
-                                                                     "mlp.indices_pad_to"};
+// Type of the value of a key that is not used.
+enum class IgnoredType : std::uint8_t { kAny, kSwitch, kNumber };
+struct IgnoredKey {
+  std::string_view path;
+  IgnoredType type;
+};
+
+// Keys of the reference that have no effect here: they choose its kernels and buffers, belong to
+// other methods, or repeat what a request says. Only the type of their values is checked.
+inline constexpr std::array kIgnoredKeys{
+    IgnoredKey{"num_model_invocations_per_inference_step", IgnoredType::kNumber},
+    IgnoredKey{"steps", IgnoredType::kNumber},
+    IgnoredKey{"should_profile", IgnoredType::kAny},
+    IgnoredKey{"generation_index", IgnoredType::kAny},
+    IgnoredKey{"world_size", IgnoredType::kAny},
+    IgnoredKey{"model_name", IgnoredType::kAny},
+    IgnoredKey{"patchify.chunk_size_1", IgnoredType::kAny},
+    IgnoredKey{"patchify.chunk_size_2", IgnoredType::kAny},
+    IgnoredKey{"attn.provider", IgnoredType::kAny},
+    IgnoredKey{"attn.debug", IgnoredType::kAny},
+    IgnoredKey{"attn.coverage", IgnoredType::kAny},
+    IgnoredKey{"attn.delta_cache", IgnoredType::kAny},
+    IgnoredKey{"attn.bm", IgnoredType::kAny},
+    IgnoredKey{"attn.indices_pad_to", IgnoredType::kAny},
+    IgnoredKey{"attn.should_keep_tail_dense", IgnoredType::kAny},
+    IgnoredKey{"attn.should_compress_indices", IgnoredType::kSwitch},
+    IgnoredKey{"attn.pad_qkv_before_kernel", IgnoredType::kSwitch},
+    IgnoredKey{"mlp.provider", IgnoredType::kAny},
+    IgnoredKey{"mlp.indices_pad_to", IgnoredType::kAny},
+    IgnoredKey{"mlp.is_fp8", IgnoredType::kSwitch},  // true is refused if the layers are sparse
+    IgnoredKey{"mlp.bm", IgnoredType::kNumber},
+    IgnoredKey{"offloading.attn.counts", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.attn.lse_constants", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.mlp.out_cache", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.mlp.indices", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.mlp.counts", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.mlp.sparse_act_T", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.mlp.blockmean_mid_cache", IgnoredType::kSwitch},
+    IgnoredKey{"offloading.text_encoders", IgnoredType::kSwitch},
+    IgnoredKey{"tea_cache", IgnoredType::kAny},
+    IgnoredKey{"token_cache", IgnoredType::kAny},
+};
 
 }  // namespace mochi

@@ -1,24 +1,30 @@
-// chipmunk-config.yml, read by yaml-cpp.
+// Reading a chipmunk-config.yml with yaml-cpp.
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cmath>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
+#include <system_error>
 #include <type_traits>
 
 #include "base/error.h"
-#include "base/nearest.h"
+#include "sparsity/config_check.h"
 #include "sparsity/config_keys.h"
+#include "sparsity/key_suggestion.h"
+#include "sparsity/overruled_keys.h"
 
 namespace mochi {
 namespace {
 
-// Maps in maps; keys with dots count as well.
+// Nested maps; each dot in a key counts as one as well.
 constexpr int kMaxDepth = 3;
-constexpr std::uintmax_t kMaxFileBytes = 1 << 20;
+constexpr std::streamsize kMaxFileBytes = 1 << 20;
 
-// What stands at a key, for messages.
+// Describes a value for messages.
 std::string show(const YAML::Node& node) {
   if (node.IsNull()) return "nothing";
   if (node.IsSequence()) return "a list";
@@ -26,43 +32,69 @@ std::string show(const YAML::Node& node) {
   return "'" + node.Scalar() + "'";
 }
 
-// Every value of a file by its dotted path.
+const IgnoredKey* find_ignored(const std::string& path) {
+  const auto* const found = std::ranges::find(kIgnoredKeys, path, &IgnoredKey::path);
+  return found == kIgnoredKeys.end() ? nullptr : found;
+}
+
+// All values of a map by their dotted paths, which begin with `prefix`.
 class KeyTable {
  public:
-  KeyTable(const YAML::Node& root, std::string source) : source_(std::move(source)) {
+  KeyTable(const YAML::Node& root, std::string source, const std::string& prefix = "")
+      : source_(std::move(source)) {
     if (root.IsNull()) return;
     if (!root.IsMap()) fail("{}: wanted a map of keys, found {}", locate(root), show(root));
-    add(root, "", 0);
+    add(root, prefix, 0);
   }
 
-  // The key's value, which counts as read; null when the file does not have it.
-  const YAML::Node* take(const std::string& path) {
-    known_.push_back(path);
+  // Declares a key as known. Returns its value, or null if the file does not have it.
+  const YAML::Node* take(const std::string& path, bool is_suggested = true) {
+    if (is_suggested) suggested_.push_back(path);
     const auto found = nodes_.find(path);
     if (found == nodes_.end()) return nullptr;
-    is_read_[path] = true;
+    taken_.insert(path);
     return &found->second;
   }
 
+  // Refuses the keys that have not been taken, except sections without any key.
   void finish() const {
     for (const auto& [path, node] : nodes_) {
-      if (is_read_.contains(path)) continue;
-      fail("{}: key '{}' is not known; {}", locate(node), path, suggest_name(path, known_));
+      if (taken_.contains(path)) continue;
+      if (is_section(path)) {
+        if (node.IsNull()) continue;
+        fail("{}: {}: wanted a map of keys, found {}", locate(node), path, show(node));
+      }
+      const std::string unknown = find_unknown_part(path);
+      if (std::ranges::find(suggested_, unknown) != suggested_.end()) {
+        fail("{}: {}: wanted a value, found a map", locate(node), unknown);
+      }
+      fail("{}: key '{}' is not known; {}", locate(node), unknown,
+           suggest_key(unknown, suggested_));
     }
   }
 
-  template <typename Node>
-  std::string locate(const Node& node) const {
+  std::string locate(const YAML::Node& node) const {
     return fmt::format("{}:{}", source_, node.Mark().line + 1);
   }
 
  private:
-  // A map is one of keys, unless its key takes a set or a list itself.
+  // Whether a value belongs to its key, as opposed to a map of further keys.
   static bool is_leaf(const YAML::Node& node, const std::string& path) {
-    return !node.IsMap() || path.ends_with("_schedule") || has_no_effect(path);
+    return !node.IsMap() || path.ends_with("_schedule") || find_ignored(path) != nullptr;
   }
-  static bool has_no_effect(const std::string& path) {
-    return std::ranges::find(kKeysWithoutEffect, path) != kKeysWithoutEffect.end();
+
+  bool is_section(const std::string& path) const {
+    return std::ranges::any_of(suggested_,
+                               [&](const std::string& key) { return key.starts_with(path + "."); });
+  }
+
+  // The first part of an unknown path that is not a known section: "a.b" of "a.b.c".
+  std::string find_unknown_part(const std::string& path) const {
+    for (std::size_t dot = path.find('.'); dot != std::string::npos;
+         dot = path.find('.', dot + 1)) {
+      if (!is_section(path.substr(0, dot))) return path.substr(0, dot);
+    }
+    return path;
   }
 
   void add(const YAML::Node& map, const std::string& prefix, int depth) {
@@ -71,29 +103,22 @@ class KeyTable {
         fail("{}: wanted a key, found {}", locate(entry.first), show(entry.first));
       }
       const std::string path = prefix + entry.first.Scalar();
-      if (has_no_effect(path)) continue;
-      if (is_leaf(entry.second, path)) {
-        if (!nodes_.emplace(path, entry.second).second) {
-          fail("{}: key '{}' is there twice", locate(entry.first), path);
-        }
-      } else if (depth < kMaxDepth) {
-        if (!sections_.emplace(path, true).second) {
-          fail("{}: key '{}' is there twice", locate(entry.first), path);
-        }
-        add(entry.second, path + ".", depth + 1);
-      } else {
-        fail("{}: key '{}' is not known", locate(entry.first), path);
-      }
+      const bool is_new = is_leaf(entry.second, path) ? nodes_.emplace(path, entry.second).second
+                                                      : sections_.insert(path).second;
+      if (!is_new) fail("{}: key '{}' is given twice", locate(entry.first), path);
+      if (is_leaf(entry.second, path)) continue;
+      if (depth == kMaxDepth) fail("{}: key '{}' is not known", locate(entry.first), path);
+      add(entry.second, path + ".", depth + 1);
     }
   }
 
   std::string source_;
   std::map<std::string, YAML::Node> nodes_;
-  std::map<std::string, bool> sections_, is_read_;
-  std::vector<std::string> known_;
+  std::set<std::string> sections_, taken_;
+  std::vector<std::string> suggested_;
 };
 
-// Reads one value; `where` is "file:line: key".
+// Reads the type of one value; ranges are checked later. `where` is "file:line: key".
 class ValueReader {
  public:
   ValueReader(const YAML::Node& node, std::string where) : node_(node), where_(std::move(where)) {}
@@ -104,28 +129,23 @@ class ValueReader {
     }
   }
 
-  void read(int& value, const ValueRange& range) const { value = read_int(node_, range); }
-
+  void read(int& value, const ValueRange& range) const { value = read_number<int>(node_, range); }
   void read(double& value, const ValueRange& range) const {
-    const auto wanted = fmt::format("{} to {}", range.min, range.max);
-    if (!node_.IsScalar() || !YAML::convert<double>::decode(node_, value)) refuse(wanted, node_);
-    if (!(range.min <= value && value <= range.max)) refuse(wanted, node_);
+    value = read_number<double>(node_, range);
   }
 
-  void read(DeltaKind& value) const {
-    read_name(value, kDeltaNames, "subtract, weighted, lse_merge, half_merge or none");
-  }
-  void read(CacheDType& value) const { read_name(value, kCacheDTypeNames, "activation or fp8"); }
+  void read(DeltaKind& value) const { read_name(value, kDeltaNames); }
+  void read(CacheDType& value) const { read_name(value, kCacheDTypeNames); }
 
-  // A set (a map of keys without values, with or without !!set) or a list.
+  // A set is a map of keys without values, with or without !!set; a list will do as well.
   void read(std::set<int>& value) const {
     value.clear();
     if (node_.IsSequence()) {
-      for (const auto& item : node_) value.insert(read_int(item, kCount));
+      for (const auto& item : node_) value.insert(read_number<int>(item, kCount));
     } else if (node_.IsMap()) {
       for (const auto& item : node_) {
         if (!item.second.IsNull()) refuse("steps", item.second);
-        value.insert(read_int(item.first, kCount));
+        value.insert(read_number<int>(item.first, kCount));
       }
     } else {
       refuse("a set of steps", node_);
@@ -142,37 +162,44 @@ class ValueReader {
     value = found;
   }
 
-  // "3", "0-5".
+  // "3" or "0-5"
   void read(IntRange& value) const {
     std::istringstream text(node_.IsScalar() ? node_.Scalar() : "");
+    const auto refuse_range = [&] { refuse("a number or a range such as 0-5", node_); };
     char dash = '-';
-    if (!(text >> value.first)) refuse("a number or a range such as 0-5", node_);
+    if (!(text >> value.first)) refuse_range();
     value.last = value.first;
-    if (!text.eof() && (!(text >> dash >> value.last) || dash != '-')) {
-      refuse("a number or a range such as 0-5", node_);
-    }
-    if (text.peek() != EOF || value.first < 0 || value.last < value.first) {
-      refuse("a number or a range such as 0-5", node_);
-    }
+    if (!text.eof() && (!(text >> dash >> value.last) || dash != '-')) refuse_range();
+    if (text.peek() != EOF) refuse_range();
+  }
+
+  void check_type(IgnoredType type) const {
+    bool is_set = false;
+    double number = 0;
+    if (type == IgnoredType::kSwitch) read(is_set);
+    if (type != IgnoredType::kNumber) return;
+    if (!node_.IsScalar() || !YAML::convert<double>::decode(node_, number))
+      refuse("a number", node_);
   }
 
  private:
   template <typename Value, typename Names>
-  void read_name(Value& value, const Names& names, const std::string& wanted) const {
+  void read_name(Value& value, const Names& names) const {
     for (const auto& [name, named] : names) {
       if (node_.IsScalar() && node_.Scalar() == name) {
         value = named;
         return;
       }
     }
-    refuse(wanted, node_);
+    refuse(describe_wanted(value), node_);
   }
 
-  int read_int(const YAML::Node& node, const ValueRange& range) const {
-    int value = 0;
-    const auto wanted = fmt::format("a whole number from {} to {}", range.min, range.max);
-    if (!node.IsScalar() || !YAML::convert<int>::decode(node, value)) refuse(wanted, node);
-    if (!(range.min <= value && value <= range.max)) refuse(wanted, node);
+  template <typename Number>
+  Number read_number(const YAML::Node& node, const ValueRange& range) const {
+    Number value{};
+    if (!node.IsScalar() || !YAML::convert<Number>::decode(node, value)) {
+      refuse(describe_wanted(value, range), node);
+    }
     return value;
   }
 
@@ -184,80 +211,108 @@ class ValueReader {
   std::string where_;
 };
 
-void read_keys(KeyTable& table, SparsityConfig& config) {
-  visit_sparsity_keys(config, [&](const char* path, auto& member, const auto&... range) {
-    if (const YAML::Node* node = table.take(path)) {
-      const std::string where = table.locate(*node) + ": " + path;
-      ValueReader(*node, where).read(member, range...);
+class ConfigReader {
+ public:
+  ConfigReader(const YAML::Node& root, const std::string& source) : source_(source) {
+    KeyTable table(root, source);
+    visit_sparsity_keys(loaded_.config, [&](const char* path, auto& member, const auto&... range) {
+      read(table, path, member, range...);
+    });
+    if (const YAML::Node* overrides = table.take("overrides")) read_overrides(table, *overrides);
+    read_ignored(table);
+    table.finish();
+    if (const std::optional<ConfigProblem> found = find_problem(loaded_.config)) {
+      fail("{}: {}: {}", locate(found->key), found->key, found->problem);
     }
-  });
-}
-
-SparsityOverride read_override(const YAML::Node& node, const std::string& source) {
-  KeyTable table(node, source);
-  SparsityOverride entry;
-  const auto read = [&](const std::string& key, auto& member, const auto&... range) {
-    if (const YAML::Node* value = table.take(key)) {
-      ValueReader(*value, table.locate(*value) + ": overrides." + key).read(member, range...);
+    for (const OverruledKeys& overruled : find_overruled(loaded_.config, given_)) {
+      loaded_.warnings.push_back(
+          fmt::format("{}: {}", locate(overruled.keys.front()), overruled.describe()));
     }
-  };
-  read("layers", entry.layers);
-  read("steps", entry.steps);
-  visit_override_keys(entry, read);
-  table.finish();
-  return entry;
-}
+  }
 
-// What one key alone cannot tell.
-void check(const SparsityConfig& config, const std::string& source) {
-  const AttentionSparsity& attn = config.attn;
-  if (std::ranges::none_of(kVoxelSizes,
-                           [&](const VoxelSize& size) { return size.group_size == attn.mbm; })) {
-    fail("{}: attn.mbm: wanted 192, 128 or 64, found {}", source, attn.mbm);
+  LoadedSparsity take() { return std::move(loaded_); }
+
+ private:
+  // The place of a key, or the file if the key is not in it.
+  std::string locate(const std::string& key) const {
+    const auto found = places_.find(key);
+    return found == places_.end() ? source_ : found->second;
   }
-  if (attn.min_keys > attn.max_keys) {
-    fail("{}: attn.min_keys: wanted at most attn.max_keys = {}, found {}", source, attn.max_keys,
-         attn.min_keys);
+
+  void note_given(const KeyTable& table, const std::string& key, const YAML::Node& node) {
+    given_.push_back(key);
+    places_[key] = table.locate(node);
   }
-  if (config.mlp.is_enabled && config.mlp.is_fp8) {
-    fail("{}: mlp.is_fp8: wanted false, found true: there are no 8-bit products here", source);
+
+  template <typename Value, typename... Range>
+  void read(KeyTable& table, const std::string& key, Value& value, const Range&... range) {
+    const YAML::Node* node = table.take(key);
+    if (node == nullptr) return;
+    note_given(table, key, *node);
+    ValueReader(*node, table.locate(*node) + ": " + key).read(value, range...);
   }
-}
+
+  void read_overrides(const KeyTable& table, const YAML::Node& list) {
+    note_given(table, "overrides", list);
+    if (!list.IsSequence()) {
+      fail("{}: overrides: wanted a list, found {}", table.locate(list), show(list));
+    }
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      SparsityOverride& entry = loaded_.config.overrides.emplace_back();
+      KeyTable keys(list[i], source_, name_override_key(i, ""));
+      const auto read_key = [&](const char* key, auto& value, const auto&... range) {
+        read(keys, name_override_key(i, key), value, range...);
+      };
+      read_key("layers", entry.layers);
+      read_key("steps", entry.steps);
+      visit_override_keys(entry, read_key);
+      keys.finish();
+    }
+  }
+
+  void read_ignored(KeyTable& table) {
+    for (const IgnoredKey& key : kIgnoredKeys) {
+      const std::string path(key.path);
+      const YAML::Node* node = table.take(path, /*is_suggested=*/false);
+      if (node == nullptr) continue;
+      ValueReader(*node, table.locate(*node) + ": " + path).check_type(key.type);
+      loaded_.ignored_keys.push_back(path);
+      if (path == "mlp.is_fp8" && loaded_.config.mlp.is_enabled && node->as<bool>()) {
+        fail("{}: {}: wanted false, found true: there are no 8-bit matmuls", table.locate(*node),
+             path);
+      }
+    }
+  }
+
+  const std::string& source_;
+  LoadedSparsity loaded_;
+  std::vector<std::string> given_;             // in the order of the list of keys
+  std::map<std::string, std::string> places_;  // of given keys: "file:line"
+};
 
 }  // namespace
 
-SparsityConfig parse_sparsity_config(const std::string& text, const std::string& source) try {
-  const YAML::Node root = YAML::Load(text);
-  KeyTable table(root, source);
-  SparsityConfig config;
-  read_keys(table, config);
-  if (const YAML::Node* overrides = table.take("overrides")) {
-    if (!overrides->IsSequence()) {
-      fail("{}: overrides: wanted a list, found {}", table.locate(*overrides), show(*overrides));
-    }
-    for (const auto& entry : *overrides) {
-      config.overrides.push_back(read_override(entry, source));
-    }
-  }
-  table.finish();
-  check(config, source);
-  return config;
+LoadedSparsity parse_sparsity_config(const std::string& text, const std::string& source) try {
+  return ConfigReader(YAML::Load(text), source).take();
 } catch (const YAML::Exception& error) {
-  fail("{}:{}: wanted YAML, found an error: {}", source, error.mark.line + 1, error.msg);
+  fail("{}:{}: wanted YAML, found a syntax error at column {}", source, error.mark.line + 1,
+       error.mark.column + 1);
 }
 
-SparsityConfig load_sparsity_config(const std::filesystem::path& path) {
-  std::error_code error;
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error) fail("{}: cannot be read: {}", path.string(), error.message());
-  if (size > kMaxFileBytes) {
-    fail("{}: wanted at most {} bytes, found {}", path.string(), kMaxFileBytes, size);
+LoadedSparsity load_sparsity_config(const std::filesystem::path& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(static_cast<std::size_t>(kMaxFileBytes) + 1, '\0');
+  file.read(text.data(), std::ssize(text));
+  // A file that is shorter than the buffer has been read to its end.
+  if (!file.eof() && file.gcount() <= kMaxFileBytes) {
+    fail("{}: cannot be read: {}", path.string(), std::generic_category().message(errno));
   }
-  const std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file) fail("{}: cannot be read", path.string());
-  return parse_sparsity_config(text.str(), path.string());
+  if (file.gcount() > kMaxFileBytes) {
+    fail("{}: wanted at most {} bytes, found more", path.string(), kMaxFileBytes);
+  }
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  return parse_sparsity_config(text, path.string());
 }
 
 }  // namespace mochi

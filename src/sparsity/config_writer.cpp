@@ -1,11 +1,13 @@
-// A SparsityConfig as a chipmunk-config.yml.
+// Writing a SparsityConfig as a chipmunk-config.yml.
 #include <fmt/core.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <limits>
 
+#include "sparsity/config_check.h"
 #include "sparsity/config_keys.h"
+#include "sparsity/overruled_keys.h"
 
 namespace mochi {
 
@@ -49,8 +51,32 @@ void write(YAML::Emitter& out, const std::optional<Value>& value) {
 }
 
 void write(YAML::Emitter& out, const IntRange& value) {
-  constexpr auto kOpen = static_cast<int>(kCount.max);  // more steps and layers than there are
+  constexpr auto kOpen = static_cast<int>(kCount.max);  // more than a model or a generation has
   out << fmt::format("{}-{}", value.first, std::min(value.last, std::max(value.first, kOpen)));
+}
+
+void write_override(YAML::Emitter& out, const SparsityConfig& config, std::size_t entry_idx) {
+  const SparsityOverride& entry = config.overrides[entry_idx];
+  const auto write_key = [&](const char* key, const auto& value) {
+    out << YAML::Key << key << YAML::Value;
+    write(out, value);
+  };
+  out << YAML::Flow << YAML::BeginMap;
+  write_key("layers", entry.layers);
+  write_key("steps", entry.steps);
+  visit_override_keys(entry, [&](const char* key, const auto& value, const auto&...) {
+    if (value && find_overruling(config, name_override_key(entry_idx, key)).empty()) {
+      write_key(key, value);
+    }
+  });
+  out << YAML::EndMap;
+}
+
+void write_overrides(YAML::Emitter& out, const SparsityConfig& config) {
+  if (config.overrides.empty() || !find_overruling(config, "overrides").empty()) return;
+  out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
+  for (std::size_t i = 0; i < config.overrides.size(); ++i) write_override(out, config, i);
+  out << YAML::EndSeq;
 }
 
 std::string emit(const SparsityConfig& config, YAML::Emitter& out) {
@@ -58,35 +84,20 @@ std::string emit(const SparsityConfig& config, YAML::Emitter& out) {
   out << YAML::BeginMap;
   std::string section;
   visit_sparsity_keys(config, [&](const std::string& path, const auto& member, const auto&...) {
-    // The first dot parts the section from the key; offloading's keys have dots of their own.
+    if (!find_overruling(config, path).empty()) return;
+    // The first dot separates the section from the key; keys of offloading have another dot.
     const std::size_t dot = path.find('.');
-    const std::string own = dot == std::string::npos ? "" : path.substr(0, dot);
+    const std::string own = path.substr(0, dot);
     if (own != section) {
       if (!section.empty()) out << YAML::EndMap;
-      if (!own.empty()) out << YAML::Key << own << YAML::Value << YAML::BeginMap;
+      out << YAML::Key << own << YAML::Value << YAML::BeginMap;
       section = own;
     }
-    out << YAML::Key << (dot == std::string::npos ? path : path.substr(dot + 1)) << YAML::Value;
+    out << YAML::Key << path.substr(dot + 1) << YAML::Value;
     write(out, member);
   });
-  if (!section.empty()) out << YAML::EndMap;
-  if (!config.overrides.empty()) {
-    out << YAML::Key << "overrides" << YAML::Value << YAML::BeginSeq;
-    for (const SparsityOverride& entry : config.overrides) {
-      out << YAML::Flow << YAML::BeginMap;
-      const auto write_key = [&](const char* key, const auto& value) {
-        out << YAML::Key << key << YAML::Value;
-        write(out, value);
-      };
-      write_key("layers", entry.layers);
-      write_key("steps", entry.steps);
-      visit_override_keys(entry, [&](const char* key, const auto& value, const auto&...) {
-        if (value) write_key(key, value);
-      });
-      out << YAML::EndMap;
-    }
-    out << YAML::EndSeq;
-  }
+  out << YAML::EndMap;
+  write_overrides(out, config);
   out << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }
@@ -98,7 +109,7 @@ std::string to_yaml(const SparsityConfig& config) {
   return emit(config, out);
 }
 
-// JSON is YAML in its flow style, with all strings quoted.
+// JSON is YAML in flow style with all strings quoted.
 std::string to_json(const SparsityConfig& config) {
   YAML::Emitter out;
   out.SetMapFormat(YAML::Flow);

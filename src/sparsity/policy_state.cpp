@@ -1,5 +1,5 @@
-// The state of a ColumnSparsePolicy as named tensors: "cond.3.lse", "cond.3.mlp_out",
-// "hidden.null".
+// Saves and restores the state of ColumnSparsePolicy and SparseMlp as named tensors, such as
+// "cond.3.lse", "cond.3.mlp_out" and "hidden.null".
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -41,13 +41,13 @@ std::vector<std::string> split_at_dots(const std::string& text) {
   return parts;
 }
 
-// Begins the names of what a site keeps.
+// Prefix of the names of a site's tensors.
 std::string name_site(const std::pair<Branch, int>& site) {
   return std::string(kBranchNames[static_cast<std::size_t>(site.first)]) + "." +
          std::to_string(site.second) + ".";
 }
 
-// Adds a tensor of the backend, if there is one.
+// Downloads a tensor to `saved`, unless it is empty.
 void keep(Backend& backend, const std::string& name, const TensorView& tensor,
           std::vector<PolicyTensor>& saved) {
   if (!tensor) return;
@@ -55,7 +55,7 @@ void keep(Backend& backend, const std::string& name, const TensorView& tensor,
   backend.download(tensor, saved.back().tensor);
 }
 
-// The same of one that is on the host.
+// Copies a tensor on the host to `saved`.
 void keep_host(const std::string& name, const TensorView& tensor,
                std::vector<PolicyTensor>& saved) {
   saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
@@ -68,7 +68,7 @@ Tensor upload(Backend& backend, const TensorView& host) {
   return tensor;
 }
 
-// As upload(), of activations of either kind: those saved on a GPU are BF16, a CPU's are F32.
+// Uploads activations and converts them if needed: those saved on a GPU are BF16, on a CPU F32.
 Tensor upload_activations(Backend& backend, const TensorView& host) {
   const DType wanted = backend.activation_dtype();
   if (host.dtype() == wanted) return upload(backend, host);
@@ -91,7 +91,7 @@ bool is_activation(const TensorView& host) {
   return host.dtype() == DType::kF32 || host.dtype() == DType::kBF16;
 }
 
-// What a delta's weight is, tells its kind.
+// Name of a delta's weight, which also identifies the kind of the delta.
 const char* name_weight(const AttentionDelta& delta) {
   if (!delta.is_merged) return "weight";
   return delta.follow > 0 ? "half_rest_lse" : "rest_lse";
@@ -99,7 +99,7 @@ const char* name_weight(const AttentionDelta& delta) {
 
 constexpr std::string_view kMlpPrefix = "mlp_";
 
-// Says how large the others of its site are, and so comes first.
+// Whether a tensor determines the sizes of the others of its site and so must be restored first.
 bool tells_sizes(const std::string& name) {
   return name.ends_with(".lse") || name.ends_with(".mlp_activations");
 }
@@ -108,7 +108,7 @@ bool tells_sizes(const std::string& name) {
 
 std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
   std::vector<PolicyTensor> saved;
-  backend.synchronize();  // behind which the host has all that was written back
+  backend.synchronize();  // completes the copies to host memory
   for (const auto& [key, state] : sites_) {
     const std::string site = name_site(key);
     const AttentionSite at{key.first, key.second};
@@ -174,6 +174,8 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
   } else {
     fail("is not known");
   }
+} catch (const OutOfMemory&) {
+  throw;
 } catch (const Error& error) {
   fail("cached tensor '{}': {}", saved.name, error.what());
 }
@@ -181,7 +183,7 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
 void ColumnSparsePolicy::restore_plan(Backend& backend, AttentionSite site,
                                       const TensorView& host) {
   SiteState& state = sites_[{site.branch, site.layer}];
-  if (!state.lse) fail("has no lse beside it");
+  if (!state.lse) fail("wanted the lse of its site, found none");
   const std::int64_t num_tokens = state.lse.view().dim(1);
   const TensorView home = offload_ ? offload_->bits(site) : TensorView();
   if (home && home.shape() != host.shape()) {
@@ -196,7 +198,7 @@ void ColumnSparsePolicy::restore_cache(Backend& backend, AttentionSite site,
   SiteState& state = sites_[{site.branch, site.layer}];
   const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
   if (is_fp8 != (host.dtype() == DType::kF8E4M3)) {
-    fail("wanted {}, found {}: it was made with another attn.cache_dtype",
+    fail("wanted {}, found {}: it was saved with another attn.cache_dtype",
          dtype_name(find_cache_dtype(backend)), dtype_name(host.dtype()));
   }
   state.cache = is_fp8 ? upload(backend, host) : upload_activations(backend, host);
@@ -250,7 +252,7 @@ void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string&
     fail("wanted {}, found {} {}", wanted, dtype_name(host.dtype()), host.shape().to_string());
   };
   if (part == "plan") {
-    if (!state.activations) fail("has no activations beside it");
+    if (!state.activations) fail("wanted the activations of its site, found none");
     state.plan.emplace(backend, ColumnRule(mlp_), num_tokens_, state.activations.view().dim(1),
                        host);
     return;

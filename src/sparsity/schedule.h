@@ -1,5 +1,4 @@
-// When attention and feed-forward layers are dense, and with which values the sparsity works where:
-// pure functions.
+// Functions that tell which steps and layers are dense and which values hold where.
 #pragma once
 
 #include <cstdint>
@@ -9,23 +8,24 @@
 namespace mochi {
 
 enum class StepKind : std::uint8_t {
-  kDense,   // dense, nothing kept
-  kFull,    // dense, and what later sparse steps need is chosen and cached
-  kSparse,  // the chosen columns, and the delta
+  kDense,   // dense attention that caches nothing
+  kFull,    // dense attention that chooses columns and caches a delta for sparse steps
+  kSparse,  // attention over the chosen columns with the delta
 };
 
-// Whether `step` is a full step for the layers that are sparse at all.
+// Whether `step` is a full step of the layers with sparse attention.
 bool is_full_step(const SparsityConfig& config, int step);
 
 StepKind step_kind(const SparsityConfig& config, int step, int layer);
 
-// The same as is_full_step of feed-forward layers: 0 and every full_step_every-th.
+// Whether `step` is a full step of the sparse feed-forward layers: 0, N, 2N, … with N =
+// full_step_every.
 bool is_full_mlp_step(const MlpSparsity& mlp, int step);
 
-// The blocks are left out at this step; a full step never is.
+// Whether step caching skips the blocks at this step. Full steps are never skipped.
 bool skips_blocks(const SparsityConfig& config, int step);
 
-// The attention's values with the overrides for this layer and step put over them.
+// The settings of attention at this layer and step, with overrides applied.
 AttentionSparsity resolve_attention(const SparsityConfig& config, int step, int layer);
 
 }  // namespace mochi

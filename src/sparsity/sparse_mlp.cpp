@@ -7,7 +7,7 @@ namespace mochi {
 void SparseMlp::begin_forward(Branch branch, int step) {
   if (!mlp_.is_enabled) return;
   BranchState& state = branches_[static_cast<std::size_t>(branch)];
-  // A branch that full steps left out has nothing to be sparse with yet.
+  // A branch that did not run at the full steps has no activations yet.
   if (is_full_mlp_step(mlp_, step) || !state.has_activations) {
     state = {.work = Work::kFull, .has_activations = true};
   } else if (!state.chosen_at || step - *state.chosen_at >= mlp_.block_mask_cache) {
@@ -32,7 +32,7 @@ TensorView SparseMlp::run(Context& ctx, AttentionSite site, const TensorView& st
   if (now == Work::kChoose || !state.plan) choose(ctx, site, step, in, state);
   ctx.backend.column_sparse_mlp(in.x, in.w1, w2_rows(ctx.backend, site.layer, in.w2),
                                 state.plan->lists(ctx),
-                                {state.activations, state.out, state.means, mlp_.mbm});
+                                {state.activations, state.out, state.means, mlp_.block_size});
   return state.out;
 }
 
@@ -70,7 +70,7 @@ void SparseMlp::choose(Context& ctx, AttentionSite site, const TensorView& step,
 void SparseMlp::find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const {
   const Arena::Scope scope(ctx.scratch);
   const TensorView inputs = ctx.activation({num_blocks(), in.x.dim(1)});
-  ctx.backend.mean_rows(in.x, inputs, mlp_.mbm);
+  ctx.backend.mean_rows(in.x, inputs, mlp_.block_size);
   ctx.backend.linear(inputs, in.w1, {}, means);
 }
 

@@ -1,6 +1,6 @@
-// Sparse feed-forward layers: a full step computes all of one and keeps its activations and its
-// output. At the steps that follow, each block of tokens computes anew the hidden columns that
-// moved most, and what that changes is added to the output.
+// Sparse feed-forward layers. A full step computes the whole layer and stores its activations and
+// its output. At the steps that follow, each block of tokens recomputes the hidden columns that
+// changed most and adds the change to the output.
 #pragma once
 
 #include <array>
@@ -17,20 +17,20 @@
 
 namespace mochi {
 
-// State of one generation: make a new one for the next.
+// Holds the state of one generation and cannot be used for another one.
 class SparseMlp {
  public:
   SparseMlp(const MlpSparsity& mlp, std::int64_t num_tokens, std::uint64_t seed)
       : mlp_(mlp), num_tokens_(num_tokens), seed_(seed) {}
 
-  // What a forward does at every layer that is not dense.
+  // Work of a forward pass in every layer that is not always dense.
   enum class Work : std::uint8_t { kDense, kFull, kChoose, kUpdate };
 
-  // As of AttentionPolicy.
+  // See AttentionPolicy::begin_forward().
   void begin_forward(Branch branch, int step);
   Work work(Branch branch) const { return branches_[static_cast<std::size_t>(branch)].work; }
   std::uint64_t epoch() const { return epoch_; }
-  // As AttentionPolicy::run_mlp; step [1] i32 on the device.
+  // See AttentionPolicy::run_mlp(). `step` is [1] i32 on the device.
   TensorView run(Context& ctx, AttentionSite site, const TensorView& step, const MlpInputs& in);
 
   // A site's activations must be restored before its plan.
@@ -44,22 +44,22 @@ class SparseMlp {
 
  private:
   struct BranchState {
-    Work work = Work::kDense;  // of this forward
+    Work work = Work::kDense;  // in this forward pass
     bool has_activations = false;
-    std::optional<int> chosen_at = {};  // step of the plans; none since a full step
+    std::optional<int> chosen_at = {};  // step at which the plans were chosen, since the full step
   };
   struct SiteState {
     Tensor activations;  // [tokens, hidden]
     Tensor out;          // [tokens, width]
-    Tensor means;        // [blocks, 2·hidden] of gates and values
+    Tensor means;        // [blocks, 2·hidden]: means of gates and values
     std::optional<ColumnPlan> plan;
   };
 
-  std::int64_t num_blocks() const { return (num_tokens_ + mlp_.mbm - 1) / mlp_.mbm; }
+  std::int64_t num_blocks() const { return (num_tokens_ + mlp_.block_size - 1) / mlp_.block_size; }
   void run_full(Context& ctx, const MlpInputs& in, SiteState& state);
   void choose(Context& ctx, AttentionSite site, const TensorView& step, const MlpInputs& in,
               SiteState& state);
-  // means [blocks, 2·hidden] of gates and values: those of the inputs, times w1.
+  // Computes the means of gates and values [blocks, 2·hidden] as the means of x, times w1.
   void find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const;
   const Tensor& w2_rows(Backend& backend, int layer, const TensorView& w2);
 
@@ -68,9 +68,9 @@ class SparseMlp {
   std::uint64_t seed_;
   std::array<BranchState, 2> branches_{};
   std::map<std::pair<Branch, int>, SiteState> sites_;
-  std::uint64_t epoch_ = 0;        // how often memory was taken
-  Tensor no_columns_;              // [blocks, words] i32: none is computed whatever its score
-  std::map<int, Tensor> w2_rows_;  // by layer: w2 transposed, so that a column of it is a row
+  std::uint64_t epoch_ = 0;        // number of allocations
+  Tensor no_columns_;              // [blocks, words] i32: no column is chosen unconditionally
+  std::map<int, Tensor> w2_rows_;  // by layer: w2 transposed, so that each column of w2 is a row
 };
 
 }  // namespace mochi

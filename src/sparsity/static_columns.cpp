@@ -10,7 +10,7 @@ struct Window {
   std::int64_t begin, end;
 };
 
-// `size` places around `centre` on an axis of `length`, moved inside where they would leave it.
+// A window of `size` places around `centre`, shifted to lie inside an axis of `length` places.
 Window window_around(std::int64_t centre, std::int64_t size, std::int64_t length) {
   const std::int64_t fitting = std::min(size, length);
   const std::int64_t begin = std::clamp<std::int64_t>(centre - fitting / 2, 0, length - fitting);
@@ -23,10 +23,10 @@ class StaticColumns {
       : attn_(config.attn),
         num_visual_(grid.num_tokens()),
         num_columns_(num_visual_ + num_text),
-        voxel_(voxel_of(attn_.mbm)),
-        // In raster order there are no voxels, and all is beyond them.
+        voxel_(voxel_of(attn_.group_size)),
+        // In raster order there are no voxels, so all tokens are outside of them.
         voxels_(config.patchify_is_enabled ? count_voxels(grid, voxel_) : TokenGrid{}),
-        bits_((num_columns_ + attn_.mbm - 1) / attn_.mbm, num_columns_) {}
+        bits_((num_columns_ + attn_.group_size - 1) / attn_.group_size, num_columns_) {}
 
   ColumnBits find() {
     for (std::int64_t group = 0; group < bits_.num_groups(); ++group) add_group(group);
@@ -37,8 +37,8 @@ class StaticColumns {
   std::int64_t first_of_tail() const { return voxels_.num_tokens() * voxel_.num_tokens(); }
 
   void add_group(std::int64_t group) {
-    const std::int64_t begin = group * attn_.mbm;
-    const std::int64_t end = std::min<std::int64_t>(begin + attn_.mbm, num_columns_);
+    const std::int64_t begin = group * attn_.group_size;
+    const std::int64_t end = std::min<std::int64_t>(begin + attn_.group_size, num_columns_);
     const bool is_tail = group >= voxels_.num_tokens();
     const bool holds_text = end > num_visual_;
     if (holds_text || (is_tail && attn_.full_attn_from_3d_tail)) {
@@ -57,7 +57,7 @@ class StaticColumns {
 
   void add_last_visual(std::int64_t group) {
     const auto voxels = std::pow(static_cast<double>(attn_.local_voxels), 3);
-    const double count = std::min(voxels * attn_.mbm, static_cast<double>(num_visual_));
+    const double count = std::min(voxels * attn_.group_size, static_cast<double>(num_visual_));
     bits_.set_range(group, num_visual_ - static_cast<std::int64_t>(count), num_visual_);
   }
 
@@ -70,8 +70,8 @@ class StaticColumns {
     for (std::int64_t t = frames.begin; t < frames.end; ++t) {
       for (std::int64_t h = rows.begin; h < rows.end; ++h) {
         const std::int64_t line = (t * voxels_.rows + h) * voxels_.columns;
-        bits_.set_range(group, (line + columns.begin) * attn_.mbm,
-                        (line + columns.end) * attn_.mbm);
+        bits_.set_range(group, (line + columns.begin) * attn_.group_size,
+                        (line + columns.end) * attn_.group_size);
       }
     }
   }

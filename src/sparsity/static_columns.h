@@ -1,4 +1,4 @@
-// The columns that a query group always sees, whatever the scores say.
+// The columns that a query group always sees, whatever their scores are.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace mochi {
 
-// One bit for each column of each query group.
+// A bit for each column of each query group.
 class ColumnBits {
  public:
   static constexpr std::int64_t kWordBits = 32;
@@ -43,9 +43,10 @@ class ColumnBits {
   std::vector<std::uint32_t> words_;
 };
 
-// Columns are the tokens: `grid`'s in the order of `config`, then num_text_tokens of text. For
-// every group: the text; the voxels around its own (or, beyond the whole voxels, as many of the
-// last visual tokens); the window along the order; everything for groups that hold text.
+// Computes the columns that each group always sees. Columns are tokens: those of `grid` in the
+// order of `config`, then num_text_tokens text tokens. Every group sees the text, the voxels around
+// its own (groups outside whole voxels: as many of the last visual tokens) and the window along the
+// token order. Groups that contain text see all columns.
 ColumnBits find_static_columns(const SparsityConfig& config, const TokenGrid& grid,
                                std::int64_t num_text_tokens);
 

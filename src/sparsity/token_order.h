@@ -1,5 +1,5 @@
-// The order in which visual tokens go through the blocks, so that a query group is a small box of
-// the video and not a stripe of it.
+// The order in which visual tokens pass through the blocks. It makes a query group a small box of
+// the video instead of a stripe.
 #pragma once
 
 #include <cstdint>
@@ -8,30 +8,31 @@
 
 namespace mochi {
 
-// Visual tokens along t, h, w; in raster order when nothing else is said.
+// Numbers of visual tokens along t, h and w. Tokens are in raster order unless stated otherwise.
 struct TokenGrid {
   std::int64_t frames = 0, rows = 0, columns = 0;
   std::int64_t num_tokens() const { return frames * rows * columns; }
 };
 
-// The box of tokens that makes a query group.
+// A box of tokens that forms a query group.
 struct Voxel {
   std::int64_t frames = 4, rows = 6, columns = 8;
   std::int64_t num_tokens() const { return frames * rows * columns; }
 };
 
-// The voxel of a group size (192, 128 or 64). Throws Error for others.
+// Returns the voxel of a group size (192, 128 or 64). Throws Error for other sizes.
 Voxel voxel_of(int group_size);
 
-// Whole voxels of a grid along each axis.
+// Counts the whole voxels of a grid along each axis.
 TokenGrid count_voxels(const TokenGrid& grid, const Voxel& voxel);
 
-// Raster index of the i-th token: the region of whole voxels, voxel by voxel, both in (t, h, w)
-// order; then, in raster order each, the frames beyond it, the rows beyond it of the frames in it,
-// and the columns beyond it of the rows in it.
+// Returns the raster indices of the tokens in voxel order: first the region of whole voxels, voxel
+// by voxel, with voxels and the tokens inside them in (t, h, w) order; then, each in raster order,
+// the frames after that region, the rows after it in its frames, and the columns after it in its
+// rows.
 std::vector<std::int32_t> voxel_order(const TokenGrid& grid, const Voxel& voxel);
 
-// positions[order[i]] = i.
+// Returns positions with positions[order[i]] = i.
 std::vector<std::int32_t> invert_order(std::span<const std::int32_t> order);
 
 }  // namespace mochi

@@ -21,7 +21,7 @@ using report::HtmlPage;
 using report::Plot;
 using report::Series;
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotDrawn = std::numeric_limits<double>::quiet_NaN();
 
 std::vector<std::string> number_names(int count) {
   std::vector<std::string> names;
@@ -71,7 +71,7 @@ void add_quality(HtmlPage& page, const Analysis& analysis) {
       {"SSIM of each frame, sparse against dense", "frame", "SSIM", {make_series("", ssim)}}));
   // Rounding, which differs with the order of the tokens, would take most of the plot.
   std::vector<double> errors = analysis.latents_errors;
-  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNan);
+  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNotDrawn);
   page.add_text(
       "Both samplings start from the same noise. Errors below 1e-6 are rounding errors and are not "
       "drawn.");

@@ -62,7 +62,7 @@ void read_list(const Json& object, const std::string& source, const std::string&
 Trial read_trial(const Json& json, const std::string& source, const std::string& path) {
   JsonReader reader(json, source, path);
   if (!reader.get_object("config")) fail("{}: key is missing", reader.locate("config"));
-  Trial trial{parse_sparsity_config(json.at("config").dump(), reader.locate("config")), {}};
+  Trial trial{parse_sparsity_config(json.at("config").dump(), reader.locate("config")).config, {}};
   read_list(json, source, path + ".", "evaluations", [&](const Json& item, const auto& at) {
     JsonReader evaluation(item, source, at);
     trial.evaluations.push_back({evaluation.require_float("seconds"),

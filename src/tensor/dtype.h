@@ -8,7 +8,7 @@ namespace mochi {
 
 enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI32, kU8 };
 
-// Bytes of one element.
+// Size of one element in bytes.
 constexpr std::size_t dtype_bytes(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -25,7 +25,7 @@ constexpr std::size_t dtype_bytes(DType dtype) {
   return 0;
 }
 
-// Name as safetensors spells it ("F32", "BF16", "F8_E4M3", ...).
+// Returns the name that safetensors uses ("F32", "BF16", "F8_E4M3", ...).
 constexpr const char* dtype_name(DType dtype) {
   switch (dtype) {
     case DType::kF32:
@@ -48,7 +48,7 @@ constexpr const char* dtype_name(DType dtype) {
 
 constexpr bool is_float(DType dtype) { return dtype != DType::kI32 && dtype != DType::kU8; }
 
-// A bfloat16 value by its bits; arithmetic is done in float.
+// A bfloat16 value, stored as its bits. Arithmetic is done in float.
 struct BFloat16 {
   std::uint16_t bits;
 };

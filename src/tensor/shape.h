@@ -1,4 +1,4 @@
-// Sizes of a tensor: at most five dimensions, the last one the fastest.
+// Sizes of a tensor: at most five dimensions, the last of which varies fastest.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@ class Shape {
   static constexpr int kMaxRank = 5;
 
   Shape() = default;
-  // Throws Error when there are more than kMaxRank sizes, a size is negative, or the product
+  // Throws Error if there are more than kMaxRank sizes, a size is negative, or the product
   // overflows.
   Shape(std::initializer_list<std::int64_t> sizes);
   explicit Shape(std::span<const std::int64_t> sizes);
@@ -26,7 +26,7 @@ class Shape {
     return {sizes_.data(), static_cast<std::size_t>(rank_)};
   }
   bool operator==(const Shape& other) const;
-  std::string to_string() const;  // "[3, 4]"
+  std::string to_string() const;  // for example "[3, 4]"
 
  private:
   std::array<std::int64_t, kMaxRank> sizes_{};

@@ -43,9 +43,9 @@ namespace {
 class HostAllocator final : public Allocator {
  public:
   void* allocate(std::size_t num_bytes) override {
-    constexpr std::size_t kAlignment = 256;
-    const std::size_t rounded = (num_bytes + kAlignment) / kAlignment * kAlignment;
-    void* block = std::aligned_alloc(kAlignment, rounded);
+    constexpr std::size_t kBlockAlignment = 256;
+    const std::size_t rounded = (num_bytes + kBlockAlignment) / kBlockAlignment * kBlockAlignment;
+    void* block = std::aligned_alloc(kBlockAlignment, rounded);
     if (block == nullptr) {
       throw OutOfMemory("out of memory: wanted " + std::to_string(num_bytes) +
                         " bytes on the host");

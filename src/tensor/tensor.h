@@ -1,5 +1,5 @@
 // Views and owners of dense, row-major memory. Views are cheap values that own nothing; owners are
-// move-only. Neither computes: that is the backend's work.
+// move-only. Neither computes; that is the backend's task.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ namespace mochi {
 
 enum class Device : std::uint8_t { kCpu, kCuda };
 
-// A contiguous block of elements, rows in the order of `shape`. Default: empty, data == nullptr,
-// which stands for "no tensor" where a parameter is optional.
+// A contiguous block of elements in row-major order of `shape`. A default view is empty (data ==
+// nullptr) and means "no tensor" for an optional parameter.
 class TensorView {
  public:
   TensorView() = default;
@@ -32,12 +32,12 @@ class TensorView {
   std::int64_t num_elements() const { return shape_.num_elements(); }
   std::size_t size_bytes() const;
 
-  // Elements as host floats. Throws Error unless the dtype is F32.
+  // Returns the elements as host floats. Throws Error if the dtype is not F32.
   std::span<float> f32() const;
 
-  // Rows [begin, end) of the first dimension.
+  // Returns rows [begin, end) of the first dimension.
   TensorView rows(std::int64_t begin, std::int64_t end) const;
-  // The same elements under another shape of equal size.
+  // Returns a view of the same elements under another shape of equal size.
   TensorView reshape(const Shape& shape) const;
 
  private:
@@ -47,18 +47,18 @@ class TensorView {
   Device device_ = Device::kCpu;
 };
 
-// Where tensors of one device get their memory; returns 256-byte aligned blocks.
+// The memory source of one device's tensors. Blocks are aligned to 256 bytes.
 class Allocator {
  public:
   virtual ~Allocator() = default;
-  virtual void* allocate(std::size_t num_bytes) = 0;  // throws Error when there is none
+  virtual void* allocate(std::size_t num_bytes) = 0;  // throws Error if memory is exhausted
   virtual void deallocate(void* block) noexcept = 0;
   virtual Device device() const = 0;
 };
 
 Allocator& host_allocator();
 
-// Owner of one block. Contents start undefined.
+// Owner of one block. Its initial contents are undefined.
 class Tensor {
  public:
   Tensor() = default;

@@ -55,7 +55,8 @@ std::shared_ptr<TensorSource> make_t5_source(std::shared_ptr<const TensorSource>
     const std::string prefix = t5_layer_prefix(layer) + "1.DenseReluDense.";
     map[prefix + "wi.weight"] = {{prefix + "wi_0.weight"}, {prefix + "wi_1.weight"}};
   }
-  // Whole T5 models carry a decoder that is none of ours: only the blocks can be left unread.
+  // Whole T5 models also contain a decoder, which is not used. Only unread tensors of the blocks
+  // are reported.
   return std::make_shared<KeyMappedSource>(std::move(checkpoint), std::move(map), "encoder.block.");
 }
 

@@ -1,4 +1,4 @@
-// Parameters of the T5 encoder, under the names transformers gives them.
+// Parameters of the T5 encoder, under their names in transformers.
 #pragma once
 
 #include <memory>
@@ -30,14 +30,14 @@ struct T5Weights {
   void visit(const WeightVisitor& visitor);
 };
 
-// "encoder.block.3.layer."
+// Returns for example "encoder.block.3.layer.".
 std::string t5_layer_prefix(std::int64_t layer);
 
-// The name of the token table in a checkpoint: one of the two that are in use.
+// Returns the name of the token table in a checkpoint, which is one of two common names.
 std::string t5_embedding_key(const TensorSource& checkpoint);
 
-// The checkpoint under the names of T5Weights: wi_0 and wi_1 of each layer joined to wi, and one
-// name for the token table.
+// Returns the checkpoint under the names of T5Weights: wi_0 and wi_1 of each layer are joined to
+// wi, and the token table has one name.
 std::shared_ptr<TensorSource> make_t5_source(std::shared_ptr<const TensorSource> checkpoint,
                                              const TextEncoderConfig& config);
 

@@ -10,7 +10,7 @@
 namespace mochi {
 namespace {
 
-// Every size with its key in config.json.
+// Visits every size with its key in config.json.
 template <typename Config, typename Visit>
 void visit_sizes(Config& config, const Visit& visit) {
   visit("num_layers", config.num_layers);
@@ -27,12 +27,13 @@ void visit_sizes(Config& config, const Visit& visit) {
 
 void TextEncoderConfig::validate() const {
   constexpr std::int64_t kMaxSize = 1 << 24;
-  constexpr std::int64_t kMaxLayers = 1024;  // each costs memory before a weight is read
+  // Limit, because each layer allocates memory before any weight is read.
+  constexpr std::int64_t kMaxLayers = 1024;
   visit_sizes(*this, [&](const char* name, const std::int64_t& size) {
     const std::int64_t max = &size == &num_layers ? kMaxLayers : kMaxSize;
     if (size < 1 || size > max) fail("text_encoder.{}: wanted 1 to {}, found {}", name, max, size);
   });
-  // Half of the buckets for each direction, half of those for exact distances.
+  // Half of the buckets are for each direction, and half of those for exact distances.
   if (num_buckets % 4 != 0) {
     fail("text_encoder.num_buckets: wanted a multiple of 4, found {}", num_buckets);
   }

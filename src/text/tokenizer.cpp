@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
+#include "io/file_kind.h"
 
 namespace mochi {
 
@@ -15,7 +16,7 @@ Tokenizer::Tokenizer(const std::filesystem::path& path)
                                file.bytes().size());
   const auto status = processor_->LoadFromSerializedProto(bytes);
   if (!status.ok()) {
-    fail("{}: not a SentencePiece model ({} bytes)", path.string(), bytes.size());
+    fail_wrong_kind(path, file.bytes(), "a complete SentencePiece model");
   }
   end_id_ = processor_->eos_id();
   if (end_id_ < 0) fail("{}: the model has no end token '</s>'", path.string());
@@ -26,6 +27,14 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 
 std::int64_t Tokenizer::vocab_size() const { return processor_->GetPieceSize(); }
+
+std::optional<TextCut> Tokenizer::find_cut(std::string_view text, std::int64_t max_tokens) const {
+  const sentencepiece::ImmutableSentencePieceText pieces = processor_->EncodeAsImmutableProto(text);
+  const auto num_pieces = static_cast<std::int64_t>(pieces.pieces_size());
+  if (num_pieces <= max_tokens - 1) return std::nullopt;
+  return TextCut{.num_tokens = num_pieces + 1,
+                 .first_dropped = pieces.pieces(static_cast<int>(max_tokens - 1)).begin()};
+}
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, std::int64_t max_tokens,
                                             std::string_view what) const {

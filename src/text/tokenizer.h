@@ -1,9 +1,10 @@
-// Prompt → token ids, by a SentencePiece model (spiece.model).
+// Conversion of a prompt to token ids, by a SentencePiece model (spiece.model).
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -13,19 +14,28 @@ class SentencePieceProcessor;
 
 namespace mochi {
 
+// Where a text is cut because it has too many tokens.
+struct TextCut {
+  std::int64_t num_tokens = 0;    // of the whole text, with the end token
+  std::size_t first_dropped = 0;  // byte of the text
+};
+
 class Tokenizer {
  public:
-  // Throws Error when the file is missing or is no SentencePiece model.
+  // Throws Error if the file is missing or is not a SentencePiece model.
   explicit Tokenizer(const std::filesystem::path& path);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
-  // Ids with the end token behind them, at most max_tokens in all: of a longer text the first
-  // max_tokens − 1 ids and the end token. An empty text has no tokens at all. Throws Error when the
-  // text is not valid UTF-8; `what` names it there ("prompt").
+  // Returns the ids followed by the end token, at most max_tokens in total: a longer text gives its
+  // first max_tokens − 1 ids and the end token. An empty text has no tokens. Throws Error if the
+  // text is not valid UTF-8; `what` is its name in the message ("prompt").
   std::vector<std::int32_t> encode(std::string_view text, std::int64_t max_tokens,
                                    std::string_view what) const;
+
+  // What encode() would drop; nothing if it reads all of the text. The text is valid UTF-8.
+  std::optional<TextCut> find_cut(std::string_view text, std::int64_t max_tokens) const;
 
   std::int64_t vocab_size() const;
 

@@ -22,8 +22,8 @@ int count_res_blocks(const KeyMapBuilder& map, const std::string& stage) {
   return map.count(stage + ".resnets.", ".conv1.conv.weight");
 }
 
-// Residual blocks of a stage become target{first_idx}, target{first_idx + 1}, ...; each may have an
-// attention behind it. Returns their number.
+// Maps the residual blocks of a stage to target{first_idx}, target{first_idx + 1}, ...; an
+// attention may follow each. Returns the number of blocks.
 int map_stage(KeyMapBuilder& map, const std::string& target, int first_idx,
               const std::string& stage) {
   const int num_blocks = count_res_blocks(map, stage);
@@ -88,7 +88,7 @@ std::shared_ptr<TensorSource> with_original_decoder_keys(std::shared_ptr<TensorS
   if (source->contains("blocks.0.0.weight")) return source;
   if (!has_diffusers_decoder_keys(*source)) {
     fail(
-        "{} is no Mochi VAE decoder: it has neither 'blocks.0.0.weight' nor "
+        "{} is not a Mochi VAE decoder: it has neither 'blocks.0.0.weight' nor "
         "'decoder.conv_in.weight'",
         source->description());
   }
@@ -100,7 +100,7 @@ std::shared_ptr<TensorSource> with_original_encoder_keys(std::shared_ptr<TensorS
   if (source->contains("layers.0.weight")) return source;
   if (!has_diffusers_encoder_keys(*source)) {
     fail(
-        "{} is no Mochi VAE encoder: it has neither 'layers.0.weight' nor "
+        "{} is not a Mochi VAE encoder: it has neither 'layers.0.weight' nor "
         "'encoder.proj_in.weight'",
         source->description());
   }

@@ -1,4 +1,4 @@
-// Video VAE weights as the diffusers library stores them: both halves in one file.
+// Video VAE weights in the layout of the diffusers library: encoder and decoder in one file.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,8 @@ namespace mochi {
 bool has_diffusers_decoder_keys(const TensorSource& source);
 bool has_diffusers_encoder_keys(const TensorSource& source);
 
-// The same weights under the original checkpoints' names. A source that has those names already is
-// returned as it is; one that has neither is an Error.
+// Return the weights under the original checkpoints' names. A source that already has those names
+// is returned unchanged; a source with neither layout is an Error.
 std::shared_ptr<TensorSource> with_original_decoder_keys(std::shared_ptr<TensorSource> source);
 std::shared_ptr<TensorSource> with_original_encoder_keys(std::shared_ptr<TensorSource> source);
 

@@ -1,4 +1,4 @@
-// Sizes of the video VAE from the shapes of its tensors.
+// Inference of the video VAE's sizes from the shapes of its tensors.
 #include <algorithm>
 #include <string>
 
@@ -11,7 +11,7 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
-// How many of prefix{first}suffix, prefix{first + 1}suffix, ... there are.
+// Counts the tensors prefix{first}suffix, prefix{first + 1}suffix, ... up to the first missing one.
 std::int64_t count_tensors(const TensorSource& source, const std::string& prefix,
                            std::int64_t first, const std::string& suffix) {
   std::int64_t count = 0;
@@ -19,9 +19,9 @@ std::int64_t count_tensors(const TensorSource& source, const std::string& prefix
   return count;
 }
 
-// Splits the features that an up block's proj gives per output channel into frames × rows ×
-// columns. Nothing in the checkpoint tells 4 frames from 2×2 pixels: Mochi doubles rows and columns
-// wherever the number allows.
+// Splits the features that an up block's proj computes per output channel into frames × rows ×
+// columns. The checkpoint does not distinguish 4 frames from 2×2 pixels; Mochi doubles rows and
+// columns if the number allows it.
 void append_factors(const TensorSource& source, const std::string& name, std::int64_t num_features,
                     std::int64_t out_channels, VaeConfig& config) {
   constexpr std::int64_t kSpatial = 2;
@@ -67,8 +67,8 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   const auto num_frequencies = static_cast<std::int64_t>(config.fourier_frequencies.size());
   if (input[1] != 3 * (1 + 2 * num_frequencies)) {
     fail(
-        "{}: tensor 'layers.0.weight' has shape {}, want {} columns: write the frequencies into a "
-        "config.json",
+        "{}: tensor 'layers.0.weight' has shape {}, wanted {} columns: write the frequencies into "
+        "a config.json",
         source.description(), input.to_string(), 3 * (1 + 2 * num_frequencies));
   }
   config.latent_channels = source.require_rank("output_proj.weight", 2)[0] / 2;
@@ -82,7 +82,7 @@ void infer_encoder(const TensorSource& source, VaeConfig& config) {
   for (std::int64_t down = first_down; down < first_down + num_down; ++down) {
     const Shape conv = source.require_rank(layer(down) + ".layers.0.weight", 5);
     config.encoder_channels.push_back(conv[0]);
-    // The encoder goes through the factors backwards.
+    // The encoder uses the factors in reverse order.
     config.temporal_factors.insert(config.temporal_factors.begin(), conv[2]);
     config.spatial_factors.insert(config.spatial_factors.begin(), conv[3]);
     config.encoder_res_blocks.push_back(
@@ -112,7 +112,7 @@ VaeConfig infer_vae_config(const TensorSource* decoder, const TensorSource* enco
   }
   // The default statistics belong to Mochi 1's channels only.
   if (config.latent_channels != VaeConfig().latent_channels) {
-    // A shape with a 0 in it can claim any other size; validate() refuses it.
+    // A shape that contains a 0 can claim any other size; validate() refuses it.
     const auto num_channels = static_cast<std::size_t>(
         std::clamp<std::int64_t>(config.latent_channels, 0, VaeConfig::kMaxSize));
     config.latent_mean.assign(num_channels, 0.0);

@@ -6,8 +6,8 @@
 namespace mochi::vae {
 namespace {
 
-// Frames 0 and 1 of `padded` from the cache or, at the start, from the first frame behind them;
-// the last two frames go to the cache.
+// Fills frames 0 and 1 of `padded` from the cache or, at the start, with the first frame after
+// them. Stores the last two frames in the cache.
 void exchange_past(Context& ctx, const TensorView& padded, const TensorView& cache, bool is_start) {
   if (is_start) {
     const TensorView first = padded.rows(kNumPastFrames, kNumPastFrames + 1);
@@ -68,8 +68,8 @@ void run_pixelwise(Context& ctx, const TensorView& x, const TensorView& weight,
   const std::int64_t in_channels = x.dim(x.rank() - 1);
   const std::int64_t out_channels = out.dim(out.rank() - 1);
   const std::int64_t num_pixels = x.num_elements() / in_channels;
-  // As a convolution rather than a matrix product: its rounding must not depend on the number of
-  // pixels, lest a video depend on how it is cut.
+  // A convolution instead of a matmul, because the rounding must not depend on the number of
+  // pixels; otherwise a video would depend on its chunks.
   const TensorView target = out.reshape({1, 1, num_pixels, out_channels});
   ctx.backend.conv3d(x.reshape({1, 1, num_pixels, in_channels}),
                      {.weight = weight.reshape({out_channels, in_channels, 1, 1, 1}),

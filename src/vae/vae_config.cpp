@@ -10,7 +10,8 @@
 namespace mochi {
 namespace {
 
-constexpr std::size_t kMaxUpBlocks = 8;  // the product of their factors does not overflow
+// Limit with which the product of their factors cannot overflow.
+constexpr std::size_t kMaxUpBlocks = 8;
 constexpr std::int64_t kMaxResBlocks = 256;
 constexpr std::int64_t kMaxFactor = 16;
 constexpr std::int64_t kMaxFrequency = 64;
@@ -21,14 +22,14 @@ std::int64_t product(const std::vector<std::int64_t>& values) {
   return result;
 }
 
-// Checks of single fields; every message begins with the field's full name.
+// Checks of single fields. Every message begins with the field's full name.
 class Checks {
  public:
   explicit Checks(const std::string& prefix) : prefix_(prefix) {}
 
   void size(const char* field, std::int64_t value, std::int64_t max) const {
     if (value < 1 || value > max) {
-      fail("{}{}: want a number from 1 to {}, found {}", prefix_, field, max, value);
+      fail("{}{}: wanted a number from 1 to {}, found {}", prefix_, field, max, value);
     }
   }
   void sizes(const char* field, const std::vector<std::int64_t>& values, std::size_t num_values,
@@ -38,13 +39,13 @@ class Checks {
   }
   void count(const char* field, std::size_t found, std::size_t wanted) const {
     if (found != wanted) {
-      fail("{}{}: want {} values, found {}", prefix_, field, wanted, found);
+      fail("{}{}: wanted {} values, found {}", prefix_, field, wanted, found);
     }
   }
   void divisible(const char* field, std::int64_t value, const char* what,
                  std::int64_t divisor) const {
     if (value % divisor != 0) {
-      fail("{}{}: {} is no multiple of {} = {}", prefix_, field, value, what, divisor);
+      fail("{}{}: {} is not a multiple of {} = {}", prefix_, field, value, what, divisor);
     }
   }
   void statistics(const VaeConfig& config) const {
@@ -56,7 +57,7 @@ class Checks {
     }
     for (const double std : config.latent_std) {
       if (!(std > 0.0) || !std::isfinite(std)) {
-        fail("{}latent_std: want numbers above 0, found {}", prefix_, std);
+        fail("{}latent_std: wanted numbers above 0, found {}", prefix_, std);
       }
     }
   }
@@ -78,7 +79,7 @@ std::int64_t VaeConfig::num_frames(std::int64_t num_latent_frames) const {
 std::int64_t VaeConfig::num_latent_frames(std::int64_t num_frames) const {
   const std::int64_t factor = temporal_compression();
   if (num_frames < 1 || (num_frames - 1) % factor != 0) {
-    fail("number of frames: want a multiple of {} plus 1, found {}", factor, num_frames);
+    fail("number of frames: wanted a multiple of {} plus 1, found {}", factor, num_frames);
   }
   return (num_frames - 1) / factor + 1;
 }
@@ -88,10 +89,10 @@ void VaeConfig::validate(const std::string& prefix) const {
   check.size("latent_channels", latent_channels, kMaxSize);
   check.size("norm_groups", norm_groups, kMaxSize);
   check.size("encoder_attention_head_dim", encoder_attention_head_dim, kMaxSize);
-  // The number of up blocks, which everything else follows, is that of the factors.
+  // The factors determine the number of up blocks, and with it all other lengths.
   const std::size_t num_up = temporal_factors.size();
   if (num_up < 1 || num_up > kMaxUpBlocks) {
-    fail("{}temporal_factors: want 1 to {} values, found {}", prefix, kMaxUpBlocks, num_up);
+    fail("{}temporal_factors: wanted 1 to {} values, found {}", prefix, kMaxUpBlocks, num_up);
   }
   check.sizes("temporal_factors", temporal_factors, num_up, kMaxFactor);
   check.sizes("spatial_factors", spatial_factors, num_up, kMaxFactor);
@@ -115,8 +116,8 @@ void VaeConfig::validate(const std::string& prefix) const {
   }
   for (const std::int64_t frequency : fourier_frequencies) {
     if (frequency < -kMaxFrequency || frequency > kMaxFrequency) {
-      fail("{}fourier_frequencies: want exponents from {} to {}, found {}", prefix, -kMaxFrequency,
-           kMaxFrequency, frequency);
+      fail("{}fourier_frequencies: wanted exponents from {} to {}, found {}", prefix,
+           -kMaxFrequency, kMaxFrequency, frequency);
     }
   }
   check.statistics(*this);

@@ -11,21 +11,22 @@ class JsonReader;
 class TensorSource;
 
 struct VaeConfig {
-  // Far above any sensible size, and small enough that products of a few sizes do not overflow.
+  // Far above any sensible size, but small enough that products of a few sizes cannot overflow.
   static constexpr std::int64_t kMaxSize = 1 << 16;
 
   std::int64_t latent_channels = 12;
   std::int64_t norm_groups = 32;
-  // Widths of the stages from the latents to the frames, and residual blocks per stage: the widest
+  // Widths of the stages and residual blocks per stage, from the latents to the frames: the widest
   // stage, the up blocks, the last stage.
   std::vector<std::int64_t> decoder_channels{768, 512, 256, 128};
   std::vector<std::int64_t> decoder_res_blocks{3, 6, 4, 3, 3};
-  // From the frames to the latents: the first stage, the down blocks, the last stage.
+  // Widths and residual blocks from the frames to the latents: the first stage, the down blocks,
+  // the last stage.
   std::vector<std::int64_t> encoder_channels{64, 128, 256, 384};
   std::vector<std::int64_t> encoder_res_blocks{3, 3, 4, 6, 3};
   std::vector<bool> encoder_attention{false, true, true, true, true};
   std::int64_t encoder_attention_head_dim = 32;
-  // Upsampling of each up block in decoding order; the encoder goes through them backwards.
+  // Upsampling of each up block in decoding order; the encoder uses them in reverse order.
   std::vector<std::int64_t> temporal_factors{3, 2, 1};
   std::vector<std::int64_t> spatial_factors{2, 2, 2};
   std::vector<std::int64_t> fourier_frequencies{6, 7};  // exponents of two
@@ -44,21 +45,22 @@ struct VaeConfig {
   }
   std::int64_t spatial_compression() const;   // 8: pixels per latent row or column
   std::int64_t temporal_compression() const;  // 6
-  // 6·(latent_frames − 1) + 1, and back. num_latent_frames throws Error for other frame counts.
+  // Frames = 6·(latent_frames − 1) + 1, and the inverse. num_latent_frames throws Error for other
+  // frame counts.
   std::int64_t num_frames(std::int64_t num_latent_frames) const;
   std::int64_t num_latent_frames(std::int64_t num_frames) const;
 
-  // Throws Error when sizes are not positive or do not fit together; the message begins with
-  // `prefix` and the field.
+  // Throws Error if sizes are not positive or do not fit together. The message begins with `prefix`
+  // and the field.
   void validate(const std::string& prefix = "vae.") const;
 };
 
-// Reads the "vae" section of a config.json; absent keys keep their defaults, unknown ones are
+// Reads the "vae" section of a config.json. Missing keys keep their defaults; unknown keys are
 // errors. The result is valid.
 VaeConfig parse_vae_config(JsonReader& section);
 
-// For checkpoints without a config.json: the sizes that the decoder's or the encoder's tensors (or
-// both, either may be null) show; the rest keeps its defaults.
+// Infers the configuration for checkpoints without a config.json from the tensors of the decoder,
+// the encoder or both; either may be null. Sizes that they do not determine keep their defaults.
 VaeConfig infer_vae_config(const TensorSource* decoder, const TensorSource* encoder);
 
 }  // namespace mochi

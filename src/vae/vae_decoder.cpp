@@ -9,9 +9,7 @@
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kRgb = 3;
-
-// Latent frames [begin, end) of latents [channels, T, rows, columns], in ctx.scratch.
+// Copies latent frames [begin, end) of latents [channels, T, rows, columns] to ctx.scratch.
 TensorView gather_frames(Context& ctx, const TensorView& latents, std::int64_t begin,
                          std::int64_t end) {
   const Shape frames{latents.dim(1), latents.dim(2), latents.dim(3)};
@@ -36,12 +34,12 @@ VaeDecoderStream::VaeDecoderStream(Backend& backend, const VaeDecoder& decoder, 
                                    std::int64_t columns)
     : decoder_(decoder), rows_(rows), columns_(columns) {
   if (rows < 1 || columns < 1) {
-    fail("VAE decoder: want latents of at least one row and column, found {}×{}", rows, columns);
+    fail("VAE decoder: wanted latents of at least one row and column, found {}×{}", rows, columns);
   }
   const VaeConfig& config = decoder.config();
   std::int64_t scale = 1;
   for (std::size_t stage = 0; stage < config.decoder_res_blocks.size(); ++stage) {
-    // The input stage and the first up block's residual blocks work at the same width and size.
+    // The input stage and the first up block's residual blocks have the same width and size.
     const std::size_t width_idx = std::max<std::size_t>(stage, 1) - 1;
     if (width_idx > 0) scale *= config.spatial_factors[width_idx - 1];
     add_stage(backend, static_cast<std::size_t>(config.decoder_res_blocks[stage]),
@@ -118,13 +116,13 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
       latents.rank() == 4 && latents.dim(1) > 0 &&
       latents.shape() == Shape{config.latent_channels, latents.dim(1), rows_, columns_};
   if (!fits) {
-    fail("VAE decoder: want latents [{}, frames, {}, {}], found {}", config.latent_channels, rows_,
-         columns_, latents.shape().to_string());
+    fail("VAE decoder: wanted latents [{}, frames, {}, {}], found {}", config.latent_channels,
+         rows_, columns_, latents.shape().to_string());
   }
   const std::int64_t num_latent_frames = latents.dim(1);
   const std::int64_t scale = config.spatial_compression();
   const TensorView frames =
-      ctx.activation({num_frames(num_latent_frames), rows_ * scale, columns_ * scale, kRgb});
+      ctx.activation({num_frames(num_latent_frames), rows_ * scale, columns_ * scale, vae::kRgb});
 
   const Arena::Scope scope(ctx.scratch);
   const TensorView input =
@@ -145,31 +143,33 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
 void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& latents,
                   std::int64_t chunk_frames, const FrameSink& sink) {
   if (latents.rank() != 4 || latents.dtype() != DType::kF32) {
-    fail("VAE decoder: want F32 latents [channels, frames, rows, columns], found {} {}",
+    fail("VAE decoder: wanted F32 latents [channels, frames, rows, columns], found {} {}",
          dtype_name(latents.dtype()), latents.shape().to_string());
   }
-  if (chunk_frames < 1) fail("VAE decoder: want chunks of 1 frame or more, not {}", chunk_frames);
+  if (chunk_frames < 1) {
+    fail("VAE decoder: wanted chunks of 1 frame or more, found {}", chunk_frames);
+  }
   VaeDecoderStream stream(ctx.backend, decoder, latents.dim(2), latents.dim(3));
   const std::int64_t scale = decoder.config().spatial_compression();
-  const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * kRgb;
-  // The first chunk gives the fewest frames for its latents: with one more it is the largest, and
-  // the scratch memory that it needs is enough for the others.
+  const std::int64_t frame_bytes = latents.dim(2) * scale * latents.dim(3) * scale * vae::kRgb;
+  // The first chunk produces the fewest frames per latent frame. With one more latent frame it is
+  // the largest chunk, and the scratch memory that it needs suffices for the others.
   const std::int64_t first_chunk =
       std::min(chunk_frames + (chunk_frames > 1 ? 1 : 0), latents.dim(1));
   const std::int64_t max_frames =
       std::max(stream.num_frames(first_chunk),
                decoder.config().temporal_compression() * std::min(chunk_frames, latents.dim(1)));
   Tensor bytes;                  // [max_frames, frame_bytes] of the last chunk
-  std::int64_t num_waiting = 0;  // of its frames: the sink has not seen them
+  std::int64_t num_waiting = 0;  // number of its frames that the sink has not received yet
   std::int64_t frame_idx = 0;
-  const auto hand_over = [&] {
+  const auto give_to_sink = [&] {
     const auto* rgb = reinterpret_cast<const std::uint8_t*>(bytes.view().bytes());
     for (std::int64_t i = 0; i < num_waiting; ++i) {
       sink(std::span(rgb + i * frame_bytes, static_cast<std::size_t>(frame_bytes)), frame_idx++);
     }
     num_waiting = 0;
   };
-  // A GPU is given its next chunk before the sink gets the last one.
+  // On a GPU the next chunk is launched before the sink receives the last one.
   const bool is_ahead = ctx.backend.device() != Device::kCpu;
   std::int64_t end = 0;
   while (end < latents.dim(1)) {
@@ -177,15 +177,15 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     const std::int64_t begin = end;
     end = begin == 0 ? first_chunk : std::min(begin + chunk_frames, latents.dim(1));
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
-    hand_over();
+    give_to_sink();
     if (!bytes) {
       bytes = Tensor(DType::kU8, {max_frames, frame_bytes}, ctx.backend.staging_allocator());
     }
     num_waiting = frames.dim(0);
     ctx.backend.to_rgb8(frames, bytes.view().rows(0, num_waiting).reshape(frames.shape()));
-    if (!is_ahead) hand_over();
+    if (!is_ahead) give_to_sink();
   }
-  hand_over();
+  give_to_sink();
 }
 
 }  // namespace mochi

@@ -1,5 +1,5 @@
-// Latents → frames, in time order and in pieces of any length: the result does not depend on how
-// the latent frames are cut, and memory does not depend on how many there are.
+// Decoding of latents to frames, in time order and in chunks of any length. The result does not
+// depend on the chunks, and memory use does not depend on the number of latent frames.
 #pragma once
 
 #include <cstdint>
@@ -25,23 +25,23 @@ class VaeDecoder {
   Tensor latent_std_, latent_mean_;  // [latent_channels]
 };
 
-// One video on its way through the decoder.
+// The state of one video in the decoder.
 class VaeDecoderStream {
  public:
-  // For latents of `rows`×`columns`. The decoder must outlive the stream.
+  // Decodes latents of `rows`×`columns`. The decoder must outlive the stream.
   VaeDecoderStream(Backend& backend, const VaeDecoder& decoder, std::int64_t rows,
                    std::int64_t columns);
 
-  // Frames that the next num_latent_frames ≥ 1 latent frames give.
+  // Returns how many frames the next num_latent_frames ≥ 1 latent frames produce.
   std::int64_t num_frames(std::int64_t num_latent_frames) const;
 
-  // latents [latent_channels, t, rows, columns] f32, as the sampler sees them: the t frames behind
-  // those of the last call. Returns [num_frames(t), rows·8, columns·8, 3], about −1 to 1, in
-  // ctx.scratch: the caller's Arena::Scope ends its life.
+  // Decodes latents [latent_channels, t, rows, columns] f32, as the sampler has them: the t latent
+  // frames after those of the last call. Returns [num_frames(t), rows·8, columns·8, 3], about −1 to
+  // 1, in ctx.scratch; the caller's Arena::Scope ends its life.
   TensorView decode(Context& ctx, const TensorView& latents);
 
  private:
-  // The past of one residual block's two convolutions.
+  // The past of a residual block's two convolutions.
   struct BlockCache {
     Tensor conv1, conv2;
   };
@@ -55,12 +55,13 @@ class VaeDecoderStream {
   const VaeDecoder& decoder_;
   std::int64_t rows_;
   std::int64_t columns_;
-  std::vector<std::vector<BlockCache>> caches_;  // per stage: input, up blocks, output
-  bool is_start_ = true;                         // nothing has been decoded yet
+  std::vector<std::vector<BlockCache>> caches_;  // by stage: input, up blocks, output
+  bool is_start_ = true;                         // true until something has been decoded
 };
 
-// Decodes latents [latent_channels, T, rows, columns] (f32, on the backend's device) `chunk_frames`
-// latent frames at a time and hands over each frame in order as soon as its chunk is done.
+// Decodes latents [latent_channels, T, rows, columns] (f32, on the backend's device) in chunks of
+// `chunk_frames` latent frames. The sink receives each frame in order as soon as its chunk is
+// complete.
 void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& latents,
                   std::int64_t chunk_frames, const FrameSink& sink);
 

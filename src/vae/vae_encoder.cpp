@@ -10,15 +10,13 @@
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kRgb = 3;
-
 std::vector<double> inverse(const std::vector<double>& values) {
   std::vector<double> result(values);
   for (double& value : result) value = 1.0 / value;
   return result;
 }
 
-// What each stage of the encoder works on, [frames, rows, columns, channels].
+// Returns the input shape of each stage of the encoder, [frames, rows, columns, channels].
 std::vector<Shape> stage_shapes(const VaeConfig& config, const Shape& frames) {
   std::vector<Shape> shapes{{frames[0], frames[1], frames[2], config.encoder_channels[0]}};
   const auto num_down = static_cast<std::size_t>(config.num_up_blocks());
@@ -45,12 +43,12 @@ VaeEncoder::VaeEncoder(Backend& backend, VaeEncoderWeights weights)
 
 Shape VaeEncoder::latent_shape(const Shape& frames) const {
   const std::int64_t scale = config().spatial_compression();
-  const bool fits = frames.rank() == 4 && frames[3] == kRgb && frames[1] > 0 && frames[2] > 0 &&
-                    frames[1] % scale == 0 && frames[2] % scale == 0;
+  const bool fits = frames.rank() == 4 && frames[3] == vae::kRgb && frames[1] > 0 &&
+                    frames[2] > 0 && frames[1] % scale == 0 && frames[2] % scale == 0;
   if (!fits) {
     fail(
-        "VAE encoder: want frames [{}·k + 1, rows, columns, 3] with rows and columns multiples of "
-        "{}, found {}",
+        "VAE encoder: wanted frames [{}·k + 1, rows, columns, 3] with rows and columns multiples "
+        "of {}, found {}",
         config().temporal_compression(), scale, frames.to_string());
   }
   return {config().latent_channels, config().num_latent_frames(frames[0]), frames[1] / scale,
@@ -60,7 +58,8 @@ Shape VaeEncoder::latent_shape(const Shape& frames) const {
 void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorView& x) const {
   const std::vector<int> frequencies(config().fourier_frequencies.begin(),
                                      config().fourier_frequencies.end());
-  const std::int64_t num_features = kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
+  const std::int64_t num_features =
+      vae::kRgb * (1 + 2 * static_cast<std::int64_t>(frequencies.size()));
   const std::int64_t slice = vae::frames_per_slice(ctx.backend, x.dim(1) * x.dim(2) * num_features);
   for (std::int64_t begin = 0; begin < x.dim(0); begin += slice) {
     ctx.check_stop();
@@ -105,8 +104,8 @@ void VaeEncoder::run_stage(Context& ctx, const EncoderStageWeights& stage,
   }
 }
 
-// Goes down to the first stage before it computes, so that the larger tensors of earlier stages
-// lie on top of the scratch stack and are gone once a stage is done.
+// Recurses to the first stage before computing, so that the larger tensors of earlier stages are on
+// top of the scratch stack and are freed when a stage is complete.
 void VaeEncoder::fill_stage_input(Context& ctx, std::size_t stage, const TensorView& frames,
                                   const TensorView& x) const {
   if (stage == 0) return run_input(ctx, frames, x);
@@ -156,7 +155,7 @@ void VaeEncoder::encode_posterior(Context& ctx, const TensorView& frames,
   const Shape latents = latent_shape(frames.shape());
   const Shape wanted{2 * latents[0], latents[1], latents[2], latents[3]};
   if (posterior.shape() != wanted) {
-    fail("VAE encoder: want a posterior {}, found {}", wanted.to_string(),
+    fail("VAE encoder: wanted a posterior {}, found {}", wanted.to_string(),
          posterior.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
@@ -167,7 +166,8 @@ void VaeEncoder::encode_posterior(Context& ctx, const TensorView& frames,
 void VaeEncoder::encode(Context& ctx, const TensorView& frames, const TensorView& latents) const {
   const Shape wanted = latent_shape(frames.shape());
   if (latents.shape() != wanted) {
-    fail("VAE encoder: want latents {}, found {}", wanted.to_string(), latents.shape().to_string());
+    fail("VAE encoder: wanted latents {}, found {}", wanted.to_string(),
+         latents.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
   ctx.backend.channels_last_to_latents(forward(ctx, frames), latent_scale_, latent_mean_, latents);

@@ -1,4 +1,4 @@
-// Frames → latents, the whole clip at once.
+// Encoding of frames to latents, for a whole clip at once.
 #pragma once
 
 #include "vae/vae_weights.h"
@@ -12,22 +12,23 @@ class VaeEncoder {
 
   const VaeConfig& config() const { return weights_.config; }
 
-  // [latent_channels, T', H/8, W/8] of frames [T, H, W, 3]. Throws Error when T is not 6·k + 1 or
-  // H and W are no multiples of 8.
+  // Returns [latent_channels, T', H/8, W/8] for frames [T, H, W, 3]. Throws Error if T is not 6·k +
+  // 1 or if H and W are not multiples of 8.
   Shape latent_shape(const Shape& frames) const;
 
-  // frames f32 [T, H, W, 3] in [−1, 1] → posterior f32 [2·latent_channels, T', H/8, W/8]: the
-  // means, then the logarithms of the variances. Activations will do for frames, too, but if they
-  // are BF16 the sines of the highest frequencies are lost.
+  // Encodes frames f32 [T, H, W, 3] in [−1, 1] to posterior f32 [2·latent_channels, T', H/8, W/8]:
+  // the means, then the logarithms of the variances. Frames of the activation dtype are also
+  // accepted, but BF16 loses the sines of the highest frequencies.
   void encode_posterior(Context& ctx, const TensorView& frames, const TensorView& posterior) const;
 
-  // The means as the transformer sees them: latents f32 = (mean − latent_mean) / latent_std.
+  // Computes the means in the form that the transformer uses: latents f32 =
+  // (mean − latent_mean) / latent_std.
   void encode(Context& ctx, const TensorView& frames, const TensorView& latents) const;
 
  private:
-  // [T', H/8, W/8, 2·latent_channels] in ctx.scratch.
+  // Returns [T', H/8, W/8, 2·latent_channels] in ctx.scratch.
   TensorView forward(Context& ctx, const TensorView& frames) const;
-  // x = what stage `stage` starts from: the frames, gone through the stages before it.
+  // Sets x to the input of stage `stage`, by running the frames through the stages before it.
   void fill_stage_input(Context& ctx, std::size_t stage, const TensorView& frames,
                         const TensorView& x) const;
   void run_input(Context& ctx, const TensorView& frames, const TensorView& x) const;

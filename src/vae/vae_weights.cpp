@@ -99,7 +99,8 @@ void VaeEncoderWeights::visit(const WeightVisitor& visitor) {
       3 * (1 + 2 * static_cast<std::int64_t>(config.fourier_frequencies.size()));
   input.visit(visitor, "layers.0", channels[0], num_inputs, /*has_bias=*/true);
   visit_stage(visitor, stages.front(), "layers", 1, channels[0]);
-  // Layers are numbered through: residual blocks one by one, a down block as one.
+  // Layers are numbered consecutively: each residual block counts as one, and so does each down
+  // block.
   std::size_t layer = 1 + stages.front().res_blocks.size();
   const std::size_t num_down = as_size(config.num_up_blocks());
   for (std::size_t down = 0; down < num_down; ++down, ++layer) {

@@ -22,8 +22,8 @@ struct ConvWeights {
   void visit(const WeightVisitor& visitor, const std::string& prefix, const Shape& shape);
 };
 
-// x + conv(silu(norm(conv(silu(norm(x)))))), in the encoder perhaps followed by
-// x + out(attention(qkv(norm(x)))).
+// x + conv(silu(norm(conv(silu(norm(x)))))). In the encoder, x + out(attention(qkv(norm(x)))) may
+// follow.
 struct ResBlockWeights {
   NormWeights norm1, norm2;
   ConvWeights conv1, conv2;  // 3×3×3
@@ -57,9 +57,9 @@ struct VaeDecoderWeights {
 };
 
 struct EncoderStageWeights {
-  ConvWeights down;  // strided; empty in the first and the last stage
+  ConvWeights down;  // strided; empty in the first and last stage
   std::vector<ResBlockWeights> res_blocks;
-  std::vector<AttentionBlockWeights> attention_blocks;  // one behind each residual block, or none
+  std::vector<AttentionBlockWeights> attention_blocks;  // one after each residual block, or none
 };
 
 struct VaeEncoderWeights {

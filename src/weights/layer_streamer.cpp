@@ -21,12 +21,12 @@ LayerStreamer::LayerStreamer(Backend& backend, LayerOfFn layer_of, std::size_t l
 
 LayerStreamer::~LayerStreamer() {
   try {
-    // A fetch that is still under way reads memory that goes now.
+    // A fetch that is still in progress reads memory that is about to be freed.
     for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
       backend_.await_prefetch(static_cast<int>(slot));
     }
     backend_.synchronize();
-  } catch (const std::exception&) {  // a device that was lost fetches nothing any more
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): a lost device fetches nothing
   }
 }
 
@@ -36,13 +36,13 @@ TensorView LayerStreamer::place(std::size_t layer, DType dtype, const Shape& sha
   const std::size_t begin = used_bytes_;
   used_bytes_ += (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (layer != layers_.size() || used_bytes_ > slot.size_bytes()) {
-    fail("layer {} does not come in turn, or has more than {} bytes", layer, slot.size_bytes());
+    fail("layer {} is out of order or has more than {} bytes", layer, slot.size_bytes());
   }
   return {slot.bytes() + begin, dtype, shape, slot.device()};
 }
 
 void LayerStreamer::keep(std::size_t layer) {
-  if (layer != layers_.size()) fail("layer {} is kept out of turn", layer);
+  if (layer != layers_.size()) fail("layer {} is stored out of order", layer);
   const auto end = static_cast<std::int64_t>(used_bytes_);
   Tensor host(DType::kU8, {end}, backend_.staging_allocator());
   backend_.download(slots_[slot_of(layer)].view().rows(0, end), host);
@@ -64,7 +64,7 @@ void LayerStreamer::begin(std::size_t layer) {
   backend_.await_prefetch(static_cast<int>(slot_of(layer)));
   for (std::size_t ahead = 1; ahead < kNumSlots; ++ahead) {
     const std::size_t next = (layer + ahead) % layers_.size();
-    // In a stack whose number of layers is no multiple of the slots, it may be the one in use.
+    // If the number of layers is not a multiple of the slots, this slot may hold the layer in use.
     if (slot_of(next) != slot_of(layer)) fetch(next);
   }
 }

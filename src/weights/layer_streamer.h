@@ -1,5 +1,5 @@
-// Weights of a stack of equal layers that stay on the host: only those of the layers that run next
-// are on the device, in slots that the layers share in turn.
+// Weights of a stack of equal layers that are stored on the host. Only the weights of the layers
+// that run next are on the device, in slots that the layers share in turn.
 #pragma once
 
 #include <array>
@@ -13,31 +13,32 @@
 
 namespace mochi {
 
-// The layer that a parameter belongs to, by its name; none: it is always needed.
+// Returns the layer that a parameter belongs to, by its name, or nothing if it is always needed.
 using LayerOfFn = std::function<std::optional<std::size_t>(const std::string& name)>;
 
 class LayerStreamer {
  public:
-  // layer_bytes: of the largest layer, each of its tensors rounded up to kAlignment.
+  // layer_bytes is the size of the largest layer, with each of its tensors rounded up to
+  // kAlignment.
   LayerStreamer(Backend& backend, LayerOfFn layer_of, std::size_t layer_bytes);
   ~LayerStreamer();
   LayerStreamer(const LayerStreamer&) = delete;
   LayerStreamer& operator=(const LayerStreamer&) = delete;
 
   static constexpr std::size_t kAlignment = 256;
-  // One runs, two are on their way.
+  // one runs, two are being fetched
   static constexpr std::size_t kNumSlots = 3;
 
   std::optional<std::size_t> layer_of(const std::string& name) const { return layer_of_(name); }
 
-  // Where a tensor of a layer will be whenever the layer runs. Layers come in order, from 0, and
-  // each is filled and kept before the next.
+  // Returns the tensor's place on the device while its layer runs. Layers are placed in order, from
+  // 0, and each is filled and stored before the next is placed.
   TensorView place(std::size_t layer, DType dtype, const Shape& shape);
-  // Takes what is in the layer's tensors to the host.
+  // Copies the layer's tensors to the host.
   void keep(std::size_t layer);
 
-  // From now on, and until the next call, the tensors of this layer may be used; fetches the next
-  // layers meanwhile. Behind the last layer comes the first.
+  // Makes the tensors of this layer usable until the next call, and fetches the next layers
+  // meanwhile. After the last layer the first follows.
   void begin(std::size_t layer);
 
   std::size_t host_bytes() const;
@@ -49,9 +50,9 @@ class LayerStreamer {
   Backend& backend_;
   LayerOfFn layer_of_;
   std::array<Tensor, kNumSlots> slots_;
-  std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // which layer's weights
-  std::vector<Tensor> layers_;                                 // on the host
-  std::size_t used_bytes_ = 0;                                 // of the layer that is being placed
+  std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // the layer in each slot
+  std::vector<Tensor> layers_;                                 // host storage
+  std::size_t used_bytes_ = 0;  // size of what is placed so far of the current layer
 };
 
 }  // namespace mochi

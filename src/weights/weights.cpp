@@ -7,9 +7,9 @@
 
 namespace mochi {
 
-void require_weight(const TensorSource& source, const std::string& name, const Shape& shape) {
-  const TensorInfo found = source.require(name, shape);
-  if (is_float(found.dtype)) return;
+TensorInfo require_weight(const TensorSource& source, const std::string& name, const Shape& shape) {
+  TensorInfo found = source.require(name, shape);
+  if (is_float(found.dtype)) return found;
   fail("tensor '{}' in '{}': wanted weights, found {}", name, found.origin,
        dtype_name(found.dtype));
 }
@@ -63,7 +63,7 @@ void WeightStore::finish() {
 
 void WeightStore::load_one(const TensorSource& source, const std::string& name, TensorView& member,
                            const Shape& shape, WeightRole role) {
-  require_weight(source, name, shape);
+  const TensorInfo found = require_weight(source, name, shape);
   member = allocate(name, shape, role);
   if (!loader_) {
     source.read(name, member);
@@ -73,6 +73,7 @@ void WeightStore::load_one(const TensorSource& source, const std::string& name, 
   std::int64_t begin = 0;
   for (const StoredRows& part : source.stored_rows(name)) {
     const std::int64_t end = begin + part.shape.num_elements();
+    require_finite(name, found.origin, part);
     loader_->load(part.dtype, part.bytes, flat.rows(begin, end));
     begin = end;
   }

@@ -1,6 +1,6 @@
 // Parameters of a network, listed once: every …Weights struct has one `visit` that names each
 // parameter, its member and its shape. Loading, random initialisation, counting and inspection all
-// walk that list.
+// use that list.
 #pragma once
 
 #include <cstdint>
@@ -16,35 +16,37 @@
 
 namespace mochi {
 
-// Matrices (linear, convolution, embedding) are stored as F32 or BF16; vectors (biases, norm
-// weights) and tables always as F32.
+// The role of a parameter. Matrices (linear, convolution, embedding) are stored as F32 or BF16;
+// vectors (biases, norm weights) and tables always as F32.
 enum class WeightRole : std::uint8_t { kMatrix, kVector };
 
-// Called for every parameter: its checkpoint key, the member to set, its shape, its role.
+// Called for every parameter with its checkpoint key, the member to set, its shape and its role.
 using WeightVisitor = std::function<void(const std::string& name, TensorView& member,
                                          const Shape& shape, WeightRole role)>;
 
-// Throws Error naming the tensor and the file, what was wanted and what was found, unless `source`
-// holds such a tensor in a type that weights are read from.
-void require_weight(const TensorSource& source, const std::string& name, const Shape& shape);
+// Returns the information of the tensor `name`. Throws Error unless `source` holds such a tensor in
+// a type that weights can be read from. The error names the tensor and the file, what was wanted
+// and what was found.
+TensorInfo require_weight(const TensorSource& source, const std::string& name, const Shape& shape);
 
 struct LinearWeights {
   TensorView weight;  // [out_features, in_features] matrix
-  TensorView bias;    // [out_features], empty when the layer has none
+  TensorView bias;    // [out_features], or empty
 
-  // Keys prefix.weight and, with a bias, prefix.bias.
+  // Visits the keys prefix.weight and, if there is a bias, prefix.bias.
   void visit(const WeightVisitor& visitor, const std::string& prefix, std::int64_t out_features,
              std::int64_t in_features, bool has_bias);
 };
 
-// Owns the memory behind the views of …Weights structs. W needs `void visit(const WeightVisitor&)`.
+// Owner of the memory behind the views of a …Weights struct. W needs `void visit(const
+// WeightVisitor&)`.
 class WeightStore {
  public:
   WeightStore(Backend& backend, DType matrix_dtype)
       : backend_(backend), matrix_dtype_(matrix_dtype) {}
 
-  // From now on the parameters of layers stay on the host; streamer() brings them when they run.
-  // `weights` says how large they are.
+  // Makes the parameters of layers stay on the host from now on; streamer() fetches them when they
+  // run. `weights` gives their sizes.
   template <typename W>
   void stream_layers(W weights, const LayerOfFn& layer_of) {
     std::vector<std::size_t> sizes;
@@ -57,7 +59,7 @@ class WeightStore {
         });
     make_streamer(layer_of, sizes);
   }
-  LayerStreamer* streamer() { return streamer_.get(); }  // null: everything is resident
+  LayerStreamer* streamer() { return streamer_.get(); }  // null if all weights are on the device
 
   // Reads every parameter from `source`. Throws Error naming the file and the tensor, what was
   // wanted and what was found.
@@ -69,8 +71,8 @@ class WeightStore {
     finish();
   }
 
-  // Normal values of a given seed, equal on every machine and device: matrices scaled by
-  // fan-in^-1/2, biases by 0.02, other vectors 1 + 0.1·normal.
+  // Fills the parameters with normal values of the given seed, equal on every machine and device.
+  // Matrices are scaled by fan-in^-1/2, biases by 0.02; other vectors are 1 + 0.1·normal.
   template <typename W>
   void init_random(W& weights, std::uint64_t seed) {
     weights.visit([&](const std::string& name, TensorView& member, const Shape& shape,
@@ -91,7 +93,7 @@ class WeightStore {
   }
   std::size_t padded_bytes(const Shape& shape, WeightRole role) const;
   void make_streamer(const LayerOfFn& layer_of, const std::vector<std::size_t>& layer_bytes);
-  // Memory of the parameter's dtype on the backend's device.
+  // Allocates memory of the parameter's dtype on the backend's device.
   TensorView allocate(const std::string& name, const Shape& shape, WeightRole role);
   void close_layer();
   void finish();
@@ -100,13 +102,13 @@ class WeightStore {
   DType matrix_dtype_;
   std::vector<Tensor> tensors_;
   std::unique_ptr<LayerStreamer> streamer_;
-  std::optional<std::size_t> open_layer_;  // whose parameters are being filled
-  std::unique_ptr<WeightLoader> loader_;   // while loading, on devices that have one
+  std::optional<std::size_t> open_layer_;  // the layer whose parameters are being filled
+  std::unique_ptr<WeightLoader> loader_;   // exists during loading, on devices that have one
   std::int64_t num_parameters_ = 0;
   std::size_t size_bytes_ = 0;
 };
 
-// Calls visitor for every name a struct lists, with its shape: for inspection.
+// Calls the visitor for every name that a struct lists, with its shape, for inspection.
 template <typename W>
 std::vector<std::pair<std::string, Shape>> list_parameters(W weights) {
   std::vector<std::pair<std::string, Shape>> parameters;

@@ -1,5 +1,5 @@
-// Attention over columns of a matrix, against attention over copies of them. What lies between the
-// columns is NaN.
+// Attention over columns of a matrix compared with attention over copies of them. The elements
+// between the columns are NaN.
 #include <gtest/gtest.h>
 
 #include "backend/sparse_ops_fixture.h"
@@ -12,13 +12,14 @@ namespace {
 struct InPlaceCase {
   std::int64_t heads, queries, keys, head_dim;
   bool has_bias = false;
-  bool has_q = true, has_k = true;  // as columns, as v always is, and not tensors of their own
-  std::int64_t gap = 8;             // columns before, between and behind the three
+  // Given as columns, as v always is, instead of a separate tensor.
+  bool has_q = true, has_k = true;
+  std::int64_t gap = 8;  // columns before, between and after the three
 };
 
 class InPlaceFixture : public SparseOpsFixture {
  protected:
-  // [rows, 3·width] of a case, and gaps.
+  // Returns a matrix [rows, 3·width] with gaps.
   Tensor make_matrix(const InPlaceCase& c, std::int64_t rows) {
     const std::int64_t row = 3 * width(c) + 4 * c.gap;
     Tensor matrix = random({rows, row});
@@ -28,7 +29,7 @@ class InPlaceFixture : public SparseOpsFixture {
     return matrix;
   }
   static std::int64_t width(const InPlaceCase& c) { return c.heads * c.head_dim; }
-  // The idx-th of the three.
+  // Returns the columns of q, k or v (idx 0, 1, 2).
   static HeadsView columns_of(const InPlaceCase& c, const Tensor& matrix, int idx) {
     return {matrix, c.heads, c.head_dim, c.gap + idx * (width(c) + c.gap)};
   }
@@ -45,14 +46,14 @@ class InPlaceFixture : public SparseOpsFixture {
     return copy;
   }
 
-  // The same values twice.
+  // The same values in place and as copies.
   struct Twice {
     Tensor of_queries, of_keys, q, k, v, bias;
     AttentionInputs in_place, of_copies;
   };
   Twice make_twice(const InPlaceCase& c) {
     Twice twice;
-    // One matrix where it can be, as of a fused projection.
+    // One matrix if possible, as a fused projection writes it.
     twice.of_keys = make_matrix(c, c.keys);
     if (c.queries != c.keys) twice.of_queries = make_matrix(c, c.queries);
     const HeadsView q = columns_of(c, twice.of_queries ? twice.of_queries : twice.of_keys, 0);
@@ -90,14 +91,14 @@ class InPlaceFixture : public SparseOpsFixture {
 
 using AttentionInPlace = OverBackendsAnd<InPlaceFixture, InPlaceCase>;
 
-TEST_P(AttentionInPlace, IsThatOfCopies) {
+TEST_P(AttentionInPlace, EqualsAttentionOverCopies) {
   const Twice twice = make_twice(param());
   const Results got = attend(*backend_, twice.in_place);
   const Results copied = attend(*backend_, twice.of_copies);
   const Results want = attend(*make_backend(Device::kCpu), twice.of_copies);
   EXPECT_LE(error(got.out, want.out), limit(1e-6));
   EXPECT_LE(error(got.lse, want.lse), limit(1e-6));
-  // Rows that begin anywhere may need another kernel.
+  // Rows at odd addresses may need another kernel.
   if (param().gap % 8 != 0) return;
   expect_equal(got.out, copied.out);
   expect_equal(got.lse, copied.lse);
@@ -125,7 +126,7 @@ INSTANTIATE_TEST_SUITE_P(On, AttentionInPlace,
 using AttentionInPlaceOp = OverBackends<InPlaceFixture>;
 INSTANTIATE_TEST_SUITE_P(On, AttentionInPlaceOp, all_backends(), name_of_case);
 
-TEST_P(AttentionInPlaceOp, ColumnSumsAreThoseOfCopies) {
+TEST_P(AttentionInPlaceOp, ColumnSumsEqualThoseOfCopies) {
   for (const std::int64_t head_dim : {20, 64, 128}) {
     for (const std::int64_t group_size : {64, 128, 192}) {
       const Twice twice =
@@ -173,7 +174,7 @@ TEST_P(AttentionInPlaceOp, ContractsNameTheColumnsAndTheMatrix) {
               backend_->column_sparse_attention({good, good, good, {}, 1.0F}, lists.view, {},
                                                 {out});
             }),
-            "column_sparse_attention: q, k and v are not tensors of their own");
+            "column_sparse_attention: q, k and v must be separate tensors");
 }
 
 }  // namespace

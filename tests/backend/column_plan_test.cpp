@@ -1,4 +1,5 @@
-// The columns of query groups: which are chosen, against the literal way, and their plans.
+// The choice of the columns of query groups compared with a literal implementation, and their
+// plans.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,7 +31,7 @@ class SelectionBase : public OpsFixture {
         std::vector<std::int32_t>(static_cast<std::size_t>(num_lists + 1), -1), {num_lists + 1});
     backend_->select_columns(choice, bits, offsets);
     EXPECT_EQ(data(offsets)[0], 0);
-    // With more room than the lists take.
+    // The buffer is larger than the lists.
     const std::int64_t room = data(offsets)[num_lists] + 7;
     const Tensor columns =
         ints(std::vector<std::int32_t>(static_cast<std::size_t>(room), -1), {room});
@@ -48,7 +49,7 @@ class SelectionBase : public OpsFixture {
   std::unique_ptr<Backend> reference_ = make_backend(Device::kCpu);
 
   Tensor random_scores(const Shape& shape) {
-    Tensor scores = random_f32(shape);  // rounded ones would tie
+    Tensor scores = random_f32(shape);  // not rounded, because rounded scores would tie
     for (float& score : scores.view().f32()) score = std::exp(3 * score);
     return scores;
   }
@@ -71,7 +72,7 @@ class SelectionBase : public OpsFixture {
                 (key % 32) &
             1U) != 0;
   }
-  // What the tests below expect of these scores, against the literal way.
+  // Checks the choice for these scores against a literal implementation.
   void check_choice(const Tensor& scores) {
     const std::int64_t num_keys = scores.view().dim(2);
     const Tensor fixed = random_bits(3, num_keys, 0.1);
@@ -83,7 +84,8 @@ class SelectionBase : public OpsFixture {
                               .multiple = 32},
                              2, 3);
     for (std::int64_t list = 0; list < 6; ++list) {
-      // The literal way: sort, take 64, add the fixed ones, then the next best up to a multiple.
+      // The literal implementation: sort, take 64, add the fixed ones, then the next best up to a
+      // multiple.
       const float* score = scores.view().f32().data() + list * num_keys;
       std::vector<std::int32_t> ranking(num_keys);
       std::iota(ranking.begin(), ranking.end(), 0);
@@ -101,7 +103,7 @@ class SelectionBase : public OpsFixture {
       EXPECT_EQ(plan.lists[static_cast<std::size_t>(list)], wanted);
     }
   }
-  // With num_kept columns for their scores.
+  // Checks the plan with num_kept columns kept for their scores.
   void expect_same_plan(ColumnChoice choice, std::int64_t num_kept, std::int64_t multiple) {
     choice.min_kept = choice.max_kept = std::min(num_kept, choice.num_keys);
     choice.multiple = multiple;
@@ -150,7 +152,7 @@ TEST_P(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
   check_choice(random_scores({2, 3, 500}));
 }
 
-// Of equal scores the lower columns come first, also where a list has more of them than fit into a
+// Of equal scores the lower columns come first, also if a list has more of them than fit in a
 // processor's fast memory.
 TEST_P(Selection, TiesGoToLowerColumns) {
   for (const std::int64_t num_keys : {500, 3000, 60'000}) {
@@ -160,7 +162,7 @@ TEST_P(Selection, TiesGoToLowerColumns) {
   }
 }
 
-// What a list's scores may look like.
+// Forms that a list's scores may have.
 struct ScoreForm {
   const char* name;
   float (*of)(float normal, std::int64_t column);
@@ -180,7 +182,7 @@ constexpr ScoreForm kScoreForms[] = {
      [](float x, std::int64_t column) { return column % 997 == 5 ? 1e30F * std::abs(x) : 1.0F; }},
 };
 
-// The same plan as the CPU's, bit for bit, whatever the scores.
+// The plan equals the CPU's bit for bit, for all forms of scores.
 TEST_P(Selection, PlansAreTheSameEverywhere) {
   for (const std::int64_t num_keys : {33, 1000, 6001}) {
     const Tensor fixed = random_bits(3, num_keys, 0.1);
@@ -199,13 +201,13 @@ TEST_P(Selection, PlansAreTheSameEverywhere) {
       expect_same_plan(choice, num_keys - 1, 128);
       expect_same_plan(choice, 0, 128);
       choice.random = 0.3;
-      expect_same_plan(choice, num_keys / 3, 1024);  // more padding than comes with the best
+      expect_same_plan(choice, num_keys / 3, 1024);  // more padding than the best columns bring
     }
   }
 }
 
-// The last list that fits into an H100's shared memory, the next, and one of a long video. Of the
-// latter two the last columns stay in global memory.
+// The longest list that fits in an H100's shared memory, the next, and that of a long video. The
+// last columns of the latter two stay in global memory.
 TEST_P(Selection, PlansOfLongListsAreTheSameEverywhere) {
   for (const std::int64_t num_keys : {50'176, 50'177, 65'446}) {
     SCOPED_TRACE(testing::Message() << num_keys << " keys");
@@ -214,7 +216,7 @@ TEST_P(Selection, PlansOfLongListsAreTheSameEverywhere) {
     const ColumnChoice choice{
         .scores = scores, .fixed = fixed, .num_keys = num_keys, .random = 0.01, .seed = 3};
     expect_same_plan(choice, num_keys / 7, 128);
-    // Of 400 equal scores or so, all over the list, some are among the best.
+    // About 400 equal scores, spread over the whole list, include some of the best.
     for (float& score : scores.view().f32()) {
       score = std::floor(static_cast<float>(generator_() % num_keys) / 400.0F);
     }
@@ -266,7 +268,7 @@ TEST_P(Selection, RandomColumnsFollowSeedStepAndProbability) {
   EXPECT_NE(plan.lists, draw(5, ints({3}, {1})).lists);
 }
 
-// Lists of very unequal lengths, more of them than a block of threads adds up at a time.
+// Lists of very unequal lengths, and more of them than a block of threads adds up at a time.
 TEST_P(Selection, OffsetsOfManyLists) {
   const std::int64_t groups = 2500;
   const Tensor fixed = random_bits(groups, 40, 0.3);
@@ -278,7 +280,7 @@ TEST_P(Selection, OffsetsOfManyLists) {
   }
 }
 
-// Infinite and undefined scores (of a broken model) must not break anything else.
+// Infinite and undefined scores (from a broken model) must not break anything else.
 TEST_P(Selection, AnyScoreIsSafe) {
   const Tensor scores = random_scores({1, 1, 200});
   for (std::size_t i = 0; i < 200; i += 3) {

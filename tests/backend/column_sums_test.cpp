@@ -1,4 +1,4 @@
-// Column sums of dense attention against literal loops in double.
+// Column sums of dense attention compared with literal loops in double.
 #include <gtest/gtest.h>
 
 #include "backend/sparse_ops_fixture.h"
@@ -9,7 +9,7 @@ namespace {
 using ColumnSumsOp = OverBackends<SparseOpsFixture>;
 INSTANTIATE_TEST_SUITE_P(On, ColumnSumsOp, all_backends(), name_of_case);
 
-TEST_P(ColumnSumsOp, SumsAreThoseOfTheDenseProbabilities) {
+TEST_P(ColumnSumsOp, SumsEqualThoseOfDenseProbabilities) {
   for (const Sizes& sizes : kSizes) {
     for (const std::int64_t stride : {1, 4, 16, 64}) {
       const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
@@ -39,8 +39,8 @@ TEST_P(ColumnSumsOp, SumsAreThoseOfTheDenseProbabilities) {
   }
 }
 
-// Sums of a form, with a former log-sum-exp that is off by `shift` or, in turns, by as much less;
-// not that of queries before `first_off`.
+// A form of sums, with an old log-sum-exp that is off by `shift` or, for every other query, by
+// −shift, except for queries before `first_off`.
 struct SumsCase {
   std::int64_t heads, num_queries, num_keys, group_size, stride;
   float shift;
@@ -48,32 +48,32 @@ struct SumsCase {
   std::int64_t first_off = 0;
 };
 constexpr SumsCase kSumsCases[] = {
-    {2, 1, 1, 192, 1, 0.0F, false},         // one of everything
-    {2, 193, 127, 192, 1, 1.0F, true},      // a group of one query; not a whole key tile
-    {1, 400, 129, 192, 4, 1.0F, true},      // a key tile of one key; a group of 16
-    {2, 577, 300, 64, 1, 1.0F, true},       // smaller groups, of which blocks begin with the last
-    {2, 577, 300, 64, 4, -20.0F, false},    //
-    {1, 320, 257, 100, 1, 1.0F, true},      // groups that fit no block
-    {1, 400, 200, 192, 2, 20.0F, true},     //
-    {1, 400, 200, 192, 3, -20.0F, false},   // a group's last query does not count
-    {1, 400, 200, 192, 8, 20.0F, false},    //
-    {1, 400, 200, 192, 500, -20.0F, true},  // only the first counts
-    {2, 400, 200, 192, 1, 70.0F, false},    // weights that would vanish
-    {2, 400, 200, 192, 4, -70.0F, true},    // weights beyond fp32's range beside others
-    {150, 3, 5, 192, 1, 1.0F, true},        // more heads than a GPU has blocks
-    {150, 65, 3, 64, 4, -60.0F, false},     //
-    {2, 100, 129, 128, 1, 1.0F, true},      // two blocks have three groups: one is there
-    {2, 150, 300, 128, 4, -1.0F, false},    // two, both in the first block
-    {1, 200, 900, 128, 3, 1.0F, true},      // two, the second in both blocks
-    {2, 384, 257, 128, 1, 20.0F, false},    // three
-    {1, 384, 130, 128, 3, -20.0F, true},    //
-    {2, 400, 127, 128, 4, 1.0F, true},      // a fourth, of 16 queries
-    {1, 577, 300, 128, 1, -1.0F, true},     // a fifth, of one query in the second block
-    {1, 640, 200, 128, 3, 1.0F, true},      // five whole ones
-    {1, 768, 129, 128, 4, 1.0F, true},      // six
-    {150, 200, 5, 128, 1, 1.0F, true},      // more heads than a GPU has blocks
-    {2, 400, 200, 128, 1, 70.0F, false},    // weights that would vanish
-    {1, 577, 300, 128, 4, -70.0F, true},    // weights beyond fp32's range beside others
+    {2, 1, 1, 192, 1, 0.0F, false},             // one of everything
+    {2, 193, 127, 192, 1, 1.0F, true},          // a group of one query; not a whole key tile
+    {1, 400, 129, 192, 4, 1.0F, true},          // a key tile of one key; a group of 16
+    {2, 577, 300, 64, 1, 1.0F, true},           // smaller groups; blocks begin with the last one
+    {2, 577, 300, 64, 4, -20.0F, false},        //
+    {1, 320, 257, 100, 1, 1.0F, true},          // groups that no block fits
+    {1, 400, 200, 192, 2, 20.0F, true},         //
+    {1, 400, 200, 192, 3, -20.0F, false},       // a group's last query is not counted
+    {1, 400, 200, 192, 8, 20.0F, false},        //
+    {1, 400, 200, 192, 500, -20.0F, true},      // only the first is counted
+    {2, 400, 200, 192, 1, 70.0F, false},        // weights that would vanish
+    {2, 400, 200, 192, 4, -70.0F, true},        // weights beyond fp32's range next to others
+    {150, 3, 5, 192, 1, 1.0F, true},            // more heads than a GPU has blocks
+    {150, 65, 3, 64, 4, -60.0F, false},         //
+    {2, 100, 129, 128, 1, 1.0F, true},          // two blocks have room for three groups: one exists
+    {2, 150, 300, 128, 4, -1.0F, false},        // two, both in the first block
+    {1, 200, 900, 128, 3, 1.0F, true},          // two, the second in both blocks
+    {2, 384, 257, 128, 1, 20.0F, false},        // three
+    {1, 384, 130, 128, 3, -20.0F, true},        //
+    {2, 400, 127, 128, 4, 1.0F, true},          // a fourth, of 16 queries
+    {1, 577, 300, 128, 1, -1.0F, true},         // a fifth, of one query in the second block
+    {1, 640, 200, 128, 3, 1.0F, true},          // five whole ones
+    {1, 768, 129, 128, 4, 1.0F, true},          // six
+    {150, 200, 5, 128, 1, 1.0F, true},          // more heads than a GPU has blocks
+    {2, 400, 200, 128, 1, 70.0F, false},        // weights that would vanish
+    {1, 577, 300, 128, 4, -70.0F, true},        // weights beyond fp32's range next to others
     {2, 800, 200, 128, 3, -70.0F, true, 600},   // only in the second pair of blocks and the third
     {1, 800, 200, 128, 1, 70.0F, false, 799},   // only in the last query
     {150, 385, 3, 128, 4, -70.0F, false, 384},  //

@@ -1,4 +1,4 @@
-// Convolutions against literal loops in double.
+// Convolutions compared with literal loops in double.
 #include <array>
 #include <cstdint>
 #include <span>
@@ -20,7 +20,7 @@ Tensor to_bf16(const TensorView& source) {
 }
 
 struct ConvCase {
-  Shape x;  // with its halo
+  Shape x;  // including its halo
   std::int64_t out_channels;
   std::array<int, 3> kernel;
   std::array<int, 3> stride;
@@ -87,7 +87,7 @@ class VaeOpsConv : public OverBackendsAnd<VaeOpsFixture, ConvCase> {
   Conv3d params_;
 };
 
-// The largest case adds up 3,456 products in F32: 1.07e-6 by the CPU's Winograd.
+// The largest case adds up 3,456 products in F32; the CPU's Winograd has an error of 1.07e-6.
 constexpr double kF32Limit = 1.5e-6;
 
 TEST_P(VaeOpsConv, MatchesLoops) {
@@ -109,8 +109,8 @@ TEST_P(VaeOpsConv, TakesBf16Weights) {
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
   params_.weight = rounded;
   backend_->conv3d(x_, params_, out_);
-  // Where the processor has bf16 tiles, x is rounded as well: 2^-9 at most per factor. Matrix
-  // products, which 1×1×1 convolutions are, also do so where it has bf16 dot products.
+  // If the processor has bf16 tiles, x is rounded as well, by at most 2^-9 per factor. Matmuls,
+  // which 1×1×1 convolutions are, also round it with bf16 dot products.
   const bool is_product = weight_.view().num_elements() == x_.view().dim(3) * out_.view().dim(3);
   const bool rounds_x = is_cpu() && (is_product ? cpu::has_bf16() : cpu::prefers_bf16());
   EXPECT_LE(relative_error(out_.view().f32(), want), limit(rounds_x ? 4e-3 : kF32Limit));

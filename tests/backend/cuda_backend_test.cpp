@@ -1,5 +1,5 @@
-// What only shows on tensors that stay on the GPU: order, waiting, memory, size. The operations
-// themselves are tested over the mirror.
+// Tests that need tensors on the GPU: order, waiting, memory, size. The operations themselves are
+// tested through the mirror.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace {
 
 class CudaBackendTest : public BesideCpu {
  protected:
-  // Normal values, exact in the dtype of the case.
+  // Returns normal values, exact in the dtype of the case.
   Tensor random(const Shape& shape, float scale = 1.0F) {
     Tensor tensor(DType::kF32, shape);
     std::normal_distribution<float> normal(0.0F, scale);
@@ -40,7 +40,8 @@ INSTANTIATE_TEST_SUITE_P(On, CudaBackendTest, cuda_backends(), name_of_case);
 TEST_P(CudaBackendTest, CopiesConvertBothWays) {
   const Tensor x = random({1001});
   EXPECT_TRUE(std::ranges::equal(to_host(to_gpu(x)), x.view().f32()));
-  // To nearest, ties to even: 1 + 2^-8 lies between two BF16 values, as does 1 + 3·2^-8.
+  // Rounding is to nearest, ties to even: 1 + 2^-8 is halfway between two BF16 values, as is 1 +
+  // 3·2^-8.
   const Tensor ties(DType::kF32, {2});
   ties.view().f32()[0] = 1.0F + 0x1p-8F;
   ties.view().f32()[1] = 1.0F + 0x3p-8F;
@@ -50,9 +51,9 @@ TEST_P(CudaBackendTest, CopiesConvertBothWays) {
   EXPECT_EQ(to_host(to_gpu(ties)), want);
 }
 
-// Operations are asked for one after another without waiting; each must see what those before it
-// wrote, and memory that is given back must not be reused while it is still read.
-TEST_P(CudaBackendTest, OperationsSeeWhatThoseBeforeThemWrote) {
+// Operations are launched one after another without waiting. Each must see the results of those
+// before it, and freed memory must not be reused while it is still being read.
+TEST_P(CudaBackendTest, OperationsSeeEarlierResults) {
   constexpr int kRows = 512;
   constexpr int kWidth = 768;
   constexpr int kNumLayers = 12;
@@ -65,7 +66,7 @@ TEST_P(CudaBackendTest, OperationsSeeWhatThoseBeforeThemWrote) {
       if (is_waiting) backend.synchronize();
     };
     for (int layer = 0; layer < kNumLayers; ++layer) {
-      // Freed at the end of each turn, and the next turn gets the same memory.
+      // Freed at the end of each iteration, and the next iteration gets the same memory.
       const Tensor y(backend.activation_dtype(), x.view().shape(), backend.allocator());
       const Tensor z(backend.activation_dtype(), x.view().shape(), backend.allocator());
       backend.norm_modulate(x, g, 1e-5F, y);
@@ -137,7 +138,7 @@ TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
       make_backend(Device::kCuda, {.activation_dtype = dtype(),
                                    .memory_limit_bytes = kLimitMegabytes * kMegabyte,
                                    .is_portable = GetParam().is_portable});
-  const std::uint64_t own_bytes = small->memory().used_bytes;  // of the backend itself
+  const std::uint64_t own_bytes = small->memory().used_bytes;  // memory of the backend itself
   std::size_t first_count = 0;
   for (int i = 0; i < 3; ++i) {
     std::vector<Tensor> blocks;
@@ -161,7 +162,7 @@ TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
   EXPECT_TRUE(std::ranges::equal(back.view().f32(), ones.view().f32()));
 }
 
-// Elements behind the 2^31st must be found, too.
+// Elements after the 2^31st must be addressed correctly, too.
 TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   if (dtype() == DType::kF32) GTEST_SKIP() << "the same code as of BF16, and twice the memory";
   constexpr std::int64_t kWidth = 3072;
@@ -206,7 +207,7 @@ TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   expect_same_as_small("gated_residual");
 }
 
-// Rounding an x of 1 to BF16's spacing turns a sine of 2^7 periods by half a turn.
+// If an x of 1 were rounded to BF16's spacing, a sine of 2^7 periods would shift by half a period.
 TEST_P(CudaBackendTest, FourierFeaturesTakeUnroundedFrames) {
   const std::vector<int> frequencies{6, 7};
   const Tensor x(DType::kF32, {2, 3, 5, 3});

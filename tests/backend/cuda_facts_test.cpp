@@ -15,7 +15,7 @@ CudaFacts good() {
           .compute_minor = 0};
 }
 
-TEST(CudaFacts, AGoodGpuIsNoProblem) {
+TEST(CudaFacts, ASuitableGpuIsNoProblem) {
   EXPECT_EQ(find_problem(good()), "");
   CudaFacts facts = good();
   facts.compute_major = 8;
@@ -25,7 +25,7 @@ TEST(CudaFacts, AGoodGpuIsNoProblem) {
 TEST(CudaFacts, NoDriver) {
   CudaFacts facts = good();
   facts.driver_version = 0;
-  facts.has_new_enough_driver = false;  // what CUDA itself says then
+  facts.has_new_enough_driver = false;  // CUDA's own answer in that case
   facts.num_gpus = 0;
   EXPECT_EQ(find_problem(facts), "this machine has no NVIDIA driver");
 }
@@ -42,7 +42,7 @@ TEST(CudaFacts, ADriverThatIsTooOldNamesBothVersions) {
 TEST(CudaFacts, ADriverWithoutAGpu) {
   CudaFacts facts = good();
   facts.num_gpus = 0;
-  EXPECT_EQ(find_problem(facts), "the NVIDIA driver shows no GPU");
+  EXPECT_EQ(find_problem(facts), "the NVIDIA driver reports no GPU");
 }
 
 TEST(CudaFacts, AGpuThatIsTooOldIsNamed) {

@@ -1,4 +1,5 @@
-// A GPU's memory and its queues: limits, prefetching beside other work, recorded operations.
+// A GPU's memory and its queues: limits, prefetching concurrently with other work, captured
+// operations.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -30,11 +31,11 @@ class CudaMemoryTest : public OnDevice {
 
 INSTANTIATE_TEST_SUITE_P(On, CudaMemoryTest, cuda_backends(), name_of_case);
 
-TEST_P(CudaMemoryTest, ALimitHoldsAndTheErrorSaysWhatThereIs) {
+TEST_P(CudaMemoryTest, ALimitHoldsAndTheErrorNamesTheSizes) {
   constexpr std::uint64_t kMebibyte = 1U << 20;
   const std::unique_ptr<Backend> limited = make_backend(
       Device::kCuda, {.activation_dtype = dtype(), .memory_limit_bytes = (1024 + 100) * kMebibyte});
-  const std::uint64_t own = limited->memory().used_bytes;  // of the backend's making
+  const std::uint64_t own = limited->memory().used_bytes;  // memory of the backend itself
   ASSERT_LT(own, 60 * kMebibyte);
   EXPECT_EQ(limited->memory().available_bytes, 100 * kMebibyte - own);
   const Tensor first(DType::kU8, {30 << 20}, limited->allocator());
@@ -48,10 +49,10 @@ TEST_P(CudaMemoryTest, ALimitHoldsAndTheErrorSaysWhatThereIs) {
                     make_backend(Device::kCuda, {.activation_dtype = dtype(),
                                                  .memory_limit_bytes = 1000 * kMebibyte});
                   }),
-                  "vram_limit: wanted more than the 1024 MiB");
+                  "vram_limit_bytes: wanted more than the 1024 MiB");
 }
 
-TEST_P(CudaMemoryTest, MoreThanThereIsIsRefusedAndTheNextWorks) {
+TEST_P(CudaMemoryTest, TooLargeAllocationsAreRefusedAndLaterOnesWork) {
   const auto too_much = static_cast<std::int64_t>(backend_->memory().available_bytes) * 2;
   EXPECT_THROW(Tensor(DType::kU8, {too_much}, backend_->allocator()), OutOfMemory);
   const Tensor x = filled(2.0F, 100);
@@ -59,7 +60,8 @@ TEST_P(CudaMemoryTest, MoreThanThereIsIsRefusedAndTheNextWorks) {
   EXPECT_EQ(to_host(*backend_, x), std::vector<float>(100, 4.0F));
 }
 
-// Each fetch waits for the work that still reads the target, and the work behind it for the fetch.
+// Each fetch waits for the operations that still read the target, and later operations wait for the
+// fetch.
 TEST_P(CudaMemoryTest, PrefetchesComeInOrderWithTheWork) {
   constexpr std::int64_t kSize = 1 << 22;
   constexpr int kNumRounds = 12;
@@ -83,7 +85,8 @@ TEST_P(CudaMemoryTest, PrefetchesComeInOrderWithTheWork) {
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(kSize, 66.0F));
 }
 
-// Each copy waits for the work before it, and what overwrites its source for the copy.
+// Each copy waits for the operations before it, and operations that overwrite its source wait for
+// the copy.
 TEST_P(CudaMemoryTest, WriteBacksComeInOrderWithTheWork) {
   constexpr std::int64_t kSize = 1 << 22;
   constexpr int kNumRounds = 12;
@@ -109,8 +112,8 @@ TEST_P(CudaMemoryTest, WriteBacksComeInOrderWithTheWork) {
   }
 }
 
-// Copies to the device are part of what is recorded, if it waits for them.
-TEST_P(CudaMemoryTest, PrefetchesCanBeRecorded) {
+// Copies to the device are part of a captured graph if the graph waits for them.
+TEST_P(CudaMemoryTest, PrefetchesCanBeCaptured) {
   const Tensor value = filled(3, 1000);
   Tensor source(dtype(), Shape{1000}, backend_->staging_allocator());
   backend_->download(value, source);
@@ -127,7 +130,7 @@ TEST_P(CudaMemoryTest, PrefetchesCanBeRecorded) {
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 3.0F));
 }
 
-TEST_P(CudaMemoryTest, ARecordingDoesTheSameOnWhatIsThereThen) {
+TEST_P(CudaMemoryTest, ACapturedGraphUsesTheCurrentValues) {
   const Tensor x = filled(1, 1000);
   const Tensor sum = filled(0, 1000);
   const std::unique_ptr<Recording> recording = backend_->record([&] {
@@ -142,7 +145,7 @@ TEST_P(CudaMemoryTest, ARecordingDoesTheSameOnWhatIsThereThen) {
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 22.0F));
 }
 
-TEST_P(CudaMemoryTest, AnErrorWhileRecordingLeavesTheBackendUsable) {
+TEST_P(CudaMemoryTest, AnErrorDuringCaptureLeavesTheBackendUsable) {
   const Tensor x = filled(1, 10);
   const Tensor other = filled(1, 11);
   EXPECT_THROW(backend_->record([&] {
@@ -177,7 +180,7 @@ TEST_P(CudaMemoryTest, StoredWeightsAreConvertedAsOnTheHost) {
   EXPECT_GT(num_known, kSize / 100);
 }
 
-TEST_P(CudaMemoryTest, NormalValuesAreThoseOfTheHostBitForBit) {
+TEST_P(CudaMemoryTest, NormalValuesEqualTheHostsBitForBit) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   constexpr std::int64_t kSize = 1'000'003;
   const NormalFill fill{.seed = 12345, .mean = 0.5F, .deviation = 0.02F};

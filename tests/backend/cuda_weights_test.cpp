@@ -1,4 +1,4 @@
-// Weights on their way to the GPU: loaded, made of a seed, or prefetched beside other work.
+// Weights on a GPU: loaded, generated from a seed, or prefetched concurrently with other work.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -37,8 +37,8 @@ TEST_P(CudaWeights, ASeedMakesTheSameValuesEverywhere) {
   EXPECT_EQ(download(got), bytes_of(want));
 }
 
-// All stored dtypes, sizes beyond one buffer, and a source that is not aligned.
-TEST_P(CudaWeights, LoadedValuesAreThoseOfTheHost) {
+// Covers all stored dtypes, sizes beyond one buffer, and an unaligned source.
+TEST_P(CudaWeights, LoadedValuesEqualTheHosts) {
   std::mt19937 generator(3);
   for (const DType stored :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2}) {
@@ -64,8 +64,8 @@ TEST_P(CudaWeights, LoadedValuesAreThoseOfTheHost) {
   }
 }
 
-// Two buffers in turn, each overwritten while products with the other run: every product must see
-// its own weights whole.
+// Two buffers are used in turn, and each is overwritten while matmuls with the other run. Every
+// matmul must see its own weights complete.
 TEST_P(CudaWeights, PrefetchedWeightsArriveInTimeAndNotTooEarly) {
   constexpr std::int64_t kWidth = 1024;
   constexpr int kNumLayers = 12;

@@ -16,13 +16,13 @@ class Float8CacheFixture : public SparseOpsFixture {
   static std::uint8_t* codes(const Tensor& tensor) {
     return reinterpret_cast<std::uint8_t*>(tensor.view().bytes());
   }
-  // Of NaNs.
+  // Returns codes that are all NaN.
   static Tensor poisoned_codes(const Shape& shape) {
     Tensor tensor(DType::kF8E4M3, shape);
     std::memset(tensor.view().bytes(), 0xff, tensor.view().size_bytes());
     return tensor;
   }
-  // The scale's place of an element of the cache.
+  // Returns the index of the scale that belongs to an element of the cache.
   static std::size_t row_of(std::size_t i, std::int64_t tokens, std::int64_t head_dim) {
     const std::size_t query = i / static_cast<std::size_t>(kHeads * head_dim);
     const std::size_t head =
@@ -34,15 +34,15 @@ class Float8CacheFixture : public SparseOpsFixture {
 using Float8Cache = OverBackends<Float8CacheFixture>;
 INSTANTIATE_TEST_SUITE_P(On, Float8Cache, all_backends(), name_of_case);
 
-// Without a weight the cache is a difference of two inputs, and known to the last bit. Rows of one,
-// of a few and of many vectors, and rows that are no vectors.
+// Without a weight the cache is a difference of two inputs and known to the last bit. Covers rows
+// of one, of a few and of many vectors, and rows that are not vectors.
 TEST_P(Float8Cache, IsRoundedByItsLargestValue) {
   constexpr std::int64_t kTokens = 37;
   for (const std::int64_t head_dim : {8, 20, 7, 64, 128, 136, 300}) {
     const Shape shape{kTokens, kHeads * head_dim};
     const Tensor dense = random(shape);
     const Tensor sparse = random(shape);
-    // Nothing is left out of a row, and another one is small throughout.
+    // One row has a delta of zero, and another one is small throughout.
     std::copy_n(dense.view().f32().begin() + 5 * head_dim, head_dim,
                 sparse.view().f32().begin() + 5 * head_dim);
     for (std::int64_t d = 0; d < head_dim; ++d) {
@@ -74,7 +74,8 @@ TEST_P(Float8Cache, IsRoundedByItsLargestValue) {
   }
 }
 
-// Beside one that is not rounded to 8 bits: the same weight, and values within half a step.
+// Compared with a cache that is not rounded to 8 bits: the weight is equal, and values are within
+// half a step.
 TEST_P(Float8Cache, IsNearTheUnroundedOneInEveryForm) {
   for (const Sizes& sizes : {Sizes{200, 64, 64}, {333, 128, 192}, {65, 40, 64}}) {
     const Shape shape{sizes.tokens, kHeads * sizes.head_dim};
@@ -103,7 +104,8 @@ TEST_P(Float8Cache, IsNearTheUnroundedOneInEveryForm) {
         found.view().f32()[i] = scale.view().f32()[row_of(i, sizes.tokens, sizes.head_dim)] *
                                 f8_e4m3_to_f32(codes(cache)[i]);
       }
-      // Values of 3 bits behind the first one: 2.65 % if all mantissas were equally many.
+      // Values with 3 bits after the first one have an error of 2.65 % if all mantissas are equally
+      // frequent.
       const double difference = error(found, wanted.view());
       EXPECT_LE(difference, 0.028) << sizes.head_dim << form.has_weight << form.is_merged;
       EXPECT_GE(difference, 0.02) << sizes.head_dim << form.has_weight << form.is_merged;
@@ -111,7 +113,7 @@ TEST_P(Float8Cache, IsNearTheUnroundedOneInEveryForm) {
   }
 }
 
-// Where the scales are powers of two, a cache of activations can have the same values.
+// If the scales are powers of two, a cache of activations can hold the same values.
 TEST_P(Float8Cache, IsAppliedAsTheSameValuesInActivations) {
   for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(kHeads, sizes.tokens, sizes.head_dim);

@@ -1,4 +1,4 @@
-// Matrix products and activations, and both in one, against slow, literal loops in double.
+// Matmuls, activations and both fused, compared with slow, literal loops in double.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -26,10 +26,10 @@ double activate(double x, Activation activation) {
 
 constexpr Activation kActivations[] = {Activation::kNone, Activation::kSilu, Activation::kGeluTanh};
 
-// Of a BF16's floor. Rounded before and after its bias, a result has 0.8.
+// Share of BF16's floor. A result that is rounded before and after its bias has 0.8.
 constexpr double kOneRounding = 0.7;
 
-// One row, odd sizes, whole tiles, more than one of them, and more sums than are kept at a time.
+// Covers one row, odd sizes, whole tiles, several tiles, and more sums than are stored at a time.
 struct LinearCase {
   std::int64_t rows, k, n;
 };
@@ -97,7 +97,7 @@ TEST_P(LinearOps, GatedActivation) {
   }
 }
 
-// Tiles of Hopper's kernel whole and not, and sizes that are not for it.
+// Covers whole and partial tiles of Hopper's kernel, and sizes that it does not support.
 using GatedLinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
 
 TEST_P(GatedLinearOp, MatchesLoops) {
@@ -116,7 +116,7 @@ TEST_P(GatedLinearOp, MatchesLoops) {
       want.push_back(activate(std::inner_product(x_row, x_row + k, a_row, 0.0), activation) *
                      std::inner_product(x_row, x_row + k, b_row, 0.0));
     }
-    // Where products are rounded first, three roundings come together.
+    // If matmul results are rounded first, three roundings add up.
     expect_near(out, want, 1e-6, 2.0);
   }
 }

@@ -1,4 +1,4 @@
-// What the tests of operations share.
+// Helpers of the tests of operations.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,13 +24,13 @@ class OpsFixture : public OnBackend {
     for (float& value : tensor.view().f32()) value = normal(generator_);
     return tensor;
   }
-  // Exact in the dtype that the case computes in, so that an error is the operation's own.
+  // Returns values that are exact in the case's dtype, so that an error is the operation's own.
   Tensor random(const Shape& shape) {
     Tensor tensor = random_f32(shape);
     round(tensor);
     return tensor;
   }
-  // Of NaNs, so that an element nobody writes shows.
+  // Returns a tensor of NaNs, so that an element that nobody writes shows.
   static Tensor poisoned(const Shape& shape) {
     Tensor tensor(DType::kF32, shape);
     std::ranges::fill(tensor.view().f32(), std::nanf(""));
@@ -45,7 +45,7 @@ class OpsFixture : public OnBackend {
     return reinterpret_cast<const std::int32_t*>(tensor.view().bytes());
   }
 
-  // `factor`: see limit().
+  // See limit() about `factor`.
   void expect_near(const TensorView& got, const std::vector<double>& want, double cpu_limit,
                    double factor = 1.0) const {
     EXPECT_LE(relative_error(got.f32(), want), limit(cpu_limit, factor));

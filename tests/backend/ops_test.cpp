@@ -1,4 +1,4 @@
-// Operations of the transformer and the text encoder against slow, literal loops in double.
+// Operations of the transformer and the text encoder compared with slow, literal loops in double.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -184,7 +184,7 @@ TEST_P(Ops, SumsAndMeans) {
   for (const float value : nothing.view().f32()) EXPECT_EQ(value, 0.0F);
 }
 
-TEST_P(Ops, ValuesGoToTheHostAndComeBack) {
+TEST_P(Ops, ValuesSurviveTheWayToTheHostAndBack) {
   const Tensor x = random({3, 100});
   const Tensor host = poisoned({3, 100});
   backend_->write_back(1, x, host);
@@ -255,7 +255,7 @@ TEST_P(Ops, PatchesComeBackInTheOtherOrder) {
   const Tensor latents = random({kChannels, 2, 4, 6});
   const Tensor tokens = poisoned({2 * 2 * 3, kChannels * 4});
   backend_->patchify(latents, 2, tokens);
-  // Features (channel, row, column) become (row, column, channel), as the last layer gives them.
+  // Features (channel, row, column) become (row, column, channel), the order of the last layer.
   const Tensor turned = poisoned({2 * 2 * 3, kChannels * 4});
   for (int token = 0; token < 12; ++token) {
     for (int c = 0; c < kChannels; ++c) {

@@ -1,4 +1,4 @@
-// Queries and keys of the transformer against literal loops in double.
+// Queries and keys of the transformer compared with literal loops in double.
 #include <cmath>
 #include <numeric>
 
@@ -10,7 +10,7 @@ namespace {
 constexpr float kEps = 1e-3F;
 constexpr std::int64_t kNumHeads = 3;
 constexpr std::int64_t kOffset = 2;
-constexpr std::int64_t kBehind = 2;  // tokens behind those that are written
+constexpr std::int64_t kBehind = 2;  // tokens after those that are written
 
 enum Part { kQ, kK, kV };
 
@@ -18,12 +18,12 @@ struct Rope {
   std::int64_t head_dim;
   bool has_table;
   std::int64_t tokens = 5;
-  std::int64_t k = 0;  // of the product before, if any
+  std::int64_t k = 0;  // depth of the matmul before, if there is one
 };
 
 class QkNormRopeBase : public OpsFixture {
  protected:
-  // `to` [head_dim] = what `in` [head_dim] of a token and head becomes.
+  // Sets `to` [head_dim] to the wanted result for `in` [head_dim] of a token and head.
   static void norm_and_rotate(const float* in, const TensorView& weight, const float* cos,
                               const float* sin, double* to) {
     const std::int64_t head_dim = weight.dim(0);
@@ -43,7 +43,7 @@ class QkNormRopeBase : public OpsFixture {
     }
   }
 
-  // `out` [kNumHeads, total, head_dim] with the tokens of one part put in.
+  // Returns `out` [kNumHeads, total, head_dim] with the tokens of one part written.
   static std::vector<double> expected(const TensorView& qkv, const QkNormRope& params, Part part,
                                       const TensorView& before) {
     const std::int64_t d = params.q_weight.dim(0);
@@ -67,7 +67,7 @@ class QkNormRopeBase : public OpsFixture {
     return out;
   }
 
-  // `run` writes q, k and v of these tokens, whose products are qkv.
+  // Checks that `run` writes q, k and v of these tokens, whose matmul results are qkv.
   template <typename Run>
   void expect_written(const TensorView& qkv, const Rope& rope, double rounding, const Run& run) {
     const std::int64_t d = rope.head_dim;
@@ -121,14 +121,15 @@ TEST_P(QkvLinearOp, WritesItsRowsAndNoOthers) {
     const float* w_row = weight.view().f32().data() + i % width * k;
     qkv.view().f32()[i] = static_cast<float>(std::inner_product(x_row, x_row + k, w_row, 0.0));
   }
-  // Where the product is rounded, too, there are two roundings.
+  // If the matmul's result is rounded, too, there are two roundings.
   expect_written(qkv, param(), 1.5, [&](const QkNormRope& params, const std::vector<Tensor>& out) {
     Arena scratch;
     backend_->qkv_linear(x, weight, params, kOffset, scratch, out[kQ], out[kK], out[kV]);
   });
 }
 
-// Few tokens, a tile and a bit, two clusters and a bit; k with and without tails; other heads.
+// Covers a few tokens, a tile and a bit, two clusters and a bit; k with and without tails; other
+// heads.
 INSTANTIATE_TEST_SUITE_P(
     On, QkvLinearOp,
     testing::Combine(all_backends(),

@@ -1,4 +1,4 @@
-// Feed-forward layers of which some columns are computed anew, against literal loops in double.
+// Feed-forward layers that recompute some columns, compared with literal loops in double.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,19 +13,19 @@
 namespace mochi {
 namespace {
 
-using Lists = std::vector<std::vector<std::int32_t>>;  // of blocks
+using Lists = std::vector<std::vector<std::int32_t>>;  // one per block
 
-struct Sizes {
+struct MlpSizes {
   std::int64_t tokens, width, hidden, block_size;
 };
-// Ragged blocks and widths, several pieces of a block, one token.
-constexpr Sizes kSizes[] = {{1, 8, 5, 128},    {128, 32, 48, 128}, {300, 24, 70, 128},
-                            {130, 100, 33, 7}, {450, 16, 40, 400}, {257, 64, 96, 64}};
+// Covers ragged blocks and widths, several pieces of a block, and one token.
+constexpr MlpSizes kMlpSizes[] = {{1, 8, 5, 128},    {128, 32, 48, 128}, {300, 24, 70, 128},
+                                  {130, 100, 33, 7}, {450, 16, 40, 400}, {257, 64, 96, 64}};
 
 class SparseMlpOpsBase : public OpsFixture {
  protected:
   struct Problem {
-    Sizes sizes;
+    MlpSizes sizes;
     Tensor w1, w2, w2_rows;
     std::int64_t num_blocks() const {
       return (sizes.tokens + sizes.block_size - 1) / sizes.block_size;
@@ -49,7 +49,7 @@ class SparseMlpOpsBase : public OpsFixture {
     }
     return rounded;
   }
-  Problem make_problem(const Sizes& sizes, DType dtype) {
+  Problem make_problem(const MlpSizes& sizes, DType dtype) {
     Problem p{sizes,
               matrix({2 * sizes.hidden, sizes.width}, dtype),
               matrix({sizes.width, sizes.hidden}, dtype),
@@ -66,14 +66,14 @@ class SparseMlpOpsBase : public OpsFixture {
     return std::bit_cast<float>(bits << 16);
   }
 
-  // Gate `row` of a token, or with row ≥ hidden a value.
+  // Returns gate `row` of a token or, with row ≥ hidden, a value.
   static double dot(const Problem& p, const Tensor& x, std::int64_t token, std::int64_t row) {
     double sum = 0;
     for (std::int64_t k = 0; k < p.sizes.width; ++k) sum += at(x, token, k) * at(p.w1, row, k);
     return sum;
   }
 
-  // All of a layer for x, or some columns of it put over what was there.
+  // Results of a whole layer for x, or of some columns written over earlier results.
   struct Literal {
     std::vector<double> activations, out, means;
   };
@@ -114,7 +114,7 @@ class SparseMlpOpsBase : public OpsFixture {
     return {random({p.sizes.tokens, p.sizes.hidden}), random({p.sizes.tokens, p.sizes.width}),
             random({p.num_blocks(), 2 * p.sizes.hidden}), p.sizes.block_size};
   }
-  // What a dense layer leaves.
+  // Returns the cache that a dense layer leaves.
   Cache dense_cache(const Problem& p, const Tensor& x) {
     Cache cache{poisoned({p.sizes.tokens, p.sizes.hidden}),
                 poisoned({p.sizes.tokens, p.sizes.width}),
@@ -132,7 +132,7 @@ class SparseMlpOpsBase : public OpsFixture {
     std::iota(all.begin(), all.end(), 0);
     return Lists(static_cast<std::size_t>(p.num_blocks()), all);
   }
-  // Of unequal lengths; the second list is empty.
+  // Returns lists of unequal lengths; the second one is empty.
   Lists some_columns(const Problem& p) {
     Lists lists = all_columns(p);
     for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -146,7 +146,7 @@ class SparseMlpOpsBase : public OpsFixture {
   void update(const Problem& p, const Tensor& x, const Lists& lists, const MlpCache& cache) {
     std::vector<std::int32_t> offsets{0};
     std::vector<std::int32_t> columns;
-    columns.reserve(1);  // never without memory
+    columns.reserve(1);  // so that there is always memory
     for (const auto& list : lists) {
       columns.insert(columns.end(), list.begin(), list.end());
       offsets.push_back(static_cast<std::int32_t>(columns.size()));
@@ -166,9 +166,9 @@ std::vector<float> values(const Tensor& tensor) {
   return {tensor.view().f32().begin(), tensor.view().f32().end()};
 }
 
-TEST_P(SparseMlpOps, ListedColumnsAreComputedAnewAndNoOthers) {
+TEST_P(SparseMlpOps, OnlyListedColumnsAreRecomputed) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    for (const Sizes& sizes : kSizes) {
+    for (const MlpSizes& sizes : kMlpSizes) {
       const Problem p = make_problem(sizes, dtype);
       const Tensor x = random({sizes.tokens, sizes.width});
       const Cache cache = random_cache(p);
@@ -184,10 +184,10 @@ TEST_P(SparseMlpOps, ListedColumnsAreComputedAnewAndNoOthers) {
 
 TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    // Dense products may round what comes in to BF16; and a cache in BF16 keeps what the former
-    // layer's activations and output were rounded by: 7.7e-3 on an H100.
+    // Dense matmuls may round their inputs to BF16; and a cache in BF16 keeps the rounding of the
+    // earlier activations and output: 7.7e-3 on an H100.
     const double most = limit(dtype == DType::kF32 ? 3e-6 : 1e-2, 3.0);
-    for (const Sizes& sizes : kSizes) {
+    for (const MlpSizes& sizes : kMlpSizes) {
       const Problem p = make_problem(sizes, dtype);
       const Cache cache = dense_cache(p, random({sizes.tokens, sizes.width}));
       const Tensor x = random({sizes.tokens, sizes.width});
@@ -195,7 +195,7 @@ TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
       update(p, x, all_columns(p), cache.view());
       EXPECT_LE(relative_error(cache.activations.view().f32(), want.activations.view().f32()),
                 most);
-      // The former output, the changes and both new outputs are rounded; most of it cancels.
+      // The earlier output, the changes and both new outputs are rounded; most of it cancels.
       EXPECT_LE(relative_error(cache.out.view().f32(), want.out.view().f32()),
                 is_cpu() ? most : 2 * most);
       EXPECT_LE(relative_error(cache.means.view().f32(), want.means.view().f32()), most);
@@ -203,14 +203,14 @@ TEST_P(SparseMlpOps, AllColumnsAreTheDenseLayer) {
   }
 }
 
-TEST_P(SparseMlpOps, WithoutColumnsTheCacheStaysAsItIs) {
-  const Problem p = make_problem(kSizes[2], DType::kF32);
+TEST_P(SparseMlpOps, WithoutColumnsTheCacheIsUnchanged) {
+  const Problem p = make_problem(kMlpSizes[2], DType::kF32);
   const Tensor x = random({p.sizes.tokens, p.sizes.width});
   const Cache cache = dense_cache(p, x);
   const std::vector<float> before = values(cache.out);
   update(p, random(x.view().shape()), Lists(3), cache.view());
   EXPECT_EQ(values(cache.out), before);
-  // Nor do columns whose input is the same change much.
+  // Columns whose input is unchanged do not change much either.
   update(p, x, some_columns(p), cache.view());
   EXPECT_LE(relative_error(cache.out.view().f32(), before), limit(1e-6));
 }
@@ -291,7 +291,7 @@ TEST_P(SparseMlpOps, ContractsNameTheOperation) {
   EXPECT_EQ(message([](MlpCache& c) { c.block_size = 10; }),
             "column_sparse_mlp: means is [3, 24], wanted [2, 24]");
   EXPECT_EQ(message([](MlpCache& c) { c.block_size = 7; }),
-            "column_sparse_mlp: the lists are of other blocks");
+            "column_sparse_mlp: the lists have another block size");
   EXPECT_EQ(message([](MlpCache& c) { c.means = {}; }), "column_sparse_mlp: cache is missing");
 }
 

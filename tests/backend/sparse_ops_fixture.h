@@ -1,4 +1,4 @@
-// What the tests of sparse attention share: problems, and literal loops in double.
+// Helpers of the tests of sparse attention: problems, and literal loops in double.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace mochi {
 
-using Lists = std::vector<std::vector<std::int32_t>>;  // of (head, group)
+using Lists = std::vector<std::vector<std::int32_t>>;  // one per (head, group)
 
 class SparseOpsFixture : public OpsFixture {
  protected:
@@ -87,7 +87,7 @@ class SparseOpsFixture : public OpsFixture {
         all);
   }
 
-  // Lists of unequal lengths, from one column to most of them.
+  // Returns lists of unequal lengths, from one column to most of them.
   Lists some_columns(const Problem& p, std::int64_t group_size) {
     Lists lists = all_columns(p, group_size);
     for (std::size_t i = 0; i < lists.size(); ++i) {

@@ -1,4 +1,4 @@
-// Attention with lse, chosen columns and deltas against literal loops in double.
+// Attention with lse, chosen columns and deltas compared with literal loops in double.
 #include <gtest/gtest.h>
 
 #include "backend/sparse_ops_fixture.h"
@@ -25,7 +25,7 @@ TEST_P(SparseOps, DenseAttentionGivesItsLse) {
   }
 }
 
-TEST_P(SparseOps, ChosenColumnsAreAllThatIsSeen) {
+TEST_P(SparseOps, OnlyChosenColumnsAreAttended) {
   for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     if (sizes.tokens < 2) continue;
@@ -65,13 +65,13 @@ TEST_F(SparseOpsOnCpu, TheNumberOfThreadsChangesNothing) {
   EXPECT_EQ(run(1), run(3));
 }
 
-// Just after a full step the delta makes the sparse result the dense one, in every form.
+// Just after a full step every form of delta restores the dense result.
 TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
   for (const Sizes& sizes : kSizesOfLists) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     Lists lists =
         sizes.tokens < 2 ? all_columns(p, sizes.group_size) : some_columns(p, sizes.group_size);
-    lists.back() = all_columns(p, sizes.group_size).back();  // nothing is left out there
+    lists.back() = all_columns(p, sizes.group_size).back();  // nothing is left out in this list
     const DeviceLists columns = upload(lists, sizes.group_size);
     const Tensor dense = poisoned(p.out_shape());
     const Tensor dense_lse = poisoned(p.lse_shape());
@@ -86,14 +86,14 @@ TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
       backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
       const Tensor out = poisoned(p.out_shape());
       backend_->column_sparse_attention(p.in, columns.view, delta, {out});
-      // The cache is rounded as an activation, and may be larger than what comes out: 5.0e-3.
+      // The cache is rounded as an activation and may be larger than the result: 5.0e-3.
       EXPECT_LE(error(out, dense.view()), limit(2e-6, 2.0))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
     }
   }
 }
 
-// The formulas themselves, with other queries, keys and values than the delta was made from.
+// Tests the formulas, with other queries, keys and values than those the delta was computed from.
 TEST_P(SparseOps, DeltasAreAppliedAsDescribed) {
   for (const Sizes& sizes : {Sizes{200, 64, 64}, {333, 128, 192}, {150, 128, 128}}) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
@@ -129,7 +129,7 @@ TEST_P(SparseOps, DeltasAreAppliedAsDescribed) {
   }
 }
 
-// Lists that end in, at and just after a tile of keys, and one much longer than the others.
+// Lists end in, at and just after a tile of keys, and one is much longer than the others.
 TEST_P(SparseOps, ListsMayHaveAnyLength) {
   const Problem p = make_problem(2, 700, 128);
   Lists lists = all_columns(p, 192);
@@ -149,8 +149,9 @@ TEST_P(SparseOps, ListsMayHaveAnyLength) {
   EXPECT_LE(error(lse, want.lse), limit(1e-6));
 }
 
-// More groups than a GPU has multiprocessors, several times over: blocks take one after another,
-// and which takes which changes no bit. Of groups of 256 the last has less than half its queries.
+// There are several times more groups than a GPU has multiprocessors, so blocks take one after
+// another; which block takes which group changes no bit. The last of the groups of 256 has less
+// than half of its queries.
 TEST_P(SparseOps, ManyGroupsAreAllComputedTheSameEveryTime) {
   struct Many {
     std::int64_t heads, tokens, group_size;

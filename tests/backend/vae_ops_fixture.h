@@ -1,4 +1,4 @@
-// What the tests of the VAE's operations share.
+// Helpers of the tests of the VAE's operations.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 namespace mochi {
 
-// Element (t, h, w, c) of a rank-4 tensor.
+// Returns element (t, h, w, c) of a rank-4 tensor.
 inline double at(const TensorView& x, std::int64_t t, std::int64_t h, std::int64_t w,
                  std::int64_t c) {
   return x.f32()[((t * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c];
@@ -23,7 +23,7 @@ class VaeOpsFixture : public OpsFixture {
  protected:
   ~VaeOpsFixture() override { set_num_threads(0); }
 
-  // Exact in the dtype that the case computes in.
+  // Returns values that are exact in the case's dtype.
   Tensor random_tensor(const Shape& shape, unsigned seed, float offset = 0.0F,
                        float scale = 1.0F) const {
     Tensor tensor(DType::kF32, shape);
@@ -34,7 +34,7 @@ class VaeOpsFixture : public OpsFixture {
     return tensor;
   }
 
-  // Whether `run` writes the same bits into `out` three times, with one, two and three threads.
+  // Returns true if `run` writes the same bits to `out` with one, two and three threads.
   static bool is_repeatable(const TensorView& out, const std::function<void()>& run) {
     std::vector<float> first;
     for (const int threads : {1, 2, 3}) {

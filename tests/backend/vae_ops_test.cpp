@@ -1,4 +1,4 @@
-// The VAE's operations besides convolution against literal loops in double.
+// The VAE's operations other than convolution compared with literal loops in double.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -74,7 +74,7 @@ TEST_P(VaeOpsGroupNorm, MatchesLoops) {
   EXPECT_TRUE(is_repeatable(out, [&] { backend_->group_norm(x, params, out); }));
   const bool has_silu = param().activation == Activation::kSilu;
   const auto want = slow_group_norm(x, params, has_silu, param().halo);
-  // y = x·scale + shift cancels an offset of 1000 standard deviations: three digits less.
+  // y = x·scale + shift cancels an offset of 1000 standard deviations, which costs three digits.
   EXPECT_LE(relative_error(out.view().f32(), want), limit(param().offset > 0.0F ? 1e-4 : 1e-6));
 }
 
@@ -91,7 +91,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 INSTANTIATE_TEST_SUITE_P(On, VaeOps, all_backends(), name_of_case);
 
-// ---- the others ----
+// ---- other operations ----
 
 TEST_P(VaeOps, LatentsChangeLayoutAndBack) {
   const Tensor latents = random_tensor({5, 2, 3, 4}, 21);
@@ -112,7 +112,7 @@ TEST_P(VaeOps, LatentsChangeLayoutAndBack) {
   for (int c = 0; c < 5; ++c) inverse_scale.view().f32()[c] = 1.0F / scale.view().f32()[c];
   const Tensor back = poisoned({5, 2, 3, 4});
   backend_->channels_last_to_latents(x, inverse_scale, shift, back);
-  // Small scales magnify what x was rounded by.
+  // Small scales magnify the rounding of x.
   EXPECT_LE(relative_error(back.view().f32(), latents.view().f32()), limit(1e-6, 5.0));
 }
 
@@ -175,7 +175,7 @@ TEST_P(VaeOps, FourierFeaturesKeepTheirOrder) {
   }
 }
 
-// One query of one head at one pixel.
+// Computes one query of one head at one pixel.
 std::vector<double> slow_attend(const TensorView& qkv, std::int64_t t, std::int64_t h,
                                 std::int64_t w, std::int64_t head, std::int64_t head_dim) {
   const std::int64_t channels = qkv.dim(3) / 3;
@@ -227,7 +227,7 @@ TEST_P(VaeOps, TemporalAttentionIsCausalPerPixel) {
 
 TEST_P(VaeOps, BytesAreRoundedAndClamped) {
   const Tensor x = poisoned({1, 1, 3, 3});
-  // Exact in BF16; the two odd ones are bytes 0.498 and 253.506.
+  // All values are exact in BF16; the two odd ones are bytes 0.498 and 253.506.
   const std::vector<float> values{-1.0F,           1.0F,           0.0F, -1.5F,    7.0F,
                                   -1.0F + 0x1p-8F, 1.0F - 0x3p-8F, NAN,  -INFINITY};
   std::copy(values.begin(), values.end(), x.view().f32().begin());

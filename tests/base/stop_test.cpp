@@ -44,26 +44,26 @@ std::vector<std::string> sleeper() { return {"sleep", "1000"}; }
 TEST_F(Stop, EndsAWriteThatNobodyReads) {
   Subprocess child(sleeper(), {.to_stdin = true}, soon());
   const std::vector<std::byte> much(std::size_t{1} << 20);
-  EXPECT_THROW(child.write_all(much), Stopped);
+  EXPECT_THROW(child.write_all(much), Cancelled);
 }
 
 TEST_F(Stop, EndsAReadOfASilentChild) {
   Subprocess child(sleeper(), {.from_stdout = true}, soon());
-  EXPECT_THROW(child.read_all(), Stopped);
+  EXPECT_THROW(child.read_all(), Cancelled);
 }
 
 TEST_F(Stop, EndsTheWaitForAChild) {
   Subprocess child(sleeper(), {}, soon());
-  EXPECT_THROW(child.wait(), Stopped);
+  EXPECT_THROW(child.wait(), Cancelled);
 }
 
 TEST_F(Stop, EndsTheWaitForTheReaderOfANamedPipe) {
   AtomicFile file(make_fifo(folder_), SpecialFile::kWriteThrough, soon());
-  EXPECT_THROW(file.write("x"), Stopped);
+  EXPECT_THROW(file.write("x"), Cancelled);
 }
 
 TEST_F(Stop, EndsTheWaitForTheWriterOfANamedPipe) {
-  EXPECT_THROW(read_text_file(make_fifo(folder_), 100, soon()), Stopped);
+  EXPECT_THROW(read_text_file(make_fifo(folder_), 100, soon()), Cancelled);
 }
 
 std::atomic<bool> s_has_signal{false};
@@ -81,7 +81,7 @@ TEST_F(Stop, ASignalIsSeenAtOnceEvenWhereCallsAreRestarted) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     ::pthread_kill(reader, SIGUSR1);
   });
-  EXPECT_THROW(await_ready(ends[0], POLLIN, [] { return s_has_signal.load(); }), Stopped);
+  EXPECT_THROW(await_ready(ends[0], POLLIN, [] { return s_has_signal.load(); }), Cancelled);
   sender.join();
   ::sigaction(SIGUSR1, &old_action, nullptr);
   for (const int end : ends) ::close(end);

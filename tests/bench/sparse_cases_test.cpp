@@ -10,10 +10,15 @@
 namespace mochi::bench {
 namespace {
 
+SparsityConfig load_bundled() {
+  return load_sparsity_config(std::filesystem::path(MOCHI_SOURCE_DIR) / "chipmunk-config.yml")
+      .config;
+}
+
 class SparseCases : public testing::Test {
  protected:
   static OpCase find(const std::string& name) {
-    const std::vector<OpCase> cases = list_sparse_cases(sizes_of("micro"));
+    const std::vector<OpCase> cases = list_sparse_cases(sizes_of("micro", load_bundled()));
     const auto found = std::ranges::find(cases, name, &OpCase::name);
     EXPECT_NE(found, cases.end()) << name;
     return *found;
@@ -23,15 +28,18 @@ class SparseCases : public testing::Test {
   std::unique_ptr<Backend> oracle_ = make_backend(Device::kCpu);
 };
 
-TEST(SparseSizes, AreThoseOfTheFileInTheBox) {
-  const SparsityConfig file =
-      load_sparsity_config(std::filesystem::path(MOCHI_SOURCE_DIR) / "chipmunk-config.yml");
-  EXPECT_EQ(to_yaml(mochi_sparsity()), to_yaml(file));
+TEST(SparseSizes, TakeTheGivenSparsity) {
+  const SparsityConfig bundled = load_bundled();
+  EXPECT_EQ(to_yaml(sizes_of("full", bundled).sparsity), to_yaml(bundled));
+  const SparsityConfig micro = sizes_of("micro", bundled).sparsity;
+  EXPECT_EQ(micro.attn.top_keys, bundled.attn.top_keys);
+  EXPECT_EQ(micro.attn.full_step_schedule, bundled.attn.full_step_schedule);
+  EXPECT_EQ(micro.attn.group_size, 64);
 }
 
 // Groups of the last rows are those of the whole.
 TEST_F(SparseCases, AreRight) {
-  for (const OpCase& op : list_sparse_cases(sizes_of("micro"))) {
+  for (const OpCase& op : list_sparse_cases(sizes_of("micro", load_bundled()))) {
     RandomInputs inputs(*device_, 5);
     const OpTask task = op.make(inputs, op.num_rows);
     EXPECT_LE(verify_op(op, inputs, task, *device_, *oracle_), 1e-5) << op.name;

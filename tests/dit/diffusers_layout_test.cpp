@@ -32,7 +32,7 @@ TEST(DiffusersDit, OtherModelsAreRefused) {
   const auto other = Checkpoint::open(kFormats / "decoder.safetensors");
   const std::string message = message_of<Error>([&] { with_original_dit_keys(other); });
   expect_contains(message, "decoder.safetensors");
-  expect_contains(message, "no Mochi transformer");
+  expect_contains(message, "not a Mochi transformer");
 }
 
 TEST(DiffusersDit, MissingTensorsAreNamedAsStored) {

@@ -1,4 +1,4 @@
-// A small transformer with golden weights, and what it computes of a golden case.
+// A small transformer with golden weights, and its outputs for a golden case.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -11,7 +11,7 @@
 namespace mochi {
 namespace {
 
-DitConfig small_config() {
+DitConfig streamed_config() {
   DitConfig config;
   config.depth = 4;
   config.num_heads = 2;
@@ -23,11 +23,11 @@ DitConfig small_config() {
   return config;
 }
 
-// Velocities of two forwards, one behind the other, in one row.
+// Returns the velocities of two passes, concatenated.
 std::vector<float> run_twice(bool is_streamed, std::vector<std::size_t>* layers = nullptr) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   WeightStore store(*backend, DType::kF32);
-  DitWeights weights(small_config());
+  DitWeights weights(streamed_config());
   if (is_streamed) store.stream_layers(weights, dit_layer_of);
   store.init_random(weights, 11);
   const Dit dit(weights, store.streamer());
@@ -68,7 +68,7 @@ TEST(DitStreaming, LayersAreReportedInOrder) {
   EXPECT_EQ(layers, (std::vector<std::size_t>{0, 1, 2, 3, 0, 1, 2, 3}));
 }
 
-TEST(DitStreaming, BlocksAreToldByTheirNames) {
+TEST(DitStreaming, BlocksAreIdentifiedByTheirNames) {
   EXPECT_EQ(dit_layer_of("blocks.0.mod_x.weight"), 0U);
   EXPECT_EQ(dit_layer_of("blocks.47.attn.qkv_y.weight"), 47U);
   EXPECT_EQ(dit_layer_of("t5_yproj.weight"), std::nullopt);

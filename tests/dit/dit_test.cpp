@@ -35,7 +35,7 @@ TEST(DitGolden, VelocityWithBf16Weights) {
   expect_goldens("b", kCasesOfB, DType::kBF16);
 }
 
-// Both as PyTorch's own bf16 run: matrices and activations are BF16.
+// Compared with PyTorch's own bf16 run, in which both matrices and activations are BF16.
 class DitGoldenOn : public OnDevice {
  protected:
   static void expect_velocity(const std::string& model, std::span<const char* const> cases) {

@@ -7,7 +7,7 @@
 namespace mochi {
 namespace {
 
-// Counts what is recorded and replayed.
+// Counts captures and replays.
 class RecordingBackend final : public MirrorBackend {
  public:
   using MirrorBackend::MirrorBackend;
@@ -29,8 +29,8 @@ class RecordingBackend final : public MirrorBackend {
   };
 };
 
-// Each branch and kind has a recording of its own, which a new epoch outdates.
-TEST(ForwardRecorder, KeepsOneRecordingOfEveryKind) {
+// Each branch and kind has its own captured graph, which a new epoch invalidates.
+TEST(ForwardRecorder, KeepsOneCapturedGraphPerKind) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   RecordingBackend backend(*cpu);
   ForwardRecorder recorder;
@@ -45,16 +45,16 @@ TEST(ForwardRecorder, KeepsOneRecordingOfEveryKind) {
     return std::pair{num_runs, backend.num_replayed};
   };
   using Counts = std::pair<int, int>;
-  EXPECT_EQ(run_all(1), Counts(6, 0));  // as they are
-  EXPECT_EQ(run_all(1), Counts(6, 0));  // recorded
+  EXPECT_EQ(run_all(1), Counts(6, 0));  // run directly
+  EXPECT_EQ(run_all(1), Counts(6, 0));  // captured
   EXPECT_EQ(run_all(1), Counts(0, 6));
   EXPECT_EQ(run_all(2), Counts(6, 0));
   EXPECT_EQ(run_all(2), Counts(6, 0));
   EXPECT_EQ(run_all(2), Counts(0, 6));
 }
 
-// Where nothing can be recorded, the work is done each time.
-TEST(ForwardRecorder, DoesTheWorkOfEveryCall) {
+// A backend that captures nothing runs the work each time.
+TEST(ForwardRecorder, RunsEveryCallWithoutCapturing) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   ForwardRecorder recorder;
   const std::byte memory[2]{};

@@ -117,6 +117,48 @@ TEST_F(LoraFiles, AlphaFromATensorGoesBeforeMetadata) {
   }
 }
 
+TEST_F(LoraFiles, AlphaIsANumberOfAnyType) {
+  LoraTensors lora;
+  lora.add("blocks.0.attn.qkv_x.lora_A", {4, 6});
+  lora.add("blocks.0.attn.qkv_x.lora_B", {18, 4});
+  const std::int32_t alpha = 8;
+  lora.add("blocks.0.attn.qkv_x.alpha", DType::kI32, {}, std::as_bytes(std::span(&alpha, 1)));
+  lora.write(folder_ / "a.safetensors");
+  EXPECT_EQ(only_layer(folder_ / "a.safetensors").strength, 2.0);
+}
+
+TEST_F(LoraFiles, AlphaFromPlainMetadata) {
+  const auto write = [this](const std::map<std::string, std::string>& metadata) {
+    return write_pair("", ".lora_A.weight", ".lora_B.weight", metadata);
+  };
+  for (const char* key :
+       {"transformer.lora_alpha", "lora_alpha", "ss_network_alpha", "network_alpha", "alpha"}) {
+    EXPECT_EQ(only_layer(write({{key, "16"}})).strength, 4.0) << key;
+  }
+  EXPECT_EQ(only_layer(write({{"lora_alpha", "2.5"}, {"r", "4"}})).alpha, 2.5);
+  EXPECT_EQ(only_layer(write({{"lora_alpha", "6"}, {"use_rslora", "True"}})).strength, 3.0);
+  EXPECT_EQ(only_layer(write({{"ss_network_alpha", "None"}})).strength, 1.0);
+  expect_contains(
+      error_of(write({{"lora_alpha", "16"}, {"r", "8"}})),
+      "a.safetensors (metadata): wanted rank 4, that of 'blocks.0.attn.qkv_x', found 8");
+  expect_contains(error_of(write({{"ss_network_alpha", "Dynamic"}})),
+                  "(metadata): ss_network_alpha: wanted a number, found 'Dynamic'");
+  expect_contains(error_of(write({{"lora_alpha", "nan"}})), "lora_alpha: wanted a number");
+  EXPECT_EQ(only_layer(write({{"adapter_config", R"({"r": 4, "lora_alpha": 16})"}})).strength, 4.0);
+  expect_contains(error_of(write({{"my_alpha", "16"}})), "(metadata): my_alpha: unknown key");
+  expect_contains(error_of(write({{"lora_alpha", "16"}, {"alpha", "8"}})),
+                  "lora_alpha and alpha contradict each other: 16 and 8");
+}
+
+TEST_F(LoraFiles, PlainMetadataIsNotNeededBesideAlphaTensors) {
+  LoraTensors lora;
+  lora.add("blocks.0.attn.qkv_x.lora_A", {4, 6});
+  lora.add("blocks.0.attn.qkv_x.lora_B", {18, 4});
+  lora.add("blocks.0.attn.qkv_x.alpha", {}, {2.0F});
+  lora.write(folder_ / "a.safetensors", {{"ss_network_alpha", "Dynamic"}});
+  EXPECT_EQ(only_layer(folder_ / "a.safetensors").strength, 0.5);
+}
+
 TEST_F(LoraFiles, EveryTensorMustBelongToAPair) {
   const auto error_with = [this](const std::string& name, const Shape& shape) {
     LoraTensors lora;
@@ -134,8 +176,17 @@ TEST_F(LoraFiles, EveryTensorMustBelongToAPair) {
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_C.weight", {4, 6}),
             "tensor 'blocks.0.attn.qkv_x.lora_C.weight'" + file +
                 " is no part of a LoRA, did you mean 'blocks.0.attn.qkv_x.lora_A.weight'?");
-  expect_contains(error_with("blocks.0.attn.qkv_x.lora_magnitude_vector", {4}),
-                  "is no part of a LoRA");
+  for (const auto& [ending, kind] :
+       std::map<std::string, std::string>{{".lora_magnitude_vector", "DoRA"},
+                                          {".dora_scale", "DoRA"},
+                                          {".hada_w1_a", "LoHa"},
+                                          {".lokr_w1", "LoKr"},
+                                          {".lora_mid.weight", "LoCon"},
+                                          {".oft_blocks", "OFT"},
+                                          {".diff", "full difference"}}) {
+    expect_contains(error_with("blocks.0.attn.qkv_x" + ending, {4}),
+                    "'blocks.0.attn.qkv_x" + ending + "'" + file + " belongs to a " + kind);
+  }
 }
 
 TEST_F(LoraFiles, PairsMustFitTogether) {
@@ -163,6 +214,10 @@ TEST_F(LoraFiles, AreToldFromNetworks) {
   const std::filesystem::path goldens = MOCHI_GOLDEN_DIR;
   EXPECT_FALSE(holds_lora(*Checkpoint::open(goldens / "formats/dit_f32.safetensors")));
   EXPECT_FALSE(holds_lora(*Checkpoint::open(goldens / "formats/t5_sharded")));
+  LoraTensors lokr;
+  lokr.add("blocks.0.attn.qkv_x.lokr_w1", {4, 6});
+  lokr.write(folder_ / "lokr.safetensors");
+  EXPECT_TRUE(holds_lora(*Checkpoint::open(folder_ / "lokr.safetensors")));
   expect_contains(error_of(folder_.path()), "wanted a .safetensors file, found a folder");
   expect_contains(error_of(folder_ / "none"), "no such file");
 }

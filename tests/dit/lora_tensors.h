@@ -24,6 +24,10 @@ class LoraTensors {
     values_.push_back(std::move(values));
     tensors_.push_back({name, DType::kF32, shape, std::as_bytes(std::span(values_.back()))});
   }
+  void add(const std::string& name, DType dtype, const Shape& shape,
+           std::span<const std::byte> bytes) {
+    tensors_.push_back({name, dtype, shape, bytes});  // bytes are the caller's
+  }
   void write(const std::filesystem::path& path,
              const std::map<std::string, std::string>& metadata = {}) const {
     write_safetensors(path, tensors_, metadata);

@@ -34,7 +34,7 @@ std::string error_of(const std::filesystem::path& path) {
   return message_of<Error>([&] { deltas_of({{path, 1.0}}); });
 }
 
-// ‖got − golden‖ / ‖golden‖ of the model with these LoRAs.
+// Returns ‖got − golden‖ / ‖golden‖ for the model with these LoRAs.
 double error_with(const LoraDeltas& deltas, const std::string& output) {
   Bench bench(kModel, DType::kF32, deltas);
   const Golden golden("lora/case");
@@ -130,7 +130,7 @@ TEST(Lora, SameBitsForAnyThreads) {
   set_num_threads(0);
 }
 
-// The map of layers must be that of whole weights: a LoRA whose product is a diffusers weight,
+// The map of layers must equal that of whole weights: a LoRA whose product is a diffusers weight,
 // added to zeros, gives the original weight.
 TEST(Lora, LayersOfDiffusersAreMappedAsWholeWeights) {
   const std::filesystem::path formats = kGoldens / "formats";
@@ -199,12 +199,38 @@ TEST(Lora, UnknownLayersAreRefusedWithTheNearest) {
   const std::string message = error_of(folder / "a.safetensors");
   expect_contains(message, "tensor 'diffusion_model.blocks.0.attn.qkvx.lora_A'");
   expect_contains(message, "no layer 'blocks.0.attn.qkvx', did you mean 'blocks.0.attn.qkv_x'?");
-  // The last block's text stream ends in its keys and values.
+  // The last block's text stream ends with its keys and values.
   LoraTensors last;
   last.add("blocks.2.attn.proj_y.lora_A", {4, 48});
   last.add("blocks.2.attn.proj_y.lora_B", {40, 4});
   last.write(folder / "b.safetensors");
   expect_contains(error_of(folder / "b.safetensors"), "no layer 'blocks.2.attn.proj_y'");
+}
+
+TEST(Lora, ValuesThatAreNotFiniteAreRefused) {
+  const TempFolder folder;
+  const auto error_with = [&](float value, float alpha) {
+    const LoraTargets targets = list_lora_targets(golden_dit_config(Golden(kModel)));
+    const LoraTarget& target = targets.at("blocks.0.attn.qkv_x");
+    const Shape down{2, target.in_features};
+    LoraTensors lora;
+    lora.add("blocks.0.attn.qkv_x.lora_A", down,
+             std::vector<float>(static_cast<std::size_t>(down.num_elements()), value));
+    lora.add("blocks.0.attn.qkv_x.lora_B", {target.out_features, 2});
+    lora.add("blocks.0.attn.qkv_x.alpha", {}, {alpha});
+    lora.write(folder / "a.safetensors");
+    const LoraDeltas deltas = deltas_of({{folder / "a.safetensors", 1.0}});
+    const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+    return message_of<Error>([&] { merged.stored_rows("blocks.0.attn.qkv_x.weight"); });
+  };
+  const std::string file = "'" + (folder / "a.safetensors").string() + "'";
+  EXPECT_EQ(error_with(std::nanf(""), 2.0F),
+            "tensor 'blocks.0.attn.qkv_x.lora_A' in " + file +
+                ": has values that are not finite (NaN or infinite)");
+  EXPECT_EQ(error_with(1e20F, 1e30F),
+            "LoRA " + file +
+                " makes values of 'blocks.0.attn.qkv_x.weight' infinite: its alpha or "
+                "its scale is too large");
 }
 
 TEST(Lora, ScaleMustBeFinite) {

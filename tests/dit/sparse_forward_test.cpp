@@ -1,5 +1,5 @@
-// Series of sparse steps: recorded, with caches on the host, gone on with from a checkpoint. Each
-// must be what the plain one is, bit for bit.
+// Series of sparse steps: captured, with caches on the host, continued from a checkpoint. Each must
+// equal the plain series bit for bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,10 +33,10 @@ DitConfig small_config() {
 SparsityConfig sparse_config() {
   SparsityConfig config;
   config.attn.top_keys = 0.2;
-  config.attn.mbm = 64;
+  config.attn.group_size = 64;
   config.attn.counts_multiple_of = 16;
   config.attn.first_n_dense_layers = 1;
-  config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are recorded and replayed
+  config.attn.full_step_schedule = {0, 1, 4, 6, 9};  // the last two are captured and replayed
   config.attn.delta = DeltaKind::kHalfMerge;
   return config;
 }
@@ -58,7 +58,8 @@ class SparseForward : public OnDevice {
     auto policy = std::make_unique<ColumnSparsePolicy>(config, grid(dit), 3);
     if (!is_offloaded) return policy;
     constexpr std::uint64_t kTooFew = 1;
-    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew, {}), "go to host memory");
+    expect_contains(policy->place_caches(*backend_, sizes(dit), kTooFew, {}),
+                    "are kept in host memory");
     EXPECT_GT(policy->host_bytes(), 0U);
     return policy;
   }
@@ -78,7 +79,7 @@ class SparseForward : public OnDevice {
     return to_device(*backend_, host);
   }
 
-  // Velocities of both branches at every step, in one row.
+  // Returns the velocities of both branches at every step, concatenated.
   std::vector<float> run(const Way& way, const SparsityConfig& config = sparse_config());
 
   std::unique_ptr<Backend> backend_;
@@ -128,24 +129,23 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
 
 INSTANTIATE_TEST_SUITE_P(On, SparseForward, all_backends(), name_of_case);
 
-TEST_P(SparseForward, RecordedIsThePlainOne) {
+TEST_P(SparseForward, CapturedStepsChangeNothing) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(std::ranges::all_of(plain, [](float value) { return std::isfinite(value); }));
   EXPECT_TRUE(run({.is_recorded = true}) == plain);
 }
 
-TEST_P(SparseForward, WhatDiffersBetweenStepsIsNotRecorded) {
+TEST_P(SparseForward, StepsThatDifferAreNotCaptured) {
   SparsityConfig config = sparse_config();
   config.overrides = {{.steps = {4, 7}, .top_keys = 0.4, .delta = DeltaKind::kSubtract},
                       {.layers = {0, 3}, .random_keys = 0.1}};
   const std::vector<float> plain = run({}, config);
   EXPECT_FALSE(plain == run({}));
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
-  config.attn.should_compress_indices = false;
   EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, RecordedFeedForwardLayersAreThePlainOnes) {
+TEST_P(SparseForward, CapturedFeedForwardLayersChangeNothing) {
   SparsityConfig config = sparse_config();
   config.mlp = {.is_enabled = true};
   config.mlp.top_keys = 0.3;
@@ -183,7 +183,7 @@ TEST_P(SparseForward, OneKindOfCacheMayStay) {
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, GoesOnFromWhatWasSaved) {
+TEST_P(SparseForward, ContinuesFromSavedState) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(run({.restart_at = 3}) == plain);
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .restart_at = 3}) == plain);
@@ -200,7 +200,7 @@ TEST_P(SparseForward, CachesOfEightBitsMayBeAnywhere) {
   EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}, config) == plain);
 }
 
-// A cache of 8 bits takes a half or a quarter of one of activations.
+// An 8-bit cache takes a half or a quarter of a cache of activations.
 TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
   WeightStore store(*backend_, backend_->preferred_matrix_dtype());
   DitWeights weights(small_config());
@@ -223,7 +223,7 @@ TEST_P(SparseForward, CachesOfEightBitsTakeLessMemory) {
   expect_near(host_bytes(CacheDType::kFp8), num_values);
 }
 
-TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
+TEST_P(SparseForward, SkippedBlocksWorkWithCapturedSteps) {
   SparsityConfig config = sparse_config();
   config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 7, 10}};
   const std::vector<float> plain = run({}, config);
@@ -231,7 +231,7 @@ TEST_P(SparseForward, SkippedBlocksAndRecordingsGoTogether) {
   EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
 }
 
-TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
+TEST_P(SparseForward, CachesThatMustStayButDoNotFitAreRefused) {
   WeightStore store(*backend_, backend_->preferred_matrix_dtype());
   DitWeights weights(small_config());
   store.init_random(weights, 11);
@@ -241,13 +241,13 @@ TEST_P(SparseForward, CachesThatMustStayAndCannotAreRefused) {
   ColumnSparsePolicy policy(config, grid(dit), 3);
   expect_contains(
       message_of<OutOfMemory>([&] { policy.place_caches(*backend_, sizes(dit), 1000, {}); }),
-      "sparse caches want");
+      "sparse caches need");
   expect_contains(policy.place_caches(*backend_, sizes(dit), std::uint64_t{1} << 40, {}),
                   "stay on the GPU");
   EXPECT_EQ(policy.host_bytes(), 0U);
 }
 
-// Counts what would be recorded.
+// Counts the passes that would be captured.
 class CountingBackend final : public MirrorBackend {
  public:
   using MirrorBackend::MirrorBackend;
@@ -265,8 +265,8 @@ class CountingBackend final : public MirrorBackend {
   };
 };
 
-// A kind of step is recorded when the one before it took no memory.
-TEST(SparseForwardOnCpu, FullAndSparseStepsAreRecorded) {
+// A kind of step is captured after a pass of it that did not allocate.
+TEST(SparseForwardOnCpu, FullAndSparseStepsAreCaptured) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   CountingBackend backend(*cpu);
   ColumnSparsePolicy policy(sparse_config(), {2, 4, 8}, 1);

@@ -20,6 +20,7 @@ from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
 
 CONFIG = """
 attn:
+  delta: subtract
   top_keys: 0.2
   mbm: 64
   counts_multiple_of: 16
@@ -205,7 +206,7 @@ class AnalyzeTest(ProgramTest):
             (2, re.compile("--fps: wanted .* to 1000, .*found '0'"), "--output", "r", "--fps", 0),
             (2, "--num-frames: wanted 6·k + 1, found 8; the nearest are 7 and 13", "--output", "r",
              "--num-frames", 8),
-            (1, "bad.yml:1: attn.top_keys: wanted 0 to 1, found '2'", "--output", "r",
+            (1, "bad.yml:1: attn.top_keys: wanted 0 to 1, found 2", "--output", "r",
              "--chipmunk-config", "bad.yml"),
             (2, "unknown flag '--no-sparsity': it is a flag of 'mochi generate', not of 'mochi analyze'",
              "--output", "r", "--no-sparsity"),

@@ -13,7 +13,7 @@ from support import MOCHI, PROMPT, ProgramTest, read_latents, read_y4m
 
 NO_GPU = re.compile(
     "this program was built without CUDA|this machine has no NVIDIA driver|"
-    "the NVIDIA driver (is too old: .*|shows no GPU)|the GPU .* is too old: .*"
+    "the NVIDIA driver (is too old: .*|reports no GPU)|the GPU .* is too old: .*"
 )
 
 

@@ -49,13 +49,13 @@ class HostileTest(ProgramTest):
 
         text = json.dumps(header).encode()
         twice = b'{"%s": %s, ' % (name.encode(), json.dumps(header[name]).encode()) + text[1:]
-        outside = f"outside of the {len(data)} data bytes"
+        outside = f"outside of the {len(data)} data bytes: the file is cut short or damaged"
         return {
             "truncated": (
                 header,
                 data[:-1],
                 f": tensor '{last}': data_offsets [{begin}, {end}] outside "
-                f"of the {len(data) - 1} data bytes",
+                f"of the {len(data) - 1} data bytes: the file is cut short or damaged",
             ),
             "overlapping": (
                 change(last, data_offsets=[begin - 4, end - 4]),
@@ -104,11 +104,6 @@ class HostileTest(ProgramTest):
                 f": tensor '{name}' is too large: {2**62} * 8 overflows",
             ),
             "duplicate key": (twice, data, f" (header): duplicate key '{name}'"),
-            "unknown field": (
-                change(name, strides=[1]),
-                data,
-                f": {name}.strides: unknown key, known are: dtype, shape, data_offsets",
-            ),
             "line breaks in a name": (
                 header | {"a\n\x1b[2J": 1},
                 data,
@@ -130,18 +125,22 @@ class HostileTest(ProgramTest):
         path = self.folder / "a.safetensors"
         whole = (self.model / "decoder.safetensors").read_bytes()
         header_bytes = int.from_bytes(whole[:8], "little")
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\n" % (b"ab" * 32)
+        wanted = "not a safetensors file"
         cases = {
-            b"": "not a safetensors file: 0 bytes are too few for a header length",
-            whole[:7]: "not a safetensors file: 7 bytes are too few for a header length",
-            whole[:100]: f"truncated: header of {header_bytes} bytes in a file of 100",
-            b"\xff" * 16: f"not a safetensors file: header length {2**64 - 1} is above 100000000",
-            b"\x01" + bytes(7) + b"[": "not a safetensors file: header does not start with '{'",
+            b"": f"'{path}' is empty, {wanted}",
+            whole[:7]: f"'{path}' is a binary file of an unknown kind, {wanted}",
+            whole[:100]: f"{path}: truncated: header of {header_bytes} bytes in a file of 100",
+            pointer: f"'{path}' is a Git LFS pointer, {wanted}: run 'git lfs pull' in its folder",
+            b"GGUF" + bytes(20): f"'{path}' is a GGUF file, {wanted}",
+            b"<html>Sign in</html>": f"'{path}' is a web page (HTML), {wanted}: "
+            "download the file itself",
         }
         for content, line in cases.items():
             with self.subTest(line):
                 path.write_bytes(content)
-                self.refuse(1, f"{path}: {line}", "inspect", path)
-                self.refuse(1, f"{path}: {line}", *GENERATE, self.model, "--noise", path)
+                self.refuse(1, line, "inspect", path)
+                self.refuse(1, line, *GENERATE, self.model, "--noise", path)
         path.write_bytes(b"\x02" + bytes(7) + b"{]")
         self.refuse(
             1,
@@ -218,15 +217,18 @@ class HostileTest(ProgramTest):
             (change("dit", patch_size=1 << 20), "dit.patch_size: wanted 1 to 64, found 1048576"),
             (
                 change("vae", decoder_channels=[16, 12, 8]),
-                "vae.decoder_channels: want 4 values, found 3",
+                "vae.decoder_channels: wanted 4 values, found 3",
             ),
             (
                 change("vae", temporal_factors=[16] * 20),
-                "vae.temporal_factors: want 1 to 8 values, found 20",
+                "vae.temporal_factors: wanted 1 to 8 values, found 20",
             ),
             (change("generation", fps=0), "generation.fps: wanted 1 to 1048576, found 0"),
-            (config | {"model_type": "t5"}, "model_type: wanted 'mochi', found 't5'"),
-            ({}, "model_type: key is missing"),
+            ({"dit": {}}, "model_type: key is missing"),
+            (
+                config | {"trained_on": {"words": "ball"}},
+                'trained_on.words: wanted a list, found "ball"',
+            ),
             ([], "wanted an object, found []"),
         ]
         model = self.copy_model()
@@ -246,10 +248,15 @@ class HostileTest(ProgramTest):
         model = self.copy_model()
         path = model / "tokenizer" / "spiece.model"
         whole = path.read_bytes()
-        for content in (b"", b"no tokenizer at all", whole[: len(whole) // 2]):
-            with self.subTest(len(content)):
+        kinds = {
+            b"": "empty",
+            b"no tokenizer at all": 'a text file ("no tokenizer at all")',
+            whole[: len(whole) // 2]: "a binary file of an unknown kind",
+        }
+        for content, kind in kinds.items():
+            with self.subTest(kind):
                 path.write_bytes(content)
-                line = f"{path}: not a SentencePiece model ({len(content)} bytes)"
+                line = f"'{path}' is {kind}, not a complete SentencePiece model"
                 self.refuse(1, line, *GENERATE, model)
         path.unlink()
         line = (
@@ -265,6 +272,44 @@ class HostileTest(ProgramTest):
         self.refuse(1, f"model directory '{name}' does not exist", *GENERATE, name)
         self.refuse(1, "cannot open 'none': no such file or folder", "inspect", "none")
         self.refuse(1, f"'{name}': File name too long", "inspect", name)
+
+    def test_files_that_people_have_in_model_folders(self):
+        model = self.copy_model()
+        (model / "._dit.safetensors").write_bytes(b"\0\5\x16\7" + bytes(200))
+        (model / "transformer").mkdir()
+        index = model / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+        index.write_text('{"weight_map": {"patch_embed.proj.weight": "m-00001-of-00005"}}')
+        self.generate_ok("--num-steps", 1, "--out", "plain.y4m")
+        done = self.run_mochi(*GENERATE, model, "--num-steps", 1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.content("a.y4m"), self.content("plain.y4m"))
+        path = model / "dit.safetensors"
+        path.unlink()
+        path.symlink_to("../blobs/0123")
+        line = f"'{path}' is a link to '../blobs/0123', which does not exist"
+        self.refuse(1, line, *GENERATE, model)
+        path.unlink()
+        index.unlink()
+        (model / "decoder.safetensors").unlink()
+        line = (
+            f"model directory '{model}' lacks the transformer (dit.safetensors, or diffusers' "
+            "folder transformer), and the video decoder (decoder.safetensors, or diffusers' "
+            "folder vae)"
+        )
+        self.refuse(1, line, *GENERATE, model)
+
+    def test_weights_that_are_not_finite(self):
+        model = self.copy_model()
+        path = model / "dit.safetensors"
+        header, data = read_safetensors(path)
+        name = "blocks.1.attn.qkv_x.weight"
+        begin = header[name]["data_offsets"][0]
+        write_safetensors(path, header, data[:begin] + b"\0\0\xc0\x7f" + data[begin + 4 :])
+        line = f"tensor '{name}' in '{path}': has values that are not finite (NaN or infinite)"
+        done = self.run_mochi(*GENERATE, model)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"mochi: {line}\n", done.stderr)
+        self.assertFalse((self.folder / "a.y4m").exists())
 
     # ---- requests ----
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from support import ProgramTest
 
-IN_THE_BOX = Path(__file__).resolve().parents[2] / "chipmunk-config.yml"
+BUNDLED = Path(__file__).resolve().parents[2] / "chipmunk-config.yml"
 CONFIG = """
 attn:
+  delta: subtract
   top_keys: 0.2
   mbm: 64
   counts_multiple_of: 16
@@ -50,7 +51,7 @@ class SparsityTest(ProgramTest):
         lines = [{"chipmunk_config": "c.yml", "out": "a.y4m"}, {"no_sparsity": True, "out": "b.y4m"},
                  {"out": "c.y4m"}]
         (self.folder / "sweep.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-        self.generate_ok("--sweep-file", "sweep.jsonl", "--chipmunk-config", IN_THE_BOX,
+        self.generate_ok("--sweep-file", "sweep.jsonl", "--chipmunk-config", BUNDLED,
                          "--num-steps", 2)
         top_keys = []
         for name in ("a", "c"):
@@ -68,7 +69,7 @@ class SparsityTest(ProgramTest):
         resume = ["--out", "a.y4m", "--resume"]
         self.expect_error(self.generate("--no-sparsity", *resume), 1,
                           "the checkpoint's video has a sparsity of its own")
-        self.expect_error(self.generate("--chipmunk-config", IN_THE_BOX, "--quiet", *resume), 1,
+        self.expect_error(self.generate("--chipmunk-config", BUNDLED, "--quiet", *resume), 1,
                           "the checkpoint's video has another sparsity")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
@@ -91,21 +92,53 @@ class SparsityTest(ProgramTest):
         self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
         self.config.write_text("mlp: {is_enabled: true, counts_multiple_of: 64}")
         done = self.generate_ok("--num-steps", 2, "--chipmunk-config", "c.yml", "--out", "c.y4m")
-        self.assertIn("are all 48 hidden columns: nothing is saved", done.stderr)
+        self.assertIn("select all 48 hidden columns: nothing is saved", done.stderr)
 
-    def test_doubts_are_told(self):
+    def test_steps_beyond_the_last_cause_a_warning(self):
         done = self.generate_ok("--num-steps", 2, "--chipmunk-config", "c.yml", "--out", "a.y4m")
-        self.assertIn("warning: attn.full_step_schedule names step 5, and there are 2 (0 to 1)",
-                      done.stderr)
+        self.assertIn("warning: attn.full_step_schedule: step 5 lies beyond the last of 2 steps and "
+                      "is ignored", done.stderr)
+
+    def test_overruled_keys_cause_warnings(self):
+        self.config.write_text(CONFIG + "  full_step_every: 5\n  local_voxels: 2\n"
+                                        "patchify: {is_enabled: false}\n")
+        args = ["--num-steps", 6, "--chipmunk-config", "c.yml", "--out", "a.y4m"]
+        done = self.generate_ok(*args)
+        self.assertIn("warning: c.yml:9: attn.full_step_every has no effect, because "
+                      "attn.full_step_schedule is given\n", done.stderr)
+        self.assertIn("warning: attn.local_voxels = 2 does not select neighbours, because "
+                      "patchify.is_enabled is false: ", done.stderr)
+        # The program writes the JSON beside a video, so overruled keys in it are no mistake.
+        self.config.unlink()
+        done = self.run_mochi("generate", "--from-json", "a.y4m.json", "--out", "b.y4m")
+        self.assertNotIn("full_step_every", done.stderr)
+        self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
+
+    def test_the_json_of_an_older_version_gives_its_video(self):
+        """Older versions wrote all keys of the reference, also those without effect."""
+        self.generate_ok("--num-steps", 6, "--chipmunk-config", "c.yml", "--out", "a.y4m")
+        recipe = json.loads(self.content("a.y4m.json"))
+        sparsity = recipe["request"]["sparsity"]
+        sparsity.update(num_model_invocations_per_inference_step=2, steps=64)
+        sparsity["attn"].update(should_compress_indices=True, pad_qkv_before_kernel=True,
+                                full_step_every=10, min_keys=0.02)
+        sparsity["mlp"].update(is_fp8=False, bm=128, mbm=128)
+        sparsity["offloading"].update({"attn.counts": False, "mlp.sparse_act_T": False,
+                                       "text_encoders": True})
+        (self.folder / "old.json").write_text(json.dumps(recipe))
+        done = self.run_mochi("generate", "--from-json", "old.json", "--out", "b.y4m")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn("warning", done.stderr)
+        self.assertEqual(self.content("a.y4m"), self.content("b.y4m"))
 
     def test_bad_configurations(self):
         cases = {
             "attn:\n  top_key: 1": "c.yml:2: key 'attn.top_key' is not known; did you mean "
                                    "'attn.top_keys'?",
-            "attn: {top_keys: 2}": "c.yml:1: attn.top_keys: wanted 0 to 1, found '2'",
-            "attn: [": "c.yml:1: wanted YAML, found an error: ",
+            "attn: {top_keys: 2}": "c.yml:1: attn.top_keys: wanted 0 to 1, found 2",
+            "attn: [": "c.yml:1: wanted YAML, found a syntax error at column ",
             "mlp: {is_enabled: true, is_fp8: true}":
-                "c.yml: mlp.is_fp8: wanted false, found true: there are no 8-bit products here",
+                "c.yml:1: mlp.is_fp8: wanted false, found true: there are no 8-bit matmuls",
         }
         for text, message in cases.items():
             with self.subTest(text):

@@ -18,6 +18,7 @@ from support import MOCHI, TIMEOUT_S, ProgramTest, write_latents
 # Some columns of the tiny model are left out: the quality differs from trial to trial.
 CONFIG = """
 attn:
+  delta: subtract
   top_keys: 0.3
   mbm: 64
   counts_multiple_of: 16
@@ -243,7 +244,7 @@ class TuneTest(ProgramTest):
                                                "evaluations": evaluations * 2}]}), inconsistent),
             (json.dumps({**record, "trials": [{**record["trials"][0],
                                                "config": {"attn": {"top_keys": 2}}}]}),
-             "o/trials.json: trials[0].config:1: attn.top_keys: wanted 0 to 1, found '2'"),
+             "o/trials.json: trials[0].config:1: attn.top_keys: wanted 0 to 1, found 2"),
         ]
         for text, line in cases:
             with self.subTest(text[-80:]):

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -117,6 +118,80 @@ TEST_F(CheckpointFiles, ReadConvertsBetweenFloatTypes) {
   EXPECT_EQ(same[2], 3.00390625F);
 }
 
+TEST_F(CheckpointFiles, ValuesThatAreNotFiniteAreRefused) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float bad : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> values(1000, 1.0F);
+    values[777] = bad;
+    const NamedTensor tensor{"x", DType::kF32, {1000}, std::as_bytes(std::span(values))};
+    write_safetensors(folder_ / "a.safetensors", {&tensor, 1});
+    const auto checkpoint = Checkpoint::open(folder_ / "a.safetensors");
+    EXPECT_EQ(message_of<Error>([&] { read(*checkpoint, "x"); }),
+              "tensor 'x' in '" + (folder_ / "a.safetensors").string() +
+                  "': has values that are not finite (NaN or infinite)");
+  }
+}
+
+// One element of each type that can hold a number.
+template <typename T>
+void expect_number(const TempFolder& folder, const std::string& dtype, T value, double wanted) {
+  for (const char* shape : {"[]", "[1]"}) {
+    const std::string header = R"({"n": {"dtype": ")" + dtype + R"(", "shape": )" + shape +
+                               R"(, "data_offsets": [0, )" + std::to_string(sizeof(T)) + "]}}";
+    const std::uint64_t length = header.size();
+    std::string content(reinterpret_cast<const char*>(&length), sizeof(length));
+    content += header + std::string(reinterpret_cast<const char*>(&value), sizeof(value));
+    const auto checkpoint = Checkpoint::open(folder.write("n.safetensors", content));
+    EXPECT_EQ(checkpoint->number("n"), wanted) << dtype;
+    EXPECT_TRUE(checkpoint->unread().empty());
+  }
+}
+
+TEST_F(CheckpointFiles, NumbersOfAnyType) {
+  expect_number(folder_, "F64", 2.5, 2.5);
+  expect_number(folder_, "F32", 2.5F, 2.5);
+  expect_number(folder_, "I64", std::int64_t{-4}, -4.0);
+  expect_number(folder_, "U64", std::uint64_t{4}, 4.0);
+  expect_number(folder_, "I32", std::int32_t{-4}, -4.0);
+  expect_number(folder_, "U32", std::uint32_t{4}, 4.0);
+  expect_number(folder_, "I16", std::int16_t{-4}, -4.0);
+  expect_number(folder_, "U16", std::uint16_t{4}, 4.0);
+  expect_number(folder_, "I8", std::int8_t{-4}, -4.0);
+  expect_number(folder_, "U8", std::uint8_t{4}, 4.0);
+  expect_number(folder_, "BF16", std::uint16_t{0x4080}, 4.0);
+  expect_number(folder_, "F16", std::uint16_t{0x4400}, 4.0);
+  expect_number(folder_, "F8_E4M3", std::uint8_t{0x48}, 4.0);
+  const auto many = Checkpoint::open(write("a.safetensors", {{"x", {2}, 0}}));
+  expect_contains(message_of<Error>([&] { many->number("x"); }),
+                  "wanted one number, found F32 [2]");
+}
+
+TEST_F(CheckpointFiles, DoublesAreReadAsFloats) {
+  const std::string header = R"({"x": {"dtype": "F64", "shape": [2], "data_offsets": [0, 16]}})";
+  const std::uint64_t length = header.size();
+  const double values[] = {0.1, -3.0};
+  const std::string content = std::string(reinterpret_cast<const char*>(&length), sizeof(length)) +
+                              header +
+                              std::string(reinterpret_cast<const char*>(values), sizeof(values));
+  const auto checkpoint = Checkpoint::open(folder_.write("d.safetensors", content));
+  EXPECT_EQ(checkpoint->info("x").dtype, DType::kF32);
+  EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{0.1F, -3.0F}));
+}
+
+TEST_F(CheckpointFiles, HiddenFilesArePassedOver) {
+  write("a.safetensors", {{"x", {1}, 1}});
+  folder_.write("._a.safetensors", "Mac OS X");
+  folder_.write("._a.safetensors.index.json", "Mac OS X");
+  EXPECT_EQ(read(*Checkpoint::open(folder_.path()), "x"), (std::vector<float>{1}));
+}
+
+TEST_F(CheckpointFiles, DanglingLinksAreNamed) {
+  fs::create_symlink("gone", folder_ / "a.safetensors");
+  EXPECT_EQ(open_error(folder_ / "a.safetensors"),
+            "cannot open '" + (folder_ / "a.safetensors").string() +
+                "': it is a link to 'gone', which does not exist");
+}
+
 TEST_F(CheckpointFiles, ManyFiles) {
   const std::vector<fs::path> paths{write("a.safetensors", {{"x", {1}, 1}}),
                                     write("b.safetensors", {{"y", {1}, 2}})};
@@ -157,7 +232,7 @@ TEST_F(ShardedCheckpoint, GivesTheSameAsOneFile) {
 
 TEST_F(ShardedCheckpoint, RefusesMissingShardsAndTensors) {
   expect_contains(open_error(write_index(R"({"x": "model-3.safetensors"})")),
-                  "shard 'model-3.safetensors' of tensor 'x' does not exist");
+                  "1 of its 1 shards do not exist: 'model-3.safetensors'");
   expect_contains(open_error(write_index(R"({"x": "model-2.safetensors"})")),
                   "shard 'model-2.safetensors' does not hold tensor 'x'");
   expect_contains(open_error(write_index("[]")), "'weight_map'");

@@ -145,6 +145,37 @@ TEST(Convert, EveryFloatTypeIsAccepted) {
   }
 }
 
+// Codes from 0 up that are finite: the first that is not follows them.
+template <typename Code>
+void expect_first_not_finite(DType dtype, Code wanted) {
+  for (std::uint32_t sign : {0U, 1U << (8 * sizeof(Code) - 1)}) {
+    const auto bad = static_cast<Code>(wanted | sign);
+    const auto good = static_cast<Code>(bad - 1);
+    EXPECT_FALSE(all_finite(dtype, std::as_bytes(std::span(&bad, 1)))) << dtype_name(dtype);
+    EXPECT_TRUE(all_finite(dtype, std::as_bytes(std::span(&good, 1)))) << dtype_name(dtype);
+  }
+}
+
+TEST(Convert, FindsValuesThatAreNotFinite) {
+  expect_first_not_finite<std::uint32_t>(DType::kF32, 0x7f800000U);
+  expect_first_not_finite<std::uint16_t>(DType::kF16, 0x7c00U);
+  expect_first_not_finite<std::uint16_t>(DType::kBF16, 0x7f80U);
+  expect_first_not_finite<std::uint8_t>(DType::kF8E4M3, 0x7fU);
+  expect_first_not_finite<std::uint8_t>(DType::kF8E5M2, 0x7cU);
+  const std::array<std::uint32_t, 1> ones{~0U};
+  EXPECT_TRUE(all_finite(DType::kI32, std::as_bytes(std::span(ones))));
+  EXPECT_TRUE(all_finite(DType::kF32, {}));
+}
+
+TEST(Convert, FindsTheOneValueOfManyThatIsNotFinite) {
+  std::vector<std::byte> bytes(1 + 200'003 * sizeof(float));
+  const auto all = std::span(bytes).subspan(1);  // unaligned
+  EXPECT_TRUE(all_finite(DType::kF32, all));
+  const float bad = -std::numeric_limits<float>::infinity();
+  std::memcpy(all.data() + 150'000 * sizeof(float), &bad, sizeof(bad));
+  EXPECT_FALSE(all_finite(DType::kF32, all));
+}
+
 TEST(Convert, RefusesIntegersAndWrongSizes) {
   const std::array<std::byte, 4> bytes{};
   float value = 0;

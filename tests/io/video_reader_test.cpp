@@ -16,7 +16,7 @@
 namespace mochi {
 namespace {
 
-constexpr int kNumFrames = 5;
+constexpr int kNumReadFrames = 5;
 
 // Every kind of video gives back what was written: exactly for PNG, within the codec otherwise.
 struct Kind {
@@ -31,14 +31,14 @@ TEST_P(VideoReaderTest, GivesBackTheFrames) {
   const TempFolder folder;
   const VideoFormat& format = GetParam().format;
   const auto path = folder / GetParam().name;
-  write_test_video(path, format, kNumFrames);
+  write_test_video(path, format, kNumReadFrames);
   const auto reader = make_video_reader(path);
   ASSERT_EQ(reader->format().width, format.width);
   ASSERT_EQ(reader->format().height, format.height);
   EXPECT_EQ(reader->format().fps.numerator, 30);
   EXPECT_EQ(reader->format().fps.denominator, 1);
   std::vector<std::uint8_t> rgb(format.frame_bytes());
-  for (int i = 0; i < kNumFrames; ++i) {
+  for (int i = 0; i < kNumReadFrames; ++i) {
     ASSERT_TRUE(reader->read_frame(rgb)) << i;
     EXPECT_LE(mean_difference(rgb, test_frame(format, i)), GetParam().tolerance) << i;
   }

@@ -24,13 +24,13 @@ namespace {
 
 constexpr const char* kPrompt = "a small red ball moves to the right on a white background";
 
-struct Video {
+struct Clip {
   Latents latents;
   std::vector<std::uint8_t> rgb;
   int width = 0, height = 0, num_frames = 0;
 };
 
-double psnr(const Video& a, const Video& b) {
+double psnr(const Clip& a, const Clip& b) {
   const auto frame_bytes = static_cast<std::size_t>(a.width) * a.height * 3;
   std::vector<FrameQuality> frames;
   for (std::size_t begin = 0; begin < a.rgb.size(); begin += frame_bytes) {
@@ -60,15 +60,15 @@ GenerateRequest request_for(const Engine& engine, Kind kind) {
   request.prompt = kPrompt;
   request.num_frames = 19;
   if (kind == Kind::kSparse) {
-    request.sparsity = load_sparsity_config(default_sparsity_file());
+    request.sparsity = load_sparsity_config(default_sparsity_file()).config;
   } else if (kind == Kind::kSparseAsTuned) {
-    request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml");
+    request.sparsity = load_sparsity_config(micro_model_folder() / "chipmunk-config.yml").config;
   }
   return request;
 }
 
-Video generate(Engine& engine, const GenerateRequest& request) {
-  Video video{engine.sample(request), {}, request.width, request.height, request.num_frames};
+Clip generate(Engine& engine, const GenerateRequest& request) {
+  Clip video{engine.sample(request), {}, request.width, request.height, request.num_frames};
   engine.decode(video.latents, [&](std::span<const std::uint8_t> rgb, std::int64_t) {
     video.rgb.insert(video.rgb.end(), rgb.begin(), rgb.end());
   });
@@ -76,9 +76,9 @@ Video generate(Engine& engine, const GenerateRequest& request) {
 }
 
 // In fp32 on the CPU; made once for all cases.
-const Video& cpu_video(Kind kind) {
-  static std::map<Kind, std::optional<Video>> videos;
-  std::optional<Video>& video = videos[kind];
+const Clip& cpu_video(Kind kind) {
+  static std::map<Kind, std::optional<Clip>> videos;
+  std::optional<Clip>& video = videos[kind];
   if (!video) {
     Engine engine = make_engine(kCpuCase);
     video = generate(engine, request_for(engine, kind));
@@ -92,8 +92,8 @@ class CudaVideo : public OnDevice {
     Engine engine = make_engine(GetParam());
     EXPECT_EQ(engine.info().device, DeviceKind::kCuda);
     const GenerateRequest request = request_for(engine, kind);
-    const Video video = generate(engine, request);
-    const Video& want = cpu_video(kind);
+    const Clip video = generate(engine, request);
+    const Clip& want = cpu_video(kind);
     ASSERT_EQ(video.rgb.size(), want.rgb.size());
     const double decibels = psnr(video, want);
     RecordProperty("psnr_db", std::to_string(decibels));
@@ -163,7 +163,7 @@ TEST_P(CudaVideo, CachesOnTheHostGiveTheSameLatents) {
 }
 
 TEST_P(CudaVideo, EncodesAVideoAsTheCpuDoes) {
-  const Video& video = cpu_video(Kind::kDense);
+  const Clip& video = cpu_video(Kind::kDense);
   const VideoSize size{video.width, video.height, video.num_frames};
   Engine cpu = make_engine(kCpuCase);
   Engine engine = make_engine(GetParam());

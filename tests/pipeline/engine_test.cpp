@@ -11,12 +11,10 @@
 #include "mochi/mochi.h"
 #include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
+#include "support/test_data.h"
 
 namespace mochi {
 namespace {
-
-const std::filesystem::path kTokenizer =
-    std::filesystem::path(MOCHI_GOLDEN_DIR) / "tokenizer" / "spiece.model";
 
 struct Video {
   std::vector<std::vector<std::uint8_t>> frames;
@@ -44,7 +42,7 @@ class EngineRuns : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = std::make_unique<TempFolder>();
-    write_tiny_model(*folder_ / "model", kTokenizer);
+    write_tiny_model(*folder_ / "model", golden_tokenizer());
   }
   static void TearDownTestSuite() { folder_.reset(); }
 
@@ -320,7 +318,7 @@ TEST_F(EngineRuns, OffloadingChangesNothing) {
 }
 
 TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
-  write_tiny_model(*folder_ / "sharded", kTokenizer, true);
+  write_tiny_model(*folder_ / "sharded", golden_tokenizer(), true);
   Engine sharded(
       {.model_dir = *folder_ / "sharded", .precision = Precision::kFp32, .num_threads = 1});
   Engine whole = open();
@@ -490,7 +488,7 @@ TEST_F(EngineRuns, FingerprintsTellFilesApart) {
 
 TEST(SamplingDefaults, HalfTheStepsFollowsTheNumberOfSteps) {
   const TempFolder folder;
-  write_tiny_model(folder / "model", kTokenizer);
+  write_tiny_model(folder / "model", golden_tokenizer());
   const Engine engine({.model_dir = folder / "model"});
   GenerateRequest request = engine.model().default_request();
   EXPECT_EQ(request.num_steps, 4);

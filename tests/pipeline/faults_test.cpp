@@ -11,12 +11,10 @@
 #include "mochi/mochi.h"
 #include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
+#include "support/test_data.h"
 
 namespace mochi {
 namespace {
-
-const std::filesystem::path kTokenizer =
-    std::filesystem::path(MOCHI_GOLDEN_DIR) / "tokenizer" / "spiece.model";
 
 // Engines of random weights need a config.json alone.
 class EngineFaults : public testing::Test {
@@ -50,7 +48,7 @@ TEST_F(EngineFaults, RandomWeightsMakeAFiniteVideoThatDependsOnThePrompt) {
 }
 
 TEST_F(EngineFaults, RandomWeightsUseATokenizerThatIsThere) {
-  std::filesystem::copy_file(kTokenizer, folder_ / "spiece.model");
+  std::filesystem::copy_file(golden_tokenizer(), folder_ / "spiece.model");
   Engine engine(options());
   EXPECT_EQ(engine.model().files().size(), 2U);
   EXPECT_FALSE(engine.sample(engine.model().default_request()).values.empty());

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "mochi/inspect.h"
 #include "pipeline/tiny_model.h"
+#include "support/test_data.h"
 
 namespace mochi {
 namespace {
@@ -14,8 +17,6 @@ namespace fs = std::filesystem;
 
 const fs::path kGoldens(MOCHI_GOLDEN_DIR);
 const fs::path kFormats = kGoldens / "formats";
-const fs::path kTokenizer = kGoldens / "tokenizer" / "spiece.model";
-
 class ModelFolder : public testing::Test {
  protected:
   // Puts a golden file or folder into the model folder under a name.
@@ -36,6 +37,11 @@ class ModelFolder : public testing::Test {
   std::string open_error() const {
     return message_of<Error>([&] { ModelDirectory{folder_.path()}; });
   }
+  // Why a network of the folder cannot be used.
+  std::string error_of(Component component) const {
+    const ModelDirectory directory = open();
+    return message_of<Error>([&] { directory.checkpoint(component); });
+  }
   fs::path file_of(Component component) const {
     return fs::relative(open().checkpoint(component)->files().front(), folder_.path());
   }
@@ -44,7 +50,7 @@ class ModelFolder : public testing::Test {
 };
 
 TEST_F(ModelFolder, OriginalNamesWithConfig) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   const ModelDirectory directory = open();
   EXPECT_TRUE(directory.has_config_file());
   EXPECT_EQ(directory.config().dit.depth, 2);
@@ -113,7 +119,7 @@ TEST_F(ModelFolder, TheUsualNameWinsOverOthers) {
 TEST_F(ModelFolder, TwoFilesOfEqualRightAreRefused) {
   put("dit_f32.safetensors", "one.safetensors");
   put("dit_f32.safetensors", "two.safetensors");
-  const std::string message = open_error();
+  const std::string message = error_of(Component::kDit);
   expect_contains(message, "two files of the transformer");
   expect_contains(message, "one.safetensors");
   expect_contains(message, "two.safetensors");
@@ -124,8 +130,9 @@ TEST_F(ModelFolder, SaysWhatIsMissing) {
   const ModelDirectory directory = open();
   expect_contains(message_of<Error>([&] { directory.checkpoint(Component::kTextEncoder); }),
                   "no text encoder found");
-  expect_contains(message_of<Error>([&] { directory.checkpoint(Component::kDecoder); }),
-                  "looked for a *.safetensors file that holds one in '" + folder_.path().string());
+  expect_contains(
+      message_of<Error>([&] { directory.checkpoint(Component::kDecoder); }),
+      "looked for decoder.safetensors, or diffusers' folder vae in '" + folder_.path().string());
   expect_contains(message_of<Error>([&] { directory.tokenizer(); }), "tokenizer/spiece.model");
   const InspectReport report = inspect_model(folder_.path());
   EXPECT_EQ(report.not_found, (std::vector<std::string>{"text encoder", "video decoder",
@@ -153,12 +160,118 @@ TEST_F(ModelFolder, SizesThatNoTensorShowsNeedAConfig) {
 TEST_F(ModelFolder, DamagedFilesAreNamed) {
   put("dit_f32.safetensors", "dit.safetensors");
   fs::resize_file(folder_ / "dit.safetensors", 20'000);
-  expect_contains(open_error(), "dit.safetensors");
+  expect_contains(error_of(Component::kDit), "dit.safetensors");
+  expect_contains(message_of<Error>([&] { inspect_model(folder_.path()); }), "dit.safetensors");
+}
+
+TEST_F(ModelFolder, DamagedFilesAreNamedAlsoBesideAnotherModel) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  put("dit_f32.safetensors", "dit.bf16.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  fs::resize_file(folder_ / "dit.safetensors", 20'000);
+  expect_contains(error_of(Component::kDit), "/dit.safetensors: ");
+}
+
+TEST_F(ModelFolder, HiddenFilesArePassedOver) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  folder_.write("._dit.safetensors", "Mac OS X");
+  folder_.write("._model.safetensors.index.json", "Mac OS X");
+  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  EXPECT_EQ(open().problem(Component::kDecoder), "");
+}
+
+TEST_F(ModelFolder, DanglingLinksAreNamed) {
+  fs::create_symlink("../blobs/0123", folder_ / "dit.safetensors");
+  const std::string wanted = "'" + (folder_ / "dit.safetensors").string() +
+                             "' is a link to '../blobs/0123', which does not exist";
+  EXPECT_EQ(error_of(Component::kDit), wanted);
+  EXPECT_EQ(message_of<Error>([&] { inspect_model(folder_.path()); }), wanted);
+  expect_contains(error_of(Component::kTextEncoder), "no text encoder found");
+}
+
+TEST_F(ModelFolder, UnfinishedDownloadsAreNamed) {
+  folder_.write("dit.safetensors.part", "half");
+  expect_contains(error_of(Component::kDit), "dit.safetensors.part' is a download that did not");
+  fs::create_directories(folder_ / ".cache/huggingface/download");
+  folder_.write(".cache/huggingface/download/ab.incomplete", "half");
+  expect_contains(error_of(Component::kDecoder), "a download did not finish: '");
+  put("dit_f32.safetensors", "mine.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
+}
+
+TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  put("diffusers/transformer", "transformer");
+  EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
+  ASSERT_EQ(open().notes().size(), 1U);
+  expect_contains(open().notes()[0], "there are 2 copies of the transformer: ");
+  expect_contains(open().notes()[0], "/dit.safetensors' is used");
+  EXPECT_EQ(inspect_model(folder_.path()).notes, open().notes());
+}
+
+TEST_F(ModelFolder, TheWholeCopyIsTaken) {
+  put("diffusers/transformer", "transformer");
+  const std::vector<TinyTensor> part{{"x_embedder.proj.weight", {1, 1}, {0.0F}}};
+  write_tensors(folder_ / "dit.safetensors", part);
+  EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
+  // A file that cannot be read does no harm beside a copy of equal right.
+  folder_.write("dit.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
+}
+
+TEST_F(ModelFolder, AnIndexWithoutShards) {
+  fs::create_directories(folder_ / "transformer");
+  folder_.write("transformer/diffusion_pytorch_model.safetensors.index.json",
+                R"({"weight_map": {"patch_embed.proj.weight": "m-00001-of-00002.safetensors",
+                                   "proj_out.weight": "m-00002-of-00002.safetensors"}})");
+  expect_contains(error_of(Component::kDit),
+                  "diffusion_pytorch_model.safetensors.index.json: 2 of its 2 shards do not exist: "
+                  "'m-00001-of-00002.safetensors', 'm-00002-of-00002.safetensors'");
+  put("dit_f32.safetensors", "mine.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
+}
+
+TEST_F(ModelFolder, ShardsThatAreMissingWithoutAnIndex) {
+  for (const char* number : {"1", "3"}) {
+    const std::string name = std::string("model-0000") + number + "-of-00003.safetensors";
+    put("dit_sharded/" + name, name);
+  }
+  expect_contains(error_of(Component::kDit), "is one of 3 shards, and there are 2 of them");
+}
+
+TEST_F(ModelFolder, AllThatIsMissingIsNamedAtOnce) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  const ModelDirectory directory = open();
+  directory.validate();  // nothing that is missing is compared
+  const std::string message = message_of<Error>([&] {
+    directory.require(std::array{Component::kTextEncoder, Component::kDit, Component::kDecoder},
+                      true);
+  });
+  EXPECT_EQ(message, "model directory '" + folder_.path().string() +
+                         "' lacks the text encoder (text_encoder/model.safetensors (with its "
+                         "index, if it is sharded), or t5xxl_*.safetensors), and the video decoder "
+                         "(decoder.safetensors, or diffusers' folder vae), and the tokenizer "
+                         "(tokenizer/spiece.model)");
+}
+
+TEST_F(ModelFolder, ConfigsOfOtherLibrariesArePassedOver) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  for (const char* config :
+       {R"({"model_type": "t5", "d_model": 128})", R"({"_class_name": "MochiTransformer3DModel"})",
+        R"({"model_type": 5})", "{}"}) {
+    folder_.write("config.json", config);
+    EXPECT_FALSE(open().has_config_file()) << config;
+    EXPECT_EQ(open().config().dit.depth, 2) << config;
+  }
+  folder_.write("config.json", R"({"dit": {"depth": 2}})");
+  expect_contains(open_error(), "model_type: key is missing");
+  folder_.write("config.json", "version https://git-lfs.github.com/spec/v1\n");
+  expect_contains(open_error(), "is a Git LFS pointer, not a JSON file");
 }
 
 TEST_F(ModelFolder, WrongConfigsAreNamed) {
-  folder_.write("config.json", R"({"model_type": "t5"})");
-  expect_contains(open_error(), "model_type: wanted 'mochi', found 't5'");
+  folder_.write("config.json", R"({"model_type": "mochi", "trained_on": {"width": [9, 8]}})");
+  expect_contains(open_error(), "trained_on.width: wanted the least and the largest value");
   folder_.write("config.json", R"({"model_type": "mochi", "dit": {"dephth": 8}})");
   expect_contains(open_error(), "did you mean 'depth'?");
   folder_.write("config.json", R"({"model_type": "mochi", "generation": {"fps": 0}})");
@@ -167,8 +280,25 @@ TEST_F(ModelFolder, WrongConfigsAreNamed) {
   expect_contains(open_error(), "config.json: the transformer wants text features of width 8");
 }
 
+TEST_F(ModelFolder, ScaledWeightsAreReadWithTheirScales) {
+  write_tiny_model(folder_.path(), golden_tokenizer());
+  auto tensors = random_tensors(DitWeights(open().config().dit), 1);
+  const std::vector<float> wanted = tensors[0].values;
+  for (float& value : tensors[0].values) value *= 4.0F;
+  ASSERT_TRUE(tensors[0].name.ends_with(".weight"));
+  const std::string name = tensors[0].name;
+  tensors.push_back({name.substr(0, name.rfind('.')) + ".scale_weight", {}, {0.25F}});
+  write_tensors(folder_ / "dit.safetensors", tensors);
+  std::vector<float> found(wanted.size());
+  open().open(Component::kDit)->read_f32(name, found);
+  EXPECT_EQ(found, wanted);
+  const InspectReport report = inspect_model(folder_ / "dit.safetensors");
+  EXPECT_TRUE(report.components[0].is_complete());
+  EXPECT_TRUE(report.components[0].unexpected.empty());
+}
+
 TEST_F(ModelFolder, InspectCountsAndCompares) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   const InspectReport report = inspect_model(folder_.path());
   ASSERT_EQ(report.components.size(), 4U);
   EXPECT_TRUE(report.not_found.empty());
@@ -181,7 +311,7 @@ TEST_F(ModelFolder, InspectCountsAndCompares) {
 }
 
 TEST_F(ModelFolder, InspectFindsMissingUnexpectedAndWrongTensors) {
-  write_tiny_model(folder_.path(), kTokenizer);
+  write_tiny_model(folder_.path(), golden_tokenizer());
   auto tensors = random_tensors(DitWeights(open().config().dit), 1);
   std::erase_if(tensors, [](const TinyTensor& tensor) { return tensor.name == "t5_yproj.bias"; });
   for (TinyTensor& tensor : tensors) {

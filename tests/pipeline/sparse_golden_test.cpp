@@ -35,7 +35,7 @@ class SparseGolden : public OnDevice {
         {.model_dir = micro_model_folder(),
          .device = GetParam().device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda,
          .precision = Precision::kFp32});
-    GenerateRequest request = engine.default_request();
+    GenerateRequest request = engine.model().default_request();
     request.prompt = golden_.config()["prompt"].get<std::string>();
     request.seed = golden_.config()["seed"].get<std::uint64_t>();
     request.noise_source = NoiseSource::kTorchCpu;
@@ -63,7 +63,7 @@ TEST_P(SparseGolden, SparseLatentsAreTheirs) {
   for (const Case& c : kCases) {
     const std::string yaml =
         std::string(c.config) + ", random_keys: 0, full_step_schedule: !!set {0, 1, 4}}";
-    const double error = relative_error(sample(parse_sparsity_config(yaml, c.name)),
+    const double error = relative_error(sample(parse_sparsity_config(yaml, c.name).config),
                                         golden_.values(std::string("output.") + c.name));
     record_error(c.name, error);
     EXPECT_LE(error, 1e-3) << c.name;

@@ -1,6 +1,7 @@
-// chipmunk-config.yml: what is read, and what is refused with which words.
+// Reading and writing a chipmunk-config.yml.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -10,7 +11,9 @@
 namespace mochi {
 namespace {
 
-SparsityConfig parse(const std::string& text) { return parse_sparsity_config(text, "c.yml"); }
+SparsityConfig parse(const std::string& text) {
+  return parse_sparsity_config(text, "c.yml").config;
+}
 
 std::string message_of(const std::string& text) {
   try {
@@ -21,20 +24,23 @@ std::string message_of(const std::string& text) {
   return "accepted";
 }
 
-TEST(SparsityConfig, AnEmptyFileIsTheReferencesDefaults) {
+TEST(SparsityConfig, AnEmptyFileHasTheReferencesDefaultsExceptItsDelta) {
   const SparsityConfig config = parse("");
   EXPECT_EQ(config.attn.top_keys, 0.05);
   EXPECT_EQ(config.attn.full_step_every, 10);
+  EXPECT_EQ(config.attn.delta, DeltaKind::kHalfMerge);
+  EXPECT_EQ(parse("attn: {delta: subtract}").attn.delta, DeltaKind::kSubtract);
   EXPECT_FALSE(config.attn.full_step_schedule);
   EXPECT_TRUE(config.offloading.attn_out_cache);
   EXPECT_EQ(config.mlp.counts_multiple_of, 256);
   EXPECT_EQ(to_yaml(config), to_yaml(SparsityConfig{}));
+  EXPECT_EQ(to_yaml(parse("attn:\nmlp:\n")), to_yaml(config));  // sections without keys
 }
 
-// In the spelling of the reference's own files: a tagged set, offloading keys with dots, and keys
-// that say nothing here.
+// The reference's own files have a tagged set, offloading keys with dots, and keys that have no
+// effect here.
 TEST(SparsityConfig, ReadsTheReferencesSpelling) {
-  const SparsityConfig config = parse(R"(
+  const std::string text = R"(
 num_model_invocations_per_inference_step: 2
 world_size: 1
 patchify:
@@ -56,14 +62,20 @@ tea_cache:
 step_caching:
   is_enabled: true
   skip_step_schedule: !!set {7, 11}
-)");
+)";
+  const LoadedSparsity loaded = parse_sparsity_config(text, "c.yml");
+  const SparsityConfig& config = loaded.config;
   EXPECT_FALSE(config.patchify_is_enabled);
   EXPECT_EQ(config.attn.top_keys, 0.165);
   EXPECT_TRUE(config.attn.full_attn_to_3d_tail);
   EXPECT_EQ(config.attn.full_step_schedule, (std::set<int>{0, 1, 30}));
   EXPECT_FALSE(config.offloading.attn_out_cache);
-  EXPECT_TRUE(config.offloading.mlp_sparse_act_t);
   EXPECT_EQ(config.step_caching.skip_step_schedule, (std::set<int>{7, 11}));
+  EXPECT_TRUE(loaded.warnings.empty());
+  EXPECT_EQ(loaded.ignored_keys,
+            (std::vector<std::string>{"num_model_invocations_per_inference_step", "world_size",
+                                      "patchify.chunk_size_1", "attn.provider",
+                                      "offloading.mlp.sparse_act_T", "tea_cache"}));
 }
 
 TEST(SparsityConfig, ReadsWhatTheReferenceDoesNotHave) {
@@ -90,8 +102,8 @@ TEST(SparsityConfig, WhatIsWrittenReadsTheSame) {
   config.attn.full_step_schedule = {0, 1, 15};
   config.attn.delta = DeltaKind::kWeighted;
   config.attn.cache_dtype = CacheDType::kFp8;
-  config.offloading.mlp_counts = true;
-  config.step_caching.skip_step_schedule = {3};
+  config.offloading.attn_indices = false;
+  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3}};
   config.overrides = {{.layers = {1, 4}, .top_p = 0.25, .delta = DeltaKind::kSubtract}};
   const std::string yaml = to_yaml(config);
   const SparsityConfig read = parse(yaml);
@@ -109,17 +121,17 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"attn:\n  top_key: 0.1",
        "c.yml:2: key 'attn.top_key' is not known; did you mean 'attn.top_keys'?"},
       {"attn:\n  is_enabled: true\n  top_keys: 1.5",
-       "c.yml:3: attn.top_keys: wanted 0 to 1, found '1.5'"},
+       "c.yml:3: attn.top_keys: wanted 0 to 1, found 1.5"},
       {"attn: {top_keys: dense}", "c.yml:1: attn.top_keys: wanted 0 to 1, found 'dense'"},
-      {"attn: {top_keys: .nan}", "c.yml:1: attn.top_keys: wanted 0 to 1, found '.nan'"},
+      {"attn: {top_keys: .nan}", "c.yml:1: attn.top_keys: wanted 0 to 1, found nan"},
       {"attn: {top_keys: [0.1]}", "c.yml:1: attn.top_keys: wanted 0 to 1, found a list"},
-      {"attn: {mbm: 100}", "c.yml: attn.mbm: wanted 192, 128 or 64, found 100"},
+      {"attn: {mbm: 100}", "c.yml:1: attn.mbm: wanted 192, 128 or 64, found 100"},
       {"attn: {full_step_every: 2.5}",
        "c.yml:1: attn.full_step_every: wanted a whole number from 1 to 1000000, found '2.5'"},
       {"attn: {full_step_schedule: {0: x}}",
        "c.yml:1: attn.full_step_schedule: wanted steps, found 'x'"},
       {"attn: {full_step_schedule: [-1]}",
-       "c.yml:1: attn.full_step_schedule: wanted a whole number from 0 to 1000000, found '-1'"},
+       "c.yml:1: attn.full_step_schedule: wanted a whole number from 0 to 1000000, found -1"},
       {"attn: {recompute_mask: maybe}",
        "c.yml:1: attn.recompute_mask: wanted true or false, found 'maybe'"},
       {"attn: {delta: add}",
@@ -127,23 +139,33 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
        "'add'"},
       {"attn: {cache_dtype: int8}",
        "c.yml:1: attn.cache_dtype: wanted activation or fp8, found 'int8'"},
-      {"overrides: [{cache_dtype: fp8}]", "c.yml:1: key 'cache_dtype' is not known; "},
-      {"attn: 3", "c.yml:1: key 'attn' is not known; known are: "},
-      {"steps: 1\nsteps: 2", "c.yml:2: key 'steps' is there twice"},
+      {"overrides: [{cache_dtype: fp8}]", "c.yml:1: key 'overrides[0].cache_dtype' is not known; "},
+      {"attn: 3", "c.yml:1: attn: wanted a map of keys, found '3'"},
+      {"steps: 1\nsteps: 2", "c.yml:2: key 'steps' is given twice"},
       {"offloading:\n  attn.counts: true\n  attn: {counts: true}",
-       "c.yml:3: key 'offloading.attn.counts' is there twice"},
+       "c.yml:3: key 'offloading.attn.counts' is given twice"},
       {"- 1", "c.yml:1: wanted a map of keys, found a list"},
-      {"attn: {top_keys: 0.1", "c.yml:1: wanted YAML, found an error: "},
-      {"attn:\n\t top_keys: 0.1", "c.yml:2: wanted YAML, found an error: "},
+      {"attn: {top_keys: 0.1", "c.yml:1: wanted YAML, found a syntax error at column "},
+      {"attn:\n\t top_keys: 0.1", "c.yml:2: wanted YAML, found a syntax error at column "},
+      {"overrides: [{layers: 5 to 9}]",
+       "c.yml:1: overrides[0].layers: wanted a number or a range such as 0-5, found '5 to 9'"},
+      {"overrides:\n- {layers: 1}\n- {top_p: 2}",
+       "c.yml:3: overrides[1].top_p: wanted 0 to 1, found 2"},
+      {"steps: many", "c.yml:1: steps: wanted a number, found 'many'"},
+      {"attn: {should_compress_indices: 3}",
+       "c.yml:1: attn.should_compress_indices: wanted true or false, found '3'"},
+      {"attn: {top_keys: {low: 0.1}}", "c.yml:1: attn.top_keys: wanted a value, found a map"},
       {"overrides: 1", "c.yml:1: overrides: wanted a list, found '1'"},
       {"overrides: [{layers: 5-1}]",
-       "c.yml:1: overrides.layers: wanted a number or a range such as 0-5, found '5-1'"},
-      {"overrides: [{layer: 5}]", "c.yml:1: key 'layer' is not known; did you mean 'layers'?"},
+       "c.yml:1: overrides[0].layers: wanted a range such as 0-5, found 5-1"},
+      {"overrides: [{layer: 5}]",
+       "c.yml:1: key 'overrides[0].layer' is not known; did you mean 'overrides[0].layers'?"},
       {"attn: {min_keys: 0.6}",
-       "c.yml: attn.min_keys: wanted at most attn.max_keys = 0.5, found 0.6"},
-      {"mlp: {is_enabled: true, is_fp8: true}", "c.yml: mlp.is_fp8: wanted false, found true"},
-      {"mlp: {mbm: 0}", "c.yml:1: mlp.mbm: wanted a whole number from 1 to 4096, found '0'"},
-      {std::string(2000, '['), "c.yml:1: wanted YAML, found an error: "},
+       "c.yml:1: attn.min_keys: wanted at most attn.max_keys = 0.5, found 0.6"},
+      {"mlp: {is_enabled: true, is_fp8: true}",
+       "c.yml:1: mlp.is_fp8: wanted false, found true: there are no 8-bit matmuls"},
+      {"mlp: {mbm: 0}", "c.yml:1: mlp.mbm: wanted a whole number from 1 to 4096, found 0"},
+      {std::string(2000, '['), "c.yml:1: wanted YAML, found a syntax error at column "},
   };
   for (const auto& [text, wanted] : cases) {
     EXPECT_EQ(message_of(text).substr(0, wanted.size()), wanted) << text;
@@ -164,6 +186,22 @@ TEST(SparsityConfig, AMissingFileIsNamed) {
       Error);
 }
 
+TEST(SparsityConfig, ALargeFileIsRefused) {
+  const std::string file = testing::TempDir() + "large.yml";
+  std::ofstream(file) << std::string((1 << 20) + 1, '#');
+  try {
+    load_sparsity_config(file);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(), file + ": wanted at most 1048576 bytes, found more");
+  }
+  std::filesystem::remove(file);
+}
+
+TEST(SparsityConfig, AFolderIsRefused) {
+  EXPECT_THROW(load_sparsity_config(testing::TempDir()), Error);
+}
+
 std::string read_document(const std::string& name) {
   std::ifstream file(std::string(MOCHI_SOURCE_DIR) + "/" + name);
   std::ostringstream text;
@@ -177,59 +215,36 @@ TEST(SparsityConfig, EveryKeyIsDocumented) {
   visit_sparsity_keys(config, [&](const std::string& path, const auto&...) {
     EXPECT_NE(page.find("| `" + path + "` |"), std::string::npos) << path;
   });
+  for (const IgnoredKey& key : kIgnoredKeys) {
+    EXPECT_NE(page.find("`" + std::string(key.path) + "`"), std::string::npos) << key.path;
+  }
   SparsityOverride entry;
   visit_override_keys(entry, [&](const std::string& key, const auto&...) {
     EXPECT_NE(page.find("`" + key + "`"), std::string::npos) << key;
   });
 }
 
-TEST(SparsityConfig, TheFileInTheBoxIsMochis) {
-  const SparsityConfig config =
+TEST(SparsityConfig, TheBundledFileIsForMochi) {
+  const LoadedSparsity loaded =
       load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml");
-  EXPECT_EQ(config.attn.top_keys, 0.15);
-  EXPECT_EQ(config.attn.local_voxels, 1);
-  EXPECT_EQ(config.attn.full_step_schedule, (std::set<int>{0, 1, 15, 30, 45, 60}));
-  EXPECT_FALSE(config.step_caching.is_enabled);
-  EXPECT_EQ(config.step_caching.skip_step_schedule.size(), 25U);
-  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
+  EXPECT_EQ(loaded.config.attn.delta, DeltaKind::kHalfMerge);
+  EXPECT_EQ(loaded.config.attn.top_keys, 0.15);
+  EXPECT_EQ(loaded.config.attn.local_voxels, 1);
+  EXPECT_EQ(loaded.config.attn.full_step_schedule, (std::set<int>{0, 1, 15, 30, 45, 60}));
+  EXPECT_FALSE(loaded.config.step_caching.is_enabled);
+  EXPECT_TRUE(loaded.warnings.empty());
+  EXPECT_TRUE(loaded.ignored_keys.empty());
+  EXPECT_TRUE(sparsity_warnings(loaded.config, 64, 8, 512).empty());
 }
 
 TEST(SparsityConfig, TheMicroModelsFileIsSparseInAllItsLayers) {
-  const SparsityConfig config =
+  const LoadedSparsity loaded =
       load_sparsity_config(std::string(MOCHI_MICRO_DIR) + "/chipmunk-config.yml");
-  EXPECT_EQ(config.attn.delta, DeltaKind::kHalfMerge);
-  EXPECT_EQ(config.attn.first_n_dense_layers, 0);
-  EXPECT_EQ(list_full_steps(config, 64).size(), 6U);
-  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
-}
-
-TEST(SparsityConfig, DoubtsNameStepsBeyondTheGeneration) {
-  SparsityConfig config;
-  config.attn.full_step_schedule = {0, 1, 60};
-  config.attn.first_n_dense_layers = 8;
-  const std::vector<std::string> doubts = find_doubts(config, 50, 8, 512);
-  ASSERT_EQ(doubts.size(), 2U);
-  EXPECT_EQ(doubts[0], "attn.full_step_schedule names step 60, and there are 50 (0 to 49)");
-  EXPECT_EQ(doubts[1],
-            "attn.first_n_dense_layers is 8, and there are 8 layers: all attention is dense");
-}
-
-TEST(SparsityConfig, DoubtsTellThatFeedForwardLayersStayDense) {
-  SparsityConfig config;
-  config.mlp.first_n_dense_layers = 8;
-  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());  // not enabled
-  config.mlp.is_enabled = true;
-  const std::vector<std::string> doubts = find_doubts(config, 64, 8, 512);
-  ASSERT_EQ(doubts.size(), 2U);
-  EXPECT_EQ(doubts[0],
-            "mlp.first_n_dense_layers is 8, and there are 8 layers: all feed-forward layers are "
-            "dense");
-  EXPECT_EQ(doubts[1],
-            "mlp.top_keys and mlp.random_keys, rounded to mlp.counts_multiple_of = 256, are all "
-            "512 hidden columns: nothing is saved");
-  config.mlp.first_n_dense_layers = 2;
-  config.mlp.counts_multiple_of = 16;
-  EXPECT_TRUE(find_doubts(config, 64, 8, 512).empty());
+  EXPECT_EQ(loaded.config.attn.delta, DeltaKind::kHalfMerge);
+  EXPECT_EQ(loaded.config.attn.first_n_dense_layers, 0);
+  EXPECT_EQ(list_full_steps(loaded.config, 64).size(), 6U);
+  EXPECT_TRUE(loaded.warnings.empty());
+  EXPECT_TRUE(sparsity_warnings(loaded.config, 64, 8, 512).empty());
 }
 
 }  // namespace

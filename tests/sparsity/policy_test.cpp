@@ -33,7 +33,7 @@ TEST_P(Policy, RightAfterAFullStepTheDeltaGivesTheDenseOutput) {
     for (const DeltaKind delta : kDeltas) {
       for (const std::int64_t num_text : {6, 0}) {
         SparsityConfig config = make_config(delta);
-        config.attn.mbm = group_size;
+        config.attn.group_size = group_size;
         ColumnSparsePolicy policy(config, kGrid, 0);
         attend(policy, problem_at(0, num_text), 0);
         const Problem problem = problem_at(1, num_text);
@@ -91,10 +91,10 @@ TEST_P(Policy, ACacheOfAnotherDTypeIsNotRestored) {
     return "accepted";
   };
   EXPECT_EQ(message_of(CacheDType::kFp8, CacheDType::kActivation),
-            "cached tensor 'cond.3.cache': wanted F32, found F8_E4M3: it was made with another "
+            "cached tensor 'cond.3.cache': wanted F32, found F8_E4M3: it was saved with another "
             "attn.cache_dtype");
   EXPECT_EQ(message_of(CacheDType::kActivation, CacheDType::kFp8),
-            "cached tensor 'cond.3.cache': wanted F8_E4M3, found F32: it was made with another "
+            "cached tensor 'cond.3.cache': wanted F8_E4M3, found F32: it was saved with another "
             "attn.cache_dtype");
   EXPECT_EQ(message_of(CacheDType::kFp8, CacheDType::kFp8), "accepted");
 }
@@ -132,17 +132,6 @@ TEST_P(Policy, EarlyLayersAreDense) {
 
 std::vector<float> values(const Tensor& tensor) {
   return {tensor.view().f32().begin(), tensor.view().f32().end()};
-}
-
-TEST_P(Policy, PackedAndExpandedPlansAreTheSame) {
-  const auto run = [&](bool compresses) {
-    SparsityConfig config = make_config();
-    config.attn.should_compress_indices = compresses;
-    ColumnSparsePolicy policy(config, kGrid, 7);
-    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
-    return values(attend(policy, problem_at(2), 2));
-  };
-  EXPECT_EQ(run(true), run(false));
 }
 
 TEST_P(Policy, TheSeedDecidesTheRandomColumns) {

@@ -15,7 +15,7 @@ std::set<int> full_steps(const SparsityConfig& config, int num_steps) {
 
 TEST(Schedule, MochisFullStepsOf64) {
   const SparsityConfig config =
-      load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml");
+      load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml").config;
   EXPECT_EQ(full_steps(config, 64), (std::set<int>{0, 1, 15, 30, 45, 60}));
   for (int step = 0; step < 64; ++step) {
     EXPECT_EQ(step_kind(config, step, 0), StepKind::kDense);

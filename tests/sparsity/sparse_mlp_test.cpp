@@ -124,7 +124,7 @@ TEST_F(SparseMlpPolicy, AllColumnsAreDenseAtEveryStep) {
   for (const int block_size : {128, 64, 400}) {
     SparsityConfig config = make_config();
     config.mlp.top_keys = 1;
-    config.mlp.mbm = block_size;
+    config.mlp.block_size = block_size;
     ColumnSparsePolicy policy = make_policy(config);
     for (int step = 0; step < 4; ++step) {
       const Tensor x = input_at(step);
@@ -306,7 +306,7 @@ TEST_F(SparseMlpPolicy, RefusesStateThatDoesNotFit) {
   EXPECT_EQ(message("plan", "plan", floats({1, 3, 3})),
             tensor + "plan': wanted I32 [heads, 3, 3], found F32 [1, 3, 3]");
   EXPECT_EQ(message("activations", "out", floats({300, 24})),
-            tensor + "plan': has no activations beside it");
+            tensor + "plan': wanted the activations of its site, found none");
 }
 
 }  // namespace

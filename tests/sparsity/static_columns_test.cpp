@@ -71,7 +71,7 @@ TEST(StaticColumns, AreTheDescribedOnes) {
   for (const Case& c : kCases) {
     SparsityConfig config;
     config.patchify_is_enabled = c.has_voxels;
-    config.attn.mbm = c.group_size;
+    config.attn.group_size = c.group_size;
     config.attn.local_voxels = c.local_voxels;
     config.attn.local_1d_window = c.window;
     config.attn.full_attn_from_3d_tail = c.from_tail;

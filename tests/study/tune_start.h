@@ -8,7 +8,7 @@
 namespace mochi::study {
 
 inline SparsityConfig load_box() {
-  return load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml");
+  return load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml").config;
 }
 inline SparsityConfig make_start(const Workload& workload) {
   return fit_start(load_box(), workload);

@@ -1,4 +1,4 @@
-// The backends that a test of operations runs over.
+// The backends that tests of operations run on.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,22 +16,22 @@
 namespace mochi {
 
 struct BackendCase {
-  const char* name;  // of a GPU: begins with "Cuda", by which test runs find them
+  const char* name;  // a GPU's name begins with "Cuda", which test runs use as a filter
   Device device;
-  DType dtype;   // of activations and matrices where it computes
-  double floor;  // relative errors of one operation that are this dtype's, not a mistake
-  bool is_portable = false;  // without the kernels of one architecture
+  DType dtype;               // of activations and matrices in the computation
+  double floor;              // relative error of one operation that this dtype explains
+  bool is_portable = false;  // leaves out the kernels of one architecture
 };
 
 inline void PrintTo(const BackendCase& which, std::ostream* out) { *out << which.name; }
 
-// A BF16 result is half a unit in the ninth bit off at most, 1.7e-3 on the average.
+// A BF16 result has an error of at most half a unit in the ninth bit, 1.7e-3 on average.
 constexpr BackendCase kCpuCase{"Cpu", Device::kCpu, DType::kF32, 0.0};
 constexpr BackendCase kCudaF32Case{"CudaF32", Device::kCuda, DType::kF32, 3e-6};
 constexpr BackendCase kCudaBF16Case{"CudaBF16", Device::kCuda, DType::kBF16, 3e-3};
 constexpr BackendCase kCudaPortableCase{"CudaPortable", Device::kCuda, DType::kBF16, 3e-3, true};
 
-// For INSTANTIATE_TEST_SUITE_P.
+// Values for INSTANTIATE_TEST_SUITE_P.
 inline auto all_backends() {
   return testing::Values(kCpuCase, kCudaF32Case, kCudaBF16Case, kCudaPortableCase);
 }
@@ -41,13 +41,13 @@ inline auto cuda_backends() {
 inline std::string name_of_case(const testing::TestParamInfo<BackendCase>& info) {
   return info.param.name;
 }
-// Of Combine(all_backends(), …): "CudaF32_3".
+// Returns test names for Combine(all_backends(), …), such as "CudaF32_3".
 template <typename Param>
 std::string name_of_combined(const testing::TestParamInfo<std::tuple<BackendCase, Param>>& info) {
   return std::get<0>(info.param).name + ("_" + std::to_string(info.index));
 }
 
-// One for all tests of a program: what one leaves behind must not disturb the next.
+// Returns one backend for all tests of a program, so that it shows if one test disturbs the next.
 inline Backend& shared_cuda_backend(const BackendCase& which) {
   static std::map<std::string, std::unique_ptr<Backend>> backends;
   std::unique_ptr<Backend>& backend = backends[which.name];
@@ -59,16 +59,16 @@ inline Backend& shared_cuda_backend(const BackendCase& which) {
   return *backend;
 }
 
-// Values as they arrive where the case computes.
+// Rounds values as the case's computation gets them.
 inline void round_to(DType dtype, const TensorView& f32) {
   if (dtype != DType::kBF16) return;
   for (float& value : f32.f32()) value = bf16_to_f32(f32_to_bf16(value));
 }
 
-// A test's backend takes tensors on the host in every case.
+// A test fixture whose backend takes host tensors in every case.
 class OnBackend : public testing::Test {
  protected:
-  // Skips the test where there is no such device.
+  // Skips the test if there is no such device.
   void open(const BackendCase& which) {
     which_ = which;
     if (which.device == Device::kCpu) {
@@ -82,8 +82,8 @@ class OnBackend : public testing::Test {
   bool is_cpu() const { return which_.device == Device::kCpu; }
   void round(const TensorView& f32) const { round_to(which_.dtype, f32); }
 
-  // What a relative error may be: `cpu` or the floor. Where an operation rounds more than its
-  // result, `factor` says how many floors.
+  // Returns the limit of a relative error: `cpu`, or `factor` times the floor, where `factor`
+  // counts the roundings of an operation that rounds more than its result.
   double limit(double cpu, double factor = 1.0) const {
     return std::max(cpu, factor * which_.floor);
   }
@@ -92,14 +92,14 @@ class OnBackend : public testing::Test {
   std::unique_ptr<Backend> backend_;
 };
 
-// Over all backends; `Fixture` is an OnBackend.
+// Runs over all backends; `Fixture` is an OnBackend.
 template <typename Fixture>
 class OverBackends : public Fixture, public testing::WithParamInterface<BackendCase> {
  protected:
   void SetUp() override { this->open(GetParam()); }
 };
 
-// Over all backends × `Param`.
+// Runs over all backends × `Param`.
 template <typename Fixture, typename Param>
 class OverBackendsAnd : public Fixture,
                         public testing::WithParamInterface<std::tuple<BackendCase, Param>> {
@@ -108,7 +108,7 @@ class OverBackendsAnd : public Fixture,
   const Param& param() const { return std::get<1>(this->GetParam()); }
 };
 
-// What is about the CPU's threads.
+// Runs on the CPU only, for tests of its threads.
 template <typename Fixture>
 class OnCpu : public Fixture {
  protected:

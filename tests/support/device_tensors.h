@@ -1,4 +1,4 @@
-// Between values on the host and tensors of any backend, for tests of what computes on the device.
+// Copies between host values and tensors of any backend, for tests whose tensors are on the device.
 #pragma once
 
 #include <memory>
@@ -9,14 +9,14 @@
 
 namespace mochi {
 
-// A copy of F32 or I32 host values on the backend's device, of the same dtype.
+// Returns a copy of F32 or I32 host values on the backend's device, with the same dtype.
 inline Tensor to_device(Backend& backend, const TensorView& host) {
   Tensor result(host.dtype(), host.shape(), backend.allocator());
   backend.upload(host, result);
   return result;
 }
 
-// F32 host values as activations.
+// Returns F32 host values as activations.
 inline Tensor to_activation(Backend& backend, const TensorView& host) {
   const Tensor raw = to_device(backend, host);
   Tensor result(backend.activation_dtype(), host.shape(), backend.allocator());
@@ -24,7 +24,7 @@ inline Tensor to_activation(Backend& backend, const TensorView& host) {
   return result;
 }
 
-// Values of a tensor, F32 or activations.
+// Returns the values of a tensor, F32 or activations.
 inline std::vector<float> to_host(Backend& backend, const TensorView& tensor) {
   const Tensor host(DType::kF32, tensor.shape());
   if (tensor.dtype() == DType::kF32) {
@@ -37,7 +37,7 @@ inline std::vector<float> to_host(Backend& backend, const TensorView& tensor) {
   return {host.view().f32().begin(), host.view().f32().end()};
 }
 
-// Over backends whose tensors stay on their device.
+// Runs over backends whose tensors stay on their device.
 class OnDevice : public testing::TestWithParam<BackendCase> {
  protected:
   void SetUp() override {
@@ -53,7 +53,7 @@ class OnDevice : public testing::TestWithParam<BackendCase> {
   }
 };
 
-// The same with a backend of the case, and the CPU's to compare with.
+// Adds the CPU's backend to compare with.
 class BesideCpu : public OnDevice {
  protected:
   void SetUp() override {

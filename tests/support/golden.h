@@ -19,7 +19,7 @@
 
 namespace mochi {
 
-// A measured error as a property of the running test, for those who quote it.
+// Records a measured error as a property of the running test, for documentation.
 inline void record_error(const std::string& name, double error) {
   std::ostringstream text;
   text << std::scientific << std::setprecision(1) << error;
@@ -52,14 +52,15 @@ class Golden {
     return result;
   }
 
-  // How far PyTorch's own bf16 run is from fp32.
+  // Returns the error of PyTorch's own bf16 run relative to fp32.
   float bf16_error(const std::string& output) const { return values("bf16_error." + output)[0]; }
-  // What bf16 may be off here: roundings fall elsewhere than in PyTorch.
+  // Returns the limit of bf16 errors, which differ from PyTorch's because roundings occur at other
+  // places.
   double bf16_limit(const std::string& output, double factor = 1.1) const {
     return factor * bf16_error(output);
   }
 
-  // The network's parameters under their own names.
+  // Returns the network's parameters under their own names.
   std::shared_ptr<TensorSource> weights() const {
     const std::string prefix = "weights.";
     KeyMappedSource::KeyMap map;
@@ -69,7 +70,7 @@ class Golden {
     return std::make_shared<KeyMappedSource>(checkpoint_, std::move(map), prefix);
   }
 
-  // The metadata's config, with the sections of a config.json.
+  // Returns the metadata's config, with the sections of a config.json.
   Json config() const { return parse_json(checkpoint_->metadata().at("config"), "golden"); }
 
  private:

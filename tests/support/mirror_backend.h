@@ -1,15 +1,15 @@
-// Another backend behind the face of a CPU backend, so that tests written for tensors on the host
-// run on a GPU as they are.
+// A backend with the interface of a CPU backend that computes on another one, so that tests with
+// host tensors run on a GPU unchanged.
 #pragma once
 
 #include "backend/backend.h"
 
 namespace mochi {
 
-// Every tensor of a call goes to `inner` before it, outputs too, so that what an operation adds to
-// and what it leaves alone shows; what it writes comes back after it. Activations and matrices
-// become of the inner activation dtype, rounded to nearest even; all else keeps its dtype. Throws
-// Error when an operation writes to a tensor that it should only read.
+// Copies every tensor of a call to `inner` before the call, outputs too, so that the test sees what
+// an operation adds to and what it leaves alone; copies outputs back afterwards. Activations and
+// matrices are converted to the inner activation dtype, rounded to nearest even; other tensors keep
+// their dtypes. Throws Error if an operation writes to a tensor that it should only read.
 class MirrorBackend : public Backend {
  public:
   explicit MirrorBackend(Backend& inner) : inner_(inner) {}
@@ -19,6 +19,15 @@ class MirrorBackend : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override { return inner_.activation_dtype(); }
   std::string device_name() const override { return inner_.device_name(); }
+  VideoPieces preferred_video_pieces() const override { return {}; }
+  DeviceMemory memory() const override { return {}; }
+  void restart_peak() override {}
+  Allocator& staging_allocator() override { return host_allocator(); }
+  std::unique_ptr<WeightLoader> make_weight_loader() override { return nullptr; }
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    fn();
+    return nullptr;
+  }
 
  private:
   void do_synchronize() override { inner_.synchronize(); }

@@ -16,7 +16,7 @@ std::span<T> elements(const TensorView& view) {
   return {reinterpret_cast<T*>(view.bytes()), static_cast<std::size_t>(view.num_elements())};
 }
 
-// target = source, both on the host and of one size; F32 and BF16 become each other.
+// target = source. Both are on the host and have equal sizes; F32 and BF16 are converted.
 inline void convert(const TensorView& source, const TensorView& target) {
   const std::span<const std::byte> bytes(source.bytes(), source.size_bytes());
   if (source.dtype() == target.dtype()) {
@@ -28,15 +28,16 @@ inline void convert(const TensorView& source, const TensorView& target) {
   }
 }
 
-// The tensors of one call. A host tensor that is given twice is one tensor there, too.
+// The tensors of one call. A host tensor that is passed twice becomes one tensor on the other
+// backend.
 class Call {
  public:
   Call(Backend& inner, const char* op) : inner_(inner), op_(op) {}
 
-  // Converted: activations and matrices.
+  // Converted tensors: activations and matrices.
   TensorView in(const TensorView& host) { return mirror(host, inner_.activation_dtype(), false); }
   TensorView out(const TensorView& host) { return mirror(host, inner_.activation_dtype(), true); }
-  // As they are: vectors, tables, indices and what is always F32.
+  // Unconverted tensors: vectors, tables, indices and tensors that are always F32.
   TensorView raw_in(const TensorView& host) { return mirror(host, host.dtype(), false); }
   TensorView raw_out(const TensorView& host) { return mirror(host, host.dtype(), true); }
 
@@ -57,7 +58,7 @@ class Call {
     return {raw_in(host.offsets), raw_in(host.columns), host.group_size};
   }
 
-  // After the operation: fetches what was to be written, and checks the rest.
+  // Called after the operation: copies the outputs back and checks that inputs are unchanged.
   void finish() {
     for (const Entry& entry : entries_) {
       const Tensor now(entry.uploaded.view().dtype(), entry.host.shape());
@@ -74,7 +75,7 @@ class Call {
  private:
   struct Entry {
     TensorView host;
-    Tensor uploaded;  // as it went there
+    Tensor uploaded;  // as it was uploaded
     Tensor device;
     bool is_written;
   };

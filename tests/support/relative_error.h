@@ -1,4 +1,4 @@
-// How far results are from what they should be.
+// Errors of results relative to the wanted values.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 namespace mochi {
 
-// ‖got − want‖ / ‖want‖.
+// Returns ‖got − want‖ / ‖want‖.
 template <typename Wanted>
 double relative_error_of(std::span<const float> got, std::span<const Wanted> want) {
   EXPECT_EQ(got.size(), want.size());

@@ -1,5 +1,5 @@
-// Where the files that tests read are: in the source tree, or where MOCHI_TEST_DATA says, which a
-// bundle on another machine needs.
+// Paths of the files that tests read: in the source tree, or in MOCHI_TEST_DATA, which a bundle on
+// another machine needs.
 #pragma once
 
 #include <cstdlib>
@@ -13,7 +13,11 @@ inline std::filesystem::path test_data(const char* in_source_tree, const char* n
                            : std::filesystem::path(folder) / name;
 }
 inline std::filesystem::path golden_folder() { return test_data(MOCHI_GOLDEN_DIR, "golden"); }
-// The configuration that run.sh takes.
+// A tokenizer of 320 pieces.
+inline std::filesystem::path golden_tokenizer() {
+  return golden_folder() / "tokenizer" / "spiece.model";
+}
+// The configuration that run.sh uses.
 inline std::filesystem::path default_sparsity_file() {
   return test_data(MOCHI_SOURCE_DIR "/chipmunk-config.yml", "chipmunk-config.yml");
 }

@@ -18,7 +18,7 @@ TEST(Shape, CountsAndPrints) {
   EXPECT_FALSE(shape == (Shape{2, 3}));
 }
 
-TEST(Shape, RefusesWhatCannotBe) {
+TEST(Shape, RefusesInvalidSizes) {
   EXPECT_THROW((Shape{1, 2, 3, 4, 5, 6}), Error);
   EXPECT_THROW((Shape{2, -1}), Error);
   EXPECT_THROW((Shape{std::int64_t{1} << 40, std::int64_t{1} << 40}), Error);
@@ -75,13 +75,13 @@ TEST(Arena, KeepsTheMostThatWasInUse) {
     arena.allocate(DType::kU8, {10 * kMegabyte});
     {
       const Arena::Scope inner(arena);
-      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit behind the first
+      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit after the first
     }
     arena.allocate(DType::kU8, {5 * kMegabyte});
   }
   const std::uint64_t epoch = arena.epoch();
   EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
-  // What fits into what is there, and what does not.
+  // One allocation that fits in the existing blocks, and one that does not.
   const Arena::Scope scope(arena);
   arena.allocate(DType::kU8, {25 * kMegabyte});
   EXPECT_EQ(arena.epoch(), epoch);

@@ -32,7 +32,7 @@ TEST_P(T5GoldenOn, MatchesTransformers) {
     const auto got = run_t5(model.weights(), model.config(), golden.ids(), dtype(), make());
     const double error = relative_error(got, golden.values("output.features"));
     record_error("tokens" + std::to_string(num_tokens), error);
-    // On an H100 1.12 times PyTorch's error.
+    // On an H100 the error is 1.12 times PyTorch's.
     EXPECT_LE(error, dtype() == DType::kF32 ? 1e-5 : golden.bf16_limit("features", 1.15))
         << num_tokens;
   }
@@ -56,13 +56,13 @@ TEST(T5Formats, ShardedAndOneFile) {
         relative_error(run_t5(checkpoint, golden.config(), golden.ids()), golden.values(output)),
         1e-5)
         << path;
-    // One of the two names of the token table may be left over, nothing else.
+    // One of the two names of the token table may remain unread, nothing else.
     const auto source = make_t5_source(checkpoint, golden.config());
     EXPECT_EQ(source->unread(), std::vector<std::string>{}) << path;
   }
 }
 
-TEST(T5Weights, ListsWhatTheCheckpointHolds) {
+TEST(T5Weights, ListsTheTensorsOfTheCheckpoint) {
   const T5Golden model("t5_weights");
   T5Weights weights(model.config());
   std::int64_t num_listed = 0;
@@ -75,7 +75,8 @@ TEST(T5Weights, ListsWhatTheCheckpointHolds) {
 }
 
 TEST(RelativePositionBucket, SplitsByDirectionAndDistance) {
-  // 32 buckets, max distance 128: 0…7 exact, then logarithmic, 15 at the far end; 16 more behind.
+  // 32 buckets, maximum distance 128: 0…7 exact, then logarithmic, 15 at the far end; 16 more for
+  // keys after the query.
   const auto bucket = [](std::int64_t distance) {
     return relative_position_bucket(distance, 32, 128);
   };

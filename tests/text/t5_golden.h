@@ -1,4 +1,4 @@
-// Goldens of the T5 encoder, and an encoder made of a source of weights.
+// Goldens of the T5 encoder, and an encoder for given weights.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ class T5Golden : public Golden {
   }
 };
 
-// Features of `ids` by an encoder with these weights.
+// Returns the features of `ids` from an encoder with these weights.
 inline std::vector<float> run_t5(
     const std::shared_ptr<const TensorSource>& checkpoint, const TextEncoderConfig& config,
     const std::vector<std::int32_t>& ids, DType matrix_dtype = DType::kF32,

@@ -34,7 +34,7 @@ TEST(TextEncoderConfig, ReadsItsKeys) {
   EXPECT_EQ(config.num_heads, 64);
 }
 
-TEST(TextEncoderConfig, RefusesWhatDoesNotFit) {
+TEST(TextEncoderConfig, RefusesSizesThatDoNotFit) {
   expect_contains(error_of(R"({"num_layer": 3})"), "did you mean 'num_layers'?");
   expect_contains(error_of(R"({"num_heads": 0})"), "text_encoder.num_heads: wanted 1 to");
   expect_contains(error_of(R"({"num_layers": 1025})"), "text_encoder.num_layers: wanted 1 to 1024");

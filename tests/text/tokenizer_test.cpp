@@ -39,6 +39,26 @@ TEST(Tokenizer, KeepsTheEndTokenWhenItCuts) {
   EXPECT_EQ(cut, (std::vector<std::int32_t>{whole[0], whole[1], whole[2], whole.back()}));
 }
 
+TEST(Tokenizer, FindsWhereATextIsCut) {
+  const Tokenizer tokenizer(kFolder / "spiece.model");
+  const std::string text = "a small  red ball moves";
+  const auto num_tokens = std::ssize(tokenizer.encode(text, 256, "prompt"));
+  EXPECT_FALSE(tokenizer.find_cut(text, num_tokens));
+  EXPECT_FALSE(tokenizer.find_cut("", 2));
+  int num_compared = 0;
+  for (std::int64_t max_tokens = 2; max_tokens < num_tokens; ++max_tokens) {
+    const auto cut = tokenizer.find_cut(text, max_tokens);
+    ASSERT_TRUE(cut);
+    EXPECT_EQ(cut->num_tokens, num_tokens);
+    // What stands before the cut has the tokens that are read; a space at the end has none.
+    const std::string read = text.substr(0, cut->first_dropped);
+    if (read.ends_with(' ')) continue;
+    ++num_compared;
+    EXPECT_EQ(tokenizer.encode(read, 256, "prompt"), tokenizer.encode(text, max_tokens, "prompt"));
+  }
+  EXPECT_GT(num_compared, 3);
+}
+
 TEST(Tokenizer, RefusesInvalidUtf8) {
   const Tokenizer tokenizer(kFolder / "spiece.model");
   const auto message =
@@ -50,12 +70,14 @@ TEST(Tokenizer, RefusesMissingAndDamagedModels) {
   const TempFolder folder;
   expect_contains(message_of<Error>([&] { Tokenizer(folder / "spiece.model"); }), "spiece.model");
   const auto garbage = folder.write("garbage", "this is no model");
-  expect_contains(message_of<Error>([&] { Tokenizer{garbage}; }), "not a SentencePiece model");
+  expect_contains(message_of<Error>([&] { Tokenizer{garbage}; }),
+                  "is a text file (\"this is no model\"), not a complete SentencePiece model");
   const std::string whole = read_text(kFolder / "spiece.model");
   const auto half = folder.write("half", whole.substr(0, whole.size() / 2));
-  expect_contains(message_of<Error>([&] { Tokenizer{half}; }), "not a SentencePiece model");
+  expect_contains(message_of<Error>([&] { Tokenizer{half}; }),
+                  "not a complete SentencePiece model");
   expect_contains(message_of<Error>([&] { Tokenizer{folder.write("empty", "")}; }),
-                  "not a SentencePiece model");
+                  "not a complete SentencePiece model");
 }
 
 TEST(Utf8, FindsTheFirstInvalidByte) {

@@ -40,9 +40,9 @@ TEST(DiffusersVae, OriginalKeysPassThrough) {
 TEST(DiffusersVae, OtherModelsAreRefused) {
   const auto other = Checkpoint::open(kFormats / "dit_f32.safetensors");
   expect_contains(message_of<Error>([&] { with_original_decoder_keys(other); }),
-                  "no Mochi VAE decoder");
+                  "not a Mochi VAE decoder");
   expect_contains(message_of<Error>([&] { with_original_encoder_keys(other); }),
-                  "no Mochi VAE encoder");
+                  "not a Mochi VAE encoder");
 }
 
 }  // namespace

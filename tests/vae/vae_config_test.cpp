@@ -39,7 +39,7 @@ TEST(VaeConfig, DefaultsHaveTheSizesOfTheCheckpoint) {
   const VaeDecoderWeights decoder{VaeConfig{}};
   std::int64_t num_parameters = 0;
   for (const auto& [name, shape] : list_parameters(decoder)) num_parameters += shape.num_elements();
-  EXPECT_NEAR(static_cast<double>(num_parameters), 362e6, 1e6);  // as published
+  EXPECT_NEAR(static_cast<double>(num_parameters), 362e6, 1e6);  // the published number
 }
 
 TEST(VaeConfig, ReadsEveryField) {
@@ -96,14 +96,14 @@ TEST(VaeConfig, RefusesBadValues) {
 }
 
 TEST(VaeConfig, InferenceNeedsTheUsualNormGroups) {
-  // The number of groups does not show in shapes, and 32 does not divide the goldens' widths.
+  // Shapes do not determine the number of groups, and 32 does not divide the goldens' widths.
   const VaeGolden decoder("vae_decoder_weights");
   const std::string message =
       message_of([&] { infer_vae_config(decoder.weights().get(), nullptr); });
   EXPECT_NE(message.find("norm_groups = 32"), std::string::npos) << message;
 }
 
-// A source with shapes only.
+// A source that has shapes only.
 class ShapeSource final : public TensorSource {
  public:
   template <typename W>
@@ -144,7 +144,7 @@ VaeConfig uneven_config() {
   return config;
 }
 
-TEST(VaeConfig, InferenceFindsWhatShapesShow) {
+TEST(VaeConfig, InferenceReadsSizesFromShapes) {
   for (const VaeConfig& want : {VaeConfig{}, uneven_config()}) {
     const ShapeSource decoder{VaeDecoderWeights(want)};
     const ShapeSource encoder{VaeEncoderWeights(want)};
@@ -167,17 +167,17 @@ TEST(VaeConfig, HalvesCanBeInferredAlone) {
   EXPECT_EQ(infer_vae_config(nullptr, &encoder).encoder_channels, VaeConfig().encoder_channels);
 }
 
-TEST(VaeConfig, InferenceRefusesWhatDoesNotFit) {
+TEST(VaeConfig, InferenceRefusesInconsistentShapes) {
   const ShapeSource encoder{VaeEncoderWeights(VaeConfig{})};
   const ShapeSource other{VaeDecoderWeights(uneven_config())};
   EXPECT_THROW(infer_vae_config(&other, &encoder), Error);
-  EXPECT_THROW(infer_vae_config(&encoder, nullptr), Error);  // no decoder at all
+  EXPECT_THROW(infer_vae_config(&encoder, nullptr), Error);  // there is no decoder
 
   ShapeSource wrong_rank{VaeDecoderWeights(VaeConfig{})};
   wrong_rank.shapes()["blocks.0.0.weight"] = {768, 12};
   EXPECT_THROW(infer_vae_config(&wrong_rank, nullptr), Error);
 
-  // No bytes are needed to claim such a size.
+  // A file can claim such a size without any bytes.
   ShapeSource huge{VaeDecoderWeights(VaeConfig{})};
   huge.shapes()["blocks.0.0.weight"] = {768, std::int64_t{1} << 40, 0, 1, 1};
   EXPECT_THROW(infer_vae_config(&huge, nullptr), Error);

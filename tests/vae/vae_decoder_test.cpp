@@ -11,7 +11,8 @@
 namespace mochi {
 namespace {
 
-// Decodes latents [C, T, H, W] in pieces of the given lengths; [frames, H·8, W·8, 3] in a row.
+// Decodes latents [C, T, H, W] in chunks of the given lengths. Returns [frames, H·8, W·8, 3]
+// concatenated.
 std::vector<float> decode_in_pieces(VaeBench& bench, const VaeDecoder& decoder,
                                     const TensorView& latents,
                                     const std::vector<std::int64_t>& lengths) {
@@ -40,7 +41,7 @@ std::vector<float> decode_in_pieces(VaeBench& bench, const VaeDecoder& decoder,
   return result;
 }
 
-// The golden's latents as the sampler would leave them: normalised.
+// Returns the golden's latents normalised, as the sampler would leave them.
 Tensor normalised_latents(const VaeGolden& golden, const VaeConfig& config) {
   Tensor latents(DType::kF32, golden.shape("input.latents"));
   std::vector<float> values = golden.values("input.latents");
@@ -98,7 +99,7 @@ TEST_P(VaeDecoderOn, MatchesTheGoldens) {
   }
 }
 
-TEST_P(VaeDecoderOn, StreamedIsWhole) {
+TEST_P(VaeDecoderOn, StreamedEqualsWhole) {
   VaeBench bench(dtype(), make());
   const VaeDecoder decoder = bench.random_decoder(small_config());
   const Tensor latents = random_tensor({12, 5, 3, 4}, 7);
@@ -139,8 +140,8 @@ TEST(VaeDecoder, SameBitsForAnyNumberOfThreads) {
   set_num_threads(0);
 }
 
-// Frames so large that they are worked on in slices, and constant in space, so that a decoder for
-// small frames gives the same values.
+// The frames are so large that they are processed in slices, and constant in space, so that a
+// decoder for small frames gives the same values.
 TEST(VaeDecoder, SlicesOfLargeFramesFitTogether) {
   VaeConfig config;
   config.norm_groups = 2;
@@ -183,7 +184,8 @@ TEST(VaeDecoder, MemoryDoesNotGrowWithTheVideo) {
   for (int i = 0; i < 6; ++i) {
     const Arena::Scope scope(bench.arena);
     stream.decode(bench.ctx, latents);
-    // The start gives fewer frames than what follows, and the arena has its final size only after.
+    // The start produces fewer frames than later calls, so the arena reaches its final size after
+    // it.
     if (i < 3) capacity = bench.arena.capacity_bytes();
     EXPECT_EQ(bench.arena.capacity_bytes(), capacity);
   }

@@ -9,7 +9,7 @@
 namespace mochi {
 namespace {
 
-// The golden's clip, [T, H, W, 3].
+// Returns the golden's clip, [T, H, W, 3].
 Tensor frames_of(const VaeGolden& golden) {
   const Shape shape = golden.shape("input.video");
   Tensor result(DType::kF32, {shape[1], shape[2], shape[3], shape[0]});

@@ -1,4 +1,4 @@
-// What the VAE's tests share: goldens, networks with random weights, errors.
+// Helpers of the VAE's tests: goldens, networks with random weights, errors.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -27,7 +27,7 @@ class VaeGolden : public Golden {
   }
 };
 
-// [channels, pixels…] to [pixels…, channels] and, with the sizes exchanged, back.
+// Transposes [channels, pixels…] to [pixels…, channels] or, with exchanged sizes, back.
 inline std::vector<float> transpose(std::span<const float> values, std::size_t num_rows,
                                     std::size_t num_columns) {
   std::vector<float> result(values.size());
@@ -77,7 +77,7 @@ struct VaeBench {
   WeightStore store;
 };
 
-// A small decoder of uneven widths.
+// Returns the sizes of a small decoder with uneven widths.
 inline VaeConfig small_config() {
   VaeConfig config;
   config.norm_groups = 4;

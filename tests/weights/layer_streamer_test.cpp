@@ -40,7 +40,7 @@ bool are_equal(const TensorView& a, const TensorView& b) {
 
 class LayerStreaming : public testing::TestWithParam<std::size_t> {};
 
-// Also where the number of layers is no multiple of the slots, and below it.
+// Covers numbers of layers that are not multiples of the slots or are smaller.
 TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
   const std::size_t num_layers = GetParam();
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
@@ -64,7 +64,7 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
       EXPECT_TRUE(are_equal(weights.layers[i].bias, resident.layers[i].bias)) << i;
     }
   }
-  store.streamer()->begin(num_layers - 1);  // out of turn
+  store.streamer()->begin(num_layers - 1);  // out of order
   EXPECT_TRUE(are_equal(weights.layers.back().weight, resident.layers.back().weight));
 }
 INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));

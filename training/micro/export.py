@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from micro import dit, text_encoder, vae
-from micro.config import CONFIG
+from micro import dit, scenes, text_encoder, vae
+from micro.config import CONFIG, HEIGHT, NUM_FRAMES, WIDTH
 
 FILES = {"dit": "dit.safetensors", "decoder": "decoder.safetensors",
          "encoder": "encoder.safetensors", "text_encoder": "text_encoder/model.safetensors"}
@@ -34,6 +34,8 @@ def write_config(directory, latent_mean=None, latent_std=None, cfg_scale=None):
         config["vae"]["latent_std"] = [round(float(x), 6) for x in latent_std]
     if cfg_scale is not None:
         config["generation"]["cfg_scale"] = cfg_scale
+    config["trained_on"] = {"width": [WIDTH, WIDTH], "height": [HEIGHT, HEIGHT],
+                            "num_frames": [NUM_FRAMES, NUM_FRAMES], "words": scenes.vocabulary()}
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     sections = []

@@ -238,6 +238,16 @@ def caption(rng, scene, full=False):
     return text
 
 
+def vocabulary():
+    """Every word that a caption can hold, sorted."""
+    texts = ["there is a video of an the it on in front of against over and while plain gradient",
+             "background backdrop", *SHAPES, *COLOURS, *BACKGROUNDS]
+    for words in (SHAPE_WORDS, COLOUR_WORDS, SIZE_WORDS, BACKGROUND_WORDS, SPEED_WORDS):
+        texts += [word for synonyms in words.values() for word in synonyms]
+    texts += [form for verbs in MOTION_WORDS.values() for verb in verbs for form in verb]
+    return sorted({word for text in texts for word in text.split()})
+
+
 # ---------------------------------------------------------------- trajectories
 
 def _path(obj, centre, radius, two, rng):

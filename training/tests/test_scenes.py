@@ -1,13 +1,19 @@
 """Scenes, captions, renderer and judge."""
 
 import itertools
+import json
+import pathlib
 import random
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from micro import measure, render, scenes
+
+
+MODEL = pathlib.Path(__file__).resolve().parents[2] / "models" / "micro"
 
 
 def clip(scene, frames=slice(None)):
@@ -96,3 +102,13 @@ def test_judge_sees_what_is_wrong():
     other = scenes.Scene([scenes.Object("ring", "blue", "up", "large", "fast")], "grey", False, 1)
     found = measure.judge((frames, measure.record(other, "")))["score"]
     assert set(found.values()) == {0.0}
+
+
+def test_config_names_every_word_of_the_captions():
+    words = set(scenes.vocabulary())
+    rng = random.Random(3)
+    for index in range(3000):
+        text = scenes.caption(rng, scenes.sample_scene(rng), full=index % 2 == 0)
+        assert set(re.findall(r"[^\s.,]+", text)) <= words
+    config = json.loads((MODEL / "config.json").read_text())
+    assert config["trained_on"]["words"] == sorted(words)

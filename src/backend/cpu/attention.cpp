@@ -1,4 +1,4 @@
-// Dense attention. One head after the other: its keys and values are packed once.
+// Dense attention. Heads are computed in turn; the keys and values of each are packed once.
 #include <algorithm>
 
 #include "backend/cpu/attention_tiles.h"
@@ -10,7 +10,7 @@ namespace {
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
-// The queries of a head from `first` on.
+// Computes the queries [first, first + count) of a head.
 void attend_tile(const AttentionInputs& in, const cpu::PackedKeys& packed, std::int64_t head,
                  std::int64_t first, std::int64_t count, const cpu::TileScores& scores,
                  cpu::TileAttention& tile, const AttentionOutputs& to) {
@@ -44,7 +44,7 @@ void CpuBackend::do_attention(const AttentionInputs& in, const AttentionOutputs&
   }
 }
 
-// A group after the other, so that its sums have one writer.
+// Groups are computed in turn, so that only one thread writes the sums of a group.
 void CpuBackend::do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
                                                const AttentionOutputs& to) {
   const std::int64_t num_queries = in.q.dim(1);

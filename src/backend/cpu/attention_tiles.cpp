@@ -16,8 +16,8 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Turns one row of logits into exp(logit + bias − max) and returns their sum; `max` grows, and
-// `correction` is what earlier results must be multiplied with.
+// Turns one row of logits into exp(logit + bias − max) and returns their sum. Raises `max` if
+// needed; earlier results must then be multiplied by `correction`.
 float softmax_row(float* logits, std::int64_t num_keys, float& max, float& correction) {
   float new_max = max;
 #pragma omp simd reduction(max : new_max)
@@ -104,7 +104,7 @@ TileAttention::TileAttention(std::int64_t head_dim)
       sum_(static_cast<std::size_t>(kQueryTile)),
       correction_(static_cast<std::size_t>(kQueryTile)) {}
 
-// The rest of the tile behind the last query is computed, too, and ignored.
+// Rows after the last query are computed, too, and ignored.
 void TileAttention::start(Rows q, float scale) {
   for (std::int64_t row = 0; row < count_; ++row, q.data += q.stride) {
     float* target =
@@ -116,7 +116,7 @@ void TileAttention::start(Rows q, float scale) {
   std::ranges::fill(sum_, 0.0F);
 }
 
-// Logits [count, num_keys] of keys from `first` on.
+// Computes the logits [count, num_keys] of the keys from `first` on.
 void TileAttention::find_logits(const PackedKeys& keys, std::int64_t first, std::int64_t num_keys) {
   for (std::int64_t key = 0; key < num_keys; key += Tile::kColumns) {
     for (std::int64_t row = 0; row < count_; row += Tile::kRows) {

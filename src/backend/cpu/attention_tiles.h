@@ -1,6 +1,6 @@
-// Attention in tiles with a running softmax (as in FlashAttention): the logits of a tile of queries
-// against a tile of keys are all that is ever in memory. Keys and values are first packed into the
-// order in which products read them. Included by .cpp files of this folder alone.
+// Attention in tiles with a running softmax (as in FlashAttention): only the logits of one tile of
+// queries against one tile of keys are ever in memory. Keys and values are first packed in the
+// order in which matmuls read them. Only .cpp files of this folder include this header.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ constexpr std::int64_t kQueryTile = 96;
 constexpr std::int64_t kKeyTile = 128;
 static_assert(kQueryTile % AttentionTile::kRows == 0 && kKeyTile % AttentionTile::kColumns == 0);
 
-// Tokens of one head: rows of head_dim elements, `stride` apart.
+// Tokens of one head, as rows of head_dim elements that are `stride` apart.
 struct Rows {
   const float* data;
   std::int64_t stride;
@@ -30,23 +30,25 @@ inline Rows rows_of(const HeadsView& heads, std::int64_t head, std::int64_t firs
       stride};
 }
 
-// Keys and values of one head, or some of them; what rounds them up to whole tiles is zero.
+// Some or all keys and values of one head, padded with zeros to whole tiles.
 class PackedKeys {
  public:
   PackedKeys(std::int64_t max_keys, std::int64_t head_dim);
 
-  // All num_keys of them, by all threads.
+  // Packs all num_keys rows, on all threads.
   void pack(Rows k, Rows v, std::int64_t num_keys);
-  // Rows `columns` [num_keys] of them, by the calling thread.
+  // Packs the rows `columns` [num_keys], on the calling thread.
   void gather(Rows k, Rows v, const std::int32_t* columns, std::int64_t num_keys);
 
   std::int64_t num_keys() const { return num_keys_; }
   std::int64_t head_dim() const { return head_dim_; }
   std::int64_t padded_dim() const { return padded_dim_; }
-  // Keys [first, first + kColumns) as [head_dim, kColumns]; `first` is a multiple of kColumns.
+  // Returns keys [first, first + kColumns) as [head_dim, kColumns]; `first` is a multiple of
+  // kColumns.
   const float* keys(std::int64_t first) const { return keys_.data() + first * head_dim_; }
-  // Values [first_key, first_key + keys) of features [feature, feature + kColumns), as [keys,
-  // kColumns], where the two begin a key tile and `feature` is a multiple of kColumns.
+  // Returns values [first_key, first_key + keys) of features [feature, feature + kColumns) as
+  // [keys, kColumns]. first_key and keys describe a whole key tile; `feature` is a multiple of
+  // kColumns.
   const float* values(std::int64_t first_key, std::int64_t keys, std::int64_t feature) const {
     return values_.data() + first_key * padded_dim_ + feature * keys;
   }
@@ -61,24 +63,24 @@ class PackedKeys {
   std::vector<float> keys_, values_;
 };
 
-// Sums of a column's softmax weights over some of a tile's queries.
+// Sums of each column's softmax weights over some of a tile's queries.
 struct TileScores {
-  const float* lse = nullptr;   // [queries] log-sum-exp that the weights are taken with
-  float* sums = nullptr;        // [num_keys] += Σ exp(logit − lse)
-  std::int64_t first_row = 0;   // the first query that counts
-  std::int64_t row_stride = 1;  // and every so many after it
+  const float* lse = nullptr;   // [queries] log-sum-exp of the weights
+  float* sums = nullptr;        // [num_keys], increased by Σ exp(logit − lse)
+  std::int64_t first_row = 0;   // the first query that is counted
+  std::int64_t row_stride = 1;  // distance to the next one
 };
 
-// One tile of queries against all keys.
+// Attention of one tile of queries to all keys.
 class TileAttention {
  public:
   explicit TileAttention(std::int64_t head_dim);
 
-  // The first `count` ≤ kQueryTile of q; bias null or [count, num_keys].
+  // Computes the first `count` ≤ kQueryTile queries of q; bias is null or [count, num_keys].
   void run(const PackedKeys& keys, Rows q, std::int64_t count, float scale, const float* bias,
            const TileScores& scores = {});
 
-  // Of the last run: y [head_dim] = the row's output times `factor`.
+  // Writes a row's output of the last run, times `factor`, to y [head_dim].
   void write(std::int64_t row, float factor, float* y) const;
   float lse(std::int64_t row) const;
 
@@ -93,7 +95,7 @@ class TileAttention {
   std::vector<float> logits_;   // [queries, kKeyTile]
   std::vector<float> out_;      // [queries, padded_dim], not yet divided by `sum_`
   std::vector<float> max_, sum_;
-  std::vector<float> correction_;  // of `out_` so far
+  std::vector<float> correction_;  // factors of `out_`'s previous values
 };
 
 }  // namespace mochi::cpu

@@ -1,4 +1,4 @@
-// Choosing the columns of query groups, and their bit-packed plans.
+// Choice of the columns of query groups, as bit-packed plans.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -21,7 +21,7 @@ std::int32_t* ints(const TensorView& tensor) {
   return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
 
-// Chooses the columns of one head and group after the other.
+// Chooses the columns of one head and group at a time.
 class Selector {
  public:
   explicit Selector(const ColumnChoice& choice)
@@ -30,7 +30,7 @@ class Selector {
         step_(choice.step ? *words_of(choice.step) : 0),
         ranking_(static_cast<std::size_t>(choice.num_keys)) {}
 
-  // Fills plan [words] and returns how many columns are in it. `scores` [num_keys] or null.
+  // Fills plan [words] and returns the number of columns in it. `scores` [num_keys] may be null.
   std::int64_t select(const float* scores, std::int64_t head, std::int64_t group,
                       std::uint32_t* plan) {
     scores_ = scores;
@@ -55,7 +55,7 @@ class Selector {
   }
 
   void add_random(std::int64_t head, std::int64_t group) {
-    const double threshold = choice_.random * 4294967296.0;  // of 2^32 equally likely words
+    const double threshold = choice_.random * 4294967296.0;  // one of 2^32 equally likely words
     for (std::int64_t column = 0; column < choice_.num_keys; column += 4) {
       const PhiloxWords words =
           philox_4x32_10({static_cast<std::uint32_t>(column / 4), static_cast<std::uint32_t>(group),
@@ -67,24 +67,24 @@ class Selector {
     }
   }
 
-  // Higher scores first, then lower columns. Bits of positive floats are in the floats' order, and
-  // unlike them whatever comes.
+  // Orders by higher score, then by lower column. The bits of positive floats have the order of the
+  // floats, and unlike floats they are ordered for every input.
   bool is_before(std::int32_t a, std::int32_t b) const {
     const auto left = std::bit_cast<std::int32_t>(scores_[a]);
     const auto right = std::bit_cast<std::int32_t>(scores_[b]);
     return left != right ? left > right : a < b;
   }
 
-  // Brings the columns that follow the first `begin` in order up to place `end`: afterwards
-  // [begin, end) are the next ones in some order.
+  // Moves the columns that follow the first `begin` in the order to the places up to `end`.
+  // Afterwards [begin, end) holds the next ones, in some order.
   void rank(std::int64_t begin, std::int64_t end) {
     if (end <= begin || end >= std::ssize(ranking_)) return;
     std::nth_element(ranking_.begin() + begin, ranking_.begin() + end, ranking_.end(),
                      [this](std::int32_t a, std::int32_t b) { return is_before(a, b); });
   }
 
-  // How many are kept for their scores; the first max_kept of the ranking are then sorted if that
-  // depends on them.
+  // Returns how many columns are kept for their scores. If that depends on the scores, the first
+  // max_kept of the ranking are sorted afterwards.
   std::int64_t count_kept() {
     rank(0, choice_.max_kept);
     if (choice_.min_kept == choice_.max_kept) return choice_.max_kept;
@@ -104,7 +104,8 @@ class Selector {
     for (std::int64_t i = begin; i < end; ++i) set(ranking_[static_cast<std::size_t>(i)]);
   }
 
-  // Adds columns up to a multiple: the best of those left, or the first where there are no scores.
+  // Adds columns up to a multiple: the best of the remaining ones, or the first if there are no
+  // scores.
   std::int64_t pad(std::int64_t num_ranked) {
     std::int64_t count = 0;
     for (std::int64_t word = 0; word < num_words_; ++word) count += std::popcount(plan_[word]);
@@ -115,7 +116,7 @@ class Selector {
       for (std::int64_t column = 0; count < wanted; ++column) count += add(column);
       return count;
     }
-    // Of the columns ranked next some may be in the plan already: they do not count.
+    // Some of the next columns of the ranking may already be in the plan; these do not count.
     std::int64_t begin = num_ranked;
     while (count < wanted) {
       const auto end = std::min<std::int64_t>(begin + wanted - count, std::ssize(ranking_));

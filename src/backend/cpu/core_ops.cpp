@@ -12,11 +12,12 @@ namespace mochi {
 
 namespace {
 
-constexpr std::int64_t kElementGrain = 1 << 14;  // elements worth a thread of their own
+// Number of elements that justifies another thread.
+constexpr std::int64_t kElementGrain = 1 << 14;
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
-// out = activate(a)·b with rows (a | b) of x.
+// out = activate(a)·b for rows (a | b) of x.
 template <typename Activate>
 void gate_rows(const TensorView& x, const TensorView& out, Activate activate) {
   const std::int64_t features = out.dim(1);

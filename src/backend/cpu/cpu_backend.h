@@ -1,5 +1,5 @@
-// The CPU backend: the readable reference, and fast enough to use. Activations are F32. Matrix
-// products and convolutions are oneDNN's, the rest is plain loops that the compiler vectorises.
+// The CPU backend: the readable reference, and fast enough for use. Activations are F32. oneDNN
+// computes matmuls and convolutions; everything else is plain loops that the compiler vectorises.
 // Results do not depend on the number of threads.
 #pragma once
 
@@ -23,6 +23,15 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override;
   std::string device_name() const override { return "CPU"; }
+  VideoPieces preferred_video_pieces() const override { return {}; }
+  DeviceMemory memory() const override { return {}; }
+  void restart_peak() override {}
+  Allocator& staging_allocator() override { return host_allocator(); }
+  std::unique_ptr<WeightLoader> make_weight_loader() override { return nullptr; }
+  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+    fn();
+    return nullptr;
+  }
 
  private:
   void do_upload(const TensorView& host, const TensorView& target) override;

@@ -1,4 +1,4 @@
-// Operations between the matrix products of the transformers: norms, modulation, rotary, patches.
+// Operations between the matmuls of the transformers: norms, modulation, rotary embedding, patches.
 #include <cmath>
 #include <cstring>
 
@@ -28,7 +28,7 @@ void for_rows(std::int64_t num_rows, Fn fn) {
   });
 }
 
-struct Patches {  // a latent grid cut into patches
+struct Patches {  // a latent grid divided into patches
   std::int64_t channels, frames, rows, columns, size;
   std::int64_t patch_rows() const { return rows / size; }
   std::int64_t patch_columns() const { return columns / size; }

@@ -1,6 +1,6 @@
-// What the CPU backend keeps of oneDNN. Included by .cpp files of this folder alone. Every call of
-// oneDNN is made within a SerialScope: its own threads would spin at barriers, which is ruinous
-// where another program holds a processor, so the work is split by parallel_for instead.
+// State that the CPU backend keeps for oneDNN. Only .cpp files of this folder include this header.
+// Every call of oneDNN is made within a SerialScope: its own threads would spin at barriers, which
+// is ruinous where another program uses a processor, so parallel_for divides the work instead.
 #pragma once
 
 #include <dnnl.hpp>
@@ -13,8 +13,8 @@
 namespace mochi::cpu {
 
 struct OneDnn {
-  // A tile's rows and columns, in_features, out_features, bf16 operands?, bias?, activation,
-  // accumulate?
+  // Rows and columns of a tile, in_features, out_features, has bf16 operands, has bias, activation,
+  // accumulates.
   using LinearKey = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool,
                                Activation, bool>;
 
@@ -24,18 +24,18 @@ struct OneDnn {
   };
 
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  std::map<LinearKey, Linear> linears;  // building one costs more than a small product
-  Tensor bf16_input;                    // grown on demand; holds the rounded left operand
-  Tensor f32_weight;  // grown on demand; where bf16 products are not there, holds the right one
+  std::map<LinearKey, Linear> linears;  // building one costs more than a small matmul
+  Tensor bf16_input;                    // grows on demand; the rounded left operand
+  Tensor f32_weight;  // grows on demand; the widened right operand without bf16 matmuls
 };
 
-// Whether the processor multiplies bf16 matrices faster than f32 ones: only with AMX tiles.
-// (With AVX-512's bf16 dot products alone, bf16 ran at about half of f32's rate.)
+// Returns true if the processor multiplies bf16 matrices faster than f32 ones, which needs AMX
+// tiles. (With AVX-512's bf16 dot products alone, bf16 ran at about half of f32's rate.)
 inline bool prefers_bf16() {
   return dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_amx;
 }
 
-// Whether oneDNN has bf16 matrix products for this processor at all.
+// Returns true if oneDNN has bf16 matmuls for this processor.
 inline bool has_bf16() {
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   return isa == dnnl::cpu_isa::avx512_core || isa == dnnl::cpu_isa::avx512_core_vnni ||

@@ -1,4 +1,4 @@
-// The innermost part of matrix products: a tile of the result that stays in vector registers.
+// The innermost part of matmuls: a tile of the result that stays in vector registers.
 #pragma once
 
 #include <array>
@@ -15,19 +15,20 @@ inline void store(const Vec& value, float* to) {
   value.copy_to(to, std::experimental::element_aligned);
 }
 
-// Vectors of sums: as many as hide the latency of adding, and leave registers for the factors
-// (AVX-512 has 32, the others 16).
+// Number of vectors of sums: enough to hide the latency of additions, few enough to leave registers
+// for the factors (AVX-512 has 32 registers, the others 16).
 constexpr std::int64_t kTileVectors = kLanes == 16 ? 24 : 12;
 
-// [kRows, kColumns] sums of products.
+// A tile of [kRows, kColumns] sums of products.
 template <std::int64_t Width, std::int64_t Rows = kTileVectors / Width>
 class RegisterTile {
  public:
   static constexpr std::int64_t kRows = Rows;
   static constexpr std::int64_t kColumns = Width * kLanes;
 
-  // += a·b with a [kRows, depth], `row_stride` and `DepthStride` apart, and b [depth, kColumns].
-  // Fastest with a constant row_stride: then one register addresses all rows.
+  // Adds a·b, with a [kRows, depth], whose elements are `row_stride` and `DepthStride` apart, and b
+  // [depth, kColumns]. This is fastest with a constant row_stride, because one register then
+  // addresses all rows.
   template <std::int64_t DepthStride = 1>
   void add_product(const float* a, std::int64_t row_stride, std::int64_t depth, const float* b) {
     for (std::int64_t k = 0; k < depth; ++k, b += kColumns) {

@@ -1,5 +1,5 @@
 // Elementary functions as plain arithmetic, so that loops over them vectorise and give the same
-// bits whatever the vector width.
+// bits for every vector width.
 #pragma once
 
 #include <algorithm>

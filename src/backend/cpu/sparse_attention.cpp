@@ -1,4 +1,4 @@
-// Attention of query groups over columns of their own, and the deltas that stand for the others.
+// Attention of query groups over their own columns, and the deltas for the other columns.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -12,7 +12,7 @@
 namespace mochi {
 namespace {
 
-// A smaller rest than this is rounding, and stands for no columns.
+// A smaller remaining mass is rounding error and is treated as zero.
 constexpr float kMinRest = 1e-6F;
 constexpr float kLseOfNothing = -1e30F;
 constexpr std::int64_t kRowGrain = 16;
@@ -25,7 +25,7 @@ std::int32_t* ints(const TensorView& tensor) {
   return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
 
-// How much of `chosen`, and of the cache, is in the output.
+// Factors of the chosen columns' output and of the cache in the result.
 struct Shares {
   float chosen = 1.0F, cached = 1.0F;
 };
@@ -38,7 +38,7 @@ Shares shares_of(const AttentionDelta& delta, std::int64_t row, float lse) {
   return {chosen, 1.0F - chosen};
 }
 
-// The queries [first, first + count) of a head, computed by `tile`.
+// Writes the queries [first, first + count) of a head, which `tile` has computed.
 void write_tile(const cpu::TileAttention& tile, std::int64_t head, std::int64_t first,
                 std::int64_t count, std::int64_t head_dim, const AttentionDelta& delta,
                 const AttentionOutputs& to) {
@@ -63,7 +63,7 @@ void write_tile(const cpu::TileAttention& tile, std::int64_t head, std::int64_t 
   }
 }
 
-// Returns the scale.
+// Rounds `values` to F8_E4M3 and returns the scale.
 float round_to_f8(std::span<const float> values, std::uint8_t* rounded) {
   float highest = 0.0F;
   for (const float value : values) highest = std::max(highest, std::abs(value));
@@ -119,7 +119,7 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
       for (std::int64_t head = 0; head < num_heads; ++head) {
         const std::int64_t row = head * num_queries + query;
         float mass = 1.0F;     // softmax mass of the chosen columns
-        float divisor = 1.0F;  // of what is left
+        float divisor = 1.0F;  // mass of the other columns, if the delta is merged
         if (delta.weight) {
           const float dense_lse = data(dense.lse)[row];
           const float chosen_lse = data(sparse.lse)[row];

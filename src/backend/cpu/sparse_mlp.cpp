@@ -1,4 +1,4 @@
-// Feed-forward layers that compute some hidden columns of each block of tokens anew.
+// Feed-forward layers that recompute some hidden columns of each block of tokens.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -14,7 +14,8 @@ namespace {
 
 using Tile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
 
-// Tokens in work at a time: whole tiles, whether tokens are a tile's columns or its rows.
+// Number of tokens processed at a time: whole tiles, both when tokens are a tile's columns and when
+// they are its rows.
 constexpr std::int64_t kTokenTile = 192;
 static_assert(kTokenTile % Tile::kColumns == 0 && kTokenTile % Tile::kRows == 0);
 
@@ -29,7 +30,7 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Elements [first, first + count) of a matrix weight as floats.
+// Reads elements [first, first + count) of a matrix weight as floats.
 void read_weights(const TensorView& weight, std::int64_t first, std::int64_t count, float* to) {
   if (weight.dtype() == DType::kF32) {
     std::copy_n(data(weight) + first, count, to);
@@ -48,9 +49,9 @@ struct Layer {
   std::int64_t hidden() const { return w2_rows.dim(0); }
 };
 
-// Brings one block of tokens after the other up to date, in the calling thread. The gates a and
-// values b of the listed columns are found as [columns, tokens]: so rows of w1 are read as they
-// stand, and only the tokens are transposed.
+// Updates one block of tokens at a time, on the calling thread. The gates a and values b of the
+// listed columns are computed as [columns, tokens], so that rows of w1 are read in place and only
+// the tokens are transposed.
 class BlockUpdate {
  public:
   BlockUpdate(const Layer& layer, const MlpCache& cache, std::int64_t max_columns)
@@ -87,8 +88,8 @@ class BlockUpdate {
   }
 
  private:
-  // Rows of gates from 0 on, of values from first_value_ on. The odd stride keeps neighbouring rows
-  // apart in the cache.
+  // Gates are in the rows from 0 on, values from first_value_ on. The odd stride maps neighbouring
+  // rows to different cache sets.
   void gather_w1() {
     const std::int64_t width = layer_.width();
     for (std::int64_t j = 0; j < num_columns_; ++j) {
@@ -98,7 +99,7 @@ class BlockUpdate {
     }
   }
 
-  // [width / kColumns, columns, kColumns].
+  // Layout: [width / kColumns, columns, kColumns].
   void gather_w2() {
     const std::int64_t width = layer_.width();
     for (std::int64_t j = 0; j < num_columns_; ++j) {
@@ -110,7 +111,7 @@ class BlockUpdate {
     }
   }
 
-  // [tokens / kColumns, width, kColumns]. What stands behind the last token is never used.
+  // Layout: [tokens / kColumns, width, kColumns]. Elements after the last token are never used.
   void pack_tokens(std::int64_t first, std::int64_t count) {
     const std::int64_t width = layer_.width();
     for (std::int64_t i = 0; i < count; ++i) {
@@ -135,7 +136,7 @@ class BlockUpdate {
     }
   }
 
-  // The gates' rows become activations.
+  // Replaces the rows of gates by activations.
   void activate(std::int64_t count) {
     for (std::int64_t j = 0; j < num_columns_; ++j) {
       float* gates = gates_and_values_.data() + j * kTokenTile;
@@ -153,7 +154,7 @@ class BlockUpdate {
     }
   }
 
-  // Leaves in changes_ [tokens / kRows, columns, kRows] by how much activations change.
+  // Stores the change of the activations in changes_ [tokens / kRows, columns, kRows].
   void update_activations(std::int64_t first, std::int64_t count) {
     float* cached = data(cache_.activations) + first * layer_.hidden();
     for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
@@ -168,7 +169,7 @@ class BlockUpdate {
     }
   }
 
-  // cache.out += changes times w2.
+  // cache.out += changes · w2.
   void add_to_output(std::int64_t first, std::int64_t count) {
     const std::int64_t width = layer_.width();
     for (std::int64_t feature = 0; feature < width; feature += Tile::kColumns) {
@@ -206,7 +207,7 @@ class BlockUpdate {
   const std::int32_t* columns_ = nullptr;
   std::int64_t num_columns_ = 0, first_value_ = 0, w1_stride_;
   std::vector<float> w1_, w2_, x_, gates_and_values_, changes_, row_;
-  std::vector<float> sums_;  // of gates and values over the block's tokens
+  std::vector<float> sums_;  // sums of gates and values over the block's tokens
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// What the video VAE needs besides convolutions: layout changes, group norm, temporal attention.
+// Operations of the video VAE other than convolutions: layout changes, group norm, temporal
+// attention.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -11,19 +12,20 @@ namespace mochi {
 
 namespace {
 
-constexpr std::int64_t kElementGrain = 1 << 14;  // elements worth a thread of their own
+// Number of elements that justifies another thread.
+constexpr std::int64_t kElementGrain = 1 << 14;
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
-// How many rows of `row_elements` are worth a thread of their own.
+// Returns how many rows of `row_elements` justify another thread.
 std::int64_t row_grain(std::int64_t row_elements) {
   return std::max<std::int64_t>(kElementGrain / std::max<std::int64_t>(row_elements, 1), 1);
 }
 
 // ---- group norm ----
 
-// Sums over the `num_columns` pixels of one row: sums[c] = Σ(x − pivot), and behind them
-// Σ(x − pivot)². The pivot keeps the squares small where the mean is far from zero.
+// Sums over the `num_columns` pixels of one row: sums[c] = Σ(x − pivot), followed by the sums of (x
+// − pivot)². The pivot keeps the squares small if the mean is far from zero.
 void sum_row(const float* x, const float* pivot, std::int64_t num_columns, std::int64_t channels,
              float* sums) {
   float* squares = sums + channels;
@@ -38,8 +40,8 @@ void sum_row(const float* x, const float* pivot, std::int64_t num_columns, std::
   }
 }
 
-// From the row sums of one frame to y = x·scale + shift, per channel. Rows are added in order, so
-// that the result does not depend on the threads.
+// Turns the row sums of one frame into scale and shift per channel, for y = x·scale + shift. Rows
+// are added in order, so that the result does not depend on the threads.
 void fold_frame(const float* row_sums, const float* pivot, std::int64_t num_rows,
                 std::int64_t num_columns, const GroupNorm& params, std::int64_t channels,
                 float* scale, float* shift) {
@@ -57,7 +59,7 @@ void fold_frame(const float* row_sums, const float* pivot, std::int64_t num_rows
     mean /= static_cast<double>(width);
     double variance = 0.0;
     for (std::int64_t c = first; c < first + width; ++c) {
-      const double channel_mean = totals[c] / count;  // seen from the pivot
+      const double channel_mean = totals[c] / count;  // relative to the pivot
       const double offset = pivot[c] + channel_mean - mean;
       variance += totals[channels + c] / count - channel_mean * channel_mean + offset * offset;
     }
@@ -70,7 +72,7 @@ void fold_frame(const float* row_sums, const float* pivot, std::int64_t num_rows
   }
 }
 
-// One output row with its halo columns.
+// Computes one output row with its halo columns.
 template <typename Act>
 void normalise_row(const float* x, const float* scale, const float* shift, std::int64_t num_columns,
                    std::int64_t channels, std::int64_t halo, Act act, float* out) {
@@ -111,8 +113,8 @@ void normalise(const TensorView& x, const float* scales, const float* shifts, Ac
 
 // ---- temporal attention ----
 
-// Copies one head of one pixel out of qkv, [frames] × [head_dim] with the given stride between
-// frames, scaled to unit length (q, k).
+// Copies one head of one pixel from qkv as [frames, head_dim], with the given stride between
+// frames, and scales it to unit length (q, k).
 void load_unit_vectors(const float* source, std::int64_t frame_stride, std::int64_t num_frames,
                        std::int64_t head_dim, float* target) {
   constexpr float kMinNorm = 1e-12F;
@@ -137,7 +139,8 @@ struct HeadScratch {
   std::vector<float> q, k, transposed_k, weights;
 };
 
-// qkv points at the head's q of frame 0; k and v lie `channels` and 2·channels behind it.
+// qkv points to the head's q of frame 0; k and v follow it after `channels` and 2·channels
+// elements.
 void attend_over_frames(const float* qkv, std::int64_t frame_size, std::int64_t channels,
                         std::int64_t num_frames, std::int64_t head_dim, HeadScratch& scratch,
                         float* out) {
@@ -159,7 +162,7 @@ void attend_over_frames(const float* qkv, std::int64_t frame_size, std::int64_t 
 #pragma omp simd
       for (std::int64_t s = 0; s < num_keys; ++s) weights[s] += q * k[s];
     }
-    // Unit vectors bound the logits by 1: no maximum need be subtracted.
+    // The logits of unit vectors are at most 1, so no maximum has to be subtracted.
     float total = 0.0F;
 #pragma omp simd reduction(+ : total)
     for (std::int64_t s = 0; s < num_keys; ++s) total += weights[s] = cpu::fast_exp(weights[s]);
@@ -334,7 +337,7 @@ void CpuBackend::do_to_rgb8(const TensorView& x, const TensorView& out) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       const float clamped = std::min(std::max(0.0F, (in[i] + 1.0F) * 0.5F), 1.0F);
-      const float shifted = clamped * 255.0F + 0.5F;  // cutting off then rounds to nearest
+      const float shifted = clamped * 255.0F + 0.5F;  // truncation then rounds to nearest
       result[i] = static_cast<std::uint8_t>(static_cast<int>(shifted));
     }
   });

@@ -1,6 +1,6 @@
 // A tile is 2×2 output pixels of one frame, computed from 4×4 input pixels. Both are transformed
-// into 16 positions; at each position the convolution is a matrix product over channels and taps in
-// time: [tiles, 3·Ci]·[3·Ci, Co]. A thread takes a block of tiles through all frames in order and
+// into 16 positions. At each position the convolution is a matmul over channels and taps in time:
+// [tiles, 3·Ci]·[3·Ci, Co]. A thread processes a block of tiles through all frames in order and
 // keeps the transforms of three input frames, so that each is transformed once.
 #include "backend/cpu/winograd.h"
 
@@ -16,21 +16,21 @@
 namespace mochi::cpu {
 namespace {
 
-constexpr std::int64_t kTaps = 3;  // in each direction
+constexpr std::int64_t kTaps = 3;  // per direction
 constexpr std::int64_t kTileSize = 2;
 constexpr std::int64_t kPositions = 16;
-// Between the positions of a buffer, so that they do not all fall into the same cache sets.
+// Padding between the positions of a buffer, so that they do not all map to the same cache sets.
 constexpr std::int64_t kPositionPadding = 16;
-// Transformed weights beyond this are fetched from memory for every block of tiles.
+// Larger transformed weights would be fetched from memory again for every block of tiles.
 constexpr std::int64_t kMaxWeightElements = std::int64_t{2} << 20;
-// A thread's buffers shall stay in its L2 cache.
+// A thread's buffers must fit in its L2 cache.
 constexpr std::int64_t kBlockElements = std::int64_t{80} << 10;
 
 float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
 struct Sizes {
   std::int64_t in_channels, out_channels;
-  std::int64_t frames, rows, columns;  // of the output
+  std::int64_t frames, rows, columns;  // sizes of the output
   std::int64_t tile_columns, num_tiles, block;
 
   Sizes(const TensorView& x, const TensorView& out)
@@ -45,7 +45,7 @@ struct Sizes {
     block = std::max<std::int64_t>(kBlockElements / (per_tile * kTileVectors), 1) * kTileVectors;
   }
 
-  // Vectors of output channels in one product.
+  // Number of vectors of output channels in one product.
   std::int64_t width() const {
     const std::int64_t num_vectors = out_channels / kLanes;
     return num_vectors % 2 == 0 ? 2 : num_vectors % 3 == 0 ? 3 : 1;
@@ -56,7 +56,7 @@ struct Sizes {
 
 // ---- weights ----
 
-// One 3×3 kernel in its 16 positions: G·g·Gᵀ.
+// Transforms one 3×3 kernel into its 16 positions: G·g·Gᵀ.
 std::array<float, kPositions> transform_kernel(const float* taps) {
   std::array<std::array<float, kTaps>, 4> half{};  // G·g
   for (std::size_t j = 0; j < kTaps; ++j) {
@@ -79,7 +79,7 @@ std::array<float, kPositions> transform_kernel(const float* taps) {
   return result;
 }
 
-// The taps of one output and input channel as floats.
+// Reads the taps of one output and input channel as floats.
 std::array<float, kTaps * kTaps * kTaps> read_taps(const TensorView& weight, std::int64_t index) {
   std::array<float, kTaps * kTaps * kTaps> taps{};
   const auto first = index * std::ssize(taps);
@@ -94,7 +94,7 @@ std::array<float, kTaps * kTaps * kTaps> read_taps(const TensorView& weight, std
   return taps;
 }
 
-// [position, output group, tap in time, input channel, output channel of the group].
+// Layout: [position, output group, tap in time, input channel, output channel of the group].
 std::vector<float> transform_weights(const TensorView& weight, const Sizes& sizes) {
   const std::int64_t group = sizes.width() * kLanes;
   const std::int64_t num_groups = sizes.out_channels / group;
@@ -123,7 +123,7 @@ std::vector<float> transform_weights(const TensorView& weight, const Sizes& size
 
 using Square = std::array<std::array<Vec, 4>, 4>;
 
-// Bᵀ·d·B.
+// Computes Bᵀ·d·B.
 void transform_square(Square& d) {
   for (std::size_t j = 0; j < 4; ++j) {
     const Vec second = d[1][j];
@@ -141,8 +141,8 @@ void transform_square(Square& d) {
   }
 }
 
-// Tiles [first, first + count) of one input frame → [position, tile, channel]. Pixels outside the
-// frame reach only outputs outside it: any will do.
+// Transforms tiles [first, first + count) of one input frame into [position, tile, channel]. Pixels
+// outside the frame affect only outputs outside it, so any value serves for them.
 void transform_input(const Sizes& sizes, const float* frame, std::int64_t first, std::int64_t count,
                      float* out) {
   const std::int64_t channels = sizes.in_channels;
@@ -175,12 +175,13 @@ void transform_input(const Sizes& sizes, const float* frame, std::int64_t first,
   }
 }
 
-// ---- products ----
+// ---- matmuls ----
 
-// The transforms of three input frames.
+// Transforms of three input frames.
 using Frames = std::array<const float*, kTaps>;
 
-// All positions of a block of tiles, rounded up to whole products: [position, tile, channel].
+// Multiplies all positions of a block of tiles, rounded up to whole products: [position, tile,
+// channel].
 template <std::int64_t Width>
 void multiply(const Sizes& sizes, const Frames& frames, const float* weights, std::int64_t count,
               float* out) {
@@ -208,7 +209,7 @@ void multiply(const Sizes& sizes, const Frames& frames, const float* weights, st
 
 // ---- output ----
 
-// Aᵀ·m·A.
+// Computes Aᵀ·m·A.
 std::array<std::array<Vec, 2>, 2> transform_back(const float* m, std::int64_t stride) {
   std::array<std::array<Vec, 4>, 2> half;  // Aᵀ·m
   for (std::size_t j = 0; j < 4; ++j) {
@@ -262,7 +263,7 @@ struct Scratch {
       frame.resize(static_cast<std::size_t>(kPositions * sizes.in_stride()));
     }
   }
-  std::array<std::vector<float>, kTaps> frames;  // transforms of input frames, in turn
+  std::array<std::vector<float>, kTaps> frames;  // transforms of input frames, used in turn
   std::vector<float> products;
 };
 

@@ -12,10 +12,11 @@
 namespace mochi::cuda {
 namespace {
 
-constexpr std::int64_t kWorkspaceBytes = 32 << 20;  // what NVIDIA advises for Hopper
-constexpr std::uint32_t kAlignmentBytes = 16;       // of every row; what the fast kernels need
+constexpr std::int64_t kWorkspaceBytes = 32 << 20;  // NVIDIA's recommendation for Hopper
+// Alignment of every row that the fast kernels require.
+constexpr std::uint32_t kAlignmentBytes = 16;
 
-// What a plan is for.
+// The key of a plan.
 struct Product {
   std::int64_t rows, n, k;
   DType in_dtype, out_dtype;
@@ -25,7 +26,7 @@ struct Product {
 
 }  // namespace
 
-// The functions of the library that we call, and a handle of it.
+// The functions of the library that are called, and a handle of it.
 struct CublasLt::Library {
   Library() {
     std::string problems;
@@ -36,7 +37,7 @@ struct CublasLt::Library {
     }
     if (object == nullptr) {
       fail(
-          "GPU: cuBLASLt, NVIDIA's library of matrix products, was not found: {}. It is in the "
+          "GPU: cuBLASLt, NVIDIA's matmul library, was not found: {}. It is in the "
           "CUDA toolkit, and in the Python package nvidia-cublas (nvidia-cublas-cu12 for CUDA 12); "
           "put its folder into LD_LIBRARY_PATH",
           problems);
@@ -56,7 +57,8 @@ struct CublasLt::Library {
     load(set_preference, "cublasLtMatmulPreferenceSetAttribute");
     check(create(&handle), "starting it");
   }
-  ~Library() { destroy(handle); }  // stays loaded: it does not like to be unloaded
+  // Never unloaded, because the library does not support that reliably.
+  ~Library() { destroy(handle); }
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 
@@ -90,7 +92,7 @@ struct CublasLt::Library {
   }
 };
 
-// How one size of product is computed. cuBLASLt counts in columns: row-major out [rows, n] is its
+// The computation of one size of product. cuBLASLt is column-major: row-major out [rows, n] is its
 // n × rows matrix, the product of weightᵀ (k × n, to be transposed) and x (k × rows).
 struct CublasLt::Plan {
   Plan(const Library& lib, const Product& product) : library(lib) {
@@ -103,11 +105,11 @@ struct CublasLt::Plan {
                     "describing a matrix");
     };
     library.check(library.create_desc(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-                  "describing a product");
+                  "describing a matmul");
     const cublasOperation_t transposed = CUBLAS_OP_T;
     library.check(
         library.set_desc(desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)),
-        "describing a product");
+        "describing a matmul");
     create_layout(weight, in_dtype, k, n);
     create_layout(x, in_dtype, k, rows);
     create_layout(out, out_dtype, n, rows);
@@ -119,17 +121,17 @@ struct CublasLt::Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  // Takes the heuristic's first algorithm and never measures: which one is fastest varies from run
-  // to run, and with it the order of the sums. False: there is none.
+  // Takes the heuristic's first algorithm and never measures: the fastest one varies from run to
+  // run, and with it the order of the sums. Returns false if there is no algorithm.
   bool choose() {
     cublasLtMatmulPreference_t preference = nullptr;
-    library.check(library.create_preference(&preference), "describing a wish");
+    library.check(library.create_preference(&preference), "creating a cuBLASLt preference");
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       library.check(library.set_preference(preference, attribute, &value, sizeof(value)),
-                    "describing a wish");
+                    "creating a cuBLASLt preference");
     };
     set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(kWorkspaceBytes));
-    // Parts of a split sum are added in fp32, in a fixed order.
+    // Partial sums of a split are added in fp32, in a fixed order.
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     for (const auto attribute :

@@ -1,5 +1,5 @@
-// Matrix products by cuBLASLt, which is loaded when a CUDA backend is made: the program also runs
-// on machines that have neither a GPU nor this library.
+// Matmuls by cuBLASLt. The library is loaded when a CUDA backend is created, so that the program
+// also runs on machines that have neither a GPU nor this library.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,16 +12,17 @@ namespace mochi::cuda {
 
 class CublasLt {
  public:
-  // Takes 32 MB of workspace. Throws Error saying what was looked for when there is no library.
+  // Allocates 32 MB of workspace. If the library is not found, throws an Error that names the
+  // places searched.
   explicit CublasLt(Allocator& allocator);
   ~CublasLt();
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  // out [rows, n] = x [rows, k] · weight [n, k]ᵀ, or += with `accumulate`; all BF16 or all F32, or
-  // BF16 with an F32 out; no size 0. Sums are of fp32, in the same order in every run on one GPU
-  // model. False, with nothing done: rows are not aligned to 16 bytes, or cuBLASLt has no algorithm
-  // for these sizes.
+  // out [rows, n] = x [rows, k] · weight [n, k]ᵀ, or += with `accumulate`. All tensors are BF16 or
+  // all are F32, or x and weight are BF16 and out is F32; no size is 0. Sums are fp32, in the same
+  // order in every run on one GPU model. Returns false without computing anything if rows are not
+  // aligned to 16 bytes or cuBLASLt has no algorithm for these sizes.
   bool multiply(const TensorView& x, const TensorView& weight, const TensorView& out,
                 bool accumulate, cudaStream_t stream);
 

@@ -28,7 +28,7 @@ std::string find_cuda_problem() {
   cudaRuntimeGetVersion(&facts.runtime_version);
   cudaError_t code = cudaGetDeviceCount(&facts.num_gpus);
   facts.has_new_enough_driver = code != cudaErrorInsufficientDriver;
-  cudaGetLastError();  // or the next call would report it again
+  cudaGetLastError();  // clears the error, or the next call would report it again
   const bool is_answer =
       code == cudaSuccess || code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice;
   if (is_answer && facts.num_gpus > 0) {
@@ -44,7 +44,7 @@ std::string find_cuda_problem() {
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   const std::string problem = find_cuda_problem();
-  if (!problem.empty()) throw Error("device: " + problem);
+  if (!problem.empty()) throw InvalidRequest("device", problem);
   return std::make_unique<CudaBackend>(options);
 }
 
@@ -54,7 +54,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   if (activation_dtype_ != DType::kBF16 && activation_dtype_ != DType::kF32) {
     fail("activations: wanted BF16 or F32, found {}", dtype_name(activation_dtype_));
   }
-  check(cudaGetDeviceProperties(&properties_, 0), "asking for the GPU's properties");
+  check(cudaGetDeviceProperties(&properties_, 0), "querying the GPU's properties");
   is_hopper_ = properties_.major == 9 && !options.is_portable;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
   cublaslt_ = std::make_unique<cuda::CublasLt>(*allocator_);
@@ -100,7 +100,7 @@ void CudaBackend::do_await_write_back(int slot) {
 
 std::byte* CudaBackend::grow(Tensor& memory, std::size_t num_bytes) {
   if (!memory || memory.view().size_bytes() < num_bytes) {
-    memory = Tensor();  // first, so that both never exist at a time
+    memory = Tensor();  // freed first, so that the old and the new memory never exist together
     memory = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
   }
   return memory.view().bytes();

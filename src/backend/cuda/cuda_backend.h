@@ -1,7 +1,7 @@
-// The CUDA backend: one GPU of compute capability 8.0 or newer, activations in BF16 or F32. All
-// work goes to one stream of its own. Matrix products are cuBLASLt's; everything else is ours:
-// kernels/ holds the bandwidth-bound ones and the portable attention, sm90/ those that need Hopper.
-// Results are the same bit for bit in every run on one GPU model.
+// The CUDA backend: one GPU of compute capability 8.0 or newer, with activations in BF16 or F32.
+// All work goes to one stream, which the backend owns. cuBLASLt computes most matmuls; all other
+// kernels are in this repository: kernels/ holds the bandwidth-bound ones and the portable
+// attention, sm90/ those that need Hopper. Results are bit-identical in every run on one GPU model.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -30,11 +30,11 @@ class CudaBackend final : public Backend {
   std::string device_name() const override { return properties_.name; }
   DeviceMemory memory() const override;
   void restart_peak() override;
-  Allocator& staging_allocator() override;  // pinned
+  Allocator& staging_allocator() override;  // returns pinned memory
   std::unique_ptr<WeightLoader> make_weight_loader() override;
   std::unique_ptr<Recording> record(const std::function<void()>& fn) override;
-  // At 848×480 the last blocks then work on 1.9 GB of frames, in slices of 1 GB; two latent frames
-  // more make decoding 1.5 % faster and take 2 GB more.
+  // At 848×480 the last blocks process 1.9 GB of frames at a time, in slices of 1 GB. Two more
+  // latent frames would make decoding 1.5 % faster and take 2 GB more.
   VideoPieces preferred_video_pieces() const override {
     return {.latent_frames = 3, .slice_elements = std::int64_t{1} << 29};
   }
@@ -107,14 +107,14 @@ class CudaBackend final : public Backend {
   void do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) override;
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
 
-  // linear() by cuBLASLt; false: it has no way to do it, and nothing is done.
+  // Computes linear() by cuBLASLt. Returns false, with nothing done, if cuBLASLt cannot.
   bool multiply_by_library(const TensorView& x, const TensorView& weight, const TensorView& bias,
                            const TensorView& out, const LinearOptions& options);
 
-  bool is_hopper() const { return is_hopper_; }  // sm90/ runs here
-  // Memory for the insides of one operation; valid until the next operation that asks for it.
+  bool is_hopper() const { return is_hopper_; }  // true if the kernels of sm90/ run here
+  // Memory for use within one operation. Valid until the next operation that calls workspace().
   std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }
-  // The same of `memory`, which another operation inside need not respect.
+  // Grows `memory` instead, for memory that must survive a nested operation's use of workspace().
   std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
   DType activation_dtype_;
@@ -124,8 +124,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
-  std::unique_ptr<cuda::CopyStream> prefetches_, write_backs_;  // made when first asked for
-  Tensor conv_memory_;  // weights and patches of a convolution
+  std::unique_ptr<cuda::CopyStream> prefetches_, write_backs_;  // created on first use
+  Tensor conv_memory_;  // stores the weights and patches of a convolution
 };
 
 }  // namespace mochi

@@ -9,8 +9,8 @@ namespace mochi::cuda {
 
 DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
   if (limit_bytes > 0 && limit_bytes <= kReservedBytes) {
-    fail("vram_limit: wanted more than the {} MiB that CUDA itself takes, found {} MiB",
-         kReservedBytes >> 20, limit_bytes >> 20);
+    refuse("vram_limit_bytes", "wanted more than the {} MiB that CUDA itself takes, found {} MiB",
+           kReservedBytes >> 20, limit_bytes >> 20);
   }
   limit_bytes_ = limit_bytes > 0 ? limit_bytes - kReservedBytes : 0;
 }
@@ -18,7 +18,7 @@ DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
 std::uint64_t DeviceAllocator::available_bytes() const {
   std::size_t free_bytes = 0;
   std::size_t total_bytes = 0;
-  check(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the free GPU memory");
+  check(cudaMemGetInfo(&free_bytes, &total_bytes), "querying the free GPU memory");
   const std::uint64_t free = free_bytes;
   if (limit_bytes_ == 0) return free;
   return std::min(free, limit_bytes_ - std::min(limit_bytes_, used_bytes_));
@@ -31,7 +31,7 @@ void* DeviceAllocator::allocate(std::size_t num_bytes) {
   const bool is_over = limit_bytes_ > 0 && used_bytes_ + size > limit_bytes_;
   const cudaError_t code = is_over ? cudaErrorMemoryAllocation : cudaMalloc(&block, size);
   if (code == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // or the next call would report it again
+    cudaGetLastError();  // clears the error, or the next call would report it again
     constexpr int kMebibyte = 20;
     throw OutOfMemory(fmt::format(
         "GPU memory: wanted {} MiB more, in use are {} MiB, available {} MiB{}",
@@ -40,7 +40,7 @@ void* DeviceAllocator::allocate(std::size_t num_bytes) {
                           : fmt::format(" of the limit of {} MiB",
                                         (limit_bytes_ + kReservedBytes) >> kMebibyte)));
   }
-  check(code, "taking GPU memory");
+  check(code, "allocating GPU memory");
   used_bytes_ += size;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);
   sizes_[block] = size;

@@ -1,4 +1,4 @@
-// Device memory, counted and limited.
+// Device memory with a count and a limit.
 #pragma once
 
 #include <cstddef>
@@ -12,11 +12,12 @@ namespace mochi::cuda {
 
 class DeviceAllocator final : public Allocator {
  public:
-  // limit_bytes 0: all that the device has. Throws Error when it is not above kReservedBytes.
+  // limit_bytes 0 allows all memory of the device. Throws Error unless a limit is above
+  // kReservedBytes.
   explicit DeviceAllocator(std::uint64_t limit_bytes);
 
-  // 256-byte aligned, undefined contents. Throws OutOfMemory saying what was wanted and what there
-  // is.
+  // Returns a 256-byte aligned block with undefined contents. Throws OutOfMemory with the wanted
+  // and the available size.
   void* allocate(std::size_t num_bytes) override;
   // Waits until the device has finished all work.
   void deallocate(void* block) noexcept override;
@@ -24,14 +25,14 @@ class DeviceAllocator final : public Allocator {
   DeviceMemory memory() const;
   void restart_peak();
 
-  // Of a limit so much is left to CUDA's own needs, which nobody can count from inside: its
-  // context, the code of the kernels, the libraries' tables.
+  // The part of a limit that is left to CUDA itself (its context, the code of the kernels, the
+  // libraries' tables), which the process cannot count.
   static constexpr std::uint64_t kReservedBytes = std::uint64_t{1} << 30;
 
  private:
   std::uint64_t available_bytes() const;
 
-  std::uint64_t limit_bytes_;  // of the tensors alone; 0: none
+  std::uint64_t limit_bytes_;  // limit of the tensors alone; 0: none
   std::uint64_t used_bytes_ = 0, peak_bytes_ = 0;
   mutable std::mutex mutex_;
   std::unordered_map<void*, std::size_t> sizes_;

@@ -1,4 +1,4 @@
-// Recorded operations: a CUDA graph.
+// Captured operations, as a CUDA graph.
 #include <utility>
 
 #include "backend/cuda/cuda_backend.h"
@@ -9,12 +9,13 @@ namespace {
 
 class GraphRecording final : public Recording {
  public:
-  // `workspace` is where the backend's working memory is, and `recorded` where it was.
+  // `workspace` is the backend's working memory now; `recorded_workspace_` is where it was at
+  // capture.
   GraphRecording(cudaGraph_t graph, cudaStream_t stream, const Tensor& workspace)
       : stream_(stream), workspace_(workspace), recorded_workspace_(workspace.view().bytes()) {
     const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
     cudaGraphDestroy(graph);
-    cuda::check(code, "making a graph");
+    cuda::check(code, "instantiating a graph");
   }
   ~GraphRecording() override {
     if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
@@ -39,17 +40,17 @@ class GraphRecording final : public Recording {
 
 std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) {
   cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
-              "beginning a graph");
+              "beginning graph capture");
   cudaGraph_t graph = nullptr;
   try {
     fn();
   } catch (...) {
     cudaStreamEndCapture(stream_, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
-    cudaGetLastError();  // the exception says what it was
+    cudaGetLastError();  // clears the error, which the exception reports
     throw;
   }
-  cuda::check(cudaStreamEndCapture(stream_, &graph), "ending a graph");
+  cuda::check(cudaStreamEndCapture(stream_, &graph), "ending graph capture");
   auto recording = std::make_unique<GraphRecording>(graph, stream_, workspace_);
   recording->replay();
   return recording;

@@ -1,4 +1,4 @@
-// The only door to the CUDA backend; no_cuda/ stands behind it in a build without CUDA.
+// The only entry to the CUDA backend. A build without CUDA implements it in no_cuda/.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace mochi {
 
-// Throws Error with find_cuda_problem() when there is one.
+// Creates the backend. Throws an Error with find_cuda_problem() if there is a problem.
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
 
 }  // namespace mochi

@@ -16,8 +16,9 @@ namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kMinMapped = std::size_t{16} << 20;
 
-// What CUDA gives itself comes page by page, from one thread. Pages that are there already it only
-// has to pin, and huge ones that many threads ask for are there ten times as soon.
+// Allocates pinned memory. CUDA's own allocation gets its pages one by one, from one thread. Pages
+// that already exist only have to be pinned, and huge pages that many threads touch exist ten times
+// as fast.
 class PinnedAllocator final : public Allocator {
  public:
   void* allocate(std::size_t num_bytes) override {
@@ -28,10 +29,10 @@ class PinnedAllocator final : public Allocator {
     const std::size_t size = std::max<std::size_t>(num_bytes, 1);
     const cudaError_t code = cudaHostAlloc(&block, size, cudaHostAllocDefault);
     if (code == cudaErrorMemoryAllocation) {
-      cudaGetLastError();  // or the next call would report it again
+      cudaGetLastError();  // clears the error, or the next call would report it again
       fail_for_lack_of(size);
     }
-    check(code, "taking host memory that the GPU can read");
+    check(code, "allocating pinned host memory");
     return block;
   }
 
@@ -58,13 +59,13 @@ class PinnedAllocator final : public Allocator {
  private:
   [[noreturn]] static void fail_for_lack_of(std::size_t size) {
     throw OutOfMemory(
-        fmt::format("host memory: wanted {} MiB more that the GPU can read", (size >> 20) + 1));
+        fmt::format("host memory: wanted {} MiB more of pinned memory", (size >> 20) + 1));
   }
 
-  // Null: not in this way.
+  // Returns null if the memory cannot be allocated in this way.
   void* map(std::size_t num_bytes) {
     const std::size_t size = (num_bytes + kHugePage - 1) / kHugePage * kHugePage;
-    // Mapping more than there is would succeed, and filling it end the process.
+    // Mapping more than is available would succeed, and filling it would end the process.
     const std::uint64_t available = available_memory_bytes();
     if (available > 0 && size > available) fail_for_lack_of(size);
     void* const block =
@@ -92,7 +93,7 @@ class PinnedAllocator final : public Allocator {
   }
 
   std::mutex mutex_;
-  std::unordered_map<void*, std::size_t> mapped_;  // blocks that are not CUDA's
+  std::unordered_map<void*, std::size_t> mapped_;  // blocks that CUDA did not allocate
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Host memory that the GPU can read by itself, and events: owners.
+// Pinned host memory, which the GPU reads directly, and owners of events and streams.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,12 +10,12 @@
 
 namespace mochi::cuda {
 
-// Throws OutOfMemory when the host has no more.
+// Throws OutOfMemory if the host has no more memory.
 Allocator& pinned_allocator();
 
 class Event {
  public:
-  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "making an event"); }
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event"); }
   ~Event() {
     if (event_ != nullptr) cudaEventDestroy(event_);
   }
@@ -24,7 +24,7 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  operator cudaEvent_t() const { return event_; }  // NOLINT: CUDA's calls take it as it is
+  operator cudaEvent_t() const { return event_; }  // NOLINT: implicit, for CUDA's calls
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -32,8 +32,10 @@ class Event {
 
 class Stream {
  public:
-  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
-  // Waits until its work is done: memory that it uses may go then.
+  Stream() {
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+  }
+  // Waits until the stream's work is complete, because the memory that it uses may be freed next.
   ~Stream() {
     cudaStreamSynchronize(stream_);
     cudaStreamDestroy(stream_);
@@ -41,7 +43,7 @@ class Stream {
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
-  operator cudaStream_t() const { return stream_; }  // NOLINT: CUDA's calls take it as it is
+  operator cudaStream_t() const { return stream_; }  // NOLINT: implicit, for CUDA's calls
 
  private:
   cudaStream_t stream_ = nullptr;

@@ -9,7 +9,8 @@
 namespace mochi::cuda {
 namespace {
 
-// Several threads: one alone reads mapped files more slowly than the bus takes the bytes.
+// Copies on several threads, because one thread reads mapped files more slowly than the bus
+// transfers them.
 void copy_bytes(std::span<const std::byte> from, std::byte* to) {
   constexpr std::int64_t kGrain = std::int64_t{1} << 20;
   parallel_for(0, std::ssize(from), kGrain, [&](std::int64_t begin, std::int64_t end) {

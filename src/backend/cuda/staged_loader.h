@@ -1,5 +1,5 @@
-// Stored weights → pinned memory → GPU, where they are converted: a ring of buffers, so that the
-// host fills one while others are on their way.
+// Copies stored weights through pinned memory to the GPU, where they are converted. A ring of
+// buffers lets the host fill one while others are being transferred.
 #pragma once
 
 #include <array>
@@ -24,16 +24,16 @@ class StagedLoader final : public WeightLoader {
   static constexpr std::size_t kNumSlots = 4;
   static constexpr std::size_t kSlotBytes = std::size_t{32} << 20;
 
-  // Elements [first, first + bytes / element) of the target.
+  // Loads elements [first, first + bytes / element size) of the target.
   void load_chunk(DType stored, std::span<const std::byte> bytes, const TensorView& target,
                   std::size_t first);
 
   std::array<Slot, kNumSlots> slots_;
   std::size_t next_ = 0;
-  Stream stream_;  // goes first: its work may still need the slots
+  Stream stream_;  // destroyed first, because its work may still use the slots
 };
 
-// target [num_elements] F32 or BF16 = stored floats, both on the device.
+// target [num_elements], F32 or BF16, = stored floats. Both are on the device.
 void convert_on_device(DType stored, const std::byte* source, DType wanted, std::byte* target,
                        std::int64_t num_elements, cudaStream_t stream);
 

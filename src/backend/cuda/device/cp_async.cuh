@@ -1,4 +1,4 @@
-// Copies from global to shared memory that do not pass through registers.
+// Copies from global to shared memory that bypass the registers.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace mochi::cuda::device {
 
-// Zeros instead if not `is_there`; then g_source is not read, but must be an address.
+// Writes zeros instead unless `is_there`; g_source is then not read, but must still be an address.
 __device__ inline void copy_16_bytes(void* s_target, const void* g_source, bool is_there = true) {
   const int num_bytes = is_there ? 16 : 0;
   asm volatile(
@@ -22,8 +22,8 @@ __device__ inline void copy_4_bytes(void* s_target, const void* g_source) {
                : "memory");
 }
 
-// g_base + row · kRowBytes. Opaque to the compiler, which would add constants within g_base last,
-// in instructions of their own.
+// Returns g_base + row · kRowBytes. It is opaque to the compiler, which would otherwise add
+// constants within g_base last, in separate instructions.
 template <unsigned kRowBytes>
 __device__ const std::byte* address_of_row(const std::byte* g_base, unsigned row) {
   const std::byte* g_row;
@@ -33,14 +33,14 @@ __device__ const std::byte* address_of_row(const std::byte* g_base, unsigned row
 
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Until at most kPending of this thread's groups are under way.
+// Waits until at most kPending of this thread's groups are in progress.
 template <int kPending>
 __device__ inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// This thread arrives when all copies that it started have come; the barrier counts it in its
-// number of arrivals.
+// Makes this thread arrive when all copies that it started are complete. The barrier's number of
+// arrivals includes this one.
 __device__ inline void arrive_after_copies(Barrier* s_barrier) {
   asm volatile(
       "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(s_barrier))

@@ -1,5 +1,6 @@
-// Barriers in shared memory (compute capability 9.0): they count arrivals of threads and bytes that
-// the copy engine has brought. A wait names the parity of the phase to be over: 0 for the first.
+// Barriers in shared memory (compute capability 9.0). They count arrivals of threads and bytes
+// written by the copy engine. A wait names the parity of the phase that must be over: 0 for the
+// first.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ __device__ inline void init_barrier(Barrier* s_barrier, unsigned num_arrivals) {
                : "memory");
 }
 
-// By the thread that made barriers, before the block's (or cluster's) barrier that publishes them.
+// Called by the thread that initialised barriers, before the block's (or cluster's) barrier that
+// publishes them.
 __device__ inline void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -26,8 +28,8 @@ __device__ inline void arrive(Barrier* s_barrier) {
                : "memory");
 }
 
-// At the barrier in the same place of the cluster's block `rank`. Publishes no ordinary writes:
-// that would want a fence of the whole cluster, which costs.
+// Arrives at the barrier at the same offset in the cluster's block `rank`. It does not publish
+// ordinary writes, which would need an expensive fence of the whole cluster.
 __device__ inline void arrive_at(Barrier* s_barrier, unsigned rank) {
   asm volatile(
       "{\n"
@@ -39,8 +41,8 @@ __device__ inline void arrive_at(Barrier* s_barrier, unsigned rank) {
       : "memory");
 }
 
-// Stores to the same place in shared memory of the cluster's block `rank`, and the bytes arrive at
-// its barrier: who has waited for them there may read them.
+// Stores x at the same offset of shared memory in the cluster's block `rank`; the bytes arrive at
+// that block's barrier. Threads that have waited for them there may read them.
 __device__ inline void store_at(float2* s_target, float2 x, Barrier* s_barrier, unsigned rank) {
   asm volatile(
       "{\n"
@@ -54,7 +56,7 @@ __device__ inline void store_at(float2* s_target, float2 x, Barrier* s_barrier, 
       : "memory");
 }
 
-// Arrives, and the phase wants that many bytes more.
+// Arrives and makes the phase expect num_bytes more.
 __device__ inline void arrive_expecting(Barrier* s_barrier, unsigned num_bytes) {
   asm volatile(
       "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(s_barrier)),
@@ -81,7 +83,7 @@ __device__ inline void wait(Barrier* s_barrier, unsigned parity) {
   }
 }
 
-// Which stage of a ring comes next, and the parity of its phase.
+// The next stage of a ring and the parity of its phase.
 template <int kStages>
 struct Ring {
   int idx = 0;

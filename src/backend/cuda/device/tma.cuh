@@ -1,6 +1,6 @@
 // The copy engine for tiles (compute capability 9.0). Tensor maps are __grid_constant__ parameters
-// of the kernel; one thread starts a copy. Coordinates are in elements, fastest dimension first;
-// what is out of range comes as zero.
+// of the kernel, and one thread starts a copy. Coordinates are in elements, fastest dimension
+// first; elements out of range are read as zero.
 #pragma once
 
 #include <cuda.h>
@@ -13,8 +13,8 @@ __device__ inline void prefetch_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
-// The bytes of the box count towards the barrier's phase. s_target: 1024-byte aligned if the map
-// swizzles by 128 bytes, else 128.
+// Copies a box to shared memory; its bytes count towards the barrier's phase. s_target is aligned
+// to 1024 bytes if the map swizzles by 128 bytes, else to 128.
 template <int kRank>
 __device__ inline void load_tile(void* s_target, const CUtensorMap& map, const int (&at)[kRank],
                                  Barrier* s_barrier) {
@@ -48,7 +48,8 @@ __device__ inline void load_tile(void* s_target, const CUtensorMap& map, const i
   }
 }
 
-// To the same place in every block of the cluster whose bit is set in `blocks`, and to its barrier.
+// Copies a box to the same offset in every block of the cluster whose bit is set in `blocks`; each
+// block's barrier counts its bytes.
 __device__ inline void load_tile_to(void* s_target, const CUtensorMap& map, const int (&at)[4],
                                     Barrier* s_barrier, std::uint16_t blocks) {
   asm volatile(

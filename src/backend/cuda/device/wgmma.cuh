@@ -1,13 +1,14 @@
-// Matrix products of one warpgroup (compute capability 9.0): d [64, N] f32 (+)= a [64, 16] bf16 ·
-// b [16, N] bf16. N follows from the size of d. They run on by themselves: fence_products() before
-// the first and after ordinary writes to d or a, commit_products() after the last, and until
-// wait_products() neither d nor a may be touched.
+// Matrix products of one warpgroup (compute capability 9.0): d [64, N] f32 (+)= a [64, 16] bf16 · b
+// [16, N] bf16. N follows from the size of d. They run asynchronously: call fence_products() before
+// the first and after ordinary writes to d or a, call commit_products() after the last, and touch
+// neither d nor a before wait_products().
 //
-// Thread i of the warpgroup has of d, in d[4·j …], the columns 8·j + 2·(i % 4) and the next: rows
-// 16·(i / 32) + i % 32 / 4 (first two) and 8 rows below (last two). An `a` in registers has, packed
-// in a[0 … 3], the columns 2·(i % 4) and the next in those two rows, then the same 8 columns on.
+// Thread i of the warpgroup holds columns 8·j + 2·(i % 4) and the next one of d in d[4·j …]: of row
+// 16·(i / 32) + i % 32 / 4 in the first two and of the row 8 below in the last two. An `a` in
+// registers holds, packed in a[0 … 3], columns 2·(i % 4) and the next one of those two rows, then
+// the columns 8 further right.
 //
-// An instruction names every register: one function per N.
+// There is one function per N, because an instruction names every register.
 #pragma once
 
 #include <cstdint>
@@ -16,17 +17,17 @@
 
 namespace mochi::cuda::device {
 
-// What describes an operand in shared memory to wgmma. It lies there as the copy engine places
-// boxes of 64 elements (128 bytes, swizzled by 128) × rows; the tile begins at a multiple of 1024.
+// Descriptors of wgmma operands in shared memory. The layout is that of the copy engine for boxes
+// of 64 elements (128 bytes, swizzled by 128) × rows. The tile begins at a multiple of 1024 bytes.
 
-// The 64 elements run along k, rows along m (or n): 16 k further is 32 bytes further.
+// For 64 elements along k and rows along m (or n). An advance of 16 along k is 32 bytes.
 __device__ inline std::uint64_t describe_k_rows(const void* s_tile) {
   return (1ULL << 62) | (std::uint64_t{1024 >> 4} << 32) | (std::uint64_t{1} << 16) |
          ((shared_address(s_tile) & 0x3FFFFU) >> 4);
 }
 
-// The 64 elements run along n, rows along k: 16 k further is 2048 bytes further. The next 64 n are
-// panel_bytes (a multiple of 1024) further. For multiply<true>.
+// For 64 elements along n and rows along k, with multiply<true>. An advance of 16 along k is 2048
+// bytes; the next 64 elements along n follow after panel_bytes (a multiple of 1024).
 __device__ inline std::uint64_t describe_n_rows(const void* s_tile, unsigned panel_bytes) {
   return (1ULL << 62) | (std::uint64_t{1024 >> 4} << 32) |
          (static_cast<std::uint64_t>(panel_bytes >> 4) << 16) |
@@ -43,20 +44,21 @@ __device__ inline void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// Until at most kPending commits are under way. Then hold() what they wrote before using it.
+// Waits until at most kPending commits are in progress. Then call hold() on their results before
+// using them.
 template <int kPending>
 __device__ inline void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// Tells the compiler that the values come from here, not from the instruction that began them.
+// Tells the compiler that the values are defined here, not by the instruction that started them.
 template <int kSize>
 __device__ inline void hold(float (&d)[kSize]) {
 #pragma unroll
   for (int i = 0; i < kSize; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-// `a` and b from shared memory.
+// Takes `a` and b from shared memory.
 template <bool kTransposedB = false>
 __device__ inline void multiply(float (&d)[64], std::uint64_t a, std::uint64_t b, bool accumulate) {
   asm volatile(
@@ -124,7 +126,7 @@ __device__ inline void multiply(float (&d)[128], std::uint64_t a, std::uint64_t 
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kTransposedB ? 1 : 0));
 }
 
-// `a` from registers.
+// Takes `a` from registers.
 template <bool kTransposedB = false>
 __device__ inline void multiply(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b,
                                 bool accumulate) {

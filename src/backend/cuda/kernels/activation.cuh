@@ -9,7 +9,7 @@
 
 namespace mochi::cuda {
 
-// x / (1 + e^−y). For bf16 results the short forms of e^x and of division are exact enough.
+// Returns x / (1 + e^−y). For bf16 results the fast forms of e^x and of division are exact enough.
 template <typename T>
 __device__ float divide_by_logistic(float x, float y) {
   if constexpr (std::is_same_v<T, float>) {
@@ -19,7 +19,7 @@ __device__ float divide_by_logistic(float x, float y) {
   }
 }
 
-// T: of the result, once it is stored.
+// T is the type in which the result will be stored.
 template <typename T, Activation kActivation>
 __device__ float activate(float x) {
   if constexpr (kActivation == Activation::kSilu) {
@@ -33,7 +33,7 @@ __device__ float activate(float x) {
   }
 }
 
-// The same where it is known only at run time.
+// Variant for an activation that is known only at run time.
 template <typename T>
 __device__ float activate(Activation activation, float x) {
   if (activation == Activation::kSilu) return activate<T, Activation::kSilu>(x);

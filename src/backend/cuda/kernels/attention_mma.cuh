@@ -1,6 +1,6 @@
-// Attention in bf16 by the tensor cores of compute capability 8.0 and newer: a warp has 16 or 32
-// queries, their logits, weights and outputs in registers; the block's warps share tiles of 32 keys
-// and values, and while they use one, the next comes.
+// Attention in bf16 by the tensor cores of compute capability 8.0 and newer. A warp has 16 or 32
+// queries, with their logits, weights and outputs in registers. The block's warps share tiles of 32
+// keys and values; while they use one tile, the next is being copied.
 #pragma once
 
 #include "backend/cuda/kernels/attention_problem.cuh"
@@ -12,28 +12,29 @@ namespace mochi::cuda {
 constexpr int kRowTile = 16;  // queries of one product; a warp has kTiles of them
 constexpr int kKeyTile = 32;
 constexpr int kMaxMmaDim = 128;
-constexpr int kMaxBiasDim = 64;  // with a bias; registers would not do for more
+// Limit with a bias, since there are not enough registers for more.
+constexpr int kMaxBiasDim = 64;
 
-// Whether this kernel computes it; the simple one takes all else. Rows are copied by 16 bytes, and
-// the maximum is taken before scaling.
+// Returns true if this kernel supports these inputs; otherwise the simple kernel computes them.
+// Rows are copied in pieces of 16 bytes, and the maximum is taken before scaling.
 inline bool fits_mma(const AttentionInputs& in) {
   const std::int64_t head_dim = in.q.dim(2);
   return head_dim <= (in.bias ? kMaxBiasDim : kMaxMmaDim) && head_dim % kChunkElements == 0 &&
          has_vector_rows<Bf16>(in) && in.scale > 0;
 }
 
-// Fragments of one warp: of 16 queries each, thread i has rows i / 4 and i / 4 + 8.
+// Fragments of one warp. Of every 16 queries, thread i has rows i / 4 and i / 4 + 8.
 template <int kDim, int kTiles>
 struct WarpRows {
   float out[kTiles][kDim / 8][4];  // not yet divided by the sums
-  float max[kTiles][2];            // of unscaled logits
-  float sum[kTiles][2];            // of this thread's weights
+  float max[kTiles][2];            // maxima of the unscaled logits
+  float sum[kTiles][2];            // sums of this thread's weights
 };
 
 template <int kTiles>
 using WarpLogits = float[kTiles][kKeyTile / 8][4];
 
-// logits = queries [16·kTiles, kDim] times keys [32, kDim].
+// logits = queries [16·kTiles, kDim] · keys [32, kDim]ᵀ.
 template <int kDim, int kTiles>
 __device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits<kTiles>& logits) {
 #pragma unroll
@@ -62,7 +63,7 @@ __device__ void find_logits(const Bf16* s_q, const Bf16* s_k, WarpLogits<kTiles>
   }
 }
 
-// Keys from num_keys on are none.
+// Excludes the keys from num_keys on.
 template <int kTiles>
 __device__ void mask_keys(WarpLogits<kTiles>& logits, int num_keys) {
   const int first = threadIdx.x % 4 * 2;
@@ -77,8 +78,8 @@ __device__ void mask_keys(WarpLogits<kTiles>& logits, int num_keys) {
   }
 }
 
-// logits = logits·scale + bias, in units of log 2. g_bias: of the warp's first query, at the tile's
-// first key, [num_queries, stride].
+// logits = logits·scale + bias, in units of log 2. g_bias [num_queries, stride] points to the entry
+// of the warp's first query and the tile's first key.
 template <int kTiles>
 __device__ void add_bias(WarpLogits<kTiles>& logits, float scale, const float* g_bias,
                          std::int64_t stride, int num_queries, int num_keys) {
@@ -99,8 +100,8 @@ __device__ void add_bias(WarpLogits<kTiles>& logits, float scale, const float* g
   }
 }
 
-// Takes the tile's logits into the maxima, and corrects what was computed with smaller ones. That
-// is rare after the first tiles.
+// Raises the maxima to include the tile's logits and corrects values that were computed with
+// smaller maxima. That is rare after the first tiles.
 template <int kDim, int kTiles>
 __device__ void raise_maxima(const WarpLogits<kTiles>& logits, float scale,
                              WarpRows<kDim, kTiles>& rows) {
@@ -136,7 +137,7 @@ __device__ void raise_maxima(const WarpLogits<kTiles>& logits, float scale,
   }
 }
 
-// Logits become weights 2^(scale·(logit − max)).
+// Turns logits into weights 2^(scale·(logit − max)).
 template <int kDim, int kTiles>
 __device__ void add_to_softmax(WarpLogits<kTiles>& logits, float scale,
                                WarpRows<kDim, kTiles>& rows) {
@@ -155,7 +156,7 @@ __device__ void add_to_softmax(WarpLogits<kTiles>& logits, float scale,
   }
 }
 
-// rows.out += weights times values [32, kDim].
+// rows.out += weights · values [32, kDim].
 template <int kDim, int kTiles>
 __device__ void add_values(const WarpLogits<kTiles>& weights, const Bf16* s_v,
                            WarpRows<kDim, kTiles>& rows) {
@@ -184,7 +185,7 @@ __device__ void add_values(const WarpLogits<kTiles>& weights, const Bf16* s_v,
   }
 }
 
-// Two neighbours, from an even element on.
+// Loads two neighbouring values, of which the first has an even index.
 __device__ inline float2 load_cached(const AttentionProblem<Bf16>& p, std::int64_t at) {
   if (p.g_cache_scale == nullptr) {
     return __bfloat1622float2(static_cast<const __nv_bfloat162*>(p.g_cache)[at / 2]);
@@ -192,7 +193,8 @@ __device__ inline float2 load_cached(const AttentionProblem<Bf16>& p, std::int64
   return unpack_f8(static_cast<const std::uint16_t*>(p.g_cache)[at / 2]);
 }
 
-// scale: of the maxima, to units of log 2. first: of the warp's queries in the task's.
+// `scale` converts the maxima to units of log 2. `first` is the first of the warp's queries within
+// the task.
 template <bool kHasDelta, int kDim, int kTiles>
 __device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& task, int first,
                            float scale, WarpRows<kDim, kTiles>& rows) {
@@ -228,13 +230,13 @@ __device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& tas
   }
 }
 
-// Names the rows of g_k and g_v that are a tile's keys.
+// Finds the rows of g_k and g_v that hold a tile's keys.
 template <bool kHasColumns>
 struct KeyRows {
   const BlockTask& task;
   int (&s_rows)[2][kKeyTile];
 
-  // By all threads; other threads see it after a barrier.
+  // Called by all threads; other threads see the rows after a barrier.
   __device__ void find(int tile) {
     if constexpr (kHasColumns) {
       const int i = threadIdx.x;
@@ -249,7 +251,7 @@ struct KeyRows {
   }
 };
 
-// Block (x, y): queries x of head y, a warp for every 16·kTiles.
+// Block (x, y) computes queries x of head y, with one warp for every 16·kTiles queries.
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
 __global__ void __launch_bounds__(kWarps * 32)
     attention_mma_kernel(const AttentionProblem<Bf16> p) {
@@ -259,12 +261,12 @@ __global__ void __launch_bounds__(kWarps * 32)
   extern __shared__ __align__(16) Bf16 s_memory[];
   __shared__ int s_rows[2][kKeyTile];
   Bf16* s_q = s_memory;
-  Bf16* s_tiles = s_q + kQueries * kRowStride<kDim>;  // two, of keys and of values each
+  Bf16* s_tiles = s_q + kQueries * kRowStride<kDim>;  // two tiles each of keys and values
   const BlockTask task = find_task<kQueries>(p);
   if (task.num_queries <= 0) return;
   KeyRows<kHasColumns> key_rows{task, s_rows};
-  // Chosen columns are those of tensors of their own: one offset is right for keys and values,
-  // which takes so few registers that one block more has room.
+  // Columns are chosen only for separate tensors, so one offset serves keys and values. That saves
+  // enough registers for one more block per multiprocessor.
   const std::int64_t keys = static_cast<std::int64_t>(task.head) * p.num_keys * p.head_dim;
   const auto start_tile = [&](int tile) {
     Bf16* s_k = s_tiles + tile % 2 * 2 * kTileSize;
@@ -294,14 +296,14 @@ __global__ void __launch_bounds__(kWarps * 32)
   start_tile(0);
 
   const int first = static_cast<int>(threadIdx.x) / 32 * kTiles * kRowTile;
-  const bool has_work = first < task.num_queries;  // the others help to copy
+  const bool has_work = first < task.num_queries;  // the other warps help to copy
   const float scale = p.scale * kLog2E;
   WarpRows<kDim, kTiles> rows{};
   for (auto& max : rows.max) max[0] = max[1] = -FLT_MAX;
   const int num_tiles = (task.num_keys + kKeyTile - 1) / kKeyTile;
   for (int tile = 0; tile < num_tiles; ++tile) {
     device::wait_copies<0>();
-    __syncthreads();  // this tile is there, and the former no longer needed
+    __syncthreads();  // this tile has arrived, and the previous one is no longer needed
     if (tile + 1 < num_tiles) start_tile(tile + 1);
     key_rows.find(tile + 2);
     if (!has_work) continue;
@@ -334,7 +336,7 @@ void launch_attention(const AttentionProblem<Bf16>& problem, cudaStream_t stream
   check_launch("attention");
 }
 
-// fn.template operator()<kDim>() with the smallest width of rows that head_dim ≤ kMaxDim fits in.
+// Calls fn.template operator()<kDim>() with the smallest row width for head_dim ≤ kMaxDim.
 template <int kMaxDim, typename Fn>
 void dispatch_dim(int head_dim, Fn&& fn) {
   if (head_dim <= 32) return fn.template operator()<32>();

@@ -1,4 +1,4 @@
-// What attention on Hopper is given.
+// Selection and parameters of the attention kernels for Hopper.
 #pragma once
 
 #include "backend/backend.h"
@@ -6,8 +6,8 @@
 
 namespace mochi::cuda {
 
-// Whether Hopper's kernels compute it, in BF16. Their copy engine wants rows at multiples of 16
-// bytes.
+// Returns true if Hopper's kernels support these inputs, in BF16. Their copy engine needs rows at
+// multiples of 16 bytes.
 inline bool fits_hopper(const AttentionInputs& in) {
   return in.q.dim(2) == sm90::kAttentionHeadDim && has_vector_rows<__nv_bfloat16>(in) && !in.bias &&
          in.scale > 0;

@@ -1,4 +1,4 @@
-// What every attention kernel is given, and what becomes of its result.
+// Parameters of all attention kernels, and the final computation of their results.
 #pragma once
 
 #include <algorithm>
@@ -13,17 +13,17 @@ namespace mochi::cuda {
 constexpr float kLog2E = 1.44269504F;
 constexpr float kLn2 = 0.693147181F;
 
-// Queries come in groups; without columns all of them are one group, and it sees all keys.
+// Queries are divided into groups. Without columns, all queries form one group that sees all keys.
 template <typename T>
 struct AttentionProblem {
-  HeadRows<T> q, k, v;            // of num_queries, num_keys and num_keys tokens
+  HeadRows<T> q, k, v;            // they have num_queries, num_keys and num_keys tokens
   const float* g_bias;            // [heads, num_queries, num_keys], or null
   T* g_out;                       // [num_queries, heads·head_dim]
   float* g_lse;                   // [heads, num_queries], or null
   const std::int32_t* g_offsets;  // [heads·num_groups + 1], or null
   const std::int32_t* g_columns;  // [g_offsets[heads·num_groups]]
-  const void* g_cache;            // [num_queries, heads·head_dim] T, F8_E4M3 or null
-  const float* g_cache_scale;     // [heads, num_queries] of an F8_E4M3 cache, or null
+  const void* g_cache;            // [num_queries, heads·head_dim] of T or F8_E4M3; may be null
+  const float* g_cache_scale;     // [heads, num_queries] for an F8_E4M3 cache, else null
   const float* g_weight;          // [heads, num_queries], or null
   float scale, follow;
   int num_heads, num_queries, num_keys, head_dim, num_groups, group_size;
@@ -67,14 +67,15 @@ AttentionProblem<T> make_problem(const AttentionInputs& in, const AttentionOutpu
           .is_merged = delta.is_merged};
 }
 
-// The queries and keys of one block of threads.
+// The queries and keys of one thread block.
 struct BlockTask {
   int head, first_query, num_queries;
-  const std::int32_t* g_columns;  // [num_keys], or null: all
+  const std::int32_t* g_columns;  // [num_keys], or null for all keys
   int num_keys;
 };
 
-// Of block blockIdx.x, which has up to kQueries queries of one group, and head blockIdx.y.
+// Returns the task of block blockIdx.x, which has up to kQueries queries of one group, and head
+// blockIdx.y.
 template <int kQueries, typename T>
 __device__ BlockTask find_task(const AttentionProblem<T>& p) {
   const int tiles_per_group = (p.group_size + kQueries - 1) / kQueries;
@@ -98,7 +99,7 @@ unsigned count_blocks(const AttentionProblem<T>& p) {
   return static_cast<unsigned>(p.num_groups * ((p.group_size + kQueries - 1) / kQueries));
 }
 
-// How much of what was computed, and of the cache, is in the output.
+// Factors of the computed attention and of the cache in the output.
 struct Shares {
   float chosen = 1.0F, cached = 0.0F;
 };
@@ -114,17 +115,17 @@ __device__ Shares find_shares(const AttentionProblem<T>& p, std::int64_t row, fl
   return {chosen, (1.0F - chosen) * scale};
 }
 
-// For any head_dim, scale and dtype, in fp32.
+// Computes any head_dim, scale and dtype, in fp32.
 template <typename T>
 void attend_simply(const AttentionProblem<T>& problem, cudaStream_t stream);
 
-// Column sums, out [heads, groups, num_keys] f32.
+// Parameters of column sums, out [heads, groups, num_keys] f32.
 struct ColumnSumsProblem {
   const float* g_lse;  // [heads, num_queries]
   float* g_sums;       // [heads, num_groups, num_keys]
   int group_size, num_groups, query_stride;
 
-  // Of the group's queries that count.
+  // Returns the number of the group's queries that are counted.
   __device__ int num_rows(int group, int num_queries) const {
     const int size = min(group_size, num_queries - group * group_size);
     return (size + query_stride - 1) / query_stride;

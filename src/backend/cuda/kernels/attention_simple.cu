@@ -1,5 +1,5 @@
-// Attention in fp32 for every head_dim and dtype: what the F32 backend computes, and the BF16 one
-// where no faster kernel fits. Tiles of 64 queries by 64 keys with a running softmax.
+// Attention in fp32 for every head_dim and dtype: used by the F32 backend, and by the BF16 backend
+// if no faster kernel fits. Tiles of 64 queries by 64 keys with a running softmax.
 #include "backend/cuda/kernels/attention_problem.cuh"
 #include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/kernels/simple_tiles.cuh"
@@ -16,19 +16,20 @@ using simple::SharedTiles;
 using simple::thread_x;
 using simple::thread_y;
 
-// Of a head, from a token on.
+// Returns the rows of a head from a token on.
 template <typename T>
 __device__ simple::Rows<T> rows_from(const HeadRows<T>& heads, int head, int first_token = 0) {
   return {heads.of(head, first_token), heads.token_stride};
 }
 
-// Of a thread: its rows' running softmax, and their outputs not yet divided by the sums.
+// A thread's part of the running softmax of its rows, and their outputs before the division by the
+// sums.
 struct RunningRows {
   float max[kPer], sum[kPer];
   simple::Sums out;
 };
 
-// One row's logits become weights; what came before is corrected.
+// Turns one row's logits into weights and corrects the earlier results.
 __device__ void add_to_softmax(float (&logits)[kPer], RunningRows& rows, int i) {
   float new_max = rows.max[i];
   for (const float logit : logits) new_max = fmaxf(new_max, logit);
@@ -76,8 +77,8 @@ __device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, 
   }
 }
 
-// Block (x, y, z): queries x of head y, features of the output from 128·z on.
-// Of a multiprocessor's registers for two blocks a thread's share would not do.
+// Block (x, y, z) computes queries x of head y, features of the output from 128·z on. Two blocks
+// per multiprocessor would leave too few registers per thread.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionProblem<T> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionP
   write_rows(p, task, first_feature, rows);
 }
 
-// Block (x, y): one tile of keys and one group, of head y; its queries are added in their order.
+// Block (x, y) computes one tile of keys and one group of head y. Queries are added in order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(const AttentionProblem<T> p, const ColumnSumsProblem sums) {

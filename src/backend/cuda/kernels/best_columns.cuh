@@ -1,10 +1,9 @@
-// The best of a list's columns when their number is known: the way that is fast for all but strange
-// scores, as many of which as there is room for lie in shared memory. A block of 1024 threads has a
-// list.
+// The best of a list's columns if their number is known: the fast way for all but unusual scores.
+// As many scores as fit are in shared memory. A block of 1024 threads handles one list.
 //
-// A sample says between which keys the last of them will be found; the columns above are only
-// counted, those between counted by where they are in it. That names a few hundred columns around
-// the last, which are put in order.
+// A sample gives a range of keys that contains the key of the last wanted column. Columns above the
+// range are only counted; columns within it are counted by bins. That leaves a few hundred columns
+// around the last one, which are sorted.
 #pragma once
 
 #include <climits>
@@ -14,16 +13,16 @@ namespace mochi::cuda {
 
 constexpr int kListThreads = 1024;
 constexpr int kListWarps = kListThreads / 32;
-static_assert(kListWarps == 32);  // a lane for every warp's number
+static_assert(kListWarps == 32);  // one lane for each warp's number
 
-// A column's key are the bits of its score: of positive floats they are, as signed numbers, in the
-// floats' order, and unlike floats whatever comes.
+// A column's key consists of the bits of its score, as a signed number. Keys of positive floats
+// have the order of the floats, and unlike floats they are ordered for every input.
 constexpr int kKeysPerWarp = 128;
 constexpr int kNoKey = INT_MIN;
 constexpr int kLeastKey = kNoKey + 1;
 
-// A list's keys: kAllShared, in shared memory, where kNoKey follows them; or else the first in
-// shared memory and the others where they come from.
+// The keys of a list. With kAllShared all of them are in shared memory, followed by kNoKey;
+// otherwise the first ones are there and the others stay in global memory.
 template <bool kAllShared>
 struct ListKeys {
   const int* s_keys;  // [num_shared]
@@ -34,13 +33,13 @@ struct ListKeys {
   __device__ int operator[](int column) const {
     return kAllShared || column < num_shared ? s_keys[column] : __ldg(g_keys + column);
   }
-  // fn(column, key) of those that are not in shared memory, by whole warps: 32 columns that begin
-  // with a multiple of 32, with kNoKey beyond the last. A lane has one column, not four like those
-  // in shared memory, for the list may begin anywhere.
+  // Calls fn(column, key) for the keys that are not in shared memory, by whole warps: 32 columns
+  // from a multiple of 32 on, with kNoKey after the last. A lane has one column, not four as in
+  // shared memory, because the list may begin at any address.
   template <typename Fn>
   __device__ void for_each_behind_shared(const Fn& fn) const {
     if constexpr (kAllShared) return;
-    constexpr int kAtOnce = 8;  // under way, since each takes long
+    constexpr int kAtOnce = 8;  // loads in progress, because of their latency
     for (int first = num_shared + static_cast<int>(threadIdx.x); first / 32 * 32 < num_keys;
          first += kAtOnce * kListThreads) {
       int keys[kAtOnce];
@@ -62,17 +61,19 @@ struct BestColumns {
   static constexpr int kBinBits = 11;
   static constexpr int kBins = 1 << kBinBits;
   static constexpr int kMaxCandidates = 1024;
-  static constexpr int kSlack = 384;  // candidates beyond the last, for the padding
+  static constexpr int kSlack = 384;  // candidates after the last one, for the padding
 
-  std::uint32_t s_ends[kBins];  // of each bin: its columns; then how many are before or in it
+  // Number of columns in each bin; later the number in all bins up to it.
+  std::uint32_t s_ends[kBins];
   std::uint64_t s_candidates[kMaxCandidates];
   std::int32_t s_order[kMaxCandidates];  // columns of the candidates, the best first
   std::uint32_t s_of_warp[2][kListWarps];
-  int s_first, s_last;  // bins of the candidates
+  int s_first, s_last;  // range of bins with candidates
   std::uint32_t s_before, s_size;
 };
 
-// The same in all threads. Two in a row want different `turn`s.
+// Returns the sum over the block in all threads. Two calls in a row need different values of
+// `turn`.
 __device__ inline std::uint32_t sum_of_block(std::uint32_t value, BestColumns& s, int turn) {
   const std::uint32_t of_warp = __reduce_add_sync(~0U, value);
   if (threadIdx.x % 32 == 0) s.s_of_warp[turn][threadIdx.x / 32] = of_warp;
@@ -80,7 +81,7 @@ __device__ inline std::uint32_t sum_of_block(std::uint32_t value, BestColumns& s
   return __reduce_add_sync(~0U, s.s_of_warp[turn][threadIdx.x % 32]);
 }
 
-// Of the threads before this one.
+// Returns the sum over the threads before this one.
 __device__ inline std::uint32_t sum_before(std::uint32_t value, BestColumns& s, int turn,
                                            std::uint32_t& total) {
   const unsigned lane = threadIdx.x % 32;
@@ -98,7 +99,7 @@ __device__ inline std::uint32_t sum_before(std::uint32_t value, BestColumns& s, 
   return __reduce_add_sync(~0U, lane < warp ? of_warp : 0) + up_to - value;
 }
 
-// The lanes' numbers, the highest first.
+// Sorts the lanes' numbers, the highest first.
 __device__ inline int sort_in_warp(int value) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -113,7 +114,7 @@ __device__ inline int sort_in_warp(int value) {
   return value;
 }
 
-// Keys from low to high in bins of equal width, the highest first.
+// A range of keys, divided into bins of equal width, the highest first.
 struct KeyRange {
   int low, high;
 
@@ -132,8 +133,8 @@ struct KeyRange {
   }
 };
 
-// Each warp says where the key of that rank is in a sample of 32; all but the outermost are
-// believed.
+// Each warp estimates the key of that rank from a sample of 32. The range covers all estimates but
+// the outermost ones.
 template <bool kAllShared>
 __device__ KeyRange guess_range(const ListKeys<kAllShared>& keys, int rank, BestColumns& s) {
   constexpr int kOutermost = 4;
@@ -149,15 +150,15 @@ __device__ KeyRange guess_range(const ListKeys<kAllShared>& keys, int rank, Best
   return {low, max(__shfl_sync(~0U, guesses, kOutermost), low)};
 }
 
-// Finds a range of whole bins around the key of rank `rank` ≥ 1, in which there are at most
-// kMaxCandidates columns; afterwards s_ends are where bins begin. False if too many keys are equal,
-// or no keys.
+// Finds a range of whole bins around the key of rank `rank` ≥ 1 that holds at most kMaxCandidates
+// columns. Afterwards s_ends holds the beginnings of the bins. Returns false if too many keys are
+// equal or if they are not numbers.
 template <bool kAllShared>
 __device__ bool find_candidates(const ListKeys<kAllShared>& keys, std::uint32_t rank,
                                 KeyRange& range, BestColumns& s) {
   const auto* s_quads = reinterpret_cast<const int4*>(keys.s_keys);
   const int num_quads = kAllShared ? (keys.num_keys + 3) / 4 : keys.num_shared / 4;
-  const int bin = 2 * static_cast<int>(threadIdx.x);  // of the two that are this thread's
+  const int bin = 2 * static_cast<int>(threadIdx.x);  // the first of this thread's two bins
   while (true) {
     const int shift = range.shift();
     __syncthreads();
@@ -210,14 +211,14 @@ __device__ bool find_candidates(const ListKeys<kAllShared>& keys, std::uint32_t 
   }
 }
 
-// Better columns are higher numbers: of equal keys the lower column.
+// Returns a number that is higher for a better column; of equal keys the lower column is better.
 __device__ inline std::uint64_t order_of(int key, int column) {
   return static_cast<std::uint64_t>(static_cast<std::uint32_t>(key) ^ 0x80000000U) << 32 |
          ~static_cast<std::uint32_t>(column);
 }
 
-// Puts the `rank` best columns into s_plan. Returns how many candidates are in s_order (of which
-// `num_taken` are in the plan), or −1 if it could not: then the plan is as it was.
+// Adds the `rank` best columns to s_plan. Returns the number of candidates in s_order (of which
+// `num_taken` are in the plan), or −1 if this is not possible; the plan is then unchanged.
 template <bool kAllShared>
 __device__ int add_best(const ListKeys<kAllShared>& keys, std::uint32_t rank, std::uint32_t* s_plan,
                         BestColumns& s, int& num_taken) {
@@ -273,7 +274,7 @@ __device__ int add_best(const ListKeys<kAllShared>& keys, std::uint32_t rank, st
   return num_candidates;
 }
 
-// Adds up to `wanted` of the candidates that are not in the plan, the best first. Returns how many.
+// Adds up to `wanted` candidates that are not in the plan, the best first, and returns how many.
 __device__ inline std::uint32_t add_next(int num_taken, int num_candidates, int num_keys,
                                          std::uint32_t wanted, std::uint32_t* s_plan,
                                          BestColumns& s) {

@@ -1,5 +1,5 @@
-// Neighbouring elements of channels-last tensors, loaded and stored as one access and computed with
-// as floats.
+// Neighbouring elements of channels-last tensors, loaded and stored as one access and processed as
+// floats.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -32,8 +32,8 @@ __device__ void store_vector(T* g_to, const ChannelVector<T, kWidth>& vector) {
   *reinterpret_cast<ChannelVector<T, kWidth>*>(g_to) = vector;
 }
 
-// fn.template operator()<T, kWidth>(): the widest vectors where `channels` is a multiple of them
-// and single elements elsewhere.
+// Calls fn.template operator()<T, kWidth>() with the widest vector if `channels` is a multiple of
+// it, else with single elements.
 template <typename Fn>
 void dispatch_vectors(DType dtype, std::int64_t channels, Fn&& fn) {
   const bool is_bf16 = dtype == DType::kBF16;

@@ -1,4 +1,4 @@
-// Attention of query groups over columns of their own.
+// Attention of query groups over their own columns.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/sm90/attention.h"
@@ -7,8 +7,9 @@
 namespace mochi {
 namespace {
 
-// Blocks of 64 queries, four to a multiprocessor, so that one copies while another computes. Those
-// of 128 use what they copy twice, where groups are made of whole ones.
+// Blocks have 64 queries, four blocks per multiprocessor, so that one copies while another
+// computes. Blocks of 128 queries use what they copy twice; they are taken if groups are made of
+// whole ones.
 constexpr int kWarps = 4;
 constexpr int kQueriesOfTwoTiles = 128;
 

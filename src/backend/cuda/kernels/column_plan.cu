@@ -1,4 +1,4 @@
-// Choosing the columns of query groups, and their bit-packed plans. A block of threads has a list.
+// Choice of the columns of query groups, as bit-packed plans. One thread block handles one list.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -19,19 +19,20 @@ struct SelectionProblem {
   const float* g_scores;         // [heads, groups, num_keys], or null
   const std::uint32_t* g_fixed;  // [groups, words]
   std::uint32_t* g_plan;         // [heads, groups, words]
-  std::int32_t* g_offsets;       // [heads·groups + 1]: first of each list its count, one further
+  // [heads·groups + 1]: first the count of each list, stored one further.
+  std::int32_t* g_offsets;
   int num_groups, num_keys, num_words, min_kept, max_kept;
   double mass;
   bool is_random;
-  std::uint32_t random_last;  // columns whose 32 random bits are up to it are kept
+  std::uint32_t random_last;  // columns whose 32 random bits are at most this are kept
   std::uint64_t seed;
-  const std::uint32_t* g_step;  // or null: 0
+  const std::uint32_t* g_step;  // null: 0
   std::int64_t multiple;
-  int num_shared_keys;     // of one list in shared memory: see cuda::ListKeys
-  bool is_plan_in_shared;  // of one list, behind the keys
+  int num_shared_keys;     // keys of a list in shared memory, see cuda::ListKeys
+  bool is_plan_in_shared;  // the plan of a list is there too, after the keys
 };
 
-// Starts to bring a list's first scores to s_keys.
+// Starts to copy a list's first scores to s_keys.
 __device__ void start_keys(const SelectionProblem& p, const float* g_scores, int* s_keys) {
   const auto thread = static_cast<int>(threadIdx.x);
   const int num_there = min(p.num_keys, p.num_shared_keys);
@@ -49,7 +50,7 @@ __device__ void start_keys(const SelectionProblem& p, const float* g_scores, int
   }
 }
 
-// Of columns 4·quad and the three behind it: those whose random bits say so.
+// Returns the random columns among 4·quad and the three after it.
 __device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int group, int quad,
                                    std::uint32_t step) {
   const PhiloxWords words =
@@ -62,7 +63,7 @@ __device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int grou
   return bits;
 }
 
-// The fixed and random columns, a byte of the plan after the other.
+// Writes the fixed and random columns, one byte of the plan at a time.
 __device__ void start_plan(const SelectionProblem& p, int head, int group, std::uint32_t* plan) {
   const auto* g_fixed = reinterpret_cast<const std::uint8_t*>(
       p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
@@ -73,7 +74,7 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
   std::uint32_t next = fixed_at(static_cast<int>(threadIdx.x));
   for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += cuda::kListThreads) {
     std::uint32_t bits = next;
-    next = fixed_at(i + cuda::kListThreads);  // under way while this one's are drawn
+    next = fixed_at(i + cuda::kListThreads);  // loaded while this byte's columns are drawn
     const int num_left = p.num_keys - 8 * i;
     if (p.is_random && num_left > 0) {
       const std::uint32_t drawn =
@@ -84,7 +85,7 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
   }
 }
 
-// What is kept for its score. Infinite scores hold everything, undefined ones nothing.
+// Returns the wanted columns by score. Infinite scores hold everything, NaNs hold nothing.
 __device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& candidates,
                                 cuda::RankedColumns& s) {
   cuda::Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept),
@@ -119,7 +120,7 @@ union SelectionMemory {
   cuda::BestColumns best;
 };
 
-// Where a plan stands after its columns of highest score have been added.
+// The state of a plan after its columns of highest score have been added.
 struct Added {
   int num_taken = 0, num_candidates = 0;  // see add_best()
 };
@@ -142,7 +143,7 @@ __device__ Added add_by_score(const SelectionProblem& p, const float* g_scores, 
   return {};
 }
 
-// kAllShared: all scores of a list lie in shared memory.
+// kAllShared: all scores of a list are in shared memory.
 template <bool kAllShared>
 __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const SelectionProblem p) {
   __shared__ SelectionMemory s;
@@ -167,7 +168,7 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
   }
   __syncthreads();
 
-  // Up to a multiple by the best columns of those left.
+  // Adds the best of the remaining columns up to a multiple.
   std::uint32_t count = 0;
   for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
     count += __popc(plan[i]);
@@ -198,7 +199,7 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
 
 constexpr int kSumThreads = 1024;
 
-// Counts become offsets, by one block.
+// Turns counts into offsets, in one block.
 __global__ void __launch_bounds__(kSumThreads)
     sum_counts_kernel(std::int32_t* g_offsets, int num_lists) {
   using CountScan = cub::BlockScan<std::int32_t, kSumThreads>;
@@ -219,7 +220,7 @@ __global__ void __launch_bounds__(kSumThreads)
 
 constexpr int kExpandThreads = 256;
 
-// A thread lists its word's columns in shared memory, from where all bring them to the list.
+// A thread lists its word's columns in shared memory; then all threads copy them to the list.
 __global__ void __launch_bounds__(kExpandThreads)
     expand_kernel(const std::uint32_t* g_plan, int num_words, const std::int32_t* g_offsets,
                   std::int32_t* g_columns) {
@@ -251,7 +252,7 @@ void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView
                                     const TensorView& offsets) {
   const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
   if (num_lists == 0) return;
-  // The plan of one list and its first keys lie in shared memory, as many as there is room for.
+  // The plan of one list is in shared memory, with as many of its first keys as fit.
   const auto round_up = [](std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; };
   const auto room = static_cast<std::int64_t>(properties_.sharedMemPerBlockOptin) -
                     static_cast<std::int64_t>(sizeof(SelectionMemory));

@@ -1,6 +1,6 @@
-// Dense attention that also says how much each column weighs for each query group. The weights are
-// taken with a log-sum-exp known before, so the sums can be a pass of their own: here they are.
-// Most often, on Hopper, they are not: docs/kernels/column-sums.md.
+// Dense attention with column sums. The weights use a log-sum-exp from an earlier step, so the sums
+// can be computed in a separate pass, as here. Hopper usually computes both in one pass:
+// docs/kernels/column-sums.md.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/kernels/attention_on_hopper.cuh"
@@ -17,9 +17,9 @@ constexpr int kThreads = 128;
 constexpr int kWarpKeys = 32;
 constexpr int kBlockKeys = kThreads / 32 * kWarpKeys;
 constexpr int kQueryTile = 64;
-constexpr int kGroupsPerBlock = 16;  // while which a block's keys stay in registers
+constexpr int kGroupsPerBlock = 16;  // a block's keys stay in registers for so many groups
 
-// What a block goes through: the groups' tiles of queries, one after the other.
+// The tiles of queries that a block processes, group by group.
 struct QueryTiles {
   const AttentionProblem<Bf16>& p;
   const ColumnSumsProblem& sums;
@@ -46,7 +46,7 @@ struct QueryTiles {
   }
 };
 
-// sum[m][half] += the weights of the thread's keys, of 16 queries from s_q on.
+// sum[m][half] += the weights of the thread's keys for 16 queries from s_q on.
 template <int kDim>
 __device__ void add_weights(const std::uint32_t (&keys)[kDim / 16][2][4], const Bf16* s_q,
                             const float* s_lse, float scale, float (&sum)[2][2]) {
@@ -76,8 +76,8 @@ __device__ void add_weights(const std::uint32_t (&keys)[kDim / 16][2][4], const 
   }
 }
 
-// Block (x, y, z): keys x, head y, groups from 16·z on. A warp's keys are nobody else's, so sums
-// need no other warp.
+// Block (x, y, z) computes keys x of head y for groups from 16·z on. Each warp has its own keys, so
+// sums need no other warp.
 template <int kDim>
 __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(const AttentionProblem<Bf16> p, const ColumnSumsProblem sums) {

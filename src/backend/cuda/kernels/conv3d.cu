@@ -1,5 +1,5 @@
-// Convolutions: which way each goes, and the one that is open to all sizes: patches of x are copied
-// together into the rows of a matrix (im2col), a piece at a time, and multiplied by the weights.
+// Convolutions: the choice of the kernel, and the path for all sizes. That path copies patches of x
+// into the rows of a matrix (im2col), one piece at a time, and multiplies it by the weights.
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.h"
@@ -11,8 +11,8 @@ namespace mochi {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kPatchBytes = std::int64_t{128} << 20;  // of patches at a time
-constexpr int kRepackBytes = 40 << 10;                         // of shared memory
+constexpr std::int64_t kPatchBytes = std::int64_t{128} << 20;  // bytes of patches at a time
+constexpr int kRepackBytes = 40 << 10;                         // bytes of shared memory
 
 // g_out [out_channels, taps, in_channels] = g_weight [out_channels, in_channels, taps].
 // Grid: pieces of `piece` input channels, output channels; shared: [piece, taps].
@@ -36,13 +36,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct Patches {
-  std::int64_t rows, columns, channels;  // of x
+  std::int64_t rows, columns, channels;  // sizes of x
   std::int64_t out_rows, out_columns;
   int kh, kw, num_taps;
   int stride_t, stride_h, stride_w;
 };
 
-// g_patches [count, taps, channels]: what output pixels [first, first + count) see of x.
+// g_patches [count, taps, channels]: the inputs of output pixels [first, first + count).
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     patches_kernel(const T* g_x, T* g_patches, Patches sizes, std::int64_t first,
@@ -72,9 +72,9 @@ bool has_unit_stride(const Conv3d& params) {
   return params.stride[0] == 1 && params.stride[1] == 1 && params.stride[2] == 1;
 }
 
-// The weights as [out_channels, taps, in_channels]: themselves if there is one tap, else in
-// g_target. Each call does this anew: it costs little beside the convolution, and nothing can go
-// stale.
+// Returns the weights as [out_channels, taps, in_channels]: unchanged if there is one tap, else in
+// g_target. Each call repacks them; that costs little compared with the convolution, and nothing
+// can become stale.
 TensorView repack(const TensorView& weight, int num_taps, std::byte* g_target,
                   cudaStream_t stream) {
   const std::int64_t in_channels = weight.dim(1);
@@ -93,7 +93,7 @@ TensorView repack(const TensorView& weight, int num_taps, std::byte* g_target,
   return packed;
 }
 
-// patches [count, taps·channels].
+// Fills patches [count, taps·channels].
 void gather_patches(const TensorView& x, const Conv3d& params, const TensorView& out,
                     std::int64_t first, const TensorView& patches, cudaStream_t stream) {
   const Patches sizes{.rows = x.dim(1),
@@ -141,7 +141,7 @@ void CudaBackend::do_conv3d(const TensorView& x, const Conv3d& params, const Ten
   const std::int64_t num_pixels = out.num_elements() / out.dim(3);
   const std::int64_t depth = num_taps * x.dim(3);
   const std::size_t element_bytes = dtype_bytes(activation_dtype_);
-  // The patches lie behind the packed weights, at a multiple of 256 bytes.
+  // The patches follow the packed weights, at a multiple of 256 bytes.
   const std::size_t weight_bytes = (params.weight.size_bytes() + 255) / 256 * 256;
   const bool is_bf16 = activation_dtype_ == DType::kBF16;
   if (is_hopper() && is_bf16 && has_unit_stride(params) &&

@@ -1,4 +1,4 @@
-// From a tensor's dtype to a kernel's element type.
+// Conversion from a tensor's dtype to a kernel's element type.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,7 +9,7 @@
 
 namespace mochi::cuda {
 
-// fn.template operator()<T>() with T = float or __nv_bfloat16.
+// Calls fn.template operator()<T>() with T = float or __nv_bfloat16.
 template <typename Fn>
 void dispatch(DType dtype, Fn&& fn) {
   if (dtype == DType::kBF16) {
@@ -19,7 +19,7 @@ void dispatch(DType dtype, Fn&& fn) {
   }
 }
 
-// The elements of a view; T may be const.
+// Returns the elements of a view; T may be const.
 template <typename T>
 T* data_of(const TensorView& view) {
   return reinterpret_cast<T*>(view.bytes());

@@ -1,4 +1,4 @@
-// Operations on single elements.
+// Elementwise operations.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/activation.cuh"
 #include "backend/cuda/kernels/dispatch.cuh"
@@ -57,8 +57,8 @@ __device__ void store_chunk(T* g, std::int64_t chunk_idx, const float (&values)[
   }
 }
 
-// out[i] = fn(in[i]…) for i < n; the inputs have one type. Not aligned: n counts as one chunk's
-// rest.
+// out[i] = fn(in[i]…) for i < n; the inputs have one type. Without alignment, elements are
+// processed one by one.
 template <typename Out, typename Fn, typename In, typename... Ins>
 __global__ void __launch_bounds__(kThreads) map_kernel(Out* g_out, std::int64_t n, bool is_aligned,
                                                        Fn fn, const In* g_in, const Ins*... g_ins) {
@@ -91,7 +91,7 @@ void map(cudaStream_t stream, Out* g_out, std::int64_t n, Fn fn, const Ins*... g
                                                                              fn, g_ins...);
 }
 
-// out [rows, features] = act(a)·b with x [rows, 2·features] = (a | b), a block for each row.
+// out [rows, features] = act(a)·b with x [rows, 2·features] = (a | b). One block per row.
 template <typename T, Activation kActivation, bool kIsVector>
 __global__ void __launch_bounds__(kThreads)
     gated_activation_kernel(const T* g_x, T* g_out, std::int64_t features) {

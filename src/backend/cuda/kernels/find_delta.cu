@@ -1,4 +1,4 @@
-// The deltas that stand for the columns which sparse attention leaves out.
+// The deltas for the columns that sparse attention leaves out.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/kernels/float8.cuh"
@@ -9,8 +9,8 @@ namespace mochi {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPieces = 2;  // of a thread, loaded together
-// A smaller rest than this is rounding, and stands for no columns.
+constexpr int kPieces = 2;  // pieces of a thread, loaded together
+// A smaller remaining mass is rounding error and is treated as zero.
 constexpr float kMinRest = 1e-6F;
 constexpr float kLseOfNothing = -1e30F;
 
@@ -19,7 +19,7 @@ struct DeltaProblem {
   const T *g_dense, *g_sparse;              // [num_queries, num_heads·head_dim]
   const float *g_dense_lse, *g_sparse_lse;  // [num_heads, num_queries]
   void* g_cache;                            // [num_queries, num_heads·head_dim] T or F8_E4M3
-  float* g_cache_scale;                     // [num_heads, num_queries] of the latter, or null
+  float* g_cache_scale;                     // [num_heads, num_queries] for F8_E4M3, else null
   float* g_weight;                          // [num_heads, num_queries], or null
   std::int64_t num_queries;
   int num_heads, head_dim;
@@ -44,7 +44,7 @@ struct DeltaProblem {
   }
 };
 
-// kWidth elements from the kWidth·i-th on: a vector, or one.
+// Loads the i-th piece of kWidth elements: a vector, or one element.
 template <typename T, int kWidth>
 __device__ void load_piece(const T* g, std::int64_t i, float (&values)[kWidth]) {
   if constexpr (kWidth == 1) {
@@ -62,7 +62,7 @@ __device__ void store_piece(T* g, std::int64_t i, const float (&values)[kWidth])
   }
 }
 
-// Block (x, y): pieces of kWidth elements of head y, query by query.
+// Block (x, y) computes pieces of kWidth elements of head y, query by query.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaProblem<T> p) {
   const unsigned pieces_per_row = p.head_dim / kWidth;
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaProblem<T> p
   }
 }
 
-// kWidth codes from the kWidth·i-th on.
+// Stores the i-th piece of kWidth codes.
 template <int kWidth>
 __device__ void store_codes(void* g, std::int64_t i, const float (&values)[kWidth]) {
   if constexpr (kWidth == 1) {
@@ -117,11 +117,11 @@ __device__ void store_codes(void* g, std::int64_t i, const float (&values)[kWidt
   }
 }
 
-constexpr int kLanes = 16;  // threads of one query
+constexpr int kLanes = 16;  // threads per query
 constexpr int kQueries = kThreads / kLanes;
 
-// To F8_E4M3. Block (x, y): kQueries queries of head y. Rows of more than kLanes pieces are read
-// and computed twice.
+// Computes an F8_E4M3 cache. Block (x, y) has kQueries queries of head y. Rows of more than kLanes
+// pieces are read and computed twice.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaProblem<T> p) {
   const std::int64_t own = static_cast<std::int64_t>(blockIdx.x) * kQueries + threadIdx.x / kLanes;

@@ -1,4 +1,4 @@
-// Products with what follows them: in one kernel on Hopper, else in two steps.
+// Matmuls with fused epilogues: one kernel on Hopper, two steps elsewhere.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/sm90/fused_linear.h"

@@ -1,4 +1,4 @@
-// Adding the normed result of a branch to the residual stream, and the norm that follows.
+// Addition of a branch's normalised result to the residual stream, and the norm that follows.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/kernels/warp_row.cuh"
@@ -14,7 +14,7 @@ using cuda::WarpRow;
 
 constexpr int kThreads = cuda::kRowThreads;
 constexpr int kWarps = cuda::kRowWarps;
-constexpr int kBlocksPerUnit = 2;  // resident on a multiprocessor: up to 128 registers
+constexpr int kBlocksPerUnit = 2;  // blocks per multiprocessor, with up to 128 registers
 
 template <typename T>
 struct ResidualParams {
@@ -22,15 +22,15 @@ struct ResidualParams {
   const T* g_gate;      // [width]
   const float* g_bias;  // [width], or null
   T* g_x;               // [rows, width]
-  const T* g_scale;     // [width] and
-  T* g_next;            // [rows, width] of the norm that follows, or null
+  const T* g_scale;     // [width] scale of the norm that follows; null without it
+  T* g_next;            // [rows, width] its result; null without it
   std::int64_t rows;
   int width;
   float eps;
 };
 
-// The norm that follows takes the sum as it is stored, rounded to T: the same bits as an operation
-// of its own would give. x is read once r's norm is known, a few vectors at a time, and then takes
+// The norm that follows uses the sum as it is stored, rounded to T, so its bits equal those of a
+// separate operation. x is read after r's norm is known, a few vectors at a time, and then reuses
 // r's registers.
 template <typename T, bool kHasBias, bool kHasNext>
 __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
@@ -148,7 +148,8 @@ __global__ void __launch_bounds__(kThreads) gated_residual_any_kernel(ResidualPa
   });
   if (params.g_next == nullptr) return;
   const float next_factor = 1.0F / sqrtf(next_squares / width + params.eps);
-  for (int i = threadIdx.x % 32; i < params.width; i += 32) {  // those that this lane has stored
+  // The elements that this lane has stored.
+  for (int i = threadIdx.x % 32; i < params.width; i += 32) {
     const float scale = 1.0F + static_cast<float>(params.g_scale[i]);
     params.g_next[row_idx * params.width + i] =
         static_cast<T>(static_cast<float>(g_x[i]) * next_factor * scale);

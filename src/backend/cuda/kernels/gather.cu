@@ -1,4 +1,4 @@
-// Rows of a matrix by their indices.
+// Gathers rows of a matrix by their indices.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
 
@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Pieces of a row: the largest words that its length and place allow.
+// Copies pieces of a row, as the largest words that its length and alignment allow.
 template <typename Word>
 __global__ void __launch_bounds__(kThreads)
     gather_kernel(const Word* g_x, const std::int32_t* g_indices, Word* g_out, std::int64_t n,

@@ -1,6 +1,6 @@
-// Group norm of channels-last frames in three kernels: sums over pieces of a frame, from these a
-// factor and an offset per channel, and one pass that applies them. A frame's pieces depend on its
-// size alone, so a frame's result does not depend on how many frames come along.
+// Group norm of channels-last frames in three kernels: sums over pieces of a frame; a factor and an
+// offset per channel from these; one pass that applies them. The pieces depend on a frame's size
+// only, so a frame's result does not depend on the number of frames in a call.
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.h"
@@ -16,27 +16,27 @@ using cuda::load_vector;
 using cuda::store_vector;
 
 constexpr int kThreads = 256;
-constexpr int kUnroll = 4;                                      // loads on their way per thread
-constexpr std::int64_t kPieceElements = std::int64_t{1} << 16;  // that one block sums up
+constexpr int kUnroll = 4;                                      // loads in progress per thread
+constexpr std::int64_t kPieceElements = std::int64_t{1} << 16;  // summed up by one block
 
 struct Sizes {
-  std::int64_t num_pixels;  // of a frame
-  std::int64_t num_pieces;  // of a frame
-  std::int64_t piece;       // pixels in one
+  std::int64_t num_pixels;  // pixels of a frame
+  std::int64_t num_pieces;  // pieces of a frame
+  std::int64_t piece;       // pixels of a piece
   int columns;
   int rows;
   int channels;
   int halo;
 };
 
-// A block's threads: x walks through the vectors of a pixel, y through pixels.
+// The shape of a block: x runs over the vectors of a pixel, y over pixels.
 dim3 block_shape(int num_vectors) {
   const int x = std::min(num_vectors, kThreads);
   return {static_cast<unsigned>(x), static_cast<unsigned>(kThreads / x)};
 }
 
 // g_sums [frames, pieces, 2, channels]: Σ(x − pivot) and Σ(x − pivot)² over one piece's pixels. The
-// pivot, the frame's first pixel, keeps the squares small where the mean is far from zero.
+// pivot, which is the frame's first pixel, keeps the squares small if the mean is far from zero.
 // Grid: pieces, frames, blocks of vectors.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kThreads) sum_kernel(const T* g_x, float* g_sums, Sizes sizes) {
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const T* g_x, float* g_su
       add(load_vector<T, kWidth>(g_frame + pixel * sizes.channels));
     }
   }
-  // [y][2][x·kWidth]; then each channel is summed over y in order.
+  // The layout is [y][2][x·kWidth]; each channel is then summed over y in order.
   const int width = blockDim.x * kWidth;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const T* g_x, float* g_su
   }
 }
 
-// Adds up `value` over the threads of one block in a fixed order; all get the result.
+// Adds up `value` over the threads of a block in a fixed order. All threads get the result.
 __device__ double block_sum(double value, double* s_values) {
   s_values[threadIdx.x] = value;
   __syncthreads();
@@ -114,19 +114,19 @@ struct NormParams {
   float eps;
 };
 
-// From the sums of one frame and group to y = x·factor + offset, per channel:
-// g_factors [frames, 2, channels]. Grid: groups, frames; shared: [group_width] double2.
+// Turns the sums of one frame and group into y = x·factor + offset per channel: g_factors [frames,
+// 2, channels]. Grid: groups, frames; shared: [group_width] double2.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     fold_kernel(const T* g_x, const float* g_sums, NormParams params, Sizes sizes,
                 float* g_factors) {
-  extern __shared__ double2 s_channels[];  // mean seen from the pivot, mean square seen from it
+  extern __shared__ double2 s_channels[];  // mean and mean square relative to the pivot
   __shared__ double s_values[kThreads];
   const int width = params.group_width;
   const int first = blockIdx.x * width;
   const T* g_pivot = g_x + blockIdx.y * sizes.num_pixels * sizes.channels + first;
   const float* g_frame = g_sums + blockIdx.y * sizes.num_pieces * 2 * sizes.channels + first;
-  // Several threads share a channel's pieces where the group is narrow.
+  // If the group is narrow, several threads share a channel's pieces.
   const int columns = min(width, kThreads);
   const int lanes = kThreads / columns;
   const int column = threadIdx.x % columns;
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One output row of one frame with its halo. Grid: frames·output rows, blocks of vectors.
+// Computes one output row of one frame with its halo. Grid: frames·output rows, blocks of vectors.
 template <typename T, int kWidth, Activation kActivation>
 __global__ void __launch_bounds__(kThreads)
     normalise_kernel(const T* g_x, const float* g_factors, Sizes sizes, T* g_out) {
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(kThreads)
   for (; column < out_columns; column += step) write(column, source(column));
 }
 
-// fn.template operator()<activation>().
+// Calls fn.template operator()<activation>().
 template <typename Fn>
 void dispatch_activation(Activation activation, Fn&& fn) {
   switch (activation) {

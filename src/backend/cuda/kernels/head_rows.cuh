@@ -1,4 +1,4 @@
-// Where kernels find the heads of tokens.
+// Addresses of the heads of tokens.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace mochi::cuda {
 
-// Head h of token t is the head_dim elements from g_data + h·head_stride + t·token_stride on.
+// The head_dim elements of head h and token t begin at g_data + h·head_stride + t·token_stride.
 template <typename T>
 struct HeadRows {
   const T* g_data;
@@ -28,7 +28,7 @@ HeadRows<T> rows_of(const HeadsView& heads) {
           .token_stride = static_cast<int>(heads.token_stride())};
 }
 
-// Whether all rows begin at multiples of 16 bytes.
+// Returns true if all rows begin at multiples of 16 bytes.
 template <typename T>
 bool has_vector_rows(const HeadsView& heads) {
   const T* g_data = rows_of<T>(heads).g_data;

@@ -9,7 +9,7 @@ namespace {
 using cuda::kVectorSize;
 
 constexpr int kThreads = 256;
-constexpr int kTile = 32;  // rows and columns that a block transposes
+constexpr int kTile = 32;  // rows and columns of the tile that a block transposes
 
 __device__ std::int64_t thread_idx() {
   return static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Patches {  // a latent grid cut into patches
+struct Patches {  // a latent grid divided into patches
   std::int64_t channels, frames, rows, columns, size;
 
   __host__ __device__ std::int64_t num_elements() const {
@@ -61,8 +61,8 @@ Patches patches_of(const TensorView& latents, int patch_size) {
   return {latents.dim(0), latents.dim(1), latents.dim(2), latents.dim(3), patch_size};
 }
 
-// Where element i of latents [channels, frames, rows, columns] is among the tokens; features are
-// (channel, row, column) or (row, column, channel).
+// Returns the index among the tokens of element i of latents [channels, frames, rows, columns].
+// Features are (channel, row, column) or (row, column, channel).
 template <bool kIsChannelLast>
 __device__ std::int64_t token_element(const Patches& grid, std::int64_t i) {
   const std::int64_t column = i % grid.columns;
@@ -150,7 +150,7 @@ void CudaBackend::do_embedding(std::span<const std::int32_t> ids, const TensorVi
                                const TensorView& out) {
   if (out.num_elements() == 0) return;
   auto* g_ids = reinterpret_cast<std::int32_t*>(workspace(ids.size_bytes()));
-  // From pageable memory: on return the ids have been read.
+  // The ids are in pageable memory, so they have been read when the call returns.
   cuda::check(cudaMemcpyAsync(g_ids, ids.data(), ids.size_bytes(), cudaMemcpyHostToDevice, stream_),
               "copying token ids to the GPU");
   cuda::dispatch(activation_dtype_, [&]<typename T>() {

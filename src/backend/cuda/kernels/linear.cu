@@ -1,5 +1,5 @@
-// Matrix products: cuBLASLt's, and ours for what it is not good at: one row, odd sizes, and what
-// follows the product (its epilogues take no F32 bias to BF16 results).
+// Matmuls: by cuBLASLt, and by kernels of this file for cases it is slow at or does not support:
+// one row, odd sizes, and epilogues (its own take no F32 bias for BF16 results).
 #include <algorithm>
 
 #include "backend/cuda/cublaslt.h"
@@ -21,7 +21,7 @@ struct Epilogue {
   Activation activation;
   bool accumulate;
 
-  // T: of the result, once it is stored.
+  // T is the type in which the result will be stored.
   template <typename T>
   __device__ float finish(float sum, std::int64_t column, float former) const {
     if (g_bias != nullptr) sum += g_bias[column];
@@ -34,8 +34,8 @@ struct Epilogue {
   }
 };
 
-// One row: out [n] = x [k] · weight [n, k]ᵀ, a warp for each output. Reading the weight once is all
-// there is to it, so every thread keeps several loads in flight.
+// One row: out [n] = x [k] · weight [n, k]ᵀ, with a warp per output. The weight's bytes bound the
+// time, so every thread keeps several loads in progress.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     multiply_row_kernel(const T* g_x, const T* g_weight, T* g_out, std::int64_t n, std::int64_t k,
@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(kThreads)
   if (lane == 0) g_out[column] = epilogue.apply(sum, column, g_out[column]);
 }
 
-constexpr int kMaxNarrow = 4;  // outputs
+constexpr int kMaxNarrow = 4;  // number of outputs
 
-// Few outputs of many rows, which are to be read at full speed: 16 lanes share kRows rows.
+// Few outputs of many rows, which are read at full bandwidth: 16 lanes share kRows rows.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     multiply_narrow_kernel(const T* g_x, const T* g_weight, T* g_out, std::int64_t rows, int n,
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kThreads)
     float x[kRows][kSize];
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      // Past the end the last row stands in: all lanes take part in the sums.
+      // After the end, the last row is used again, because all lanes take part in the sums.
       const std::int64_t row_idx = first + row < rows ? first + row : rows - 1;
       cuda::unpack(cuda::load_vector_once(g_x + row_idx * k, i), x[row]);
     }
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Any sizes, tile by tile of out; not fast.
+// Any sizes, one tile of out at a time; slow.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     multiply_any_kernel(const T* g_x, const T* g_weight, T* g_out, std::int64_t rows,
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads)
   out = epilogue.apply(sum, column, out);
 }
 
-// out [rows, n] = act(sums [rows, n] + bias), a block for each row; out may be the sums.
+// out [rows, n] = act(sums [rows, n] + bias), with a block per row. out may be the sums.
 template <typename T, bool kIsVector>
 __global__ void __launch_bounds__(kThreads)
     finish_kernel(const float* g_sums, T* g_out, std::int64_t n, Epilogue epilogue) {
@@ -196,7 +196,7 @@ void finish(const TensorView& sums, const TensorView& out, const Epilogue& epilo
   }
 }
 
-// Sums of so many bytes stay in the L2 cache until they are finished.
+// Sums of at most this many bytes stay in the L2 cache until they are finished.
 constexpr std::int64_t kSumBytes = std::int64_t{32} << 20;
 
 bool needs_finish(const TensorView& bias, const LinearOptions& options) {
@@ -210,8 +210,8 @@ Epilogue make_epilogue(const TensorView& bias, const LinearOptions& options) {
 
 }  // namespace
 
-// What follows the product gets its F32 sums: rounded before and after, a BF16 result would have
-// 1.4 times the error.
+// The epilogue gets F32 sums. If a BF16 result were rounded before and after it, the error would be
+// 1.4 times as large.
 bool CudaBackend::multiply_by_library(const TensorView& x, const TensorView& weight,
                                       const TensorView& bias, const TensorView& out,
                                       const LinearOptions& options) {

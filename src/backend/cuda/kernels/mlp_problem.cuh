@@ -1,6 +1,6 @@
-// What the kernels of sparse feed-forward layers are given. One kernel computes the listed hidden
-// columns of every block of tokens and leaves by how much they change; a second one adds that,
-// times w2, to the output.
+// Parameters of the kernels of sparse feed-forward layers. One kernel computes the listed hidden
+// columns of every block of tokens and stores their changes; a second one adds the changes, times
+// w2, to the output.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace mochi::cuda {
 
-// What a block of tokens has to do.
+// The work for one block of tokens.
 struct MlpBlock {
   const std::int32_t* g_columns;  // [num_columns]
   int num_columns, first_token, num_tokens;
-  std::int64_t first_change;  // of its changes [num_tokens, stride]
-  int stride;                 // num_columns, up to whole 16 bytes of bf16
+  std::int64_t first_change;  // start of its changes [num_tokens, stride]
+  int stride;                 // num_columns, rounded up to a multiple of 16 bytes of bf16
 };
 
 template <typename T, typename Change>
@@ -27,7 +27,7 @@ struct MlpProblem {
   T* g_means;                     // [blocks, 2·hidden]
   const std::int32_t* g_offsets;  // [blocks + 1]
   const std::int32_t* g_columns;  // [g_offsets[blocks]]
-  Change* g_changes;              // a block's after the other's
+  Change* g_changes;              // the changes of all blocks, one after another
   int num_tokens, width, hidden, block_size, num_blocks;
 
   static constexpr int kMultiple = 8;
@@ -63,7 +63,7 @@ __device__ inline float silu_times(float gate, float value) {
 
 using Bf16MlpProblem = MlpProblem<__nv_bfloat16, __nv_bfloat16>;
 
-// By tensor cores; width is a multiple of 8.
+// Computes the update by tensor cores; width is a multiple of 8.
 void update_mlp_by_mma(const Bf16MlpProblem& problem, cudaStream_t stream);
 
 }  // namespace mochi::cuda

@@ -1,11 +1,11 @@
-// RMS norm and rotation of a head that several lanes hold, a vector of values each.
+// RMS norm and rotation of a head that is distributed over several lanes, a vector of values each.
 #pragma once
 
 #include "backend/cuda/kernels/vector.cuh"
 
 namespace mochi::cuda {
 
-// kCount floats, one vector of 8 or 16 bytes.
+// Loads kCount floats as one vector of 8 or 16 bytes.
 template <int kCount>
 __device__ inline void load_floats(const float* g, float (&values)[kCount]) {
   if constexpr (kCount == 4) {
@@ -18,7 +18,7 @@ __device__ inline void load_floats(const float* g, float (&values)[kCount]) {
   }
 }
 
-// values = values / rms · weight; the head is kLanes lanes'.
+// values = values / rms · weight; kLanes lanes hold the head.
 template <int kLanes, int kSize>
 __device__ inline void norm(float (&values)[kSize], const float (&weight)[kSize], float eps) {
   float sum = 0.0F;
@@ -30,7 +30,7 @@ __device__ inline void norm(float (&values)[kSize], const float (&weight)[kSize]
   for (int i = 0; i < kSize; ++i) values[i] *= factor * weight[i];
 }
 
-// Turns pairs (even, odd).
+// Rotates pairs (even, odd).
 template <int kPairs>
 __device__ inline void rotate(float (&values)[2 * kPairs], const float (&cosines)[kPairs],
                               const float (&sines)[kPairs]) {

@@ -14,16 +14,16 @@ using cuda::WarpRow;
 
 constexpr int kThreads = cuda::kRowThreads;
 constexpr int kWarps = cuda::kRowWarps;
-constexpr int kBlocksPerUnit = 3;  // resident on a multiprocessor: up to 80 registers
+constexpr int kBlocksPerUnit = 3;  // blocks per multiprocessor, with up to 80 registers
 
 enum class Norm : std::uint8_t { kWeighted, kModulated, kLayer };
 
 template <typename T>
 struct NormParams {
   const T* g_x;           // [rows, width]
-  const float* g_weight;  // [width] of kWeighted
-  const T* g_scale;       // [width] of the others
-  const T* g_shift;       // [width] of kLayer
+  const float* g_weight;  // [width], for kWeighted
+  const T* g_scale;       // [width], for the others
+  const T* g_shift;       // [width], for kLayer
   T* g_out;               // [rows, width]
   std::int64_t rows;
   int width;

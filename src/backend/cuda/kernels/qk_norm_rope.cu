@@ -1,4 +1,4 @@
-// Between the product that makes queries, keys and values, and attention.
+// Norm, rotation and layout between the matmul for queries, keys and values, and attention.
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/kernels/norm_rope.cuh"
@@ -37,14 +37,15 @@ struct Params {
   }
 };
 
-// kLanes lanes hold one head of one token, a vector each; a block has consecutive tokens, so that
-// what it writes of a head is in one piece.
+// kLanes lanes hold one head of one token, a vector each. A block has consecutive tokens, so that
+// its output of a head is contiguous.
 template <typename T, int kLanes, bool kHasRotary>
 __global__ void __launch_bounds__(kThreads, 3) norm_rope_kernel(Params<T> params) {
   constexpr int kSize = kVectorSize<T>;
   constexpr int kTokens = kThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
-  // Threads without a token do the last one's work, too: all take part in the sums over lanes.
+  // Threads without a token repeat the last one's work, because all take part in the sums over
+  // lanes.
   const std::int64_t token = min(
       static_cast<std::int64_t>(blockIdx.x) * kTokens + threadIdx.x / kLanes, params.tokens - 1);
   float q_weight[kSize];
@@ -83,7 +84,7 @@ __global__ void __launch_bounds__(kThreads, 3) norm_rope_kernel(Params<T> params
   }
 }
 
-// Any head_dim: a warp for each head of a token reads it twice.
+// Any head_dim: one warp per head of a token reads it twice.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) norm_rope_any_kernel(Params<T> params) {
   const int lane = threadIdx.x % 32;

@@ -1,8 +1,8 @@
-// The best columns of a list however many they are to be, from shared or global memory.
+// The best columns of a list, for any way to limit their number, from shared or global memory.
 //
-// They are not sorted: the key of the last of them is found digit by digit from the counts of
-// columns with each digit (and what they hold of the group's scores, in fixed point, so that sums
-// do not depend on the order in which threads add to them).
+// Columns are not sorted. The key of the last one is determined digit by digit from the counts of
+// columns with each digit, and from their share of the group's scores. Shares are in fixed point,
+// so that sums do not depend on the order in which threads add.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ constexpr int kDigitBits = 11;
 constexpr int kBins = 1 << kDigitBits;
 constexpr int kBinsPerThread = kBins / kListThreads;
 
-// Of some columns: how many, and the sum of their scores in fixed point.
+// Properties of a set of columns: their number, and the sum of their scores in fixed point.
 struct Amount {
   std::uint64_t held;
   std::uint32_t count;
@@ -28,7 +28,8 @@ struct Amount {
   }
 };
 
-// Of the best columns: the fewest that are min_count and hold `held`, or max_count.
+// The wanted best columns: the fewest that are at least min_count and hold `held`, but at most
+// max_count.
 struct Want {
   std::uint32_t min_count, max_count;
   std::uint64_t held;
@@ -38,24 +39,25 @@ struct Want {
   }
 };
 
-// The best columns: all of a higher key than this, and of this key the first num_equal.
+// The best columns: all with a higher key, and the first num_equal with this key.
 struct Cut {
   std::uint32_t key, num_equal;
-  bool is_whole;  // num_equal are all of them
+  bool is_whole;  // num_equal covers all columns with this key
 };
 
-// The columns that are ranked: higher keys first, then lower columns.
+// The columns to rank: higher keys first, then lower columns.
 struct Candidates {
-  const float* scores;           // [num_keys] in shared or global memory, or null: all are equal
-  const std::uint32_t* without;  // [words] bits of those that are not ranked, or null
+  const float* scores;           // [num_keys] in shared or global memory; null: all are equal
+  const std::uint32_t* without;  // [words] bits of columns that are not ranked; may be null
   int num_keys;
-  double unit;  // scores times this are whole numbers
+  double unit;  // scores times this factor are whole numbers
 
   __device__ bool has(int column) const {
     if (column >= num_keys) return false;
     return without == nullptr || (without[column / kWordBits] >> (column % kWordBits) & 1U) == 0;
   }
-  // Bits of positive floats are in the floats' order, and unlike them whatever comes.
+  // The bits of positive floats have the order of the floats, and unlike floats they are ordered
+  // for every input.
   __device__ std::uint32_t key(int column) const {
     return (scores == nullptr ? 0U : __float_as_uint(scores[column])) ^ 0x80000000U;
   }
@@ -85,7 +87,7 @@ struct RankedColumns {
             s_counts[digit]};
   }
   __device__ void clear(int digit) { s_counts[digit] = s_held_low[digit] = s_held_high[digit] = 0; }
-  // In halves: shared memory adds no 64-bit numbers by itself.
+  // Adds in two halves, because shared memory has no atomic addition of 64 bits in hardware.
   __device__ void add(int digit, std::uint64_t held) {
     atomicAdd(&s_counts[digit], 1U);
     if (held == 0) return;
@@ -96,7 +98,7 @@ struct RankedColumns {
   }
 };
 
-// The same in all threads.
+// Returns the result of the reduction in all threads.
 template <typename Op>
 __device__ std::uint64_t reduce(std::uint64_t value, Op op, RankedColumns& s) {
   __syncthreads();
@@ -113,8 +115,8 @@ struct Sum {
   __device__ std::uint64_t operator()(std::uint64_t a, std::uint64_t b) const { return a + b; }
 };
 
-// Finds the highest digit at which `want` is met, with s_counts and s_held those of each digit and
-// `before` that of the columns of higher keys; s_before becomes that of the columns before it.
+// Finds the highest digit at which `want` is reached. s_counts and s_held belong to the digits;
+// `before` covers the columns with higher keys. Sets s_before to the amount before the digit.
 __device__ inline void find_digit(const Want& want, const Amount& before, RankedColumns& s) {
   Amount own[kBinsPerThread];
   Amount all{0, 0};
@@ -172,7 +174,7 @@ __device__ inline Cut find_cut(const Candidates& candidates, const Want& want, R
   return {prefix, static_cast<std::uint32_t>(num_equal), num_equal >= s.s_digit_count};
 }
 
-// Adds the columns of the cut to plan [words], a warp after 32 columns.
+// Adds the columns of the cut to plan [words], with one warp per 32 columns.
 __device__ inline void add_columns(const Candidates& candidates, const Cut& cut,
                                    std::uint32_t* plan, RankedColumns& s) {
   const int lane = threadIdx.x % 32;
@@ -194,7 +196,7 @@ __device__ inline void add_columns(const Candidates& candidates, const Cut& cut,
     __syncthreads();
     return;
   }
-  std::uint32_t num_seen = 0;  // of the cut's key, in former words
+  std::uint32_t num_seen = 0;  // columns with the cut's key in previous words
   for (int first = 0, now = 0; first < num_words; first += kListWarps, now = 1 - now) {
     const int word = first + warp;
     const int column = word * kWordBits + lane;

@@ -1,6 +1,6 @@
-// Products of tiles in fp32 by a block of 16 by 16 threads, for every width and dtype: slow beside
-// the tensor cores, and exact. Rows are named by functions of their place in the tile; those below
-// 0 are zeros.
+// Matmuls of tiles in fp32 by a block of 16 by 16 threads, for every width and dtype. They are slow
+// compared with the tensor cores, and exact. Functions map a position in the tile to a row;
+// negative rows stand for zeros.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,11 @@ constexpr int kSide = 16;
 constexpr int kThreads = kSide * kSide;
 constexpr int kTile = 64;            // rows of both factors
 constexpr int kPer = kTile / kSide;  // a thread's part of them
-constexpr int kChunk = 32;           // elements of rows in shared memory at a time
-constexpr int kStride = kChunk + 4;  // keeps rows in different banks, and 16-byte aligned
-constexpr int kFeatures = 128;       // of the output of a weighted sum
-constexpr int kValueRows = 32;       // of its rows in shared memory at a time
+constexpr int kChunk = 32;           // elements of a row in shared memory at a time
+// Puts rows in different banks and keeps them 16-byte aligned.
+constexpr int kStride = kChunk + 4;
+constexpr int kFeatures = 128;  // features of the output of a weighted sum
+constexpr int kValueRows = 32;  // its rows in shared memory at a time
 constexpr int kWeightStride = kTile + 4;
 
 struct SharedTiles {
@@ -29,9 +30,9 @@ struct SharedTiles {
   float s_weights[kTile * kWeightStride];
 };
 
-// A thread's part of products [64, 64]: element (i, j) is of rows 4·y + i and x + 16·j.
+// A thread's part of products [64, 64]: element (i, j) belongs to rows 4·y + i and x + 16·j.
 using Products = float[kPer][kPer];
-// A thread's part of weighted sums [64, 128]: of rows 4·y + i the features feature_of(j).
+// A thread's part of weighted sums [64, 128]: features feature_of(j) of rows 4·y + i.
 using Sums = float[kPer][kFeatures / kSide];
 
 __device__ inline int thread_x() { return static_cast<int>(threadIdx.x) % kSide; }
@@ -49,7 +50,7 @@ struct Rows {
   }
 };
 
-// Elements [first, first + kChunk) of rows of `width` elements.
+// Loads elements [first, first + kChunk) of rows of `width` elements.
 template <typename T, typename RowOf>
 __device__ void load_chunk(Rows<T> x, int width, int first, RowOf row_of, float* s_x) {
   const int element = threadIdx.x % kChunk;
@@ -63,7 +64,7 @@ __device__ void load_chunk(Rows<T> x, int width, int first, RowOf row_of, float*
 
 __device__ inline float4 read4(const float* s_x) { return *reinterpret_cast<const float4*>(s_x); }
 
-// products = left rows times right rows, of `width` elements each.
+// products = left rows · right rows, of `width` elements each.
 template <typename T, typename LeftOf, typename RightOf>
 __device__ void multiply_rows(Rows<T> left_rows, LeftOf left_of, Rows<T> right_rows,
                               RightOf right_of, int width, SharedTiles& s_tiles,
@@ -96,7 +97,7 @@ __device__ void multiply_rows(Rows<T> left_rows, LeftOf left_of, Rows<T> right_r
   }
 }
 
-// As the left factor of add_values(), which waits for all threads.
+// Stores the weights as the left factor of add_values(), which waits for all threads.
 __device__ inline void store_weights(const Products& products, SharedTiles& s_tiles) {
   for (int i = 0; i < kPer; ++i) {
     for (int j = 0; j < kPer; ++j) {
@@ -106,8 +107,8 @@ __device__ inline void store_weights(const Products& products, SharedTiles& s_ti
   }
 }
 
-// sums += s_weights [64, 64] times features [first_feature, first_feature + 128) of the 64 rows of
-// `values`, of `width` elements each.
+// sums += s_weights [64, 64] · features [first_feature, first_feature + 128) of the 64 rows of
+// `values`, which have `width` elements.
 template <typename T, typename RowOf>
 __device__ void add_values(Rows<T> values, RowOf row_of, int width, int first_feature,
                            SharedTiles& s_tiles, Sums& sums) {

@@ -1,5 +1,5 @@
-// Feed-forward layers that compute some hidden columns of each block of tokens anew. In fp32, for
-// every width and dtype; in bf16 the tensor cores do it where the width allows.
+// Feed-forward layers that recompute some hidden columns of each block of tokens, in fp32, for
+// every width and dtype. In bf16 the tensor cores do it if the width allows.
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.h"
@@ -21,7 +21,7 @@ using cuda::simple::SharedTiles;
 using cuda::simple::thread_x;
 using cuda::simple::thread_y;
 
-// Adds up what threads of one x have; the result is that of the threads of y = 0.
+// Adds up the values of threads with the same x. Threads with y = 0 get the result.
 __device__ void sum_over_rows(const float (&partial)[kPer], SharedTiles& s_tiles,
                               float (&total)[kPer]) {
   __syncthreads();
@@ -37,7 +37,7 @@ __device__ void sum_over_rows(const float (&partial)[kPer], SharedTiles& s_tiles
   }
 }
 
-// Block (x, y): columns x of the list of tokens' block y.
+// Block (x, y) computes columns x of the list of token block y.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<T, float> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
   }
 }
 
-// Block (x, y): features x of the output of tokens' block y.
+// Block (x, y) computes features x of the output of token block y.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) outputs_kernel(const MlpProblem<T, float> p) {
   __shared__ __align__(16) SharedTiles s_tiles;

@@ -1,5 +1,6 @@
 // Sparse feed-forward layers in bf16 by tensor cores. Blocks of four warps compute tiles of 128 by
-// 128 products, a warp 64 by 64; while one chunk of 64 elements is multiplied, the next comes.
+// 128 products, 64 by 64 per warp. While one chunk of 64 elements is multiplied, the next is being
+// copied.
 #include "backend/cuda/kernels/mlp_problem.cuh"
 #include "backend/cuda/kernels/warp_tiles.cuh"
 
@@ -10,7 +11,7 @@ constexpr int kThreads = 128;
 constexpr int kTile = 128;
 constexpr int kWarpTile = 64;
 constexpr int kChunk = 64;
-constexpr int kColumnTile = kTile / 2;  // hidden columns, each a gate and a value
+constexpr int kColumnTile = kTile / 2;  // hidden columns, each with a gate and a value
 constexpr int kRowTiles = kWarpTile / 16;
 constexpr int kColumnTiles = kWarpTile / 8;
 
@@ -18,13 +19,13 @@ using Sums = float[kRowTiles][kColumnTiles][4];
 
 __device__ int warp_row() { return static_cast<int>(threadIdx.x) / 64 * kWarpTile; }
 __device__ int warp_column() { return static_cast<int>(threadIdx.x) / 32 % 2; }
-// Of a thread: row of fragment m, half; and column of fragment n.
+// The row of a thread in fragment m and half `half`, and its column in fragment n.
 __device__ int row_of(int m, int half) {
   return warp_row() + m * 16 + half * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
 }
 __device__ int column_in(int n) { return n * 8 + static_cast<int>(threadIdx.x) % 4 * 2; }
 
-// sums += left [64 rows of the warp, 16] times the fragments that right_of(i) loads, i < 4.
+// sums += left [64 rows of the warp, 16] · the fragments that right_of(i) loads, i < 4.
 template <typename RightOf>
 __device__ void add_products(const Bf16* s_left, RightOf right_of, Sums& sums) {
   std::uint32_t left[kRowTiles][4];
@@ -44,7 +45,7 @@ __device__ void add_products(const Bf16* s_left, RightOf right_of, Sums& sums) {
   }
 }
 
-// Runs step(chunk, buffer) for every chunk, with the next under way: start(chunk, buffer).
+// Runs step(chunk, buffer) for every chunk while start(chunk, buffer) loads the next.
 template <typename Start, typename Step>
 __device__ void run_chunks(int num_chunks, Start start, Step step) {
   __syncthreads();
@@ -59,15 +60,15 @@ __device__ void run_chunks(int num_chunks, Start start, Step step) {
   }
 }
 
-// A warp's gates are fragments 0…3, its values of the same columns fragments 4…7. Adds them to the
-// sums over tokens, and writes activations and changes. What is kept is read before anything is
-// written, lest every read wait for a write.
+// Adds a warp's gates (fragments 0…3) and its values of the same columns (fragments 4…7) to the
+// sums over tokens, and writes activations and changes. All cached values are read before any is
+// written, because otherwise every read would wait for a write.
 __device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
                             int first_column, const Sums& sums, float* s_totals) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int n = 0; n < kColumnTiles / 2; ++n) {
-    float totals[2][2] = {};  // of gates and values
+    float totals[2][2] = {};  // sums of gates and values
     const int place = first_column + warp_column() * kColumnTile / 2 + column_in(n);
     int columns[2];
     for (int i = 0; i < 2; ++i) {
@@ -89,7 +90,7 @@ __device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int 
       for (int half = 0; half < 2; ++half) {
         const int row = first_token + row_of(m, half);
         if (row >= block.num_tokens || place >= block.stride) continue;
-        float changes[2] = {0.0F, 0.0F};  // also behind the last column
+        float changes[2] = {0.0F, 0.0F};  // zero after the last column, too
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const float gate = sums[m][n][2 * half + i];
@@ -117,7 +118,8 @@ __device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int 
   }
 }
 
-// By the sums over tokens of the upper two warps, [2, kColumnTile], and the lower two.
+// Writes the means from the sums over tokens of the upper two warps, [2, kColumnTile], and of the
+// lower two.
 __device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int first_column,
                             const float* s_totals) {
   __syncthreads();
@@ -129,12 +131,12 @@ __device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int 
                 s_total[kColumnTile] + s_total[3 * kColumnTile]);
 }
 
-// Block (x, y): columns x of the list of tokens' block y.
+// Block (x, y) computes columns x of the list of token block y.
 __global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProblem p) {
   constexpr int kSize = kTile * kRowStride<kChunk>;
-  extern __shared__ __align__(16) Bf16 s_memory[];  // two of tokens and weights each
+  extern __shared__ __align__(16) Bf16 s_memory[];  // two buffers each of tokens and weights
   __shared__ float s_totals[4 * kColumnTile];
-  __shared__ int s_rows[kTile];  // of w1
+  __shared__ int s_rows[kTile];  // rows of w1
   const MlpBlock block = p.block(blockIdx.y);
   const int first_column = blockIdx.x * kColumnTile;
   if (first_column >= block.num_columns) return;
@@ -183,7 +185,7 @@ __device__ void add_to_output(const Bf16MlpProblem& p, const MlpBlock& block, in
     if (row >= block.num_tokens) continue;
     const int first = first_feature + warp_column() * kWarpTile + column_in(0);
     Bf16* g_row = p.g_out + static_cast<std::int64_t>(block.first_token + row) * p.width + first;
-    __nv_bfloat162 former[kColumnTiles];  // all read before any is written
+    __nv_bfloat162 former[kColumnTiles];  // all are read before any is written
 #pragma unroll
     for (int n = 0; n < kColumnTiles; ++n) {
       if (first + n * 8 < p.width) {
@@ -201,11 +203,11 @@ __device__ void add_to_output(const Bf16MlpProblem& p, const MlpBlock& block, in
   }
 }
 
-// Block (x, y): features x of the output of tokens' block y.
+// Block (x, y) computes features x of the output of token block y.
 __global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpProblem p) {
   constexpr int kLeftSize = kTile * kRowStride<kChunk>;
   constexpr int kSize = kLeftSize + kChunk * kRowStride<kTile>;
-  extern __shared__ __align__(16) Bf16 s_memory[];  // two of changes and weights each
+  extern __shared__ __align__(16) Bf16 s_memory[];  // two buffers each of changes and weights
   const MlpBlock block = p.block(blockIdx.y);
   if (block.num_columns == 0) return;
   const int first_feature = blockIdx.x * kTile;

@@ -1,6 +1,6 @@
-// Causal attention over the frames of every pixel. One block takes one head of one pixel; its
-// threads are queries, and the keys and values pass through shared memory, where a warp reads the
-// same one at a time. q and k have unit length, which bounds the logits: softmax needs no maximum.
+// Causal attention over the frames of every pixel. One block has one head of one pixel. Its threads
+// are queries; keys and values pass through shared memory, where all threads of a warp read the
+// same one. q and k have unit length, which bounds the logits, so the softmax needs no maximum.
 #include <algorithm>
 
 #include "backend/cuda/cuda_backend.h"
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-// Any head size, slowly: one warp per query, its lanes share the head's elements.
+// Any head size, slowly: one warp per query, whose lanes share the head's elements.
 // Grid: pixels·heads, queries.
 template <typename T>
 __global__ void __launch_bounds__(32)
@@ -164,7 +164,7 @@ void CudaBackend::do_temporal_attention(const TensorView& qkv, int head_dim,
   cuda::dispatch(activation_dtype_, [&]<typename T>() {
     const T* g_qkv = cuda::data_of<const T>(qkv);
     T* g_out = cuda::data_of<T>(out);
-    if (head_dim == 32) {  // Mochi's
+    if (head_dim == 32) {  // the head size of Mochi
       const int threads = std::min((sizes.num_frames + 31) / 32 * 32, kMaxThreads);
       const dim3 grid(num_heads, (sizes.num_frames + threads - 1) / threads);
       temporal_attention_kernel<T, 32><<<grid, threads, 0, stream_>>>(g_qkv, g_out, sizes);

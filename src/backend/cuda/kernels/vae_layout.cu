@@ -1,4 +1,4 @@
-// What the video VAE does to single pixels: layout changes at its ends and between its stages.
+// Operations of the video VAE on single pixels: layout changes at its ends and between its stages.
 #include <algorithm>
 #include <cmath>
 
@@ -46,13 +46,13 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct Blocks {                            // sizes of an upsampling
-  std::int64_t num_frames, rows, columns;  // of the input
-  int channels;                            // of the output
+  std::int64_t num_frames, rows, columns;  // sizes of the input
+  int channels;                            // channels of the output
   int temporal, spatial, num_dropped;
 };
 
-// kWidth output channels of all kParts pixels that one input pixel becomes. The features of an
-// input pixel, (channel, part), make this a small transpose in registers.
+// Computes kWidth output channels of all kParts pixels that one input pixel becomes. The features
+// of an input pixel are (channel, part), so this is a small transpose in registers.
 template <typename T, int kParts, int kWidth>
 __global__ void __launch_bounds__(kThreads)
     depth_to_space_time_kernel(const T* g_x, T* g_out, Blocks sizes) {
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One element of the output, whatever the factors.
+// Computes one element of the output, for any factors.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     any_depth_to_space_time_kernel(const T* g_x, T* g_out, Blocks sizes, std::int64_t n) {
@@ -127,7 +127,7 @@ struct Frequencies {
   int count;
 };
 
-// One channel of one pixel: itself, its sines and its cosines.
+// Writes one channel of one pixel: the value, its sines and its cosines.
 template <typename X, typename T>
 __global__ void __launch_bounds__(kThreads)
     fourier_kernel(const X* g_x, T* g_out, Frequencies frequencies, std::int64_t n, int channels) {

@@ -1,4 +1,4 @@
-// 16 bytes of consecutive elements: what one thread reads or writes at a time.
+// Vectors of 16 bytes of consecutive elements, which one thread reads or writes at a time.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -11,7 +11,7 @@ namespace mochi::cuda {
 template <typename T>
 constexpr int kVectorSize = 16 / static_cast<int>(sizeof(T));
 
-// Whether rows of `width` elements can be read and written as vectors.
+// Returns true if rows of `width` elements can be read and written as vectors.
 template <typename T>
 bool has_vector_rows(std::int64_t width, std::initializer_list<const void*> pointers) {
   for (const void* pointer : pointers) {
@@ -27,7 +27,8 @@ __device__ inline void unpack(const uint4& bits, float (&values)[4]) {
   values[3] = __uint_as_float(bits.w);
 }
 
-// A bfloat16 is the upper half of a float; the element of lower index is in a word's lower half.
+// A bfloat16 is the upper half of a float. The element with the lower index is in the lower half of
+// a word.
 __device__ inline void unpack(const uint4& bits, float (&values)[8]) {
   const std::uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
@@ -53,13 +54,13 @@ __device__ inline uint4 pack(const float (&values)[8]) {
   return {words[0], words[1], words[2], words[3]};
 }
 
-// The vector of elements [kVectorSize·i, …) at g.
+// Loads the vector of elements [kVectorSize·i, …) at g.
 template <typename T>
 __device__ uint4 load_vector(const T* g, std::int64_t i) {
   return reinterpret_cast<const uint4*>(g)[i];
 }
 
-// The same of memory that is read once: it need not stay in the caches.
+// Loads a vector that is read only once and need not stay in the caches.
 template <typename T>
 __device__ uint4 load_vector_once(const T* g, std::int64_t i) {
   return __ldcs(reinterpret_cast<const uint4*>(g) + i);
@@ -70,7 +71,7 @@ __device__ void store_vector(T* g, std::int64_t i, const float (&values)[kVector
   reinterpret_cast<uint4*>(g)[i] = pack(values);
 }
 
-// The sum of a value over the threads of each aligned group of kLanes in a warp, in all of them.
+// Returns the sum of a value over each aligned group of kLanes threads of a warp, in all of them.
 template <int kLanes = 32>
 __device__ float sum_over_lanes(float value) {
 #pragma unroll
@@ -80,7 +81,7 @@ __device__ float sum_over_lanes(float value) {
   return value;
 }
 
-// The same of the largest value.
+// Returns the largest value of each aligned group of kLanes threads of a warp, in all of them.
 template <int kLanes = 32>
 __device__ float max_over_lanes(float value) {
 #pragma unroll

@@ -1,5 +1,5 @@
-// Rows that a warp holds in registers, and what they share. In the usual case every byte of a row
-// is read once; any other width takes the plain way.
+// Rows that a warp holds in registers, and vectors that rows share. In the usual case every byte of
+// a row is read once; other widths take a slower path.
 #pragma once
 
 #include <initializer_list>
@@ -10,10 +10,10 @@ namespace mochi::cuda {
 
 constexpr int kRowThreads = 256;
 constexpr int kRowWarps = kRowThreads / 32;  // rows of a block at a time
-constexpr int kMaxVectors = 12;  // of a row in one lane's registers: widths up to 3072 in bf16
+constexpr int kMaxVectors = 12;              // vectors of a row per lane: widths up to 3072 in bf16
 
-// [width] f32 in shared memory, as num_vectors vectors of T's size. Consecutive vectors are apart
-// by 16 bytes, whatever their size, so that a warp reads them without bank conflicts.
+// A vector [width] f32 in shared memory, as num_vectors vectors of T's size. Consecutive vectors
+// are 16 bytes apart for every size, so that a warp reads them without bank conflicts.
 template <typename T>
 struct SharedVectors {
   static constexpr int kParts = kVectorSize<T> / 4;
@@ -38,7 +38,8 @@ struct SharedVectors {
   }
 };
 
-// A row in the registers of a warp, vector i·32 + lane in vectors[i]. Beyond its end are zeros.
+// A row in the registers of a warp: vector i·32 + lane is in vectors[i]. Elements after its end are
+// zero.
 template <typename T>
 struct WarpRow {
   uint4 vectors[kMaxVectors];
@@ -50,7 +51,7 @@ struct WarpRow {
       if (i * 32 + lane < num_vectors) vectors[i] = load_vector(g_row, i * 32 + lane);
     }
   }
-  // Σ x² over the row, in all lanes.
+  // Returns Σ x² over the row, in all lanes.
   __device__ float sum_squares() const {
     float sum = 0.0F;
 #pragma unroll
@@ -64,7 +65,7 @@ struct WarpRow {
   }
 };
 
-// Calls fn(column) for every column, shared out over a warp, and returns the sum of its results.
+// Calls fn(column) for every column, distributed over a warp, and returns the sum of its results.
 template <typename Fn>
 __device__ float sum_columns(int width, Fn fn) {
   float sum = 0.0F;
@@ -72,7 +73,7 @@ __device__ float sum_columns(int width, Fn fn) {
   return sum_over_lanes(sum);
 }
 
-// Whether a warp can hold such rows.
+// Returns true if a warp can hold such rows.
 template <typename T>
 bool fits_warp(std::int64_t width, std::initializer_list<const void*> pointers) {
   return has_vector_rows<T>(width, pointers) && width <= kMaxVectors * 32 * kVectorSize<T>;

@@ -1,5 +1,5 @@
-// Tiles of bf16 in shared memory, and the products of one warp with them. Rows are kDim elements
-// and 16 bytes of padding apart, so that eight neighbouring ones lie in different banks.
+// Tiles of bf16 in shared memory, and matmuls of one warp with them. Rows are kDim elements plus 16
+// bytes of padding apart, so that eight neighbouring rows are in different banks.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,16 +13,16 @@ namespace mochi::cuda {
 
 using Bf16 = __nv_bfloat16;
 
-constexpr int kChunkElements = 8;  // of 16 bytes
+constexpr int kChunkElements = 8;  // elements of 16 bytes
 
-// kDim is a multiple of 16 that makes the rows' distance an odd number of chunks.
+// kDim is a multiple of 16, which makes the distance of rows an odd number of chunks.
 template <int kDim>
 constexpr int kRowStride = kDim + kChunkElements;
 
 // Calls copy(place, row, element) for every 16 bytes of a tile [kRows, kDim]: their place in shared
-// memory, row_of() their row in the tile, and where in the row they begin. The row is below 0 where
-// that is num_there or more. Rows are found four at a time, since copies do not wait for each
-// other.
+// memory, row_of() of their row in the tile, and the element of the row at which they begin. The
+// row is negative if that element is num_there or later. Rows are computed four at a time, so that
+// copies do not wait for each other.
 template <int kRows, int kDim, int kThreads, typename RowOf, typename Copy>
 __device__ void for_each_chunk(int num_there, RowOf row_of, Copy copy) {
   constexpr int kChunks = kDim / kChunkElements;
@@ -49,7 +49,7 @@ __device__ void for_each_chunk(int num_there, RowOf row_of, Copy copy) {
 }
 
 // Starts to copy elements [0, kDim) of rows row_of(0…kRows) of g_x, which are `stride` elements
-// apart and end after num_there. Zeros stand for what is behind, and for rows below 0. All
+// apart and have num_there elements. Later elements and negative rows are filled with zeros. All
 // addresses are multiples of 16 bytes.
 template <int kRows, int kDim, int kThreads, typename RowOf>
 __device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there, RowOf row_of) {
@@ -59,15 +59,15 @@ __device__ void start_rows(Bf16* s_x, const Bf16* g_x, int stride, int num_there
   });
 }
 
-// The warp's 16 by 16 elements from s_x on, as the left factor.
+// Loads the warp's 16 by 16 elements from s_x on as the left factor.
 template <int kDim>
 __device__ void load_left(std::uint32_t (&a)[4], const Bf16* s_x) {
   const int lane = threadIdx.x % 32;
   device::load_matrices(a, s_x + lane % 16 * kRowStride<kDim> + lane / 16 * 8);
 }
 
-// 16 rows by 16 elements from s_x on as the right factor, transposed: the rows are its columns,
-// eight to each of b[0], b[1].
+// Loads 16 rows by 16 elements from s_x on as the right factor, transposed: the rows become its
+// columns, eight in each of b[0], b[1].
 template <int kDim>
 __device__ void load_right_rows(std::uint32_t (&b)[2][2], const Bf16* s_x) {
   const int lane = threadIdx.x % 32;
@@ -76,7 +76,7 @@ __device__ void load_right_rows(std::uint32_t (&b)[2][2], const Bf16* s_x) {
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
-// 16 rows by 16 elements from s_x on as the right factor, as they are.
+// Loads 16 rows by 16 elements from s_x on as the right factor, not transposed.
 template <int kDim>
 __device__ void load_right_columns(std::uint32_t (&b)[2][2], const Bf16* s_x) {
   const int lane = threadIdx.x % 32;
@@ -85,7 +85,7 @@ __device__ void load_right_columns(std::uint32_t (&b)[2][2], const Bf16* s_x) {
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
-// What the four threads that share a row of a product have of it.
+// Returns the sum over the four threads that share a row of a product.
 __device__ inline float sum_of_quad(float x) {
   x += __shfl_xor_sync(~0U, x, 1);
   return x + __shfl_xor_sync(~0U, x, 2);

@@ -1,4 +1,4 @@
-// Weights made on the GPU: from stored ones, or from nothing but a seed.
+// Weights created on the GPU: from stored ones, or from a seed.
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
@@ -22,7 +22,7 @@ __device__ T to_element(float value) {
   }
 }
 
-// Every value as the host's conversions give it; only the bits of NaNs differ.
+// Returns every value as the host's conversions do; only the bits of NaNs differ.
 template <DType kStored>
 __device__ float stored_value(const std::byte* g_source, std::int64_t i) {
   if constexpr (kStored == DType::kF32) return reinterpret_cast<const float*>(g_source)[i];
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Four values from each Philox block, as fill_normal() on the host makes them.
+// Four values from each Philox block, equal to those of fill_normal() on the host.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     fill_normal_kernel(std::uint64_t seed, float mean, float deviation, T* g_target,
@@ -97,7 +97,7 @@ void cuda::convert_on_device(DType stored, const std::byte* source, DType wanted
         return launch_convert<DType::kF8E5M2, T>(source, target, num_elements, stream);
       case DType::kI32:
       case DType::kU8:
-        break;  // no floats: refused by the loader
+        break;  // not a float type; the loader refuses it
     }
   });
   check_launch("converting weights");

@@ -13,7 +13,8 @@ namespace {
 
 using device::Barrier;
 
-// Two blocks with neighbouring queries bring half of each key tile to both: half the traffic of L2.
+// Two blocks with neighbouring queries each load half of every key tile for both, which halves the
+// traffic from L2.
 constexpr int kBlocks = 2;
 constexpr int kThreads = (kConsumers + 1) * kGroup;
 constexpr int kProducerRegisters = 32;
@@ -26,20 +27,21 @@ struct KernelParams {
   __nv_bfloat16* g_out;  // [num_queries, heads·128]
   float* g_lse;          // [heads, num_queries], or null
   int heads, num_queries, num_keys;
-  int head_tiles;  // of kBlocks·kQueries queries
+  int head_tiles;  // tiles of kBlocks·kQueries queries per head
   float scale, scale_log2;
   SumsParams sums;
-  std::int32_t* g_marks;  // [num_tiles()]: what FormerSums could not do, MaximumSums does
+  // [num_tiles()]: tiles that FormerSums could not compute and MaximumSums computes.
+  std::int32_t* g_marks;
 
-  // Tiles are numbered with heads outermost: the keys of one stay in L2.
+  // Heads are outermost in the numbers of tiles, so that the keys of one head stay in L2.
   __host__ __device__ int num_tiles() const { return heads * head_tiles; }
   __device__ int head_of(int tile) const { return tile / head_tiles; }
-  // The first query of this block.
+  // Returns the first query of this block.
   __device__ int query_of(int tile) const {
     const int rank = static_cast<int>(device::cluster_rank());
     return (tile % head_tiles * kBlocks + rank) * kQueries;
   }
-  // Each cluster's tiles.
+  // Calls fn for each tile of this cluster.
   template <typename Sums, typename Fn>
   __device__ void for_each_tile(Fn&& fn) const {
     for (int tile = blockIdx.x / kBlocks; tile < num_tiles(); tile += gridDim.x / kBlocks) {
@@ -55,7 +57,7 @@ struct TensorMaps {
   CUtensorMap q, k, v;
 };
 
-// The one thread that starts all copies.
+// The thread that starts all copies.
 template <typename Sums>
 struct Producer {
   Memory<Sums>& s;
@@ -63,7 +65,7 @@ struct Producer {
   RingPosition at;
   unsigned q_parity = 0;
 
-  // This block's panel of a key tile, to all blocks.
+  // Loads this block's panel of a key tile to all blocks.
   __device__ void load_keys(std::byte* s_tile, const CUtensorMap& map, int key, int head,
                             Barrier* full, Barrier* empty) {
     device::wait(empty, at.parity() ^ 1);
@@ -117,7 +119,8 @@ __device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) 
     } else {
       queries.attend(params.num_keys, params.scale_log2, rows, output, sums, [] {});
     }
-    tile = static_cast<int>(device::value_here(tile));  // what follows is not kept until here
+    // Values derived from `tile` are recomputed here instead of being kept in registers.
+    tile = static_cast<int>(device::value_here(tile));
     const int head = params.head_of(tile);
     const int first = params.query_of(tile) + group * kGroupRows;
     if constexpr (kHasFormer<Sums>) {
@@ -132,7 +135,7 @@ __device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) 
   });
 }
 
-// One of kFinishers warps.
+// The work of one of the kFinishers warps.
 template <typename Sums>
 __device__ void finish(Memory<Sums>& s, const KernelParams& params, int part) {
   RingPosition at;
@@ -174,10 +177,10 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     device::raise_registers<kConsumerRegisters>();
     consume<Sums>(s, params, warpgroup - 1);
   }
-  device::sync_cluster();  // no block leaves while the other may still write to it
+  device::sync_cluster();  // a block must not exit while another one may still write to it
 }
 
-// As (64 elements, tokens, 2 panels, heads).
+// Maps the rows as (64 elements, tokens, 2 panels, heads).
 CUtensorMap map_rows(const HeadRows<__nv_bfloat16>& rows, std::int64_t heads, std::int64_t tokens,
                      int box_rows, int box_panels) {
   constexpr std::int64_t kElementBytes = 2;
@@ -213,11 +216,11 @@ void launch(const TensorMaps& maps, const KernelParams& params, cudaStream_t str
   constexpr int kDevice = 0;
   int num_multiprocessors = 0;
   check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "asking for the GPU's properties");
-  constexpr int kSharedBytes = sizeof(Memory<Sums>) + 1024;  // and to align it
+        "querying the GPU's properties");
+  constexpr int kSharedBytes = sizeof(Memory<Sums>) + 1024;  // and padding for the alignment
   check(cudaFuncSetAttribute(attention_kernel<Sums>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int clusters = std::min(num_multiprocessors / kBlocks, params.num_tiles());
   attention_kernel<Sums>
       <<<static_cast<unsigned>(clusters * kBlocks), kThreads, kSharedBytes, stream>>>(maps, params);

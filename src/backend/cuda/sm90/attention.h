@@ -1,5 +1,5 @@
-// Dense attention on Hopper, docs/kernels/attention.md, also with column sums,
-// docs/kernels/column-sums.md.
+// Dense attention on Hopper (docs/kernels/attention.md), also together with column sums
+// (docs/kernels/column-sums.md).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -14,7 +14,7 @@ namespace mochi::cuda::sm90 {
 inline constexpr std::int64_t kAttentionHeadDim = 128;
 
 struct AttentionParams {
-  HeadRows<__nv_bfloat16> q, k, v;  // of num_queries, num_keys and num_keys tokens
+  HeadRows<__nv_bfloat16> q, k, v;  // they have num_queries, num_keys and num_keys tokens
   __nv_bfloat16* g_out;             // [num_queries, heads·128]
   float* g_lse;                     // [heads, num_queries], or null
   std::int64_t heads;               // each ≥ 1
@@ -23,21 +23,22 @@ struct AttentionParams {
   float scale;  // > 0
 };
 
-// Groups of so many queries have their column sums in one pass with attention.
+// Returns true for the group sizes whose column sums are computed in one pass with the attention.
 constexpr bool has_sums_in_one_pass(std::int64_t group_size) {
   return group_size == 192 || group_size == 128 || group_size == 64;
 }
 
-// Column sums (see backend.h) beside the attention.
+// Column sums (see backend.h) to be computed together with the attention.
 struct AttentionSumsParams {
   const float* g_former_lse;  // [heads, num_queries]
   float* g_sums;              // [heads, ⌈num_queries / group_size⌉, num_keys]
-  std::int64_t group_size;    // has_sums_in_one_pass()
+  std::int64_t group_size;    // see has_sums_in_one_pass()
   std::int64_t query_stride;
   std::int32_t* g_scratch;  // [num_sums_scratch(attention)]
 };
 
-// Computes on `stream` of device 0. All data and all rows of q, k and v are aligned to 16 bytes.
+// Both compute on `stream` of device 0. All data and all rows of q, k and v are aligned to 16
+// bytes.
 void launch_attention(const AttentionParams& params, cudaStream_t stream);
 void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
                                 cudaStream_t stream);

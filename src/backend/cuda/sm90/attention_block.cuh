@@ -1,5 +1,5 @@
-// What attention on Hopper is made of: a block of 192 queries in shared memory beside a ring of key
-// tiles, and the warpgroups that work on them. Who fills the ring is the kernel's choice.
+// Building blocks of attention on Hopper: a block of 192 queries in shared memory next to a ring of
+// key tiles, and the warpgroups that compute. Each kernel fills the ring in its own way.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,20 +17,21 @@
 namespace mochi::cuda::sm90 {
 
 constexpr int kHeadDim = kAttentionHeadDim;
-constexpr int kPanel = 64;      // elements of a row in one swizzled panel; a row has two
+constexpr int kPanel = 64;      // elements of a row in one swizzled panel; a row has two panels
 constexpr int kGroup = 128;     // threads of a warpgroup
-constexpr int kGroupRows = 64;  // queries of one
-constexpr int kConsumers = 3;   // warpgroups that compute; one more fills the ring
+constexpr int kGroupRows = 64;  // queries of a warpgroup
+// Number of computing warpgroups; one more warpgroup fills the ring.
+constexpr int kConsumers = 3;
 constexpr int kQueries = kConsumers * kGroupRows;
-constexpr int kKeys = 128;  // of a tile
+constexpr int kKeys = 128;  // keys of a tile
 constexpr int kStages = 2;
-constexpr int kQueryBytes = kGroupRows * kHeadDim * 2;  // of one warpgroup
+constexpr int kQueryBytes = kGroupRows * kHeadDim * 2;  // queries of one warpgroup
 constexpr int kPanelBytes = kKeys * kPanel * 2;
 constexpr int kTileBytes = 2 * kPanelBytes;
 
 struct Nothing {};
 
-// Tiles are [2 panels][rows][64] bf16, swizzled by 128 bytes. There are kSlots places for queries.
+// Tiles are [2 panels][rows][64] bf16, swizzled by 128 bytes. There are kSlots buffers for queries.
 template <int kSlots, typename More = Nothing>
 struct AttentionMemory {
   alignas(1024) std::byte s_q[kSlots][kConsumers][kQueryBytes];
@@ -39,11 +40,11 @@ struct AttentionMemory {
   device::Barrier q_full[kSlots][kConsumers], q_empty[kSlots][kConsumers];
   device::Barrier k_full[kStages], k_empty[kStages];
   device::Barrier v_full[kStages], v_empty[kStages];
-  More more;  // of one kernel
+  More more;  // additional memory of one kernel
 };
 
-// One thread, before a barrier of the cluster's `num_blocks` blocks, which share their key tiles.
-// A tile is there when `num_fillers` have arrived.
+// Initialises the barriers. Called by one thread before a barrier of the cluster's `num_blocks`
+// blocks, which share their key tiles. A tile is complete when `num_fillers` have arrived.
 template <int kSlots, typename More>
 __device__ void init_barriers(AttentionMemory<kSlots, More>& s, int num_blocks, int num_fillers) {
   constexpr int kWarps = kGroup / 32;
@@ -62,7 +63,7 @@ __device__ void init_barriers(AttentionMemory<kSlots, More>& s, int num_blocks, 
   device::fence_barrier_init();
 }
 
-// A place in the ring, counted from the first tile: which it is, and the parity of the phase in
+// A position in the ring, counted from the first tile: its slot, and the parity of the phase in
 // which it is filled.
 struct RingPosition {
   unsigned count = 0;
@@ -70,35 +71,35 @@ struct RingPosition {
   __device__ unsigned parity() const { return count / kStages % 2; }
 };
 
-// What AttentionGroup tells of the weights goes nowhere.
+// Ignores the weights that AttentionGroup passes to it.
 struct NoSums {
   using Memory = Nothing;
   explicit __device__ NoSums(const Memory& = {}) {}
 
-  __device__ void follow(const RowState& rows, float scale_log2) {}
+  __device__ void update_factors(const RowState& rows, float scale_log2) {}
   template <int kFrom, int kTo, int kSize>
-  __device__ void take(const float (&weights)[kSize]) {}
+  __device__ void combine_rows(const float (&weights)[kSize]) {}
   template <int kHalf>
-  __device__ void put(RingPosition at) {}
-  __device__ void hand_over(RingPosition at) {}
+  __device__ void write_sums(RingPosition at) {}
+  __device__ void publish(RingPosition at) {}
 };
 
-// One warpgroup with its 64 queries; kBlocks of a cluster share their key tiles.
+// One warpgroup with its 64 queries. The kBlocks blocks of a cluster share their key tiles.
 template <int kBlocks, typename Memory>
 struct AttentionGroup {
   Memory& s;
   const int group;
   RingPosition at;
-  int q_slot = 0;  // where the queries are
+  int q_slot = 0;  // the buffer that holds the queries
 
-  static constexpr int kLogits = kKeys / 2;  // of one thread
+  static constexpr int kLogits = kKeys / 2;  // logits of one thread
   static constexpr int kLogitSteps = kHeadDim / 16;
   static constexpr int kOutputSteps = kKeys / 16;
   using Logits = float[kLogits];
   using Output = float[kHeadDim / 2];
   using Weights = std::uint32_t[kOutputSteps][4];
 
-  // This warp has done with a key tile.
+  // Releases a key tile that this warp has finished reading.
   __device__ void release(device::Barrier* empty) {
     const unsigned block = threadIdx.x % 32;
     if (block < kBlocks) device::arrive_at(empty, block);
@@ -118,7 +119,7 @@ struct AttentionGroup {
     device::commit_products();
   }
 
-  // Output += weights·V, for steps [kFrom, kTo) of 16 keys.
+  // Adds weights·V to the output, for steps [kFrom, kTo) of 16 keys.
   template <int kFrom, int kTo>
   __device__ void start_output(const Weights& weights, Output& output) {
     const std::uint64_t v = device::describe_n_rows(s.s_v[at.slot()], kPanelBytes);
@@ -131,10 +132,11 @@ struct AttentionGroup {
     device::commit_products();
   }
 
-  // All keys of the ring's next ⌈num_keys / 128⌉ tiles. The product of the first half of a tile's
-  // weights runs beside the exponentials of the other half, and everything beside the other groups.
-  // `sums` sees all weights: NoSums, or one of attention_sums.cuh. Calls on_last_logits() when this
-  // warp's part of the queries has been used for the last time.
+  // Attends to all keys in the next ⌈num_keys / 128⌉ tiles of the ring. The matmul of the first
+  // half of a tile's weights runs concurrently with the exponentials of the other half, and
+  // everything runs concurrently with the other groups. `sums` gets all weights; it is NoSums or a
+  // type of attention_sums.cuh. Calls on_last_logits() after the last use of this warp's part of
+  // the queries.
   template <typename Sums, typename Fn>
   __device__ void attend(int num_keys, float scale_log2, RowState& rows, Output& output, Sums& sums,
                          Fn&& on_last_logits) {
@@ -152,31 +154,32 @@ struct AttentionGroup {
       if (num_keys < kKeys) mask_columns(logits, num_keys);
       float highest[2];
       find_highest(logits, highest);
-      if (must_rise(highest, scale_log2, offset)) {  // in the first tile, and seldom after
+      // True in the first tile, and rarely after it.
+      if (must_rise(highest, scale_log2, offset)) {
         float shrink[2];
         raise_max(highest, scale_log2, rows, shrink, offset);
         multiply_rows(output, shrink);
-        sums.follow(rows, scale_log2);
+        sums.update_factors(rows, scale_log2);
       }
       exponentiate<0, kHalf>(logits, scale_log2, offset, rows);
-      sums.template take<0, kHalf>(logits);
+      sums.template combine_rows<0, kHalf>(logits);
       pack_rows<0, kHalf>(logits, weights);
       device::wait(&s.v_full[at.slot()], at.parity());
       start_output<0, kOutputSteps / 2>(weights, output);
-      sums.template put<0>(at);
+      sums.template write_sums<0>(at);
       exponentiate<kHalf, kLogits>(logits, scale_log2, offset, rows);
-      sums.template take<kHalf, kLogits>(logits);
+      sums.template combine_rows<kHalf, kLogits>(logits);
       pack_rows<kHalf, kLogits>(logits, weights);
       start_output<kOutputSteps / 2, kOutputSteps>(weights, output);
-      sums.template put<1>(at);
-      sums.hand_over(at);
+      sums.template write_sums<1>(at);
+      sums.publish(at);
       device::wait_products<0>();
       device::hold(output);
       release(&s.v_empty[at.slot()]);
     }
   }
 
-  // Without queries: only gives back what comes for all groups.
+  // Releases all tiles unused, for a group without queries.
   __device__ void skip(int num_keys) {
     for (; num_keys > 0; num_keys -= kKeys, ++at.count) {
       device::wait(&s.k_full[at.slot()], at.parity());
@@ -186,19 +189,22 @@ struct AttentionGroup {
     }
   }
 
-  // Where this warp's 16 rows of outputs pass: [2 panels][16][64], swizzled by 128 bytes.
+  // Returns the buffer through which this warp's 16 rows of outputs pass: [2 panels][16][64],
+  // swizzled by 128 bytes.
   __device__ std::byte* rows_of_warp() const {
     return s.s_q[q_slot][group] + device::thread_idx_here() % kGroup / 32 * 16 * kHeadDim * 2;
   }
-  // This thread's address of four 8×8 matrices with columns [16·i, 16·i + 16) of those.
+  // Returns this thread's address in four 8×8 matrices with columns [16·i, 16·i + 16) of that
+  // buffer.
   static __device__ std::byte* matrices_at(std::byte* s_rows, int i) {
     const int lane = device::thread_idx_here() % 32;
     const unsigned chunk = 2 * (i % 4) + lane / 16;
     return s_rows + i / 4 * 16 * 128 + device::swizzled_128b(lane % 16, chunk);
   }
 
-  // Rows [first, num_rows) of at most 64 to g_out [num_rows, row_size] bf16, which points at the
-  // head's first column; by way of this group's place for queries, which are done with.
+  // Stores rows [first, num_rows), at most 64, to g_out [num_rows, row_size] bf16, which points to
+  // the head's first column. The data passes through this group's buffer of queries, which are no
+  // longer needed.
   __device__ void store(const Output& output, __nv_bfloat16* g_out, int first, int num_rows,
                         std::int64_t row_size) {
     const int thread = device::thread_idx_here();
@@ -229,7 +235,7 @@ struct AttentionGroup {
     release_queries();
   }
 
-  // This warp has done with its place for queries.
+  // Releases this warp's part of the buffer of queries.
   __device__ void release_queries() {
     device::fence_async_shared();
     __syncwarp();
@@ -237,8 +243,8 @@ struct AttentionGroup {
   }
 };
 
-// `output` is divided by the sums of the weights. g_lse [num_rows] f32, or null, gets rows [first,
-// first + 64) of the log-sum-exp.
+// Divides `output` by the sums of the weights. Writes rows [first, first + 64) of the log-sum-exp
+// to g_lse [num_rows] f32 unless it is null.
 __device__ inline void finish_rows(const RowState& rows, float scale, float* g_lse, int first,
                                    int num_rows, float (&output)[kHeadDim / 2]) {
   const int thread = device::thread_idx_here();

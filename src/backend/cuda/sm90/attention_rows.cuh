@@ -1,5 +1,5 @@
-// The softmax of one warpgroup's 64 queries, whose logits and outputs lie in registers as wgmma
-// leaves them: each thread has parts of two rows (see device/wgmma.cuh).
+// The softmax of one warpgroup's 64 queries, whose logits and outputs are in registers in wgmma's
+// layout: each thread has parts of two rows (see device/wgmma.cuh).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,11 +11,12 @@
 
 namespace mochi::cuda::sm90 {
 
-// The running state of the two rows. A row is spread over the four threads of a quad: `max` is the
-// row's, `sum` only of this thread's columns.
+// The running state of the two rows. A row is distributed over the four threads of a quad: `max` is
+// the whole row's, `sum` covers this thread's columns only.
 struct RowState {
-  float max[2] = {-INFINITY, -INFINITY};  // of the logits before scaling, but for kSlack
-  float sum[2] = {0.0F, 0.0F};            // Σ exp(scale · (logit − max))
+  // Maximum of the unscaled logits, up to kSlack below the true one.
+  float max[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0.0F, 0.0F};  // Σ exp(scale · (logit − max))
 };
 
 __device__ inline float max_of_quad(float x) {
@@ -28,7 +29,7 @@ __device__ inline float sum_of_quad(float x) {
   return x + __shfl_xor_sync(0xffffffff, x, 2);
 }
 
-// Logits of columns from num_valid on become −∞.
+// Sets the logits of columns from num_valid on to −∞.
 template <int kSize>
 __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
   const int first = 2 * (device::thread_idx_here() % 4);
@@ -38,14 +39,15 @@ __device__ inline void mask_columns(float (&logits)[kSize], int num_valid) {
   }
 }
 
-// A maximum stays as long as no weight, relative to it, would be more than 2^kSlack: sums and
-// products in f32 have room for that, and the output need not be multiplied so often.
+// A maximum is kept as long as no weight relative to it would exceed 2^kSlack. Sums and products in
+// f32 have room for that, and the output needs fewer multiplications.
 constexpr float kSlack = 8.0F;
 
-// Of this thread's logits in its two rows.
+// Computes the highest of this thread's logits in each of its two rows.
 template <int kSize>
 __device__ inline void find_highest(const float (&logits)[kSize], float (&highest)[2]) {
-  constexpr int kChains = 4;  // for each row: one alone would wait for its own last step
+  // Chains per row; in a single chain every step would wait for the one before.
+  constexpr int kChains = 4;
   float max[2][kChains];
 #pragma unroll
   for (int i = 0; i < kSize; i += 2) {
@@ -60,15 +62,16 @@ __device__ inline void find_highest(const float (&logits)[kSize], float (&highes
   }
 }
 
-// Whether the maxima of any of the warp's rows must rise; `offset` is −scale_log2 · maximum.
+// Returns true if the maximum of any of the warp's rows must rise; `offset` is
+// −scale_log2 · maximum.
 __device__ inline bool must_rise(const float (&highest)[2], float scale_log2,
                                  const float (&offset)[2]) {
   return __any_sync(0xffffffff, fmaf(highest[0], scale_log2, offset[0]) > kSlack ||
                                     fmaf(highest[1], scale_log2, offset[1]) > kSlack);
 }
 
-// Takes `highest` into the maxima. `shrink` is by what everything under the former ones must be
-// multiplied.
+// Raises the maxima to `highest`. Everything computed relative to the old maxima must then be
+// multiplied by `shrink`.
 __device__ inline void raise_max(const float (&highest)[2], float scale_log2, RowState& state,
                                  float (&shrink)[2], float (&offset)[2]) {
 #pragma unroll
@@ -81,7 +84,8 @@ __device__ inline void raise_max(const float (&highest)[2], float scale_log2, Ro
   }
 }
 
-// Logits [kFrom, kTo) become weights exp2(scale_log2 · logit + offset), which go into the sums.
+// Turns logits [kFrom, kTo) into weights exp2(scale_log2 · logit + offset) and adds them to the
+// sums.
 template <int kFrom, int kTo, int kSize>
 __device__ inline void exponentiate(float (&logits)[kSize], float scale_log2,
                                     const float (&offset)[2], RowState& state) {
@@ -99,7 +103,7 @@ __device__ inline void multiply_rows(float (&values)[kSize], const float (&facto
   for (int i = 0; i < kSize; ++i) values[i] *= factors[i / 2 % 2];
 }
 
-// As operand `a` of wgmma: four registers for every 16 columns.
+// Packs values as wgmma's operand `a`: four registers for every 16 columns.
 template <int kFrom, int kTo, int kSize>
 __device__ inline void pack_rows(const float (&values)[kSize],
                                  std::uint32_t (&packed)[kSize / 8][4]) {

@@ -14,25 +14,25 @@ namespace {
 
 using device::Barrier;
 
-constexpr int kSlots = 2;  // the queries of the next task come while this one is computed
+constexpr int kSlots = 2;  // the queries of the next task are loaded while this one is computed
 constexpr int kTaskSlots = 4;
 constexpr int kThreads = (kConsumers + 1) * kGroup;
 constexpr int kProducerRegisters = 32;
 constexpr int kConsumerRegisters = 160;
-constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one each
+constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one barrier each
 
 struct TaskMemory {
-  // A slot is written while the task before is begun, when the last to use it are long done.
+  // A slot is written when the previous task begins, long after its last use has ended.
   ColumnTask tasks[kTaskSlots];
-  alignas(16) int rows[kStages][kKeys];  // of k and v, for each place of the ring
+  alignas(16) int rows[kStages][kKeys];  // rows of k and v for each slot of the ring
   Barrier cache_full[kConsumers][kWarps];
 };
 
 using Memory = AttentionMemory<kSlots, TaskMemory>;
 
-// All threads of the warpgroup that gathers keys and values. Each thread copies 16 bytes of both
-// panels of every sixteenth row of a tile: one address for two copies. What its instructions take
-// from the other groups costs more than the bytes do.
+// The warpgroup that gathers keys and values, with all its threads. Each thread copies 16 bytes of
+// both panels of every sixteenth row of a tile, so that one address serves two copies. The
+// instructions that this takes from the other groups cost more than the bytes.
 struct Producer {
   Memory& s;
   TaskMemory& t;
@@ -40,11 +40,12 @@ struct Producer {
   const ColumnProblem& p;
   const TaskQueue& queue;
   RingPosition at;
-  bool is_pending = false;  // copies of the piece before this have been started, not announced
+  bool is_pending = false;  // copies of the previous piece were started but not announced yet
 
   __device__ bool is_leader() const { return device::thread_idx_here() == 0; }
 
-  // The copies of former pieces have come: tells those who wait for the last of them.
+  // Announces that the copies of earlier pieces are complete, to those that wait for the last of
+  // them.
   __device__ void announce(Barrier* full) {
     device::fence_async_shared();
     __syncwarp();
@@ -52,7 +53,7 @@ struct Producer {
     is_pending = false;
   }
 
-  // Waits for a free place. While there is none, at least what is under way gets announced.
+  // Waits for a free slot. If there is none yet, announces the copies in progress first.
   __device__ void await_place(Barrier* empty, Barrier* former_full) {
     const unsigned parity = at.parity() ^ 1;
     if (__all_sync(~0U, device::is_phase_over(empty, parity))) return;
@@ -64,7 +65,7 @@ struct Producer {
     device::wait_copies<0>();
     announce(former_full);
   }
-  // Ends a piece, and announces the one before.
+  // Ends a piece and announces the previous one.
   __device__ void commit(Barrier* former_full) {
     device::commit_copies();
     if (is_pending) {
@@ -75,18 +76,18 @@ struct Producer {
   }
   __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
 
-  // Starts to copy the rows of a tile to the ring's place `slot`; from the tile on there are
-  // num_left columns in the list, beyond whose end its last one stands. Thread 8·i + j has row 16·j
-  // + i, so that what a thread will copy lies together and comes from its own warp.
+  // Starts to copy the row numbers of a tile to the ring's `slot`. From this tile on, the list has
+  // num_left columns; beyond its end the last one is repeated. Thread 8·i + j handles row 16·j + i,
+  // so that the numbers that a thread will need are contiguous and come from its own warp.
   __device__ void start_rows(const ColumnTask& task, int num_left, unsigned slot) {
-    __syncwarp();  // all have read those of the tile before
+    __syncwarp();  // all lanes have read those of the previous tile
     const unsigned thread = device::thread_idx_here();
     const int i = static_cast<int>(thread % 8 * 16 + thread / 8);
     const unsigned column = task.first_column + task.num_keys + min(i - num_left, -1);
     device::copy_4_bytes(&t.rows[slot][thread], p.g_columns + column);
   }
 
-  // g_rows: this thread's first 16 bytes of the head's first row.
+  // g_rows points to this thread's first 16 bytes of the head's first row.
   __device__ void gather(const std::byte* g_rows, std::byte* s_tile) {
     const unsigned thread = device::thread_idx_here();
     const auto* s_rows = reinterpret_cast<const uint4*>(&t.rows[at.slot()][thread / 8 * 8]);
@@ -105,7 +106,8 @@ struct Producer {
     }
   }
 
-  // By the leader, as part of a piece; after `ticket` all tasks have been handed out.
+  // Called by the leader, as part of a piece. If `ticket` is not below the number of tasks, all of
+  // them have been handed out.
   __device__ void start_task_copy(unsigned n, unsigned ticket) {
     auto* s_task = reinterpret_cast<std::byte*>(&t.tasks[device::value_here(n) % kTaskSlots]);
     const bool is_there = ticket < queue.num_tasks;
@@ -115,7 +117,7 @@ struct Producer {
     device::copy_16_bytes(s_task + 16, g_task + 16, is_there);
   }
 
-  // By the leader: the n-th task of this block may be begun.
+  // Called by the leader: loads the queries of the block's n-th task.
   __device__ void load_queries(const ColumnTask& task, unsigned n) {
     const unsigned slot = device::value_here(n) % kSlots;
 #pragma unroll 1
@@ -137,7 +139,7 @@ struct Producer {
     return t.tasks[device::value_here(n) % kTaskSlots];
   }
 
-  // The n-th task of this block.
+  // Loads the tiles of the n-th task of this block.
   __device__ void run_task(unsigned n) {
     if (is_leader()) load_queries(task_of(n), n);
     __syncwarp();
@@ -150,7 +152,8 @@ struct Producer {
       await_place(&s.k_empty[slot], v_before());
       gather(g_keys, s.s_k[slot]);
       const bool is_first = num_left == task_of(n).num_keys;
-      // Late, so that no block that is still busy takes what another could do.
+      // The next task is taken late, so that a busy block does not take what another one could
+      // compute.
       if (num_left <= 4 * kKeys && is_leader()) {
         if (num_left > 3 * kKeys || is_first) ticket = atomicAdd(queue.g_num_taken, 1U);
         if (num_left <= 3 * kKeys && (num_left > 2 * kKeys || is_first)) {
@@ -193,7 +196,7 @@ struct Producer {
   }
 };
 
-// One of the warpgroups that compute.
+// One of the computing warpgroups.
 struct Consumer {
   using Group = AttentionGroup<1, Memory>;
 
@@ -207,10 +210,11 @@ struct Consumer {
     return &t.cache_full[group.group][device::thread_idx_here() % kGroup / 32];
   }
 
-  // This warp's rows of the cache, to where the queries were.
+  // Starts to copy this warp's rows of the cache to the buffer that held the queries.
   __device__ void start_cache(const ColumnTask& task) {
     if (p.g_cache == nullptr) return;
-    device::sync_threads(1 + group.group, kGroup);  // its rows lie among those of all warps
+    // This warp's rows are spread over the parts of all warps.
+    device::sync_threads(1 + group.group, kGroup);
     const int thread = device::thread_idx_here() % kGroup;
     if (thread % 32 != 0) return;
     const int query = task.first_query + group.group * kGroupRows + thread / 32 * kWarpRows;
@@ -243,7 +247,7 @@ struct Consumer {
       }
     }
   }
-  // F8_E4M3: [16][128], swizzled by 128 bytes; of every 8 columns this thread has 2.
+  // Adds an F8_E4M3 cache: [16][128], swizzled by 128 bytes; this thread has 2 of every 8 columns.
   __device__ void add_codes(const float (&shares)[2], Group::Output& output) {
     const unsigned lane = device::thread_idx_here() % 32;
     const std::byte* s_codes = group.rows_of_warp() + 2 * (lane % 4);
@@ -260,8 +264,8 @@ struct Consumer {
     }
   }
 
-  // From sums to what is wanted; `first` is the group's first query, num_queries those from 0 to
-  // the end of the task.
+  // Turns the sums into the result. `first` is the group's first query; num_queries counts from
+  // query 0 to the end of the task.
   __device__ void finish(const RowState& rows, int head, int first, int num_queries,
                          Group::Output& output) {
     const unsigned thread = device::thread_idx_here();
@@ -358,12 +362,12 @@ void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspac
   constexpr int kDevice = 0;
   int num_multiprocessors = 0;
   check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "asking for the GPU's properties");
-  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and to align it
+        "querying the GPU's properties");
+  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and padding for the alignment
   static_assert(kSharedBytes <= 227 * 1024);
   check(cudaFuncSetAttribute(column_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   auto* g_tasks = reinterpret_cast<ColumnTask*>(g_workspace);
   const unsigned num_tasks = count_tasks(problem);
   const TaskQueue queue{g_tasks, reinterpret_cast<unsigned*>(g_tasks + num_tasks), num_tasks};

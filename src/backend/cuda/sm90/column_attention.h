@@ -13,11 +13,11 @@ namespace mochi::cuda::sm90 {
 
 using ColumnProblem = AttentionProblem<__nv_bfloat16>;
 
-// Bytes that launch_column_attention wants for itself, aligned to 32.
+// Returns how many bytes of workspace launch_column_attention needs, aligned to 32.
 std::size_t column_attention_workspace(const ColumnProblem& problem);
 
-// Computes on `stream` of device 0 for lists of columns, a head_dim of 128 and a scale above 0. All
-// data is aligned to 16 bytes.
+// Computes on `stream` of device 0, for lists of columns, a head_dim of 128 and a scale above 0.
+// All data is aligned to 16 bytes.
 void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspace,
                              cudaStream_t stream);
 

@@ -1,4 +1,4 @@
-// Queries and caches as the copy engine brings them to the column-sparse kernel.
+// Tensor maps of the column-sparse kernel's queries and caches, for the copy engine.
 #pragma once
 
 #include <array>
@@ -9,16 +9,16 @@
 
 namespace mochi::cuda::sm90 {
 
-constexpr int kWarps = kGroup / 32;  // of a warpgroup
+constexpr int kWarps = kGroup / 32;  // warps of a warpgroup
 constexpr int kRowBytes = kHeadDim * 2;
 constexpr int kWarpRows = kGroupRows / kWarps;
-constexpr int kCodeRowBytes = kHeadDim;  // of a row of an F8_E4M3 cache
+constexpr int kCodeRowBytes = kHeadDim;  // bytes of a row of an F8_E4M3 cache
 
 struct TensorMaps {
   CUtensorMap q, cache;
 };
 
-// [heads, num_queries, 128] as (64 elements, queries, 2 panels, heads).
+// Maps [heads, num_queries, 128] as (64 elements, queries, 2 panels, heads).
 inline CUtensorMap map_queries(const ColumnProblem& p) {
   return make_tensor_map(
       p.q.g_data, std::array<std::int64_t, 4>{kPanel, p.num_queries, 2, p.num_heads},
@@ -27,7 +27,7 @@ inline CUtensorMap map_queries(const ColumnProblem& p) {
       std::array{kPanel, kGroupRows, 2, 1});
 }
 
-// [num_queries, heads·128], as the same; a box is of one warp. Of F8_E4M3 a row is one panel of
+// Maps [num_queries, heads·128] likewise, with boxes for one warp. A row of F8_E4M3 is one panel of
 // pairs.
 inline CUtensorMap map_cache(const ColumnProblem& p) {
   const int num_panels = p.g_cache_scale == nullptr ? 2 : 1;
@@ -39,7 +39,7 @@ inline CUtensorMap map_cache(const ColumnProblem& p) {
       std::array{kPanel, kWarpRows, num_panels, 1});
 }
 
-// Without a cache its map is never used.
+// Without a cache, its map is a dummy that is never used.
 inline TensorMaps make_maps(const ColumnProblem& p) {
   const CUtensorMap queries = map_queries(p);
   return {queries, p.g_cache == nullptr ? queries : map_cache(p)};

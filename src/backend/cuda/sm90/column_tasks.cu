@@ -16,12 +16,12 @@ struct ListCounts {
   }
 };
 
-// Numbers of long lists.
+// Counts of long lists.
 struct LongLists {
   int all, of_former_heads, of_this_head;
 };
 
-// By all threads of a block, each with a part of the lists.
+// Called by all threads of a block, each for a part of the lists.
 __device__ LongLists count_long(const ListCounts& counts, int head, int num_groups) {
   __shared__ LongLists s_sum;
   if (threadIdx.x == 0) s_sum = {};
@@ -43,8 +43,8 @@ __device__ LongLists count_long(const ListCounts& counts, int head, int num_grou
   return s_sum;
 }
 
-// The place of a thread's group when those of its head are sorted by their counts. By all threads
-// of a block, with or without a group.
+// Returns the position of a thread's group when the groups of its head are sorted by their counts.
+// Called by all threads of a block, with or without a group.
 __device__ int find_rank(const ListCounts& counts, int first_list, int num_groups, int group,
                          int count) {
   __shared__ int s_counts[kThreads];
@@ -80,7 +80,7 @@ __device__ void write_tasks(const ColumnProblem& p, int head, int group, int cou
   }
 }
 
-// One block per head.
+// Uses one block per head.
 __global__ void __launch_bounds__(kThreads, 1)
     order_tasks_kernel(const ColumnProblem p, const TaskQueue queue, unsigned num_taken) {
   const auto head = static_cast<int>(blockIdx.x);

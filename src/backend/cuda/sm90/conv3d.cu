@@ -1,11 +1,10 @@
-// One persistent kernel; docs/kernels/convolution.md has the reasoning and the numbers.
+// One persistent kernel. docs/kernels/convolution.md has the reasoning and the numbers.
 //
-// The pixels of x, halo included, are one long list: every filter tap is a shift along it, and so
-// is the output, in which the last kw − 1 pixels of each row are computed for nothing and not
-// stored. A block computes 128 output channels × 256 consecutive pixels. Weights are the wgmma's
-// first operand and pixels its second, so that few channels still fill the largest instruction. The
-// kw taps of a filter row read one strip of pixels in shared memory, each from one pixel further
-// on.
+// The pixels of x, halo included, form one long list. Every filter tap is a shift along it, and so
+// is the output, of which the last kw − 1 pixels of each row are computed but not stored. A block
+// computes 128 output channels × 256 consecutive pixels. Weights are wgmma's first operand and
+// pixels its second, so that few channels still fill the largest instruction. The kw taps of a
+// filter row read one strip of pixels in shared memory, each one pixel further on.
 #include <cuda_bf16.h>
 
 #include <algorithm>
@@ -69,16 +68,16 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
   unsigned out_parity = 0;
   const int lane = threadIdx.x % 32;
   const int num_strips = sizes.kt * sizes.kh * sizes.depth_steps;
-  // Counts down to the product before which the other consumer is let go.
+  // Counts down to the product before which the other consumer may start.
   int head_start = warpgroup == 0 ? min(kHeadStart, sizes.kw) : -1;
   if (warpgroup != 0) device::wait(&s.head_start, 0);
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
     float sums[kTilePixels / 2];
-    // Stages are given back one product later, when it is known to be over.
+    // Stages are released one product later, when it is known to be complete.
     int former_tap = -1;
     int former_strip = -1;
-    const auto give_back = [&] {
+    const auto release_stage = [&] {
       if (former_tap >= 0 && lane < kClusterSize) device::arrive_at(&s.tap_empty[former_tap], lane);
       if (former_strip >= 0 && lane == 0) device::arrive(&s.strip_empty[former_strip]);
     };
@@ -90,7 +89,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
         device::wait(&s.tap_full[tap.idx], tap.parity);
         const std::uint64_t weights =
             device::describe_k_rows(s.s_taps[tap.idx] + warpgroup * 64 * kRowBytes);
-        // The swizzle follows the address, so a tile may begin at any row.
+        // The swizzle depends on the address, so a tile may begin at any row.
         const std::uint64_t shifted = device::advance(pixels, dx * kRowBytes);
         device::fence_products();
 #pragma unroll
@@ -100,7 +99,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
         }
         device::commit_products();
         device::wait_products<1>();
-        give_back();
+        release_stage();
         former_tap = tap.idx;
         former_strip = dx + 1 == sizes.kw ? strip.idx : -1;
         tap.advance();
@@ -109,7 +108,7 @@ __device__ void consume(const ConvSizes& sizes, const ConvEpilogue& epilogue, Co
     }
     device::wait_products<0>();
     device::hold(sums);
-    give_back();
+    release_stage();
     const ConvTile tile = find_tile(sizes, item, rank);
     device::wait(&s.out_ready[warpgroup], out_parity);
     out_parity ^= 1;
@@ -159,7 +158,7 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
     device::raise_registers<kConsumerRegisters>();
     consume(sizes, epilogue, s, rank, warpgroup);
   }
-  // A block must outlive what its neighbour sends it.
+  // A block must not exit before its neighbour's data has arrived.
   device::sync_cluster();
 }
 
@@ -187,7 +186,8 @@ ConvSizes find_sizes(const Conv3dParams& conv) {
 }  // namespace
 
 bool suits_conv3d(const Conv3dParams& conv) {
-  constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;  // leaves room behind the end
+  // Leaves room after the end.
+  constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;
   const auto is_aligned = [](const void* pointer) {
     return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
   };
@@ -209,7 +209,7 @@ void launch_conv3d(const Conv3dParams& conv, int num_multiprocessors, cudaStream
                                                 std::array<int, 2>{kDepth, kTilePixels});
   const CUtensorMap overhang_map =
       make_tensor_map(conv.g_x, pixel_sizes, pixel_strides, std::array<int, 2>{kDepth, kOverhang});
-  // Of rank 4 for the sake of load_tile_to.
+  // The rank is 4 because load_tile_to needs it.
   const CUtensorMap tap_map = make_tensor_map(
       conv.g_weight, std::array<std::int64_t, 4>{conv.in_channels, num_taps, conv.out_channels, 1},
       std::array<std::int64_t, 3>{pixel_bytes, num_taps * pixel_bytes,
@@ -217,7 +217,7 @@ void launch_conv3d(const Conv3dParams& conv, int num_multiprocessors, cudaStream
       std::array<int, 4>{kDepth, 1, kTileChannels / kClusterSize, 1});
   check(cudaFuncSetAttribute(conv3d_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int num_items = (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
   const int num_clusters = std::min(num_items, num_multiprocessors / kClusterSize);
   conv3d_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,

@@ -1,4 +1,4 @@
-// Convolutions of BF16 channels-last videos on Hopper: implicit matrix products by TMA and wgmma.
+// Convolutions of BF16 channels-last videos on Hopper: implicit matmuls by TMA and wgmma.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -17,7 +17,7 @@ struct Conv3dParams {
   int kt, kh, kw;
 };
 
-// Whether sizes and alignment allow launch_conv3d.
+// Returns true if launch_conv3d supports these sizes and alignments.
 bool suits_conv3d(const Conv3dParams& conv);
 
 void launch_conv3d(const Conv3dParams& conv, int num_multiprocessors, cudaStream_t stream);

@@ -1,5 +1,5 @@
-// What the convolution on Hopper is made of: its tiles, the blocks' shared memory, and the way of
-// the results to the output. The kernel, and why it is so: conv3d.cu.
+// Building blocks of the convolution on Hopper: tiles, the blocks' shared memory, and the epilogue.
+// conv3d.cu has the kernel and its reasons.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -20,13 +20,13 @@ using device::Ring;
 constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
 constexpr int kTilePixels = 256;
 constexpr int kDepth = 64;       // input channels of one stage
-constexpr int kOverhang = 8;     // pixels of a strip behind its tile, for the taps of a row
-constexpr int kClusterSize = 2;  // blocks that share their weights, each loading half of them
-constexpr int kStrips = 2;       // stages of pixels
-constexpr int kTaps = 6;         // stages of weights
+constexpr int kOverhang = 8;     // extra pixels of a strip after its tile, for the taps of a row
+constexpr int kClusterSize = 2;  // blocks that share their weights; each loads half of them
+constexpr int kStrips = 2;       // number of pixel stages
+constexpr int kTaps = 6;         // number of weight stages
 constexpr int kConsumers = 2;
-constexpr int kHeadStart = 1;  // one consumer's products go on while the other finishes its tile
-constexpr int kStorers = 96;   // threads that carry results away, in three warps
+constexpr int kHeadStart = 1;  // lets one consumer multiply while the other finishes its tile
+constexpr int kStorers = 96;   // threads that store results, in three warps
 constexpr int kThreads = 128 * (kConsumers + 1);
 constexpr int kProducerRegisters = 40;
 constexpr int kConsumerRegisters = 232;
@@ -34,8 +34,8 @@ constexpr int kConsumerRegisters = 232;
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kTapBytes = kTileChannels * kRowBytes;
 constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
-constexpr int kOutBytes = kTilePixels * 64 * 2;  // of one warpgroup
-constexpr int kAlignment = 1024;                 // of tiles in the 128-byte swizzle
+constexpr int kOutBytes = kTilePixels * 64 * 2;  // results of one warpgroup
+constexpr int kAlignment = 1024;                 // alignment of tiles in the 128-byte swizzle
 
 struct ConvMemory {
   unsigned char s_strips[kStrips][kStripBytes];
@@ -43,24 +43,24 @@ struct ConvMemory {
   unsigned char s_out[kConsumers][kOutBytes];
   Barrier strip_full[kStrips], strip_empty[kStrips];
   Barrier tap_full[kTaps], tap_empty[kTaps];
-  Barrier out_ready[kConsumers];  // s_out holds the residual, or nothing that is needed
+  Barrier out_ready[kConsumers];  // s_out holds the residual, or data that is no longer needed
   Barrier out_full[kConsumers];   // s_out holds the result
   Barrier head_start;             // the first consumer is kHeadStart products ahead
 };
 
 struct ConvSizes {
-  int frames, rows, columns;  // of the output
-  int padded_columns;         // of x
-  int frame_pixels;           // of x
-  int frame_tiles;            // per frame
-  int num_tiles;              // in all
+  int frames, rows, columns;  // sizes of the output
+  int padded_columns;         // columns of x
+  int frame_pixels;           // pixels of a frame of x
+  int frame_tiles;            // tiles per frame
+  int num_tiles;              // tiles in total
   int channel_tiles;
   int out_channels;
   int depth_steps;  // ⌈in_channels / kDepth⌉
   int kt, kh, kw;
 };
 
-// What the epilogue reads and writes.
+// Inputs and output of the epilogue.
 struct ConvEpilogue {
   const float* g_bias;
   const __nv_bfloat16* g_residual;
@@ -69,12 +69,12 @@ struct ConvEpilogue {
 
 struct ConvTile {
   int frame;
-  int first_pixel;  // in the frame's list of pixels
+  int first_pixel;  // index in the frame's list of pixels
   int first_channel;
 };
 
-// The tile of this block among those of its cluster's work item; channels change fastest, so that
-// the clusters at work share pixels and weights in the L2 cache.
+// Returns this block's tile of its cluster's work item. Channels change fastest, so that clusters
+// that run together share pixels and weights in the L2 cache.
 __device__ inline ConvTile find_tile(const ConvSizes& sizes, int item, int rank) {
   const int tile = item / sizes.channel_tiles * kClusterSize + rank;
   return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * kTilePixels,
@@ -85,7 +85,8 @@ __device__ inline int num_items(const ConvSizes& sizes) {
   return (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
 }
 
-// Walks through the pixels of a tile in steps of kStep: where each lies in the output.
+// Walks through the pixels of a tile in steps of kStep and computes the position of each in the
+// output.
 template <int kStep>
 class PixelWalk {
  public:
@@ -113,8 +114,8 @@ class PixelWalk {
   int columns_, row_, column_;
 };
 
-// Calls fn(byte offset in s_out, element offset in the output) for those 16-byte pieces of one
-// warpgroup's results that are this storing thread's and belong to the output.
+// Calls fn(byte offset in s_out, element offset in the output) for the 16-byte pieces of one
+// warpgroup's results that this storing thread handles and that are part of the output.
 template <typename Fn>
 __device__ inline void for_each_piece(const ConvSizes& sizes, const ConvTile& tile, int warpgroup,
                                       Fn&& fn) {
@@ -133,8 +134,8 @@ __device__ inline void for_each_piece(const ConvSizes& sizes, const ConvTile& ti
   }
 }
 
-// The warps beside the producer: they bring the residual of a tile to shared memory ahead of its
-// results, and carry the results away while the next tile is computed.
+// The work of the storing warps: they load the residual of a tile to shared memory before its
+// results arrive, and store the results while the next tile is computed.
 __device__ inline void store(const ConvSizes& sizes, const ConvEpilogue& epilogue, ConvMemory& s,
                              int rank) {
   const auto make_ready = [&](const ConvTile& tile, int warpgroup) {
@@ -159,7 +160,7 @@ __device__ inline void store(const ConvSizes& sizes, const ConvEpilogue& epilogu
         *reinterpret_cast<uint4*>(epilogue.g_out + offset) =
             *reinterpret_cast<const uint4*>(s.s_out[i] + from);
       });
-      // Each thread overwrites only what it has read.
+      // Each thread overwrites only the pieces that it has read itself.
       if (item < num_items(sizes)) make_ready(next, i);
     }
   }
@@ -170,8 +171,8 @@ __device__ inline float high_half(std::uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000U);
 }
 
-// Adds bias and residual in fp32. A warp has 16 channels of all pixels; s_out, [pixel][64 channels]
-// bf16, holds the residual and gets the result in its place.
+// Adds bias and residual in fp32. A warp has 16 channels of all pixels. s_out, [pixel][64 channels]
+// bf16, holds the residual, which the result replaces.
 template <int kNumSums>
 __device__ inline void finish(const ConvEpilogue& epilogue, const ConvSizes& sizes,
                               int first_channel, const float (&sums)[kNumSums],

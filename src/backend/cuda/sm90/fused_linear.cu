@@ -1,9 +1,10 @@
-// One persistent kernel for both; docs/kernels/fused-linear.md has the reasoning and the numbers.
+// One persistent kernel for both operations. docs/kernels/fused-linear.md has the reasoning and the
+// numbers.
 //
-// A block computes 128 rows of x times two times 128 rows of the weight, its halves, which belong
+// A block computes 128 rows of x times two halves of 128 rows of the weight. The halves belong
 // together but need not be neighbours: the gate and the value of the same features, or query and
-// key of the same head. Two warpgroups compute; three warps make the output of what they leave in
-// shared memory, while the next tile is computed.
+// key of the same head. Two warpgroups compute and leave their results in shared memory; three
+// warps turn these into the output while the next tile is computed.
 #include <cuda_bf16.h>
 
 #include <algorithm>
@@ -21,8 +22,8 @@
 namespace mochi::cuda::sm90 {
 namespace {
 
-constexpr int kSize = 8;               // results of one thread at a time, in each half
-constexpr int kLanes = kHalf / kSize;  // threads that have a row of a half
+constexpr int kSize = 8;               // results of one thread at a time, per half
+constexpr int kLanes = kHalf / kSize;  // threads that share a row of a half
 
 // out = act(a)·b.
 template <Activation kActivation>
@@ -33,7 +34,7 @@ struct Gate {
   __device__ int first_weight_row(int column_idx, int half) const {
     return column_idx * kHalf + half * static_cast<int>(features);
   }
-  // `row` is that of s_out, `out_row` of the output. By whole warps.
+  // Called by whole warps. `row` is the row of s_out, `out_row` that of the output.
   __device__ void finish(const unsigned char* s_out, int row, int out_row, int column_idx,
                          int lane) const {
     if (out_row >= rows) return;
@@ -47,7 +48,7 @@ struct Gate {
   }
 };
 
-// q and k of one head, normed and rotated; behind those of all heads, v of two.
+// Writes q and k of one head, normalised and rotated; after the q and k of all heads, v of two.
 struct SplitQkv {
   QkvLinearParams to;
 
@@ -69,7 +70,7 @@ struct SplitQkv {
     float cosines[kSize / 2];
     float sines[kSize / 2];
     if (to.g_cos != nullptr) {
-      // Rows behind the last, which take part in the sums over lanes, are turned as that is.
+      // Rows after the last one take part in the sums over lanes; they use the last row's angles.
       const std::int64_t token = is_there ? out_row : to.tokens - 1;
       const std::int64_t offset = (token * to.heads + column_idx) * (kHalf / 2) + lane * 4;
       load_floats(to.g_cos + offset, cosines);
@@ -130,9 +131,9 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
   const int num_clusters = gridDim.x / kClusterSize;
   for (int item = blockIdx.x / kClusterSize; item < num_items(sizes); item += num_clusters) {
     float sums[kHalf];
-    // Stages are given back one product later, when it is known to be over.
+    // Stages are released one product later, when it is known to be complete.
     int former = -1;
-    const auto give_back = [&] {
+    const auto release_stage = [&] {
       if (former >= 0 && lane < kClusterSize) device::arrive_at(&s.empty[former], lane);
     };
     for (int step = 0; step < sizes.depth_steps; ++step) {
@@ -148,21 +149,21 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory& s, int warpgroup
       }
       device::commit_products();
       device::wait_products<1>();
-      give_back();
+      release_stage();
       former = stage.idx;
       stage.advance();
     }
     device::wait_products<0>();
     device::hold(sums);
-    give_back();
+    release_stage();
     device::wait(&s.out_empty[warpgroup], out_parity);
     out_parity ^= 1;
-    deposit(sums, s.s_out[warpgroup]);
+    store_sums(sums, s.s_out[warpgroup]);
     device::arrive(&s.out_full[warpgroup]);
   }
 }
 
-// The warps beside the producer work on the results of a tile while the next is computed.
+// The work of the finishing warps, which process the results of a tile while the next is computed.
 template <typename Epilogue>
 __device__ void finish(const LinearSizes& sizes, const Epilogue& epilogue, LinearMemory& s,
                        int rank) {
@@ -219,7 +220,7 @@ __global__ void __cluster_dims__(kClusterSize) __launch_bounds__(kThreads, 1)
     device::raise_registers<kConsumerRegisters>();
     consume(sizes, s, warpgroup);
   }
-  // A block must outlive what its neighbour sends it.
+  // A block must not exit before its neighbour's data has arrived.
   device::sync_cluster();
 }
 
@@ -230,7 +231,7 @@ CUtensorMap map_rows(const void* g_data, std::int64_t rows, std::int64_t k) {
                          std::array<std::int64_t, 1>{k * 2}, std::array<int, 2>{kDepth, kTileRows});
 }
 
-// Of rank 4 for the sake of load_tile_to.
+// The rank is 4 because load_tile_to needs it.
 CUtensorMap map_weight(const void* g_weight, std::int64_t n, std::int64_t k) {
   return make_tensor_map(g_weight, std::array<std::int64_t, 4>{k, n, 1, 1},
                          std::array<std::int64_t, 3>{k * 2, n * k * 2, n * k * 2},
@@ -243,7 +244,7 @@ void launch(const CUtensorMap& x_map, const CUtensorMap& weight_map, const Linea
   constexpr int kSharedBytes = sizeof(LinearMemory);
   check(cudaFuncSetAttribute(fused_linear_kernel<Epilogue>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-        "asking for shared memory");
+        "setting the size of shared memory");
   const int num_clusters =
       std::min(sizes.row_tiles * sizes.column_tiles, num_multiprocessors / kClusterSize);
   fused_linear_kernel<<<static_cast<unsigned>(num_clusters * kClusterSize), kThreads, kSharedBytes,
@@ -256,7 +257,7 @@ LinearSizes find_sizes(std::int64_t rows, std::int64_t column_tiles, std::int64_
           ceil_divide(k, kDepth)};
 }
 
-// Sizes that int coordinates and the number of a tile have room for.
+// Returns true if int coordinates and tile numbers are large enough for these sizes.
 bool suits(std::int64_t rows, std::int64_t n, std::int64_t k,
            std::initializer_list<const void*> pointers) {
   constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;

@@ -1,5 +1,5 @@
-// What the fused products on Hopper are made of: tiles, the blocks' shared memory, and the way of
-// the results to the output. The kernel, and why it is so: fused_linear.cu.
+// Building blocks of the fused matmuls on Hopper: tiles, the blocks' shared memory, and the
+// epilogue's access to the results. fused_linear.cu has the kernel and its reasons.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -17,11 +17,11 @@ namespace mochi::cuda::sm90 {
 using device::Barrier;
 using device::Ring;
 
-constexpr int kTileRows = 128;  // of x, two consumer warpgroups of 64
+constexpr int kTileRows = 128;  // rows of x, for two consumer warpgroups of 64
 constexpr int kHalf = 128;      // rows of the weight in one half of a tile
-constexpr int kDepth = 64;      // of k, in one stage
+constexpr int kDepth = 64;      // depth of one stage
 constexpr int kStages = 3;
-constexpr int kClusterSize = 2;  // blocks that share their weights, each loading one half of them
+constexpr int kClusterSize = 2;  // blocks that share their weights; each loads one half of them
 constexpr int kConsumers = 2;
 constexpr int kConsumerRows = kTileRows / kConsumers;
 constexpr int kThreads = 128 * (kConsumers + 1);
@@ -32,9 +32,9 @@ constexpr int kConsumerRegisters = 208;
 constexpr int kRowBytes = kDepth * 2;
 constexpr int kTileBytes = kTileRows * kRowBytes;
 constexpr int kHalfBytes = kHalf * kRowBytes;
-constexpr int kPanelBytes = kConsumerRows * 128;  // of 64 columns of results
-constexpr int kOutBytes = 4 * kPanelBytes;        // of one consumer
-constexpr int kAlignment = 1024;                  // of tiles in the 128-byte swizzle
+constexpr int kPanelBytes = kConsumerRows * 128;  // 64 columns of results
+constexpr int kOutBytes = 4 * kPanelBytes;        // results of one consumer
+constexpr int kAlignment = 1024;                  // alignment of tiles in the 128-byte swizzle
 
 struct LinearMemory {
   unsigned char s_x[kStages][kTileBytes];
@@ -45,7 +45,7 @@ struct LinearMemory {
 };
 
 struct LinearSizes {
-  int row_tiles;     // of clusters: kClusterSize · kTileRows rows
+  int row_tiles;     // tiles of a cluster: kClusterSize · kTileRows rows
   int column_tiles;  // pairs of halves
   int depth_steps;   // ⌈k / kDepth⌉
 };
@@ -55,9 +55,9 @@ struct LinearTile {
   int column_idx;
 };
 
-// The tile of this block among those of its cluster's work item. The clusters at work share few
-// rows of x and few of the weight, which therefore stay in the L2 cache: a group of row tiles goes
-// through all of the weight before the next does.
+// Returns this block's tile of its cluster's work item. The order keeps the rows of x and of the
+// weight that running clusters use in the L2 cache: a group of row tiles passes through the whole
+// weight before the next group starts.
 __device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int rank) {
   constexpr int kGroup = 8;
   const int group = item / (kGroup * sizes.column_tiles);
@@ -67,8 +67,8 @@ __device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int r
   return {(row_tile * kClusterSize + rank) * kTileRows, rest / group_size};
 }
 
-// By a consumer: its sums, as wgmma leaves them, as bf16 to its part of s_out.
-__device__ inline void deposit(const float (&sums)[kHalf], unsigned char* s_out) {
+// Called by a consumer: writes its sums, which are in wgmma's layout, as bf16 to its part of s_out.
+__device__ inline void store_sums(const float (&sums)[kHalf], unsigned char* s_out) {
   const int thread = device::thread_idx_here() % 128;
   const int lane = thread % 32;
   const int row = thread / 32 * 16 + lane % 16;
@@ -84,7 +84,7 @@ __device__ inline void deposit(const float (&sums)[kHalf], unsigned char* s_out)
   }
 }
 
-// 8 of a row's results in one half, from what deposit() left.
+// Returns 8 of a row's results in one half, which store_sums() has written.
 __device__ inline uint4 read_results(const unsigned char* s_out, int half, int row, int chunk) {
   const unsigned char* s_panel = s_out + (half * 2 + chunk / 8) * kPanelBytes;
   return *reinterpret_cast<const uint4*>(s_panel + device::swizzled_128b(row, chunk % 8));

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kMaxRank = 5;
 
-// Asked for by name: the program must start where there is no driver.
+// Looked up by name, because the program must start on machines without a driver.
 auto find_encoder() {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW);
   void* function = driver == nullptr ? nullptr : dlsym(driver, "cuTensorMapEncodeTiled");

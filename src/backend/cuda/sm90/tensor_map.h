@@ -1,4 +1,4 @@
-// What the copy engine of Hopper must know of a tensor.
+// Descriptions of tensors for Hopper's copy engine.
 #pragma once
 
 #include <cuda.h>
@@ -8,10 +8,11 @@
 
 namespace mochi::cuda {
 
-// Map of a BF16 tensor of 2 to 5 dimensions, fastest first; that one is contiguous. stride_bytes is
-// of the others (one fewer than sizes), multiples of 16; `box` (each at most 256) is what one copy
-// moves. With `swizzled` the box is of 64 elements (128 bytes) in the first dimension and lies in
-// shared memory in the 128-byte swizzle that wgmma reads. Throws Error if CUDA refuses.
+// Creates the map of a BF16 tensor of 2 to 5 dimensions, fastest first; the fastest one is
+// contiguous. stride_bytes belongs to the others (one fewer than sizes) and holds multiples of 16.
+// `box`, each entry at most 256, is the extent of one copy. With `swizzled` the box has 64 elements
+// (128 bytes) in the first dimension and is stored in shared memory in the 128-byte swizzle that
+// wgmma reads. Throws Error if CUDA refuses.
 CUtensorMap make_tensor_map(const void* g_data, std::span<const std::int64_t> sizes,
                             std::span<const std::int64_t> stride_bytes, std::span<const int> box,
                             bool swizzled = true);

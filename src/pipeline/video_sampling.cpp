@@ -1,4 +1,4 @@
-#include "pipeline/sampling.h"
+#include "pipeline/video_sampling.h"
 
 #include <algorithm>
 #include <cmath>
@@ -78,10 +78,10 @@ bool is_finite(Backend& backend, const TensorView& tensor) {
 
 const char* branch_name(Branch branch) { return branch == Branch::kCond ? "prompt" : "null"; }
 
-class SamplingRun final : public StepView {
+class VideoSampling final : public StepView {
  public:
-  SamplingRun(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
-              int& num_steps_done)
+  VideoSampling(Backend& backend, const VideoSamplingInputs& inputs, const TensorView& z,
+                int& num_steps_done)
       : in_(inputs),
         z_(z),
         num_done_(num_steps_done),
@@ -131,7 +131,7 @@ class SamplingRun final : public StepView {
     return fmt::format("step {} of {}: {}", num_done_ + 1, num_steps(), message);
   }
 
-  const SamplingInputs& in_;
+  const VideoSamplingInputs& in_;
   TensorView z_;
   int& num_done_;
   StopFn should_stop_;
@@ -147,12 +147,12 @@ class SamplingRun final : public StepView {
   bool is_in_observer_ = false;
 };
 
-SiteFn SamplingRun::site_fn() {
+SiteFn VideoSampling::site_fn() {
   if (!in_.observer.wants_sites()) return {};
   return [this](const SiteReport& site) { call_observer([&] { in_.observer.on_site(site); }); };
 }
 
-std::optional<SamplerState> SamplingRun::state() const {
+std::optional<SamplerState> VideoSampling::state() const {
   if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
   try {
     return SamplerState{num_done_, latest_, save_caches(*policy_, backend())};
@@ -163,7 +163,7 @@ std::optional<SamplerState> SamplingRun::state() const {
   }
 }
 
-void SamplingRun::prepare() {
+void VideoSampling::prepare() {
   run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
@@ -174,7 +174,7 @@ void SamplingRun::prepare() {
   latest_ = download_latents(backend(), z_);
 }
 
-CacheSizes SamplingRun::cache_sizes() const {
+CacheSizes VideoSampling::cache_sizes() const {
   const DitConfig& config = in_.model.config();
   const std::int64_t num_visual = grid_.num_tokens();
   CacheSizes sizes{.num_layers = static_cast<int>(config.depth),
@@ -188,12 +188,12 @@ CacheSizes SamplingRun::cache_sizes() const {
   return sizes;
 }
 
-void SamplingRun::denoise(const DitCall& call, const TensorView& velocity) {
+void VideoSampling::denoise(const DitCall& call, const TensorView& velocity) {
   in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
                     velocity);
 }
 
-bool SamplingRun::finish_step(ProgressReporter& reporter, int num_done) {
+bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
   Latents now = download_latents(backend(), z_);  // waits: the progress is that of the device
   if (!is_finite(now.values)) {
     if (in_.options.checks_finite) locate_not_finite(num_done - 1);
@@ -210,7 +210,7 @@ bool SamplingRun::finish_step(ProgressReporter& reporter, int num_done) {
 }
 
 // Repeats the step from the latents before it and looks at every layer's output.
-void SamplingRun::locate_not_finite(int step) {
+void VideoSampling::locate_not_finite(int step) {
   const auto at = static_cast<std::size_t>(step);
   upload_latents(backend(), latest_, z_);
   const Tensor velocity(DType::kF32, z_.shape(), backend().allocator());
@@ -233,7 +233,7 @@ void SamplingRun::locate_not_finite(int step) {
 }
 
 // What the observer does here may fail, too; the error that ended the sampling is the one to tell.
-void SamplingRun::interrupt() {
+void VideoSampling::interrupt() {
   if (num_done_ <= first_step_ || num_done_ >= num_steps()) return;
   try {
     in_.observer.on_interrupted(*this);
@@ -244,7 +244,7 @@ void SamplingRun::interrupt() {
   }
 }
 
-void SamplingRun::run_steps(ProgressReporter& reporter) {
+void VideoSampling::run_steps(ProgressReporter& reporter) {
   const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
                                    const TensorView& velocity) {
     DitCall call{branch, step, static_cast<float>(sigma)};
@@ -252,10 +252,10 @@ void SamplingRun::run_steps(ProgressReporter& reporter) {
     denoise(call, velocity);
   };
   const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
-  if (!mochi::sample(ctx_, in_.plan, denoise_at, on_step, z_, first_step_)) throw Cancelled();
+  if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_)) throw Cancelled();
 }
 
-void SamplingRun::rethrow_in_words() const {
+void VideoSampling::rethrow_in_words() const {
   if (is_in_observer_) throw;
   try {
     throw;
@@ -272,7 +272,7 @@ void SamplingRun::rethrow_in_words() const {
   }
 }
 
-Latents SamplingRun::run() {
+Latents VideoSampling::run() {
   first_step_ = num_done_;
   ProgressReporter reporter(in_.observer, Phase::kSampling, num_steps(), "", first_step_);
   prepare();
@@ -316,9 +316,9 @@ Latents download_latents(Backend& backend, const TensorView& z) {
   return latents;
 }
 
-Latents run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
+Latents sample_video(Backend& backend, const VideoSamplingInputs& inputs, const TensorView& z,
                      int& num_done) {
-  return SamplingRun(backend, inputs, z, num_done).run();
+  return VideoSampling(backend, inputs, z, num_done).run();
 }
 
 }  // namespace mochi

@@ -4,7 +4,7 @@
 
 #include "dit/dit.h"
 #include "mochi/mochi.h"
-#include "pipeline/sampler.h"
+#include "pipeline/euler_loop.h"
 
 namespace mochi {
 
@@ -14,9 +14,9 @@ struct TextFeatures {
   Tensor null;
 };
 
-struct SamplingInputs {
+struct VideoSamplingInputs {
   const Dit& model;
-  const SamplingPlan& plan;
+  const StepPlan& plan;
   const GenerateRequest& request;
   const TextFeatures& features;
   Observer& observer;
@@ -35,7 +35,7 @@ Latents download_latents(Backend& backend, const TensorView& z);
 // num_done is the number of complete steps at all times. An error of a step names the step. Before
 // an error or Cancelled comes out, the observer's on_interrupted is called, if a step was
 // completed.
-Latents run_sampling(Backend& backend, const SamplingInputs& inputs, const TensorView& z,
+Latents sample_video(Backend& backend, const VideoSamplingInputs& inputs, const TensorView& z,
                      int& num_done);
 
 }  // namespace mochi

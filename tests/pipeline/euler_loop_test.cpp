@@ -1,4 +1,4 @@
-#include "pipeline/sampler.h"
+#include "pipeline/euler_loop.h"
 
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@ class Sampler : public testing::Test {
   static float noise(std::size_t i) { return static_cast<float>(i) - 2.5F; }
   static float data(std::size_t i) { return 0.25F * static_cast<float>(i * i); }
 
-  static SamplingPlan plan(int num_steps, double cfg) {
+  static StepPlan plan(int num_steps, double cfg) {
     return {linear_quadratic_schedule(num_steps, 0.1, 0),
             std::vector<double>(static_cast<std::size_t>(num_steps), cfg)};
   }
@@ -39,7 +39,7 @@ TEST_F(Sampler, FollowsAStraightLineExactly) {
   const DenoiseFn straight = [](Branch, int, double, const TensorView&, const TensorView& out) {
     for (std::size_t i = 0; i < 6; ++i) out.f32()[i] = data(i) - noise(i);
   };
-  EXPECT_TRUE(sample(ctx_, plan(16, 1.0), straight, go_on_, z_));
+  EXPECT_TRUE(run_euler_loop(ctx_, plan(16, 1.0), straight, go_on_, z_));
   for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(z_.view().f32()[i], data(i), 2e-6);
 }
 
@@ -49,7 +49,7 @@ TEST_F(Sampler, GuidesAwayFromTheNullBranch) {
                                 const TensorView& out) {
     for (float& value : out.f32()) value = branch == Branch::kCond ? 3.0F : 1.0F;
   };
-  EXPECT_TRUE(sample(ctx_, plan(5, 4.0), constant, go_on_, z_));
+  EXPECT_TRUE(run_euler_loop(ctx_, plan(5, 4.0), constant, go_on_, z_));
   for (std::size_t i = 0; i < 6; ++i) {
     EXPECT_NEAR(z_.view().f32()[i], noise(i) + 1 + 4 * (3 - 1), 1e-5);
   }
@@ -62,7 +62,7 @@ TEST_F(Sampler, SolvesAnEquationThatDependsOnNoiseLevel) {
     const DenoiseFn flow = [](Branch, int, double sigma, const TensorView&, const TensorView& out) {
       for (float& value : out.f32()) value = static_cast<float>(2 * sigma);
     };
-    sample(ctx_, plan(num_steps, 1.0), flow, go_on_, z_);
+    run_euler_loop(ctx_, plan(num_steps, 1.0), flow, go_on_, z_);
     return std::abs(z_.view().f32()[0] - (noise(0) + 1));
   };
   const float coarse = error_with(8);
@@ -78,11 +78,11 @@ TEST_F(Sampler, LeavesOutTheNullBranchWhereGuidanceIsOne) {
     calls.push_back((branch == Branch::kCond ? "c" : "n") + std::to_string(step));
     for (float& value : out.f32()) value = 0;
   };
-  SamplingPlan mixed = plan(3, 1.0);
+  StepPlan mixed = plan(3, 1.0);
   mixed.cfgs[1] = 5.0;
   EXPECT_TRUE(mixed.needs_null_branch());
   EXPECT_FALSE(plan(3, 1.0).needs_null_branch());
-  sample(ctx_, mixed, record, go_on_, z_);
+  run_euler_loop(ctx_, mixed, record, go_on_, z_);
   EXPECT_EQ(calls, (std::vector<std::string>{"c0", "c1", "n1", "c2"}));
 }
 
@@ -97,16 +97,16 @@ TEST_F(Sampler, StopsWhenAsked) {
     reported.push_back(num_done);
     return num_done < 2;
   };
-  EXPECT_FALSE(sample(ctx_, plan(8, 1.0), count, stop_after_two, z_));
+  EXPECT_FALSE(run_euler_loop(ctx_, plan(8, 1.0), count, stop_after_two, z_));
   EXPECT_EQ(num_calls, 2);
   EXPECT_EQ(reported, (std::vector<int>{1, 2}));
 }
 
 TEST_F(Sampler, RefusesAPlanOfUnequalLengths) {
-  SamplingPlan broken = plan(4, 1.0);
+  StepPlan broken = plan(4, 1.0);
   broken.cfgs.pop_back();
   const DenoiseFn nothing = [](Branch, int, double, const TensorView&, const TensorView&) {};
-  EXPECT_THROW(sample(ctx_, broken, nothing, go_on_, z_), Error);
+  EXPECT_THROW(run_euler_loop(ctx_, broken, nothing, go_on_, z_), Error);
 }
 
 }  // namespace

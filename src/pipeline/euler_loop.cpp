@@ -1,4 +1,4 @@
-#include "pipeline/sampler.h"
+#include "pipeline/euler_loop.h"
 
 #include <algorithm>
 
@@ -6,12 +6,12 @@
 
 namespace mochi {
 
-bool SamplingPlan::needs_null_branch() const {
+bool StepPlan::needs_null_branch() const {
   return std::ranges::any_of(cfgs, [](double cfg) { return cfg != 1.0; });
 }
 
-bool sample(Context& ctx, const SamplingPlan& plan, const DenoiseFn& denoise, const StepFn& on_step,
-            const TensorView& z, int first_step) {
+bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
+                    const StepFn& on_step, const TensorView& z, int first_step) {
   if (plan.sigmas.size() != plan.cfgs.size() + 1) {
     fail("a plan of {} noise levels and {} guidance values", plan.sigmas.size(), plan.cfgs.size());
   }

@@ -10,7 +10,7 @@
 
 namespace mochi {
 
-struct SamplingPlan {
+struct StepPlan {
   std::vector<double> sigmas;  // num_steps + 1 noise levels
   std::vector<double> cfgs;    // guidance of each step; at 1 the null branch is left out
 
@@ -27,7 +27,7 @@ using StepFn = std::function<bool(int num_done)>;
 
 // Moves z from noise (at sigmas.front()) to latents (at sigmas.back()); from first_step on, when a
 // former run has come that far. Returns whether all steps were done.
-bool sample(Context& ctx, const SamplingPlan& plan, const DenoiseFn& denoise, const StepFn& on_step,
-            const TensorView& z, int first_step = 0);
+bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
+                    const StepFn& on_step, const TensorView& z, int first_step = 0);
 
 }  // namespace mochi

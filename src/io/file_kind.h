@@ -1,0 +1,31 @@
+// Recognises what a file holds by its first bytes, whatever its name: for messages about files that
+// are not what was expected.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace mochi {
+
+struct FileKind {
+  std::string name;    // with its article: "a Git LFS pointer"
+  std::string remedy;  // "run 'git lfs pull' in its folder"; may be empty
+  bool is_text = false;
+};
+
+// Always an answer: "a binary file of an unknown kind" if nothing matches. Only the first KiB is
+// read.
+FileKind recognise_content(std::span<const std::byte> bytes);
+
+// A noun phrase for the file, folder or link at `path`: "a GGUF file", "a folder", "a link to 'x',
+// which does not exist". Never throws.
+std::string describe_file_kind(const std::filesystem::path& path);
+
+// Throws Error: "'dit.safetensors' is a Git LFS pointer, not <wanted>: run ...". `wanted` has its
+// article: "a safetensors file".
+[[noreturn]] void fail_wrong_kind(const std::filesystem::path& path,
+                                  std::span<const std::byte> bytes, const std::string& wanted);
+
+}  // namespace mochi

@@ -1,0 +1,235 @@
+#include "io/scaled_source.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel_for.h"
+#include "io/json.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::string_view kScaledMarker = "scaled_fp8";
+constexpr std::string_view kFormat = ".comfy_quant";
+constexpr const char* kFormatsKey = "_quantization_metadata";
+constexpr std::array<std::string_view, 2> kWeightScales{".scale_weight", ".weight_scale"};
+// Scales of a layer's input. The engine computes with inputs that are not quantised.
+constexpr std::array<std::string_view, 2> kInputScales{".scale_input", ".input_scale"};
+constexpr std::array<std::string_view, 2> kFormats{"float8_e4m3fn", "float8_e5m2"};
+
+// Matrices that are looked up, not multiplied with.
+constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
+                                                  "relative_attention_bias.weight"};
+
+// Last parts of names that other quantised formats give to what belongs to a weight.
+constexpr std::array<std::string_view, 8> kForeignParts{
+    "qweight", "qzeros", "absmax", "nested_absmax", "quant_map", "zero_point", "SCB", "g_idx"};
+
+bool ends_with_any(std::string_view name, std::span<const std::string_view> endings) {
+  return std::ranges::any_of(endings,
+                             [name](std::string_view ending) { return name.ends_with(ending); });
+}
+
+bool is_marker(std::string_view name) {
+  return name == kScaledMarker ||
+         (name.ends_with(kScaledMarker) && name[name.size() - kScaledMarker.size() - 1] == '.');
+}
+
+// Whether a name that nothing here reads belongs to a quantised weight.
+bool looks_quantised(std::string_view name) {
+  const std::string_view last = name.substr(name.rfind('.') + 1);
+  return last.find("scale") != std::string_view::npos || last.ends_with("_qweight") ||
+         last.find("quant_state") != std::string_view::npos ||
+         name.find(".quant_state.") != std::string_view::npos ||
+         std::ranges::find(kForeignParts, last) != kForeignParts.end();
+}
+
+void check_format(const std::string& format, const std::string& where) {
+  if (std::ranges::find(kFormats, format) != kFormats.end()) return;
+  fail("{}: weights of format '{}' are not read, only {} and {}", where, format, kFormats[0],
+       kFormats[1]);
+}
+
+std::string parse_format(std::string_view text, const std::string& where) {
+  const Json json = parse_json(text, where);
+  return JsonReader(json, where).require_string("format");
+}
+
+// Finds out how the weights of one checkpoint are stored.
+class Scan {
+ public:
+  explicit Scan(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
+    for (const std::string& name : checkpoint.names()) add(name);
+    read_formats();
+    for (const std::string& layer : quantised_) {
+      if (!scales_.contains(layer + ".weight")) {
+        fail("tensor '{}.weight' in {}: its scale is missing", layer, checkpoint.description());
+      }
+    }
+    if (has_marker_) check_all_scaled();
+  }
+
+  ScaledSource::Scales take_scales() { return std::move(scales_); }
+  std::vector<std::string> take_hidden() { return {hidden_.begin(), hidden_.end()}; }
+
+ private:
+  void add(const std::string& name) {
+    if (is_marker(name)) {
+      has_marker_ = true;
+    } else if (name.ends_with(kFormat)) {
+      add_format(name);
+    } else if (ends_with_any(name, kWeightScales)) {
+      add_scale(name);
+    } else if (!ends_with_any(name, kInputScales)) {
+      if (!looks_quantised(name)) return;
+      fail(
+          "tensor '{}' in '{}': the weights that it belongs to are quantised in a way that is not "
+          "read",
+          name, checkpoint_.file_of(name).string());
+    }
+    hidden_.insert(name);
+  }
+
+  void add_format(const std::string& name) {
+    const std::string layer = name.substr(0, name.size() - kFormat.size());
+    const auto bytes = checkpoint_.entry(name).bytes;
+    const std::string where =
+        fmt::format("tensor '{}' in '{}'", name, checkpoint_.file_of(name).string());
+    check_format(parse_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where),
+                 where);
+    quantised_.insert(layer);
+  }
+
+  void add_scale(const std::string& name) {
+    const std::string weight = name.substr(0, name.rfind('.')) + ".weight";
+    if (!checkpoint_.contains(weight)) {
+      fail("tensor '{}' in '{}': there is no '{}' that it scales", name,
+           checkpoint_.file_of(name).string(), weight);
+    }
+    if (!scales_.emplace(weight, name).second) {
+      fail("tensors '{}' and '{}' in {} scale the same weight", scales_[weight], name,
+           checkpoint_.description());
+    }
+  }
+
+  // What the metadata says of layers.
+  void read_formats() {
+    const auto metadata = checkpoint_.metadata();
+    const auto found = metadata.find(kFormatsKey);
+    if (found == metadata.end()) return;
+    const std::string where = fmt::format("{} ({})", checkpoint_.description(), kFormatsKey);
+    const Json json = parse_json(found->second, where);
+    JsonReader root(json, where);
+    if (!root.get_object("layers")) return;
+    for (const auto& [layer, value] : json["layers"].items()) {
+      check_format(JsonReader(value, where, "layers." + layer).require_string("format"),
+                   fmt::format("{}: {}", where, layer));
+      if (checkpoint_.contains(layer + ".weight")) quantised_.insert(layer);
+    }
+  }
+
+  // A marker says that the 8-bit matrices of all linear layers are scaled; tables are not.
+  void check_all_scaled() const {
+    for (const std::string& name : checkpoint_.names()) {
+      const SafetensorsEntry& entry = checkpoint_.entry(name);
+      if (!name.ends_with(".weight") || !entry.dtype_name.starts_with("F8_")) continue;
+      if (entry.sizes.size() != 2 || scales_.contains(name) || ends_with_any(name, kTables))
+        continue;
+      fail("tensor '{}' in '{}': its scale is missing", name, checkpoint_.file_of(name).string());
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  ScaledSource::Scales scales_;
+  std::set<std::string> hidden_;
+  std::set<std::string> quantised_;  // layers that are said to be
+  bool has_marker_ = false;
+};
+
+std::int64_t num_rows(const Shape& shape) { return shape.rank() == 0 ? 1 : shape[0]; }
+
+}  // namespace
+
+bool ScaledSource::is_hidden(std::string_view name) const {
+  return std::ranges::binary_search(hidden_, name, std::less<>());
+}
+
+std::vector<std::string> ScaledSource::without_hidden(std::vector<std::string> names) const {
+  std::erase_if(names, [this](const std::string& name) { return is_hidden(name); });
+  return names;
+}
+
+std::vector<std::string> ScaledSource::names() const {
+  return without_hidden(checkpoint_->names());
+}
+
+std::vector<std::string> ScaledSource::unread() const {
+  return without_hidden(checkpoint_->unread());
+}
+
+bool ScaledSource::contains(std::string_view name) const {
+  return !is_hidden(name) && checkpoint_->contains(name);
+}
+
+std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape& shape) const {
+  const std::string& scale_name = scales_.find(name)->second;
+  const TensorInfo found = checkpoint_->info(scale_name);
+  const std::int64_t count = found.shape.num_elements();
+  const bool is_per_row = found.shape.rank() >= 1 && found.shape[0] == count;
+  if (count != 1 && !(is_per_row && count == num_rows(shape))) {
+    fail("tensor '{}' in '{}': wanted one scale, or one for each row of '{}' {}, found {}",
+         scale_name, found.origin, name, shape.to_string(), found.shape.to_string());
+  }
+  std::vector<float> scales(static_cast<std::size_t>(count));
+  checkpoint_->read_f32(scale_name, scales);
+  return scales;
+}
+
+TensorInfo ScaledSource::info(std::string_view name) const {
+  if (is_hidden(name)) fail_missing(name);
+  TensorInfo info = checkpoint_->info(name);
+  if (!scales_.contains(name)) return info;
+  if (!is_float(info.dtype)) {
+    fail("tensor '{}' in '{}': scaled weights of {} are not read", name, info.origin,
+         dtype_name(info.dtype));
+  }
+  read_scales(name, info.shape);  // checks their number
+  info.dtype = DType::kF32;
+  return info;
+}
+
+std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
+  const TensorInfo found = info(name);
+  if (!scales_.contains(name)) return checkpoint_->stored_rows(name);
+  const std::vector<float> scales = read_scales(name, found.shape);
+  const auto scaled = std::make_shared<const Tensor>(DType::kF32, found.shape);
+  checkpoint_->read(name, *scaled);
+  const std::span<float> values = scaled->view().f32();
+  const std::int64_t rows = num_rows(found.shape);
+  const std::int64_t row_size = rows == 0 ? 0 : found.shape.num_elements() / rows;
+  parallel_for(0, rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float scale = scales[scales.size() == 1 ? 0 : static_cast<std::size_t>(row)];
+      float* const row_values = values.data() + row * row_size;
+      for (std::int64_t i = 0; i < row_size; ++i) row_values[i] *= scale;
+    }
+  });
+  const TensorView& view = scaled->view();
+  return {{DType::kF32, found.shape, {view.bytes(), view.size_bytes()}, scaled}};
+}
+
+std::shared_ptr<TensorSource> with_scales(std::shared_ptr<Checkpoint> checkpoint) {
+  Scan scan(*checkpoint);
+  ScaledSource::Scales scales = scan.take_scales();
+  std::vector<std::string> hidden = scan.take_hidden();
+  if (hidden.empty()) return checkpoint;
+  return std::make_shared<ScaledSource>(std::move(checkpoint), std::move(scales),
+                                        std::move(hidden));
+}
+
+}  // namespace mochi

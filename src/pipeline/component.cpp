@@ -1,0 +1,101 @@
+#include "pipeline/component.h"
+
+#include <utility>
+
+#include "dit/diffusers_layout.h"
+#include "io/scaled_source.h"
+#include "text/t5_weights.h"
+#include "vae/diffusers_layout.h"
+
+namespace mochi {
+
+const char* component_name(Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return "text encoder";
+    case Component::kDit:
+      return "transformer";
+    case Component::kDecoder:
+      return "video decoder";
+    case Component::kEncoder:
+      return "video encoder";
+  }
+  return "?";
+}
+
+const char* component_place(Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return "text_encoder/model.safetensors (with its index, if it is sharded), or "
+             "t5xxl_*.safetensors";
+    case Component::kDit:
+      return "dit.safetensors, or diffusers' folder transformer";
+    case Component::kDecoder:
+      return "decoder.safetensors, or diffusers' folder vae";
+    case Component::kEncoder:
+      return "encoder.safetensors, or diffusers' folder vae";
+  }
+  return "?";
+}
+
+bool is_diffusers_layout(const TensorSource& source, Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return false;
+    case Component::kDit:
+      return has_diffusers_dit_keys(source);
+    case Component::kDecoder:
+      return has_diffusers_decoder_keys(source);
+    case Component::kEncoder:
+      return has_diffusers_encoder_keys(source);
+  }
+  return false;
+}
+
+bool holds_component(const TensorSource& source, Component component) {
+  if (is_diffusers_layout(source, component)) return true;
+  switch (component) {
+    case Component::kTextEncoder:
+      return source.contains(t5_layer_prefix(0) + "0.SelfAttention.q.weight");
+    case Component::kDit:
+      return source.contains("x_embedder.proj.weight");
+    case Component::kDecoder:
+      return source.contains("blocks.0.0.weight");
+    case Component::kEncoder:
+      return source.contains("layers.0.weight");
+  }
+  return false;
+}
+
+std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<Checkpoint> checkpoint,
+                                                 Component component,
+                                                 const TextEncoderConfig& text_config) {
+  std::shared_ptr<TensorSource> source = with_scales(std::move(checkpoint));
+  switch (component) {
+    case Component::kTextEncoder:
+      return make_t5_source(std::move(source), text_config);
+    case Component::kDit:
+      return with_original_dit_keys(std::move(source));
+    case Component::kDecoder:
+      return with_original_decoder_keys(std::move(source));
+    case Component::kEncoder:
+      return with_original_encoder_keys(std::move(source));
+  }
+  return source;
+}
+
+ModelConfig infer_component_config(const std::shared_ptr<Checkpoint>& checkpoint,
+                                   Component component) {
+  ModelConfig config;
+  if (component == Component::kTextEncoder) {
+    config.text_encoder = infer_text_encoder_config(*checkpoint);
+    return config;
+  }
+  const auto named = with_original_keys(checkpoint, component, config.text_encoder);
+  if (component == Component::kDit) config.dit = infer_dit_config(*named);
+  if (component == Component::kDecoder) config.vae = infer_vae_config(named.get(), nullptr);
+  if (component == Component::kEncoder) config.vae = infer_vae_config(nullptr, named.get());
+  return config;
+}
+
+}  // namespace mochi

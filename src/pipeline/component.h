@@ -1,0 +1,41 @@
+// The networks of a model, and how each is told from the others by its tensors.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "io/checkpoint.h"
+#include "pipeline/model_config.h"
+
+namespace mochi {
+
+enum class Component : std::uint8_t { kTextEncoder, kDit, kDecoder, kEncoder };
+
+inline constexpr std::array kAllComponents{Component::kTextEncoder, Component::kDit,
+                                           Component::kDecoder, Component::kEncoder};
+
+// "transformer", as messages call it.
+const char* component_name(Component component);
+
+// Where the file of a network belongs in a model directory: "dit.safetensors, or the folder
+// transformer of diffusers".
+const char* component_place(Component component);
+
+// Whether these tensors are such a network, under the original names or diffusers'.
+bool holds_component(const TensorSource& source, Component component);
+
+// Whether such a network is stored under diffusers' names.
+bool is_diffusers_layout(const TensorSource& source, Component component);
+
+// A checkpoint under the names the engine's weights structs use, with its scales applied.
+std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<Checkpoint> checkpoint,
+                                                 Component component,
+                                                 const TextEncoderConfig& text_config);
+
+// The sizes that a network's tensors show, in the section that is its own.
+ModelConfig infer_component_config(const std::shared_ptr<Checkpoint>& checkpoint,
+                                   Component component);
+
+}  // namespace mochi

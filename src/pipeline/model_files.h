@@ -1,0 +1,31 @@
+// Which files of a model directory hold which network. Every layout in use is recognised: files are
+// told apart by the tensors they hold; names only decide between several files that would do.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/checkpoint.h"
+#include "pipeline/component.h"
+
+namespace mochi {
+
+// Whether networks of a model directory may lie in a folder of this name inside it.
+bool is_model_subfolder(const std::string& name);
+
+struct ModelFiles {
+  std::map<Component, std::shared_ptr<Checkpoint>> checkpoints;
+  // Why a network cannot be used although there is a file for it: one line that names the file.
+  std::map<Component, std::string> problems;
+  // Choices that were made between several copies of a network, one line each.
+  std::vector<std::string> notes;
+};
+
+// Reads the headers of all files. A file that cannot be read is no error unless its network is
+// needed and has no other copy; hidden files are passed over.
+ModelFiles find_model_files(const std::filesystem::path& folder);
+
+}  // namespace mochi
