@@ -51,7 +51,9 @@ void print_component(const ComponentReport& component) {
 }
 
 void print_lora(const LoraReport& lora) {
-  print_line("LoRA\n  file: {}\n  layers: {}", lora.file, lora.num_layers);
+  print_line("LoRA");
+  print_line("  file: {}", lora.file);
+  print_line("  layers: {}", lora.num_layers);
   print_line("  {}: {}", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
   std::string alphas = fmt::format("{}", fmt::join(lora.alphas, ", "));
   if (lora.has_default_alphas) {
