@@ -77,9 +77,11 @@ std::string suggest_key(std::string_view key, std::span<const std::string> known
   const std::string* best = nullptr;
   std::pair<int, std::size_t> least{kDifferent, 0};
   for (const std::string& candidate : known) {
-    const std::pair<int, std::size_t> found{rank(typed, KeyParts(candidate)),
-                                            edit_distance(typed.name, KeyParts(candidate).name)};
-    if (found.first == kDifferent || (best != nullptr && found >= least)) continue;
+    const KeyParts parts(candidate);
+    const int similarity = rank(typed, parts);
+    if (similarity > least.first || similarity == kDifferent) continue;
+    const std::pair found{similarity, edit_distance(typed.name, parts.name)};
+    if (best != nullptr && found >= least) continue;
     best = &candidate;
     least = found;
   }

@@ -3,9 +3,13 @@
 #include "cli/sweep.h"
 #include "fuzz_support.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::string line(reinterpret_cast<const char*>(data), size);
-  const mochi::cli::GenerateOptions base;
-  mochi::expect_result_or_error([&] { mochi::cli::parse_sweep_line(line, "line 1", base); });
+namespace mochi {
+
+int fuzz(std::span<const std::byte> bytes) {
+  static const cli::GenerateOptions base;
+  const std::string line(as_text(bytes));
+  expect_result_or_error([&] { cli::parse_sweep_line(line, "line 1", base); });
   return 0;
 }
+
+}  // namespace mochi
