@@ -16,14 +16,17 @@ set(MOCHI_CARRIED RUNTIME_DEPENDENCIES
 install(TARGETS mochi ${MOCHI_CARRIED}
         RUNTIME DESTINATION bin COMPONENT bundle EXCLUDE_FROM_ALL
         LIBRARY DESTINATION lib COMPONENT bundle EXCLUDE_FROM_ALL)
-install(FILES LICENSE chipmunk-config.yml docs/libraries.md DESTINATION .
+install(FILES LICENSE README.md chipmunk-config.yml docs/libraries.md DESTINATION .
         COMPONENT bundle EXCLUDE_FROM_ALL)
+install(DIRECTORY docs DESTINATION . COMPONENT bundle EXCLUDE_FROM_ALL)
 install(DIRECTORY models/micro DESTINATION models COMPONENT bundle EXCLUDE_FROM_ALL)
+install(CODE "execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tools/copy_licences.sh
+  \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}\" COMMAND_ERROR_IS_FATAL ANY)"
+        COMPONENT bundle EXCLUDE_FROM_ALL)
 add_custom_target(bundle
   COMMAND ${CMAKE_COMMAND} -E rm -rf ${MOCHI_BUNDLE}
   COMMAND ${CMAKE_COMMAND} --install ${CMAKE_BINARY_DIR} --prefix ${MOCHI_BUNDLE} --component bundle
           --strip
-  COMMAND ${PROJECT_SOURCE_DIR}/tools/copy_licences.sh ${MOCHI_BUNDLE}
   DEPENDS mochi VERBATIM)
 
 # `gpu_tests`: the bundle, and in tests/ what runs on a GPU with its data and the script that does it.

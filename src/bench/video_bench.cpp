@@ -54,7 +54,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   GenerateRequest request = make_default_request(session.sizes.config.generation);
   request.num_steps = session.request.num_steps;
   request.linear_steps = 0;
-  const SamplingPlan plan = make_sampling_plan(request);
+  const StepPlan plan = make_step_plan(request);
   Arena scratch(backend.allocator());
   Context ctx{backend, scratch};
   const TokenGrid grid = dit.token_grid(z.dim(1), z.dim(2), z.dim(3));
@@ -77,7 +77,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   phase.flops =
       plan.num_steps() * (dit_flops(config, grid, features.dim(0)) + dit_flops(config, grid, 0));
   add_phase(session, phase, network.store.size_bytes(),
-            [&] { sample(ctx, plan, denoise, [](int /*num_done*/) { return true; }, z); });
+            [&] { run_euler_loop(ctx, plan, denoise, [](int /*num_done*/) { return true; }, z); });
 }
 
 void run_decoding(Session& session, const TensorView& z) {

@@ -1,88 +1,89 @@
 #include "cli/analyze.h"
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
-#include <array>
-#include <string_view>
 
-#include "base/atomic_file.h"
-#include "base/memory_usage.h"
-#include "base/subprocess.h"
+#include "cli/bundled.h"
 #include "cli/command_observer.h"
-#include "cli/output_path.h"
-#include "cli/report/analysis_page.h"
-#include "cli/report/analysis_run.h"
-#include "cli/report/analysis_tables.h"
-#include "cli/report/report_folder.h"
+#include "cli/request_flags.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
-#include "cli/video_job.h"
+#include "job/job.h"
+#include "job/recipe.h"
+#include "job/resolve.h"
+#include "study/analyze.h"
 
 namespace mochi::cli {
 namespace {
 
-namespace fs = std::filesystem;
+// Shows progress and warnings, and ends the analysis when a signal has arrived.
+class AnalyzeObserver : public study::StudyObserver {
+ public:
+  explicit AnalyzeObserver(bool is_quiet)
+      : is_quiet_(is_quiet), display_(display_style(is_quiet)) {}
 
-constexpr std::array<std::string_view, 6> kFileNames{"report.html", "report.json", "sites.csv",
-                                                     "steps.csv",   "dense.mp4",   "sparse.mp4"};
-
-// Where videos go, or nowhere: without ffmpeg the rest of the report is of use, too.
-fs::path find_video_folder(const ReportFolder& report, bool is_quiet) {
-  if (find_program("ffmpeg")) return report.folder();
-  if (!is_quiet) {
-    tell("warning: the program ffmpeg was not found: no videos are written");
+  void on_part(std::string_view name) override {
+    if (!is_quiet_) tell("{}", name);
   }
-  return {};
-}
+  bool on_progress(const Progress& progress) override {
+    display_.show(progress);
+    return true;
+  }
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
+  }
+  void on_warning(std::string_view text) override {
+    if (!is_quiet_) tell("warning: {}", text);
+  }
+
+ private:
+  bool is_quiet_;
+  ProgressDisplay display_;
+};
 
 }  // namespace
 
 void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
-  add_request_flags(command, options);
-  add_sparsity_flag(command, options, "sparsity settings (default: the bundled ones)");
+  add_request_flags(command, options.job.request, {job::Offer::kAlways, job::Offer::kPerVideo});
+  add_field_flag(command, options.job.request, "chipmunk_config",
+                 "sparsity configuration (default: the bundled one)");
   command
-      .add_option("--out,--output", options.output,
+      .add_option("--out,--output", options.job.output,
                   "folder of the report; an earlier report is replaced (also --output)")
       ->type_name("DIR")
       ->required()
       ->group("Files");
-  add_fps_flag(command, options);
-  add_engine_flags(command, options.engine);
+  add_request_flags(command, options.job.request, {job::Offer::kPlayback});
+  add_engine_flags(command, options.job.engine);
   add_lora_flags(command, options);
   add_report_flags(command, options, "report");
   command.callback([&options] { take_loras(options); });
 }
 
 void run_analyze(GenerateOptions options) {
-  check_fps(options);
-  choose_model(options.engine);
-  if (!options.chipmunk_config) options.chipmunk_config = find_boxed_sparsity();
-  options.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
-  Engine engine(options.engine);
-  VideoJob job;
-  job.options = options;
-  prepare_request(job, engine);
-  job.outcome.output = options.output.value_or("");  // which the parser has found to be there
-  ReportFolder report(job.outcome.output, kFileNames);
-  const Analysis analysis =
-      run_analysis(engine, job.outcome.request, job.outcome.fps,
-                   find_video_folder(report, options.run.is_quiet), options.run.is_quiet);
+  if (options.run.prints_json) check_standard_output();
+  choose_model(options.job.engine);
+  job::Request& request = options.job.request;
+  if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
+  options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
+  Engine engine(options.job.engine);
+  const job::Resolved resolved = job::resolve(options.job, engine.model());
+  if (!options.run.is_quiet) tell_warnings(resolved);
+  job::Recipe recipe = job::make_recipe(options.job, resolved);
+  recipe.output = options.job.output.value_or("");  // the parser requires it
 
-  nlohmann::ordered_json json = describe_recipe(job.outcome, engine);
-  const std::string page = make_analysis_page(analysis, json);
-  json["analysis"] = describe_analysis(analysis);
-  json["peak_memory_bytes"] = peak_memory_bytes();
-  write_file_atomically(report.folder() / "report.html", page);
-  write_file_atomically(report.folder() / "report.json", json.dump(2) + "\n");
-  write_file_atomically(report.folder() / "sites.csv", make_sites_csv(analysis));
-  write_file_atomically(report.folder() / "steps.csv", make_steps_csv(analysis));
-  report.commit();
+  AnalyzeObserver observer(options.run.is_quiet);
+  const study::AnalysisOutcome outcome =
+      study::analyze(engine,
+                     {.request = resolved.generate,
+                      .fps = *recipe.request.fps,
+                      .recipe = job::describe_recipe(recipe, job::made_with(engine)),
+                      .folder = recipe.output},
+                     observer);
   if (options.run.prints_json) {
-    print_result(json.dump() + "\n");
+    print_result(outcome.json.dump() + "\n");
   } else if (!options.run.is_quiet) {
-    for (const std::string& sentence : summarise_in_words(analysis)) tell_summary("{}", sentence);
-    tell_summary("{}", (job.outcome.output / "report.html").string());
+    for (const std::string& sentence : outcome.words) tell_summary("{}", sentence);
+    tell_summary("{}", outcome.page.string());
   }
 }
 

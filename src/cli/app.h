@@ -12,7 +12,7 @@
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
-#include "cli/tune/tune_options.h"
+#include "cli/tune_options.h"
 
 namespace mochi::cli {
 

@@ -7,12 +7,12 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/bundled.h"
 #include "cli/interrupt.h"
-#include "cli/output_path.h"
-#include "cli/report/svg_plot.h"
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
+#include "report/svg_plot.h"
 
 namespace mochi::cli {
 namespace {
@@ -148,8 +148,8 @@ OrderedJson to_json(const BenchReport& report, const bench::BenchRequest& reques
 
 // Seconds and memory by the length of the video.
 std::string draw_growth(const BenchReport& report) {
-  Series seconds{.name = "seconds", .points = {}};
-  Series gigabytes{.name = "GB of peak memory", .points = {}};
+  report::Series seconds{.name = "seconds", .points = {}};
+  report::Series gigabytes{.name = "GB of peak memory", .points = {}};
   for (const Measurement& measurement : report.measurements) {
     if (measurement.num_frames == 0 || !measurement.problem.empty()) continue;
     seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
@@ -158,13 +158,13 @@ std::string draw_growth(const BenchReport& report) {
   }
   const std::string title =
       fmt::format("{}, {}", report.measurements.back().name, report.device_name);
-  return draw_plot({title, "frames", "", {seconds, gigabytes}});
+  return report::make_svg_file(report::draw_plot({title, "frames", "", {seconds, gigabytes}}));
 }
 
 // The request with the bundled sparsity where the subject needs one.
 bench::BenchRequest complete_request(bench::BenchRequest request) {
   if (request.subject == "op" || request.subject == "sparse") {
-    request.sparsity = load_sparsity_config(find_boxed_sparsity()).config;
+    request.sparsity = load_sparsity_config(find_bundled_sparsity()).config;
   }
   return request;
 }

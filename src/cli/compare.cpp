@@ -10,10 +10,10 @@
 #include "base/difference.h"
 #include "base/error.h"
 #include "cli/interrupt.h"
-#include "cli/latents_file.h"
 #include "cli/terminal.h"
 #include "io/video_quality.h"
 #include "io/video_reader.h"
+#include "job/latents_file.h"
 
 namespace mochi::cli {
 namespace {
@@ -100,8 +100,8 @@ std::string describe(const Latents& latents) {
 }
 
 void compare_latents(const CompareOptions& options) {
-  const Latents a = read_latents(options.first);
-  const Latents b = read_latents(options.second);
+  const Latents a = job::read_latents(options.first);
+  const Latents b = job::read_latents(options.second);
   if (describe(a) != describe(b)) fail_unlike(options, describe(a), describe(b));
   Difference whole;
   std::vector<Difference> frames(static_cast<std::size_t>(a.num_frames));

@@ -11,15 +11,16 @@
 #include "base/error.h"
 #include "base/file_target.h"
 #include "base/memory_usage.h"
+#include "cli/bundled.h"
 #include "cli/command_observer.h"
 #include "cli/interrupt.h"
-#include "cli/latents_file.h"
-#include "cli/output_path.h"
 #include "cli/progress_display.h"
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "io/clip.h"
 #include "io/file_name.h"
+#include "job/latents_file.h"
+#include "job/recipe.h"
 
 namespace mochi::cli {
 namespace {
@@ -90,14 +91,16 @@ void check_clip(const EncodeOptions& options, const Engine& engine, FrameSize si
   }
 }
 
-void print_notes(const Clip& clip, const Engine& engine) {
-  for (const std::string& note : clip.notes) tell("warning: {}", note);
-  if (clip.rate && *clip.rate != FrameRate{engine.model().default_fps(), 1}) {
-    tell(
-        "note: the video has {} frames per second, and the model's videos have {}: give "
-        "'mochi decode' --fps {}",
-        format_frame_rate(*clip.rate), engine.model().default_fps(), format_frame_rate(*clip.rate));
-  }
+// The recipe of the latents: the model, and the rate of the video, which `mochi decode` then takes.
+nlohmann::ordered_json describe_clip(const EncodeOptions& options, const Clip& clip,
+                                     const Engine& engine) {
+  job::Recipe recipe;
+  recipe.output = options.video;
+  recipe.size = {
+      .width = clip.size.width, .height = clip.size.height, .num_frames = clip.num_frames};
+  recipe.request.fps = clip.rate.value_or(FrameRate{engine.model().default_fps(), 1});
+  recipe.engine = options.engine;
+  return job::describe_recipe(recipe, job::made_with(engine));
 }
 
 }  // namespace
@@ -129,11 +132,11 @@ void add_encode_flags(CLI::App& command, EncodeOptions& options) {
 }
 
 void add_decode_flags(CLI::App& command, GenerateOptions& options) {
-  command.add_option("latents", options.latents_file, "a .safetensors file of latents")
+  command.add_option("latents", options.job.latents_file, "a .safetensors file of latents")
       ->type_name("FILE")
       ->required();
   add_output_flags(command, options);
-  add_engine_flags(command, options.engine);
+  add_engine_flags(command, options.job.engine);
   add_report_flags(command, options);
 }
 
@@ -153,14 +156,16 @@ void run_encode(EncodeOptions options) {
     if (interrupt_signal() != 0) throw Cancelled();
   };
   const Clip clip = read_clip(options.video, clip_wanted);
-  if (!options.is_quiet) print_notes(clip, engine);
+  if (!options.is_quiet) {
+    for (const std::string& note : clip.notes) tell("warning: {}", note);
+  }
   ProgressDisplay display(display_style(options.is_quiet));
   CommandObserver observer(display);
   const Latents latents = engine.encode(
       clip.rgb,
       {.width = clip.size.width, .height = clip.size.height, .num_frames = clip.num_frames},
       observer);
-  write_latents(options.output, latents);
+  job::write_latents(options.output, latents, describe_clip(options, clip, engine));
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
   tell_summary("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB", options.output.string(),

@@ -5,7 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "cli/app.h"
@@ -21,14 +23,6 @@ constexpr std::array kOtherNames{
     Names{"num_threads", "threads"},      Names{"precision", "dtype"},
     Names{"sparsity", "chipmunk-config"}, Names{"vram_limit_bytes", "vram-limit"},
 };
-
-std::string spell_flag(std::string_view field) {
-  const auto* const other = std::ranges::find(kOtherNames, field, &Names::first);
-  std::string flag = "--";
-  flag += other != kOtherNames.end() ? other->second : field;
-  std::ranges::replace(flag, '_', '-');
-  return flag;
-}
 
 bool is_declared(const std::string& flag) {
   Commands commands;
@@ -49,8 +43,16 @@ std::string describe_remedies(const std::set<Remedy>& remedies) {
 
 }  // namespace
 
+std::string to_flag(std::string_view field) {
+  const auto* const other = std::ranges::find(kOtherNames, field, &Names::first);
+  std::string flag = "--";
+  flag += other != kOtherNames.end() ? other->second : field;
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
 std::string flag_of(std::string_view field) {
-  std::string flag = spell_flag(field);
+  std::string flag = to_flag(field);
   return is_declared(flag) ? flag : std::string(field);
 }
 
@@ -60,6 +62,15 @@ std::string describe_error(const Error& error) {
   }
   if (const auto* memory = dynamic_cast<const OutOfMemory*>(&error)) {
     return memory->what() + describe_remedies(memory->remedies());
+  }
+  return error.what();
+}
+
+std::string describe_exception(const std::exception& error) {
+  if (const auto* ours = dynamic_cast<const Error*>(&error)) return describe_error(*ours);
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    return fmt::format("'{}': {}", file->path1().string(), file->code().message());
   }
   return error.what();
 }

@@ -2,168 +2,205 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <utility>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/memory_usage.h"
+#include "cli/bundled.h"
 #include "cli/command_observer.h"
-#include "cli/output_path.h"
+#include "cli/continue_hint.h"
+#include "cli/flag_names.h"
+#include "cli/interrupt.h"
+#include "cli/job_inputs.h"
 #include "cli/progress_display.h"
-#include "cli/recipe.h"
-#include "cli/sweep.h"
+#include "cli/request_flags.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
-#include "cli/video_job.h"
+#include "job/output_path.h"
 
 namespace mochi::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-void check_flags(const GenerateOptions& options) {
-  check_fps(options);
-  if (options.run.checkpoint_every < 0) {
-    throw UsageError(fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}",
-                                 options.run.checkpoint_every));
-  }
-}
+// Shows progress and warnings, and ends the work when a signal has arrived.
+class RunObserver : public job::JobObserver {
+ public:
+  explicit RunObserver(bool is_quiet) : is_quiet_(is_quiet), display_(display_style(is_quiet)) {}
 
-// The checkpoint named on the command line, or the one beside the output.
-fs::path find_checkpoint(const GenerateOptions& options) {
-  if (options.run.checkpoint) return *options.run.checkpoint;
-  if (options.output) return checkpoint_path(*options.output);
-  if (!options.prompt) {
-    throw UsageError("--resume: give the checkpoint's file, or --out or --prompt of its video");
+  bool on_progress(const Progress& progress) override {
+    display_.show(progress);
+    return interrupt_signal() == 0;
   }
-  const fs::path folder = options.run.out_dir.value_or("videos");
-  for (int number = 1;; ++number) {
-    const fs::path output =
-        numbered_output_path(folder, *options.prompt, options.seed.value_or(0), number);
-    if (fs::exists(checkpoint_path(output))) return checkpoint_path(output);
-    if (!fs::exists(output)) {
-      fail("--resume: no checkpoint '{}'", checkpoint_path(output).string());
-    }
+  // Lets the clock run on, too.
+  bool should_stop() override {
+    display_.tick();
+    return interrupt_signal() != 0;
   }
-}
+  void on_warning(std::string_view text) override {
+    if (!is_quiet_) tell("warning: {}", text);
+  }
+  void on_kept(const job::Kept& kept) override { kept_ = kept; }
 
-// The command line's options with the recipe's below them.
-GenerateOptions put_over(const Recipe& recipe, const GenerateOptions& given) {
-  GenerateOptions options = overlay(recipe.options, given);
-  options.run = given.run;
-  options.engine.num_threads = given.engine.num_threads;
-  options.engine.cpu_offload = given.engine.cpu_offload;
-  options.engine.vram_limit_bytes = given.engine.vram_limit_bytes;
-  return options;
-}
+  const std::optional<job::Kept>& kept() const { return kept_; }
 
-struct Run {
-  std::vector<VideoJob> jobs;
-  std::optional<Recipe> recipe;  // that the only job follows
+ private:
+  bool is_quiet_;
+  ProgressDisplay display_;
+  std::optional<job::Kept> kept_;
 };
 
-Run make_run(const GenerateOptions& given) {
-  Run run;
-  if (given.run.sweep_file) {
-    for (SweepVideo& video : read_sweep_file(*given.run.sweep_file, given)) {
-      run.jobs.push_back({.options = std::move(video.options),
-                          .source = std::move(video.source),
-                          .checkpoint = {},
-                          .latents = {},
-                          .outcome = {}});
-    }
-    return run;
-  }
-  VideoJob job;
-  job.options = given;
-  if (given.run.resumes) {
-    const fs::path path = find_checkpoint(given);
-    job.checkpoint = read_checkpoint(path);
-    run.recipe = parse_recipe(job.checkpoint->recipe, path.string());
-  } else if (given.run.recipe) {
-    run.recipe = parse_recipe(read_json(*given.run.recipe), given.run.recipe->string());
-  }
-  if (run.recipe) job.options = put_over(*run.recipe, given);
-  if (given.run.resumes && !given.output) job.options.output = run.recipe->output;
-  run.jobs.push_back(std::move(job));
-  return run;
-}
-
-void print_summary(const Outcome& outcome, const Engine& engine) {
+void print_summary(const job::Outcome& outcome) {
   tell_summary("{} ({}x{}, {} frames, {} fps)", outcome.output.string(), outcome.size.width,
-               outcome.size.height, outcome.size.num_frames, outcome.fps);
+               outcome.size.height, outcome.size.num_frames, format_frame_rate(outcome.fps));
   std::string times;
   for (const auto& [phase, seconds] : outcome.seconds) {
     times += fmt::format("{} {}, ", name_of(phase), format_seconds(seconds));
   }
   constexpr double kMebibyte = 1024.0 * 1024.0;
-  std::string memory = fmt::format("peak memory {:.0f} MiB",
-                                   static_cast<double>(outcome.peak_memory_bytes) / kMebibyte);
-  const std::uint64_t device_bytes = engine.info().peak_device_bytes;
-  if (device_bytes > 0) {
-    memory += fmt::format(", on the GPU {:.0f} MiB", static_cast<double>(device_bytes) / kMebibyte);
+  std::string on_gpu;
+  if (outcome.peak_device_bytes > 0) {
+    on_gpu = fmt::format(", on the GPU {:.0f} MiB",
+                         static_cast<double>(outcome.peak_device_bytes) / kMebibyte);
   }
-  tell_summary("{}in all {}; {}", times, format_seconds(outcome.total_seconds), memory);
+  tell_summary("{}in all {}; peak memory {:.0f} MiB{}", times,
+               format_seconds(outcome.total_seconds),
+               static_cast<double>(outcome.peak_memory_bytes) / kMebibyte, on_gpu);
 }
 
-// Says why there is no GPU where one would have been taken.
-void announce_device(const GenerateOptions& options, const Engine& engine) {
-  const std::string note = engine.info().device_note;
-  if (options.run.is_quiet || note.empty()) return;
-  tell("running on the CPU: {}", note);
-}
+class GenerateRun {
+ public:
+  explicit GenerateRun(const GenerateOptions& given)
+      : given_(given), inputs_(read_inputs(given)), engine_(open_engine()), run_(engine_) {
+    check_model();
+    add_input_files();
+    for (job::JobInput& input : inputs_.videos) {
+      input.options.engine.model_dir = engine_options_.model_dir;
+      jobs_.push_back(job::prepare_job(std::move(input), engine_.model(), run_));
+      warn(jobs_.back());
+    }
+  }
 
-// Says which video of many this is, and which prompt it shows where nobody has given one.
-void announce(const VideoJob& job, std::size_t job_idx, std::size_t num_jobs) {
-  const GenerateOptions& options = job.options;
-  if (options.run.is_quiet) return;
-  if (num_jobs > 1) {
-    tell("video {} of {}: {}", job_idx + 1, num_jobs, job.outcome.request.prompt);
-  } else if (!options.prompt && !options.latents_file) {
-    tell("no --prompt given, showing: {}", job.outcome.request.prompt);
+  void run() {
+    announce_device();
+    if (!given_.run.sweep_file) return make(jobs_.front());
+    std::vector<std::string> failed;
+    for (std::size_t i = 0; i < jobs_.size(); ++i) run_line(i, failed);
+    if (failed.empty()) return;
+    fail("{} of {} videos failed: {}; to try them again: {}", failed.size(), jobs_.size(),
+         fmt::join(failed, ", "), resuming_command(given_.run.command));
   }
-}
 
-void finish(VideoJob& job, const Engine& engine) {
-  job.outcome.peak_memory_bytes = peak_memory_bytes();
-  const nlohmann::ordered_json json = describe_outcome(job.outcome, engine);
-  try {
-    write_file_atomically(sidecar_path(job.outcome.output), json.dump(2) + "\n");
-  } catch (const Error& error) {
-    // The video is there by now, whatever becomes of the words about it.
-    fail("{}; the video itself, '{}', is complete", error.what(), job.outcome.output.string());
+ private:
+  Engine open_engine() {
+    engine_options_ = inputs_.videos.front().options.engine;
+    choose_model(engine_options_);
+    engine_options_.on_message = message_printer(given_.run.is_quiet, given_.run.is_verbose);
+    return Engine(engine_options_);
   }
-  if (job.options.run.prints_json) {
-    print_result(json.dump() + "\n");
-  } else if (!job.options.run.is_quiet) {
-    print_summary(job.outcome, engine);
+
+  void add_input_files() {
+    if (given_.run.sweep_file) run_.inputs.add(*given_.run.sweep_file, "the sweep file");
+    if (!given_.run.recipe) return;
+    // A video that is made again in its own place keeps the JSON that it was made from.
+    std::error_code ignored;
+    const fs::path own = given_.job.output ? job::sidecar_path(*given_.job.output) : "";
+    if (fs::equivalent(own, *given_.run.recipe, ignored)) return;
+    run_.inputs.add(*given_.run.recipe, "the JSON that the video is made from");
   }
-}
+
+  // Another model may make a similar video, but it cannot continue or decode this one.
+  void check_model() const {
+    if (!inputs_.recipe) return;
+    if (given_.job.latents_file) {
+      job::check_decoder(*inputs_.recipe, run_.with.model_files);
+    } else if (given_.run.resumes || given_.job.engine.model_dir.empty()) {
+      job::check_model_files(*inputs_.recipe, run_.with.model_files);
+    }
+  }
+
+  void warn(const job::Job& job) const {
+    if (given_.run.is_quiet || job.is_done) return;
+    tell_warnings(job.resolved);
+    if (!job.note.empty()) tell("{}", job.note);
+  }
+
+  // Says why the run does not use a GPU.
+  void announce_device() const {
+    const std::string& note = run_.with.engine.device_note;
+    if (!given_.run.is_quiet && !note.empty()) tell("running on the CPU: {}", note);
+  }
+
+  // Says which video of many this is, and its prompt if nobody has given one.
+  void announce(const job::Job& job, std::size_t job_idx) const {
+    if (given_.run.is_quiet) return;
+    const std::string& prompt = job.resolved.generate.prompt;
+    if (jobs_.size() > 1) {
+      tell("video {} of {}: {}", job_idx + 1, jobs_.size(), job.is_done ? "already made" : prompt);
+    } else if (!job.input.options.request.prompt && !job.input.options.latents_file) {
+      tell("no --prompt given, showing: {}", prompt);
+    }
+  }
+
+  // A video that fails does not end the others.
+  void run_line(std::size_t job_idx, std::vector<std::string>& failed) {
+    job::Job& job = jobs_[job_idx];
+    announce(job, job_idx);
+    if (job.is_done) return;
+    try {
+      make(job);
+    } catch (const Cancelled&) {
+      if (!given_.run.is_quiet) tell("to continue: {}", resuming_command(given_.run.command));
+      throw;
+    } catch (const std::exception& error) {
+      tell("mochi: {}: {}", job.input.source.name, describe_exception(error));
+      failed.push_back(job.input.source.name);
+    }
+    job.resolved.latents = {};
+    job.reserved.reset();
+  }
+
+  void make(const job::Job& job) {
+    if (!given_.run.sweep_file) announce(job, 0);
+    RunObserver observer(given_.run.is_quiet);
+    try {
+      print(job::run_job(job, engine_, observer, {".", fs::temp_directory_path()}));
+    } catch (const Cancelled&) {
+      if (observer.kept() && !given_.run.is_quiet) {
+        tell("{}", continue_hint(*observer.kept(), job, given_));
+      }
+      throw;
+    } catch (const std::exception& error) {
+      const std::string more = describe_help(error, job);
+      if (!observer.kept() && more.empty()) throw;
+      const std::string hint =
+          observer.kept() ? "; " + continue_hint(*observer.kept(), job, given_) : "";
+      fail("{}{}{}", describe_exception(error), more, hint);
+    }
+  }
+
+  static std::string describe_help(const std::exception& error, const job::Job& job) {
+    const bool is_not_finite = dynamic_cast<const NotFinite*>(&error) != nullptr;
+    return is_not_finite && !job.input.options.checks_finite ? "; --check-nan names the layer" : "";
+  }
+
+  void print(const job::Outcome& outcome) const {
+    if (given_.run.prints_json) {
+      print_result(outcome.sidecar.dump() + "\n");
+    } else if (!given_.run.is_quiet) {
+      print_summary(outcome);
+    }
+  }
+
+  const GenerateOptions& given_;
+  RunInputs inputs_;
+  EngineOptions engine_options_;
+  Engine engine_;
+  job::Run run_;
+  std::vector<job::Job> jobs_;
+};
 
 }  // namespace
 
-void run_generate(const GenerateOptions& options) {
-  check_flags(options);
-  Run run = make_run(options);
-  EngineOptions engine_options = run.jobs.front().options.engine;
-  choose_model(engine_options);
-  engine_options.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
-  Engine engine(engine_options);
-  // Another model may make a like video, but cannot go on with this one.
-  const bool needs_same_model = options.run.resumes || options.engine.model_dir.empty();
-  if (run.recipe && needs_same_model) check_model_files(*run.recipe, engine);
-  std::set<fs::path> taken;
-  for (VideoJob& job : run.jobs) {
-    job.options.engine.model_dir = engine_options.model_dir;
-    prepare(job, engine, taken);
-  }
-  announce_device(options, engine);
-  for (std::size_t i = 0; i < run.jobs.size(); ++i) {
-    announce(run.jobs[i], i, run.jobs.size());
-    mochi::cli::run(run.jobs[i], engine);
-    finish(run.jobs[i], engine);
-    run.jobs[i].latents = {};
-  }
-}
+void run_generate(const GenerateOptions& options) { GenerateRun(options).run(); }
 
 }  // namespace mochi::cli

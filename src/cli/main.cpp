@@ -21,7 +21,7 @@
 #include "cli/interrupt.h"
 #include "cli/manual.h"
 #include "cli/terminal.h"
-#include "cli/tune/tune.h"
+#include "cli/tune.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
 
@@ -80,8 +80,13 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, bool has
   return fmt::format("cannot read the command line; see 'mochi {}--help'", command);
 }
 
-void run(const std::vector<std::string>& given) {
+// `command` is the whole command line, the program's name first.
+void run(const std::vector<std::string>& command) {
   Commands commands;
+  commands.generate.run.command = command;
+  commands.decode.run.command = command;
+  commands.tune.command = command;
+  const std::vector<std::string> given(command.begin() + 1, command.end());
   const std::unique_ptr<CLI::App> app = make_app(commands);
   std::vector<std::string> args = read_arguments(*app, given);
   std::ranges::reverse(args);  // the order that CLI11 wants
@@ -103,29 +108,17 @@ int report(const char* message, int exit_code) noexcept {
   return exit_code;
 }
 
-// Without the library's own words.
-int report(const std::filesystem::filesystem_error& error) {
-  const std::string line = fmt::format("'{}': {}", error.path1().string(), error.code().message());
-  return report(line.c_str(), kExitError);
-}
-
 // The exit status for the exception that is being handled.
 int report_exception() {
   try {
     throw;
   } catch (const UsageError& error) {
     return report(error.what(), kExitUsage);
-  } catch (const std::filesystem::filesystem_error& error) {
-    return report(error);
   } catch (const InvalidRequest& error) {
     const bool is_flag = flag_of(error.field()) != error.field();  // else a file is at fault
     return report(describe_error(error).c_str(), is_flag ? kExitUsage : kExitError);
-  } catch (const Error& error) {
-    return report(describe_error(error).c_str(), kExitError);
-  } catch (const std::bad_alloc&) {
-    return report("out of memory", kExitError);
   } catch (const std::exception& error) {
-    return report(error.what(), kExitError);
+    return report(describe_exception(error).c_str(), kExitError);
   } catch (...) {
     return report("an unknown error has ended the run", kExitError);
   }
@@ -133,7 +126,7 @@ int report_exception() {
 
 int run_reporting(int argc, char** argv) noexcept {
   try {
-    run(std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
+    run(argc > 0 ? std::vector<std::string>(argv, argv + argc) : std::vector{std::string("mochi")});
     return 0;
   } catch (...) {
     // A signal also ends the programs that this one has started: what they cause is no news.

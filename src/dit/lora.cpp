@@ -91,7 +91,7 @@ void add_product(const LoraDelta& delta, const TensorView& weight) {
 void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
               LoraDeltas& deltas) {
   if (!std::isfinite(scale))
-    fail("loras: wanted a finite scale of '{}', found {}", path.string(), scale);
+    refuse("loras", "wanted a finite scale of '{}', found {}", path.string(), scale);
   const auto file = std::make_shared<const LoraFile>(LoraFile::open(path));
   const LoraTargets targets = list_lora_targets(config);
   for (const LoraLayer& layer : file->layers()) {

@@ -14,12 +14,14 @@ namespace {
 // Printing a value recurses, so hostile nesting must end before the stack does.
 constexpr std::size_t kMaxDepth = 100;
 
-// "line 3, column 7" of a byte (counted from 1).
+// "line 3, column 7" of a byte (counted from 1); "column 7" where the text is a single line.
 std::string describe_position(std::string_view text, std::size_t byte) {
   const std::string_view before = text.substr(0, byte > 0 ? byte - 1 : 0);
   const auto num_breaks = std::count(before.begin(), before.end(), '\n');
   const std::size_t line_begin = before.rfind('\n') + 1;  // npos + 1 == 0
-  return fmt::format("line {}, column {}", num_breaks + 1, before.size() - line_begin + 1);
+  const std::size_t column = before.size() - line_begin + 1;
+  if (text.find('\n') == std::string_view::npos) return fmt::format("column {}", column);
+  return fmt::format("line {}, column {}", num_breaks + 1, column);
 }
 
 // What nlohmann says, less its prefix "[json.exception...] parse error at line 1, column 2: ".
@@ -61,7 +63,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t byte, const std::string& /*token*/,
                    const Json::exception& error) override {
-    fail("{}: not valid JSON ({}): {}", source_, describe_position(text_, byte),
+    fail("{}: {}: not valid JSON: {}", source_, describe_position(text_, byte),
          reason_of(error.what()));
   }
 

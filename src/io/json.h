@@ -49,6 +49,9 @@ class JsonReader {
   double require_float(const std::string& key);
   std::string require_string(const std::string& key);
 
+  // The value as it is, for keys of more than one type; null when the key is absent.
+  const Json* get_json(const std::string& key) { return find(key); }
+
   // A nested object; nothing when the key is absent.
   std::optional<JsonReader> get_object(const std::string& key);
 

@@ -15,7 +15,7 @@
 #include "pipeline/networks.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
-#include "pipeline/sampling.h"
+#include "pipeline/video_sampling.h"
 
 namespace mochi {
 
@@ -262,7 +262,7 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
   Impl& impl = *impl_;
   const BusyScope busy(impl.is_busy);
   model().check(request);
-  const SamplingPlan plan = make_sampling_plan(request);
+  const StepPlan plan = make_step_plan(request);
   const Latents size = model().latent_size({request.width, request.height, request.num_frames});
   if (options.start != nullptr) check_start(*options.start, size, plan.num_steps());
   const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), observer);
@@ -280,7 +280,7 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
     } else {
       impl.fill_noise(request, z);
     }
-    latents = run_sampling(
+    latents = sample_video(
         *impl.backend,
         {impl.dit->dit(), plan, request, features, observer, options, impl.options.on_message}, z,
         num_done);

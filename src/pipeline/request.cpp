@@ -93,12 +93,12 @@ VideoSize size_video(const ModelConfig& config, const Latents& latents) {
           .num_frames = static_cast<int>(config.vae.num_frames(latents.num_frames))};
 }
 
-SamplingPlan make_sampling_plan(const GenerateRequest& request) {
+StepPlan make_step_plan(const GenerateRequest& request) {
   if (request.num_steps < 1 || request.num_steps > kMaxSteps) {
     refuse("num_steps", "wanted 1 to {}, found {}", kMaxSteps, request.num_steps);
   }
   const auto num_steps = static_cast<std::size_t>(request.num_steps);
-  SamplingPlan plan;
+  StepPlan plan;
   plan.sigmas =
       linear_quadratic_schedule(request.num_steps, request.threshold_noise, request.linear_steps);
   plan.cfgs = request.cfg_schedule;
@@ -130,7 +130,7 @@ void check_request(const ModelConfig& config, const GenerateRequest& request) {
   check_text("prompt", request.prompt);
   check_text("negative_prompt", request.negative_prompt);
   const Latents size = size_latents(config, {request.width, request.height, request.num_frames});
-  make_sampling_plan(request);
+  make_step_plan(request);
   if (!request.initial_noise.empty()) check_values("initial_noise", size, request.initial_noise);
   if (request.sparsity) validate(*request.sparsity);
 }

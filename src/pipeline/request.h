@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "mochi/mochi.h"
+#include "pipeline/euler_loop.h"
 #include "pipeline/model_config.h"
-#include "pipeline/sampler.h"
 #include "tensor/shape.h"
 
 namespace mochi {
@@ -30,7 +30,7 @@ VideoSize size_video(const ModelConfig& config, const Latents& latents);
 void check_values(const char* field, const Latents& size, std::span<const float> values);
 
 // Noise levels and guidance of every step. Throws InvalidRequest.
-SamplingPlan make_sampling_plan(const GenerateRequest& request);
+StepPlan make_step_plan(const GenerateRequest& request);
 
 // Throws InvalidRequest naming the field that is wrong.
 void check_request(const ModelConfig& config, const GenerateRequest& request);

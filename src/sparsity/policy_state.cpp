@@ -174,6 +174,8 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
   } else {
     fail("is not known");
   }
+} catch (const OutOfMemory&) {
+  throw;
 } catch (const Error& error) {
   fail("cached tensor '{}': {}", saved.name, error.what());
 }

@@ -49,7 +49,7 @@ TEST_P(CudaMemoryTest, ALimitHoldsAndTheErrorNamesTheSizes) {
                     make_backend(Device::kCuda, {.activation_dtype = dtype(),
                                                  .memory_limit_bytes = 1000 * kMebibyte});
                   }),
-                  "vram_limit: wanted more than the 1024 MiB");
+                  "vram_limit_bytes: wanted more than the 1024 MiB");
 }
 
 TEST_P(CudaMemoryTest, TooLargeAllocationsAreRefusedAndLaterOnesWork) {

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -87,7 +88,9 @@ class AnalyzeTest(ProgramTest):
 
     def check_page(self):
         sections = self.sections()
-        num_plots = {"Summary": 0, "Frames": 0, "Quality": 3, "Attention mass recalled": 2,
+        # Without ffmpeg there are no videos.
+        videos = {"Videos": 0} if shutil.which("ffmpeg") else {}
+        num_plots = {**videos, "Frames": 0, "Summary": 0, "Quality": 3, "Attention mass recalled": 2,
                      "Columns kept": 1, "Error of each delta": 1, "Time": 1, "Configuration": 0}
         self.assertEqual(list(sections), list(num_plots))
         for heading, count in num_plots.items():
@@ -98,6 +101,11 @@ class AnalyzeTest(ProgramTest):
         page = (self.folder / "r/report.html").read_text()
         self.assertIsNone(re.search(r"<script|https?://(?!www\.w3\.org)|\bnan\b|\binf\b", page))
         self.assertIn("skipped</td><td>3<", page)
+        verdict = re.search(r'<p class="lead">[^<]* dB[^<]*</p>', page)
+        self.assertLess(verdict.start(), page.index("<h2>"))
+        linked = set(re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page))
+        self.assertEqual(linked, {name for name in os.listdir(self.folder / "r")
+                                  if name.endswith(".mp4")})
 
     def check_tables(self):
         sites, steps, told = self.rows("sites.csv"), self.rows("steps.csv"), self.json()
@@ -156,10 +164,25 @@ class AnalyzeTest(ProgramTest):
         sections = self.sections()
         self.assertIn("all attention was dense", sections["Columns kept"][0].text)
 
-    def test_without_ffmpeg_there_are_no_videos(self):
-        done = self.analyze_ok("--num-steps", 1, "--num-frames", 1, env={"PATH": "/none"})
-        self.assertIn("warning: the program ffmpeg was not found", done.stderr)
-        self.assertEqual(sorted(os.listdir(self.folder / "r")), FILES)
+    def test_without_a_working_ffmpeg_there_are_no_videos(self):
+        tools = self.folder / "tools"
+        tools.mkdir()
+        fake = tools / "ffmpeg"
+        for script in (None, "#!/bin/sh\nexit 3\n"):
+            with self.subTest(script):
+                if script:
+                    fake.write_text(script)
+                    fake.chmod(0o755)
+                done = self.analyze_ok("--num-steps", 1, "--num-frames", 1,
+                                       env={"PATH": str(tools)})
+                self.assertEqual(done.stderr.count("warning: the report has no videos: "), 1)
+                self.assertIn("ffmpeg", done.stderr)
+                self.assertEqual(sorted(os.listdir(self.folder / "r")), FILES)
+                self.assertNotIn("<video", (self.folder / "r/report.html").read_text())
+
+    def test_out_and_output_are_the_same_flag(self):
+        self.refuse(1, "cannot write 'a/r': folder 'a' does not exist", "analyze", "--model-dir",
+                    self.model, "--quiet", "--out", "a/r")
 
     def test_what_is_refused(self):
         (self.folder / "file").write_text("")
@@ -169,18 +192,18 @@ class AnalyzeTest(ProgramTest):
         (self.folder / "linked/report.html").mkdir()
         (self.folder / "bad.yml").write_text("attn: {top_keys: 2}")
         analyze = ["analyze", "--model-dir", self.model, "--quiet"]
-        held = "which is no file of a report"
+        held = "which is not a file of a report"
         for code, line, *args in [
-            (2, "--out: is required: folder of the report; an earlier report is replaced (also --output)"),
+            (2, re.compile("--out:? is required.*")),
             (1, f"cannot replace folder 'other': it holds 'notes.txt', {held}", "--output", "other"),
             (1, f"cannot replace folder 'linked': it holds 'report.html', {held}", "--output",
              "linked"),
             (1, "cannot write a folder 'file': a file of that name exists", "--output", "file"),
             (1, "cannot write 'a/r': folder 'a' does not exist", "--output", "a/r"),
-            (1, "cannot write '.': wanted a name", "--out", "."),
+            (1, "cannot write '.': wanted a name", "--output", "."),
             (2, "--output: is empty", "--output", ""),
             (2, "--prompt: not valid UTF-8 at byte 1", "--output", "r", "--prompt", "a\udcff"),
-            (2, "--fps: wanted 1 to 1000, found 0", "--output", "r", "--fps", 0),
+            (2, re.compile("--fps: wanted .* to 1000, .*found '0'"), "--output", "r", "--fps", 0),
             (2, "--num-frames: wanted 6·k + 1, found 8; the nearest are 7 and 13", "--output", "r",
              "--num-frames", 8),
             (1, "bad.yml:1: attn.top_keys: wanted 0 to 1, found 2", "--output", "r",

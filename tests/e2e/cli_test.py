@@ -150,7 +150,7 @@ class CliTest(ProgramTest):
             "rank": ([12, 1, 2, 2], {}, "found F32 [12, 1, 2, 2]"),
             "batch": ([2, 12, 1, 2, 2], {}, "found F32 [2, 12, 1, 2, 2]"),
             "name": ([1, 12, 1, 2, 2], {"name": "samples"}, "wanted one tensor 'latents'"),
-            "channels": ([1, 3, 1, 2, 2], {}, "latents: wanted [12"),
+            "channels": ([1, 3, 1, 2, 2], {}, "channels.safetensors': wanted [12"),
             "nan": ([1, 12, 1, 1, 1], {"values": [float("nan")] * 12}, "not finite"),
         }
         for name, (sizes, options, message) in cases.items():
@@ -175,7 +175,7 @@ class CliTest(ProgramTest):
             (["--linear-steps", 9], "--linear-steps: wanted 1 to 3"),
             (["--cfg-schedule", "1,2", "--num-steps", 4], "--cfg-schedule: wanted 4 values"),
             (["--noise-source", "dice"], "--noise-source: wanted"),
-            (["--fps", 0], "--fps: wanted 1 to 1000"),
+            (["--fps", 0], "--fps: wanted a number or a fraction from 1/1000 to 1000"),
             (["--dtype", "fp7"], "--dtype: wanted 'auto', 'fp32' or 'bf16', found 'fp7'"),
             (["--device", "cuda:0"], "--device: wanted 'auto', 'cpu' or 'cuda', found 'cuda:0'"),
             (["--threads", -1], "--threads: wanted"),

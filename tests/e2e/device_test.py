@@ -76,7 +76,7 @@ class DeviceTest(ProgramTest):
     def test_random_weights_of_unknown_sizes(self):
         line = "--random-weights: wanted 'mochi-1-preview' or 'config', found 'mochi-9'"
         args = ["generate", "--random-weights", "mochi-9", "--prompt", "x", "--out", "a.y4m"]
-        self.refuse(1, line, *args, "--device", "cpu")
+        self.refuse(2, line, *args, "--device", "cpu")
         line = "cannot open 'none/config.json': No such file or directory"
         args = ["generate", "--random-weights", "config", "--model-dir", "none", "--prompt", "x"]
         self.refuse(1, line, *args, "--device", "cpu", "--out", "a.y4m")
@@ -129,8 +129,9 @@ class CudaDeviceTest(ProgramTest):
         model = ["--random-weights", "config", "--model-dir", "sizes"]
         args = ["generate", *model, "--prompt", "x", "--quiet", "--out", "a.y4m"]
         line = re.compile(
-            r"video decoder: GPU memory: .*; the sampled latents are saved; to go on: mochi decode "
-            r"a\.y4m\.latents\.safetensors"
+            r"video decoder: GPU memory: .*; the sampled latents are saved; to continue: .* decode "
+            r"a\.y4m\.latents\.safetensors --model-dir sizes --random-weights config --out a\.y4m "
+            r"--fps 30"
         )
         self.expect_line(self.run_mochi(*args, "--vram-limit", "1400MiB"), 1, line)
         latents = self.folder / "a.y4m.latents.safetensors"

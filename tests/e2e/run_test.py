@@ -11,7 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
-from support import PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m, write_lora
+from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest, read_latents, read_y4m, write_lora
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -48,9 +48,9 @@ class RunTest(ProgramTest):
             '{"promt": "x"}': "sweep.jsonl:2: promt: unknown key, did you mean 'prompt'?",
             '{"num_frames": 12}': "sweep.jsonl:2: num_frames: wanted 6·k + 1, found 12",
             '{"seed": -1}': "sweep.jsonl:2: seed: wanted an integer, 0 or more, found -1",
-            '{"fps": 0}': "sweep.jsonl:2: fps: wanted 1 to 1000, found 0",
-            "{": "sweep.jsonl:2: not valid JSON",
-            '{"out": "a.y4m"}': "sweep.jsonl:2: out: 'a.y4m' is taken by an earlier line",
+            '{"fps": 0}': "sweep.jsonl:2: fps: wanted a number or a fraction from 1/1000 to 1000",
+            "{": "sweep.jsonl:2: column 2: not valid JSON",
+            '{"out": "a.y4m"}': "sweep.jsonl:2: out: 'a.y4m' is also written for",
         }
         for line, message in cases.items():
             with self.subTest(line):
@@ -98,7 +98,7 @@ class RunTest(ProgramTest):
         recipe = json.loads(self.content("a.y4m.json"))
         for change, message in [
             ({"model": {}}, "model.dir: key is missing"),
-            ({"video": {"file": "a", "fps": "many"}}, "video.fps: wanted an integer"),
+            ({"video": {"file": "a", "fps": "many"}}, "video.fps: wanted a number or a fraction"),
             ({"request": {"promt": "x"}}, "request.promt: unknown key"),
         ]:
             (self.folder / "bad.json").write_text(json.dumps(recipe | change))
@@ -117,7 +117,7 @@ class RunTest(ProgramTest):
         self.assertEqual(header["shape"], [1, 12, 3, 6, 8])
 
         done = self.generate("--num-steps", 119, "--seed", 4, "--out", "a.y4m", "--resume")
-        self.expect_error(done, 1, "--resume: the checkpoint's video has num_steps 120, wanted is 119")
+        self.expect_error(done, 1, "the checkpoint's video has num_steps 120, wanted is 119")
         other = self.folder / "other"
         shutil.copytree(self.model, other)
         dit = other / "dit.safetensors"
@@ -126,7 +126,7 @@ class RunTest(ProgramTest):
         self.expect_error(done, 1, "the model file 'dit.safetensors' has changed since")
         write_lora(self.folder / "l.safetensors")
         done = self.run_mochi("generate", "--resume", checkpoint, "--lora-path", "l.safetensors")
-        self.expect_error(done, 1, "--resume: the checkpoint's video has loras []")
+        self.expect_error(done, 1, "the checkpoint's video has loras []")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
         self.assertFalse(checkpoint.exists())
@@ -146,7 +146,7 @@ class RunTest(ProgramTest):
         _, rest = child.communicate(timeout=TIMEOUT_S)
         self.assertEqual(child.returncode, 130)
         checkpoint = "videos/a-star-0.mp4.checkpoint.safetensors"
-        self.assertIn(f"to go on: mochi generate --resume {checkpoint}", rest)
+        self.assertIn(f"to continue: {MOCHI} generate --resume {checkpoint}", rest)
         self.assertEqual(self.entries(), ["videos", checkpoint])
         child = self.start("--resume", checkpoint)
         for line in child.stderr:

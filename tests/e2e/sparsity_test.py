@@ -68,9 +68,9 @@ class SparsityTest(ProgramTest):
         self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
         resume = ["--out", "a.y4m", "--resume"]
         self.expect_error(self.generate("--no-sparsity", *resume), 1,
-                          "--resume: the checkpoint's video has a sparsity of its own")
+                          "the checkpoint's video has a sparsity of its own")
         self.expect_error(self.generate("--chipmunk-config", BUNDLED, "--quiet", *resume), 1,
-                          "--resume: the checkpoint's video has another sparsity")
+                          "the checkpoint's video has another sparsity")
         done = self.generate_ok(*args, "--resume")
         self.assertIn("done before", done.stderr)
         resumed = self.content("a.y4m")

@@ -23,17 +23,17 @@ TEST(ParseJson, RefusesDuplicateKeysAtAnyDepth) {
 
 TEST(ParseJson, ErrorsGiveThePlace) {
   const std::string message = parse_error("{\n  \"a\": 1,\n  \"b\": oops\n}");
-  expect_contains(message, "config.json: not valid JSON (line 3, column 8)");
+  expect_contains(message, "config.json: line 3, column 8: not valid JSON");
   EXPECT_EQ(message.find("json.exception"), std::string::npos) << message;
   EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-  expect_contains(parse_error(""), "line 1, column 1");
+  expect_contains(parse_error(""), "column 1: not valid JSON");
   expect_contains(parse_error("{} {}"), "not valid JSON");
   expect_contains(parse_error("{\"a\": \"\xff\"}"), "not valid JSON");
 }
 
 TEST(ParseJson, NumbersThatOverflowAreNamedWithTheirPlace) {
   EXPECT_EQ(parse_error("{\"a\": 1e999}"),
-            "config.json: not valid JSON (line 1, column 11): number overflow parsing '1e999'");
+            "config.json: column 11: not valid JSON: number overflow parsing '1e999'");
 }
 
 TEST(ParseJson, KeepsEveryTypeOfValue) {
@@ -68,7 +68,7 @@ TEST(ParseJson, ContentOfAnotherKindIsNamed) {
   EXPECT_EQ(parse_json_file("[7]", "a.json")[0], 7);
   EXPECT_EQ(error_of("GGUF\1"), "'a.json' is a GGUF file, not a JSON file");
   expect_contains(error_of("<html>"), "'a.json' is a web page (HTML)");
-  expect_contains(error_of("[1, 2"), "a.json: not valid JSON (line 1, column 6)");
+  expect_contains(error_of("[1, 2"), "a.json: column 6: not valid JSON");
 }
 
 class Reader : public testing::Test {

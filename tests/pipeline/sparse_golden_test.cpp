@@ -35,7 +35,7 @@ class SparseGolden : public OnDevice {
         {.model_dir = micro_model_folder(),
          .device = GetParam().device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda,
          .precision = Precision::kFp32});
-    GenerateRequest request = engine.default_request();
+    GenerateRequest request = engine.model().default_request();
     request.prompt = golden_.config()["prompt"].get<std::string>();
     request.seed = golden_.config()["seed"].get<std::uint64_t>();
     request.noise_source = NoiseSource::kTorchCpu;

@@ -1,6 +1,6 @@
 // State that the CPU backend keeps for oneDNN. Only .cpp files of this folder include this header.
-// Every call of oneDNN is made within a SerialScope: its own threads would spin at barriers, which is
-// ruinous where another program uses a processor, so parallel_for divides the work instead.
+// Every call of oneDNN is made within a SerialScope: its own threads would spin at barriers, which
+// is ruinous where another program uses a processor, so parallel_for divides the work instead.
 #pragma once
 
 #include <dnnl.hpp>

@@ -44,7 +44,7 @@ std::string find_cuda_problem() {
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   const std::string problem = find_cuda_problem();
-  if (!problem.empty()) throw Error("device: " + problem);
+  if (!problem.empty()) throw InvalidRequest("device", problem);
   return std::make_unique<CudaBackend>(options);
 }
 

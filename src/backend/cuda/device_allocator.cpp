@@ -9,8 +9,8 @@ namespace mochi::cuda {
 
 DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
   if (limit_bytes > 0 && limit_bytes <= kReservedBytes) {
-    fail("vram_limit: wanted more than the {} MiB that CUDA itself takes, found {} MiB",
-         kReservedBytes >> 20, limit_bytes >> 20);
+    refuse("vram_limit_bytes", "wanted more than the {} MiB that CUDA itself takes, found {} MiB",
+           kReservedBytes >> 20, limit_bytes >> 20);
   }
   limit_bytes_ = limit_bytes > 0 ? limit_bytes - kReservedBytes : 0;
 }

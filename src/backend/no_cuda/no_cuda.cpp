@@ -7,7 +7,7 @@ namespace mochi {
 std::string find_cuda_problem() { return "this program was built without CUDA"; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& /*options*/) {
-  throw Error("device: " + find_cuda_problem());
+  throw InvalidRequest("device", find_cuda_problem());
 }
 
 }  // namespace mochi

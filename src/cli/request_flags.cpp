@@ -1,0 +1,77 @@
+#include "cli/request_flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <string>
+
+#include "cli/flag_names.h"
+#include "cli/terminal.h"
+#include "cli/usage_error.h"
+#include "job/field_value.h"
+
+namespace mochi::cli {
+namespace {
+
+using job::Field;
+using job::Offer;
+using job::Request;
+
+void set_field(Request& request, const std::string& field, const std::string& text) {
+  try {
+    job::set_from_text(request, field, text);
+  } catch (const InvalidRequest& error) {
+    throw UsageError(fmt::format("{}: {}", to_flag(field), error.problem()));
+  }
+}
+
+CLI::Option* add_flag(CLI::App& command, Request& request, const Field& field,
+                      std::string_view help) {
+  const std::string name(field.name);
+  const char* group = field.offer == Offer::kPlayback ? "Files and messages"
+                                                      : "What it shows, and how it is sampled";
+  if (field.value.empty()) {
+    return command
+        .add_flag_callback(
+            to_flag(name), [&request, name] { set_field(request, name, "true"); },
+            std::string(help))
+        ->group(group);
+  }
+  return command
+      .add_option_function<std::string>(
+          to_flag(name),
+          [&request, name](const std::string& text) { set_field(request, name, text); },
+          std::string(help))
+      ->type_name(std::string(field.value))
+      ->group(group);
+}
+
+}  // namespace
+
+Flags add_request_flags(CLI::App& command, Request& request, std::initializer_list<Offer> offers) {
+  Flags flags;
+  job::visit_request(request, [&](const Field& field, auto& /*value*/, auto /*target*/) {
+    if (std::ranges::find(offers, field.offer) == offers.end()) return;
+    flags.push_back(add_flag(command, request, field, field.help));
+  });
+  return flags;
+}
+
+CLI::Option* add_field_flag(CLI::App& command, Request& request, std::string_view name,
+                            std::string_view help) {
+  CLI::Option* flag = nullptr;
+  job::visit_request(request, [&](const Field& field, auto& /*value*/, auto /*target*/) {
+    if (field.name == name) flag = add_flag(command, request, field, help);
+  });
+  return flag;
+}
+
+void tell_warnings(const job::Resolved& resolved) {
+  for (const job::Overruled& field : resolved.overruled) {
+    tell("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by));
+  }
+  for (const std::string& warning : resolved.warnings) tell("warning: {}", warning);
+}
+
+}  // namespace mochi::cli

@@ -1,0 +1,30 @@
+// The flags of `mochi tune`.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/cli_fwd.h"
+#include "job/job_options.h"
+
+namespace mochi::cli {
+
+struct TuneOptions {
+  double min_psnr = 0;  // dB
+  std::filesystem::path prompts;
+  std::filesystem::path output;  // a folder
+  int max_trials = 24;
+  bool resumes = false;
+  bool is_quiet = false;
+  bool is_verbose = false;
+  std::optional<std::filesystem::path> start;  // --chipmunk-config
+  job::JobOptions generation;                  // of each video, without prompt and sparsity
+  std::vector<std::string> command;            // the words of the command line
+};
+
+// Declares the flags; they write into `options`, which must outlive the parsing.
+void add_tune_flags(CLI::App& command, TuneOptions& options);
+
+}  // namespace mochi::cli

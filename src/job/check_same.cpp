@@ -1,0 +1,31 @@
+#include "job/check_same.h"
+
+#include "base/error.h"
+#include "mochi/sparsity.h"
+
+namespace mochi::job {
+namespace {
+
+// The saved value, with only those sparsity keys that have an effect: older versions also saved the
+// others.
+Json read_saved(const Json& found, const std::string& key) {
+  const Json saved = found.value(key, Json());
+  if (key != "sparsity" || !saved.is_object()) return saved;
+  return Json::parse(to_json(parse_sparsity_config(saved.dump(), key).config));
+}
+
+}  // namespace
+
+void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, const Json& found) {
+  for (const auto& [key, value] : wanted.items()) {
+    const Json saved = read_saved(found, key);
+    if (Json(value) == saved) continue;
+    if (value.is_object()) fail("{} has another {}", owner, key);
+    fail("{} has {} {}, wanted is {}", owner, key, saved.dump(), value.dump());
+  }
+  for (const auto& [key, saved] : found.items()) {
+    if (!wanted.contains(key)) fail("{} has a {} of its own", owner, key);
+  }
+}
+
+}  // namespace mochi::job

@@ -1,0 +1,89 @@
+// One video of a run, from what was asked for to the files on disk. Nothing here knows a terminal.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/video_writer.h"
+#include "job/output_files.h"
+#include "job/recipe.h"
+#include "job/resolve.h"
+
+namespace mochi::job {
+
+struct JobInput {
+  JobOptions options;
+  FieldSource source = {};                               // of values that the caller did not give
+  std::optional<SamplerState> start = {};                // resume from here
+  std::optional<std::filesystem::path> checkpoint = {};  // the file that `start` was read from
+  Json checkpoint_recipe = {};                           // its recipe
+  // Skip a video that was already made from the same recipe, and resume its checkpoint.
+  bool continues = false;
+};
+
+struct Job {
+  JobInput input;
+  Resolved resolved;
+  Recipe recipe;
+  nlohmann::ordered_json described;  // the recipe, as JSON
+  std::filesystem::path output;
+  std::filesystem::path checkpoint;
+  std::shared_ptr<ReservedName> reserved;  // a name that the program has chosen
+  bool is_done = false;                    // the video was made by an earlier run
+  std::string note;                        // about the output's format; mostly empty
+};
+
+// What the jobs of a run share.
+struct Run {
+  explicit Run(const Engine& engine) : with(made_with(engine)) {}
+  MadeWith with;
+  FileClaims inputs, outputs;
+  VideoOutputChecks checks;
+};
+
+// Checks all that can be checked before the work begins, and decides where the video goes. Throws
+// InvalidRequest naming a field, "out" or "save_latents", or Error naming the line or the file.
+Job prepare_job(JobInput input, const ModelInfo& model, Run& run);
+
+// The recipe of a request that is resolved, without an output.
+Recipe make_recipe(const JobOptions& options, const Resolved& resolved);
+
+// What was kept of a job that ended without its video, and how it can be continued.
+struct Kept {
+  enum class Kind { kCheckpoint, kLatents };
+  Kind kind = Kind::kCheckpoint;
+  std::filesystem::path file;
+};
+
+// What the caller of run_job() learns, in addition to what the engine reports.
+class JobObserver : public Observer {
+ public:
+  // Something secondary went wrong; the video is not affected.
+  virtual void on_warning(std::string_view /*text*/) {}
+  // The job is about to end with an exception, but work of it was kept.
+  virtual void on_kept(const Kept& /*kept*/) {}
+};
+
+struct Outcome {
+  std::filesystem::path output;
+  VideoSize size;
+  FrameRate fps;
+  std::map<Phase, double> seconds;
+  double total_seconds = 0;
+  std::uint64_t peak_memory_bytes = 0;
+  std::uint64_t peak_device_bytes = 0;
+  nlohmann::ordered_json sidecar;  // the recipe with times and memory
+};
+
+// Samples, decodes, and writes the video and the JSON beside it. Latents that were sampled survive
+// whatever happens afterwards: in save_latents, beside the output, or in one of `rescue_folders`.
+Outcome run_job(const Job& job, Engine& engine, JobObserver& observer,
+                const std::vector<std::filesystem::path>& rescue_folders);
+
+}  // namespace mochi::job

@@ -1,0 +1,31 @@
+// Names of the files that a video comes with.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace mochi::job {
+
+// "videos/a-red-ball-7.mp4" of a folder, a text and a seed; a `number` above 1 appends "-2", ...
+std::filesystem::path numbered_output_path(const std::filesystem::path& folder,
+                                           const std::string& text, std::uint64_t seed, int number);
+
+// "clip.mp4" → "clip.mp4.checkpoint.safetensors".
+std::filesystem::path checkpoint_path(const std::filesystem::path& output);
+
+// "clip.mp4" → "clip.mp4.json"; "frames/" → "frames.json".
+std::filesystem::path sidecar_path(const std::filesystem::path& output);
+
+// "clip.mp4" → "clip.mp4.latents.safetensors": where sampled latents are kept in need.
+std::filesystem::path rescue_path(const std::filesystem::path& output);
+
+// `path`, or the first of "clip-2.json", "clip-3.json", ... that does not exist.
+std::filesystem::path unused_path(const std::filesystem::path& path);
+
+// The video that a checkpoint belongs to lies beside it: the folder of the checkpoint, with the
+// name that its recipe gives the video.
+std::filesystem::path output_of_checkpoint(const std::filesystem::path& checkpoint,
+                                           const std::filesystem::path& recorded_output);
+
+}  // namespace mochi::job

@@ -1,0 +1,225 @@
+#include "job/recipe.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/error.h"
+#include "job/field_value.h"
+
+namespace mochi::job {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+// ---- writing ----
+
+OrderedJson describe_model(const Recipe& recipe, const std::vector<ModelFile>& model_files) {
+  OrderedJson files = OrderedJson::array();
+  for (const ModelFile& file : model_files) {
+    files.push_back({{"name", path_text(file.name)},
+                     {"size_bytes", file.size_bytes},
+                     {"fingerprint", file.fingerprint}});
+  }
+  OrderedJson loras = OrderedJson::array();
+  for (const Lora& lora : recipe.engine.loras) {
+    OrderedJson described = describe_file(lora.path);
+    described["scale"] = lora.scale;
+    loras.push_back(described);
+  }
+  const fs::path& dir = recipe.engine.model_dir;
+  OrderedJson json{{"dir", dir.empty() ? "" : path_text(fs::absolute(dir).lexically_normal())}};
+  if (recipe.engine.random_weights != RandomWeights::kNone) {
+    json["random_weights"] = name_of(recipe.engine.random_weights);
+  }
+  json["files"] = files;
+  json["loras"] = loras;
+  return json;
+}
+
+// ---- reading ----
+
+JsonReader require_object(JsonReader& reader, const std::string& key) {
+  std::optional<JsonReader> object = reader.get_object(key);
+  if (!object) fail("{}: key is missing", reader.locate(key));
+  return *object;
+}
+
+// The objects of a list in the model's section.
+std::vector<JsonReader> read_list(JsonReader& model, const char* key) {
+  const Json* list = model.get_json(key);
+  if (list == nullptr) return {};
+  if (!list->is_array()) fail("{}: wanted a list", model.locate(key));
+  std::vector<JsonReader> items;
+  for (const Json& item : *list) items.emplace_back(item, model.locate(key));
+  return items;
+}
+
+std::vector<ModelFile> read_model_files(std::vector<JsonReader> items) {
+  std::vector<ModelFile> files;
+  files.reserve(items.size());
+  for (JsonReader& item : items) {
+    files.push_back({item.require_string("name"), item.get_uint("size_bytes", 0),
+                     item.require_string("fingerprint")});
+  }
+  return files;
+}
+
+std::vector<Lora> read_loras(std::vector<JsonReader> items) {
+  std::vector<Lora> loras;
+  loras.reserve(items.size());
+  for (JsonReader& item : items) {
+    loras.push_back({read_file_record(item), item.get_float("scale", 1.0)});
+  }
+  return loras;
+}
+
+// A key whose value is the name of an enum's value.
+template <typename E, std::size_t N>
+E read_choice(JsonReader& reader, const char* key, const std::array<E, N>& choices) {
+  const std::string name = reader.require_string(key);
+  std::vector<std::string_view> names;
+  for (const E choice : choices) {
+    if (name == name_of(choice)) return choice;
+    names.push_back(name_of(choice));
+  }
+  fail("{}: wanted {}, found '{}'", reader.locate(key), fmt::join(names, ", "), name);
+}
+
+void read_engine(JsonReader& root, EngineOptions& options) {
+  JsonReader engine = require_object(root, "engine");
+  // A video made on a GPU is made on one again if the machine has one, otherwise on the CPU.
+  const DeviceKind device = read_choice(engine, "device", kDeviceKinds);
+  options.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
+  options.precision = read_choice(engine, "dtype", kPrecisions);
+}
+
+void read_model(JsonReader& root, Recipe& recipe) {
+  JsonReader model = require_object(root, "model");
+  recipe.engine.model_dir = model.require_string("dir");
+  if (model.has("random_weights")) {
+    recipe.engine.random_weights = read_choice(model, "random_weights", kRandomWeights);
+  }
+  recipe.model_files = read_model_files(read_list(model, "files"));
+}
+
+void read_run(JsonReader& root, Recipe& recipe) {
+  std::optional<JsonReader> run = root.get_object("run");
+  if (!run) return;
+  const std::string path = run->get_string("save_latents", "");
+  if (!path.empty()) recipe.save_latents = path;
+  const std::int64_t every = run->get_int("checkpoint_every", 0);
+  if (every < 0 || !std::in_range<int>(every)) {
+    fail("{}: wanted 0 or more steps, found {}", run->locate("checkpoint_every"), every);
+  }
+  recipe.checkpoint_every = static_cast<int>(every);
+}
+
+void read_video(JsonReader& root, Recipe& recipe) {
+  JsonReader video = require_object(root, "video");
+  recipe.output = video.require_string("file");
+  video.get_json("fps");
+  if (!video.has("fps")) fail("{}: key is missing", video.locate("fps"));
+  recipe.request = read_playback(video);
+}
+
+std::optional<fs::path> read_latents_record(JsonReader& root) {
+  std::optional<JsonReader> record = root.get_object("latents");
+  if (!record) return std::nullopt;
+  fs::path path = read_file_record(*record);
+  record->finish();
+  return path;
+}
+
+bool is_decoder(const ModelFile& file) {
+  return file.name.find("vae") != std::string::npos ||
+         file.name.find("decoder") != std::string::npos;
+}
+
+}  // namespace
+
+MadeWith made_with(const Engine& engine) { return {engine.model().files(), engine.info()}; }
+
+OrderedJson describe_run(const Recipe& recipe) {
+  OrderedJson json = OrderedJson::object();
+  if (recipe.save_latents) {
+    json["save_latents"] = path_text(fs::absolute(*recipe.save_latents).lexically_normal());
+  }
+  if (recipe.checkpoint_every > 0) json["checkpoint_every"] = recipe.checkpoint_every;
+  return json;
+}
+
+OrderedJson describe_recipe(const Recipe& recipe, const MadeWith& with) {
+  OrderedJson json{{"made_by", "mochi.cpp"}, {"version", version()}};
+  json["video"] = {{"file", path_text(recipe.output)},
+                   {"width", recipe.size.width},
+                   {"height", recipe.size.height},
+                   {"num_frames", recipe.size.num_frames}};
+  write_field(json["video"], recipe.request, "fps");
+  if (recipe.latents_file) {
+    json["latents"] = describe_file(*recipe.latents_file);
+  } else {
+    json["request"] = describe_request(recipe.request);
+  }
+  json["model"] = describe_model(recipe, with.model_files);
+  const EngineInfo& info = with.engine;
+  json["engine"] = {{"device", name_of(info.device)},
+                    {"device_name", info.device_name},
+                    {"dtype", name_of(info.precision)},
+                    {"num_threads", info.num_threads}};
+  return json;
+}
+
+Recipe parse_recipe(const Json& json, const std::string& source) {
+  JsonReader root(json, source);
+  Recipe recipe = parse_recipe_for_decoding(json, source);
+  recipe.latents_file = read_latents_record(root);
+  if (!recipe.latents_file) {
+    JsonReader request = require_object(root, "request");
+    recipe.request = overlay(recipe.request, read_request(request));
+    request.finish();
+  }
+  JsonReader model = require_object(root, "model");
+  recipe.engine.loras = read_loras(read_list(model, "loras"));
+  read_run(root, recipe);
+  return recipe;
+}
+
+Recipe parse_recipe_for_decoding(const Json& json, const std::string& source) {
+  JsonReader root(json, source);
+  Recipe recipe;
+  recipe.source = source;
+  read_video(root, recipe);
+  read_model(root, recipe);
+  read_engine(root, recipe.engine);
+  return recipe;
+}
+
+void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found) {
+  for (const ModelFile& wanted : recipe.model_files) {
+    const auto at = std::ranges::find(found, wanted.name, &ModelFile::name);
+    if (at == found.end()) {
+      fail("{}: the video was made with the model file '{}', which no longer exists", recipe.source,
+           wanted.name);
+    }
+    if (at->fingerprint != wanted.fingerprint) {
+      fail("{}: the model file '{}' has changed since: wanted fingerprint {}, found {}",
+           recipe.source, wanted.name, wanted.fingerprint, at->fingerprint);
+    }
+  }
+}
+
+void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found) {
+  for (const ModelFile& wanted : recipe.model_files) {
+    if (!is_decoder(wanted)) continue;
+    if (std::ranges::find(found, wanted.fingerprint, &ModelFile::fingerprint) != found.end())
+      continue;
+    fail("'{}': the latents belong to another model, that of '{}', whose '{}' has fingerprint {}",
+         recipe.source, recipe.engine.model_dir.string(), wanted.name, wanted.fingerprint);
+  }
+}
+
+}  // namespace mochi::job

@@ -1,0 +1,55 @@
+// All that is needed to make a video again: the JSON beside a video, and what latents files and
+// checkpoints carry.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/json.h"
+#include "job/request.h"
+
+namespace mochi::job {
+
+struct Recipe {
+  std::filesystem::path output;  // the video's file
+  VideoSize size;
+  Request request;  // fps; and all other fields, unless the video was decoded from latents
+  std::optional<std::filesystem::path> latents_file;
+  EngineOptions engine;                // model_dir, random_weights, loras, device, dtype
+  std::vector<ModelFile> model_files;  // as they were
+  // Of a checkpoint: what the run was asked for in addition to the video.
+  std::optional<std::filesystem::path> save_latents;
+  int checkpoint_every = 0;
+  std::string source;  // the file that it was read from, for messages
+};
+
+// What runs a recipe.
+struct MadeWith {
+  std::vector<ModelFile> model_files;
+  EngineInfo engine;
+};
+MadeWith made_with(const Engine& engine);
+
+// Sections made_by, video, request or latents, model and engine.
+nlohmann::ordered_json describe_recipe(const Recipe& recipe, const MadeWith& with);
+// The section `run` of a checkpoint's recipe.
+nlohmann::ordered_json describe_run(const Recipe& recipe);
+
+// Throws Error naming the file and the key, or a noise, latents or LoRA file that has changed or no
+// longer exists. Keys of other sections (seconds) are passed over.
+Recipe parse_recipe(const Json& json, const std::string& source);
+
+// The recipe in metadata of latents, whose own input files may be gone: only what matters to
+// decoding is read.
+Recipe parse_recipe_for_decoding(const Json& json, const std::string& source);
+
+// Throws Error naming the first model file that is not what it was.
+void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found);
+
+// Throws Error when `found` has another decoder than the model that made the latents.
+void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found);
+
+}  // namespace mochi::job

@@ -1,0 +1,117 @@
+#include "job/resolve.h"
+
+#include <algorithm>
+#include <iterator>
+#include <type_traits>
+#include <utility>
+
+#include "base/error.h"
+#include "job/latents_file.h"
+
+namespace mochi::job {
+namespace {
+
+// The engine's names of fields that requests call otherwise.
+std::string request_field(const std::string& engine_field) {
+  return engine_field == "initial_noise" || engine_field == "latents" ? "noise" : engine_field;
+}
+
+void apply_fields(const Request& given, GenerateRequest& generate) {
+  visit_request(given, [&](const Field& /*field*/, const auto& value, auto target) {
+    if constexpr (!std::is_null_pointer_v<decltype(target)>) {
+      if (value) generate.*target = *value;
+    }
+  });
+}
+
+void apply_noise(const Latents& noise, const ModelInfo& model, GenerateRequest& generate) {
+  const VideoSize size = model.video_size(noise);
+  generate.width = size.width;
+  generate.height = size.height;
+  generate.num_frames = size.num_frames;
+  generate.initial_noise = noise.values;
+}
+
+void apply_steps(const Request& given, GenerateRequest& generate) {
+  if (given.cfg_schedule && !given.num_steps) {
+    generate.num_steps = static_cast<int>(given.cfg_schedule->size());
+  }
+  // The model's number of linear steps belongs to its own number of steps.
+  const bool has_own_steps = given.num_steps || given.cfg_schedule;
+  if (has_own_steps && !given.linear_steps) generate.linear_steps = 0;
+}
+
+void apply_sparsity(const Request& given, Resolved& resolved) {
+  GenerateRequest& generate = resolved.generate;
+  if (given.chipmunk_config) {
+    LoadedSparsity loaded = load_sparsity_config(*given.chipmunk_config);
+    generate.sparsity = std::move(loaded.config);
+    resolved.warnings = std::move(loaded.warnings);
+    resolved.ignored_keys = std::move(loaded.ignored_keys);
+  }
+  if (given.no_sparsity.value_or(false)) generate.sparsity.reset();
+}
+
+// `given` with all that the engine was told.
+Request complete(const Request& given, const GenerateRequest& generate) {
+  Request request = given;
+  visit_request(request, [&](const Field& /*field*/, auto& value, auto target) {
+    if constexpr (!std::is_null_pointer_v<decltype(target)>) value = generate.*target;
+  });
+  if (generate.cfg_schedule.empty()) request.cfg_schedule.reset();
+  if (generate.linear_steps == 0) request.linear_steps = generate.num_steps / 2;
+  request.chipmunk_config.reset();
+  request.no_sparsity.reset();
+  return request;
+}
+
+void resolve_sampling(const Request& given, const ModelInfo& model, Resolved& resolved) {
+  Latents noise;
+  if (given.noise) noise = read_latents(*given.noise);
+  GenerateRequest& generate = resolved.generate;
+  generate = model.default_request();
+  if (given.noise) apply_noise(noise, model, generate);
+  apply_fields(given, generate);
+  apply_steps(given, generate);
+  apply_sparsity(given, resolved);
+  model.check(generate);
+  model.check_files(generate);
+  resolved.request = complete(given, generate);
+  resolved.overruled = find_overruled(given);
+  std::ranges::move(model.warnings(generate), std::back_inserter(resolved.warnings));
+  resolved.size = {generate.width, generate.height, generate.num_frames};
+  resolved.latents = model.latent_size(resolved.size);
+}
+
+void resolve_decoding(const std::filesystem::path& file, const ModelInfo& model,
+                      Resolved& resolved) {
+  resolved.latents = read_latents(file);
+  try {
+    resolved.size = model.video_size(resolved.latents);
+  } catch (const InvalidRequest& error) {
+    fail("'{}': {}", file.string(), error.problem());
+  }
+}
+
+}  // namespace
+
+void throw_located(const InvalidRequest& error, const FieldSource& source) {
+  const std::string field = request_field(error.field());
+  if (std::ranges::find(source.fields, field) == source.fields.end()) {
+    throw InvalidRequest(field, error.problem());
+  }
+  fail("{}: {}{}: {}", source.name, source.prefix, field, error.problem());
+}
+
+Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source) {
+  Resolved resolved;
+  if (options.latents_file) {
+    resolve_decoding(*options.latents_file, model, resolved);
+  } else {
+    locate_errors(source, [&] { resolve_sampling(options.request, model, resolved); });
+  }
+  resolved.request.fps = options.request.fps.value_or(FrameRate{model.default_fps(), 1});
+  return resolved;
+}
+
+}  // namespace mochi::job

@@ -1,0 +1,48 @@
+// From what was asked for to a request with a value for every field.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "job/job_options.h"
+
+namespace mochi::job {
+
+// Where values come from if it is not the caller's own request: a line of a sweep file, a recipe.
+// Their errors name the file and the key.
+struct FieldSource {
+  std::string name;                 // "sweep.jsonl:3"; empty: there is none
+  std::string prefix;               // of keys: "request."
+  std::vector<std::string> fields;  // that come from there
+  bool is_line = false;             // of a sweep file: all of the video's errors name it
+};
+
+// The engine's error about a field as an Error naming file and key, or as InvalidRequest with the
+// request's name of the field.
+[[noreturn]] void throw_located(const InvalidRequest& error, const FieldSource& source);
+
+// Runs a check of a field that may come from `source`.
+template <typename Check>
+auto locate_errors(const FieldSource& source, const Check& check) {
+  try {
+    return check();
+  } catch (const InvalidRequest& error) {
+    throw_located(error, source);
+  }
+}
+
+struct Resolved {
+  Request request;           // all fields have a value; of latents to decode, only fps
+  GenerateRequest generate;  // for the engine; unused for latents to decode
+  VideoSize size;
+  Latents latents;                        // values where they are read from a file
+  std::vector<Overruled> overruled;       // fields that were given and have no effect
+  std::vector<std::string> warnings;      // about valid, but probably unintended settings
+  std::vector<std::string> ignored_keys;  // of the sparsity file: keys without effect here
+};
+
+// The model's defaults under what was given. Throws InvalidRequest naming the field, or Error
+// naming the file, for requests that the engine would refuse.
+Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {});
+
+}  // namespace mochi::job

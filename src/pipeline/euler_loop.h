@@ -1,0 +1,33 @@
+// Euler's method along the flow from noise to latents. Arithmetic only: what the velocities are is
+// the caller's business.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "backend/backend.h"
+#include "sparsity/attention_policy.h"
+
+namespace mochi {
+
+struct StepPlan {
+  std::vector<double> sigmas;  // num_steps + 1 noise levels
+  std::vector<double> cfgs;    // guidance of each step; at 1 the null branch is left out
+
+  int num_steps() const { return static_cast<int>(cfgs.size()); }
+  bool needs_null_branch() const;
+};
+
+// velocity = the flow at z (both f32, of one shape) and noise level `sigma`, for one branch.
+using DenoiseFn = std::function<void(Branch branch, int step, double sigma, const TensorView& z,
+                                     const TensorView& velocity)>;
+
+// Called after each step; false ends the sampling.
+using StepFn = std::function<bool(int num_done)>;
+
+// Moves z from noise (at sigmas.front()) to latents (at sigmas.back()); from first_step on, when a
+// former run has come that far. Returns whether all steps were done.
+bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
+                    const StepFn& on_step, const TensorView& z, int first_step = 0);
+
+}  // namespace mochi

@@ -1,0 +1,324 @@
+#include "pipeline/video_sampling.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <new>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "base/error.h"
+#include "pipeline/progress_reporter.h"
+#include "pipeline/request.h"
+#include "sparsity/analysis_policy.h"
+#include "sparsity/column_sparse_policy.h"
+
+namespace mochi {
+namespace {
+
+std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request, const TokenGrid& grid,
+                                             const SiteFn& on_site) {
+  if (!request.sparsity) return std::make_unique<DensePolicy>();
+  if (on_site) {
+    return std::make_unique<AnalysisPolicy>(*request.sparsity, grid, request.seed, on_site);
+  }
+  return std::make_unique<ColumnSparsePolicy>(*request.sparsity, grid, request.seed);
+}
+
+std::vector<CachedTensor> save_caches(const AttentionPolicy& policy, Backend& backend) {
+  std::vector<CachedTensor> caches;
+  for (const PolicyTensor& saved : policy.save(backend)) {
+    const TensorView& view = saved.tensor.view();
+    const std::span<const std::int64_t> sizes = view.shape().sizes();
+    caches.push_back({saved.name,
+                      dtype_name(view.dtype()),
+                      {sizes.begin(), sizes.end()},
+                      {view.bytes(), view.bytes() + view.size_bytes()}});
+  }
+  return caches;
+}
+
+DType parse_cache_dtype(const CachedTensor& cache) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3, DType::kI32}) {
+    if (cache.dtype == dtype_name(dtype)) return dtype;
+  }
+  fail("cached tensor '{}': wanted F32, BF16, F8_E4M3 or I32, found {}", cache.name, cache.dtype);
+}
+
+void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& policy,
+                    Backend& backend) {
+  std::vector<PolicyTensor> tensors;
+  for (const CachedTensor& cache : caches) {
+    Tensor host(parse_cache_dtype(cache), Shape(std::span(cache.shape)));
+    if (host.view().size_bytes() != cache.bytes.size()) {
+      fail("cached tensor '{}': wanted {} bytes, found {}", cache.name, host.view().size_bytes(),
+           cache.bytes.size());
+    }
+    std::ranges::copy(cache.bytes, host.view().bytes());
+    tensors.push_back({cache.name, std::move(host)});
+  }
+  policy.restore(backend, tensors);
+}
+
+bool is_finite(std::span<const float> values) {
+  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
+}
+
+// For F32 and BF16 tensors on any device.
+bool is_finite(Backend& backend, const TensorView& tensor) {
+  const Tensor host(tensor.dtype(), tensor.shape());
+  backend.download(tensor, host);
+  if (tensor.dtype() == DType::kF32) return is_finite(host.view().f32());
+  const auto* const bits = reinterpret_cast<const BFloat16*>(host.view().bytes());
+  constexpr std::uint16_t kExponent = 0x7f80;
+  return std::all_of(bits, bits + tensor.num_elements(),
+                     [](BFloat16 value) { return (value.bits & kExponent) != kExponent; });
+}
+
+const char* branch_name(Branch branch) { return branch == Branch::kCond ? "prompt" : "null"; }
+
+class VideoSampling final : public StepView {
+ public:
+  VideoSampling(Backend& backend, const VideoSamplingInputs& inputs, const TensorView& z,
+                int& num_steps_done)
+      : in_(inputs),
+        z_(z),
+        num_done_(num_steps_done),
+        should_stop_([this] { return call_observer([&] { return in_.observer.should_stop(); }); }),
+        scratch_(backend.allocator()),
+        ctx_{backend, scratch_, &should_stop_},
+        grid_(inputs.model.token_grid(z.dim(1), z.dim(2), z.dim(3))),
+        policy_(make_policy(inputs.request, grid_, site_fn())) {}
+
+  Latents run();
+
+  // StepView
+  int num_done() const override { return num_done_; }
+  int num_steps() const override { return in_.plan.num_steps(); }
+  const Latents& latents() const override { return latest_; }
+  std::optional<SamplerState> state() const override;
+
+ private:
+  Backend& backend() const { return ctx_.backend; }
+  // Errors of the observer's functions come out as they are.
+  template <typename Call>
+  std::invoke_result_t<const Call&> call_observer(const Call& call) {
+    is_in_observer_ = true;  // and stays so if the observer throws
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      is_in_observer_ = false;
+    } else {
+      auto result = call();
+      is_in_observer_ = false;
+      return result;
+    }
+  }
+  SiteFn site_fn();
+  void prepare();
+  CacheSizes cache_sizes() const;
+  void denoise(const DitCall& call, const TensorView& velocity);
+  // Returns whether to go on.
+  bool finish_step(ProgressReporter& reporter, int num_done);
+  // Throws NotFinite naming the layer that the values of this step come from.
+  [[noreturn]] void locate_not_finite(int step);
+  void run_steps(ProgressReporter& reporter);
+  // Gives the observer its last chance to keep the state.
+  void interrupt();
+  // Throws the error that is being handled, with the step that it belongs to.
+  [[noreturn]] void rethrow_in_words() const;
+  std::string in_words(const char* message) const {
+    return fmt::format("step {} of {}: {}", num_done_ + 1, num_steps(), message);
+  }
+
+  const VideoSamplingInputs& in_;
+  TensorView z_;
+  int& num_done_;
+  StopFn should_stop_;
+  Arena scratch_;
+  Context ctx_;
+  TokenGrid grid_;
+  std::unique_ptr<AttentionPolicy> policy_;
+  DitRun run_;
+  TextCondition cond_, null_;
+  ForwardRecorder recorder_;
+  Latents latest_;  // after num_done_ steps
+  int first_step_ = 0;
+  bool is_in_observer_ = false;
+};
+
+SiteFn VideoSampling::site_fn() {
+  if (!in_.observer.wants_sites()) return {};
+  return [this](const SiteReport& site) { call_observer([&] { in_.observer.on_site(site); }); };
+}
+
+std::optional<SamplerState> VideoSampling::state() const {
+  if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
+  try {
+    return SamplerState{num_done_, latest_, save_caches(*policy_, backend())};
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error&) {  // a device that was lost gives nothing back
+    return std::nullopt;
+  }
+}
+
+void VideoSampling::prepare() {
+  run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
+  cond_ = in_.model.condition(ctx_, in_.features.cond);
+  null_ = in_.model.condition(ctx_, in_.features.null);
+  const std::string placement = policy_->place_caches(
+      backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
+  if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
+  if (in_.options.start != nullptr) restore_caches(in_.options.start->caches, *policy_, backend());
+  latest_ = download_latents(backend(), z_);
+}
+
+CacheSizes VideoSampling::cache_sizes() const {
+  const DitConfig& config = in_.model.config();
+  const std::int64_t num_visual = grid_.num_tokens();
+  CacheSizes sizes{.num_layers = static_cast<int>(config.depth),
+                   .num_heads = config.num_heads,
+                   .head_dim = config.head_dim(),
+                   .mlp_hidden = config.mlp_hidden_x,
+                   .num_tokens = {num_visual + cond_.tokens.view().dim(0), 0}};
+  if (in_.plan.needs_null_branch()) {
+    sizes.num_tokens[1] = num_visual + null_.tokens.view().dim(0);
+  }
+  return sizes;
+}
+
+void VideoSampling::denoise(const DitCall& call, const TensorView& velocity) {
+  in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
+                    velocity);
+}
+
+bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
+  Latents now = download_latents(backend(), z_);  // waits: the progress is that of the device
+  if (!is_finite(now.values)) {
+    if (in_.options.checks_finite) locate_not_finite(num_done - 1);
+    throw NotFinite("the latents are not finite");
+  }
+  latest_ = std::move(now);
+  num_done_ = num_done;
+  policy_->begin_step();
+  return call_observer([&] {
+    const bool goes_on = reporter.try_report(num_done);
+    in_.observer.on_step(*this);
+    return goes_on;
+  });
+}
+
+// Repeats the step from the latents before it and looks at every layer's output.
+void VideoSampling::locate_not_finite(int step) {
+  const auto at = static_cast<std::size_t>(step);
+  upload_latents(backend(), latest_, z_);
+  const Tensor velocity(DType::kF32, z_.shape(), backend().allocator());
+  for (const Branch branch : {Branch::kCond, Branch::kNull}) {
+    if (branch == Branch::kNull && in_.plan.cfgs[at] == 1.0) continue;
+    const TextCondition& text = branch == Branch::kCond ? cond_ : null_;
+    if (!is_finite(backend(), text.pooled) || !is_finite(backend(), text.tokens)) {
+      throw NotFinite(
+          fmt::format("the text features of the {} branch are not finite", branch_name(branch)));
+    }
+    DitCall call{branch, step, static_cast<float>(in_.plan.sigmas[at])};
+    call.on_layer = [&](Branch, std::size_t layer, const TensorView& tokens) {
+      if (is_finite(backend(), tokens)) return;
+      throw NotFinite(fmt::format("the output of layer {} of the {} branch is not finite", layer,
+                                  branch_name(branch)));
+    };
+    denoise(call, velocity);
+  }
+  throw NotFinite("the latents are not finite, though every layer's output is");
+}
+
+// What the observer does here may fail, too; the error that ended the sampling is the one to tell.
+void VideoSampling::interrupt() {
+  if (num_done_ <= first_step_ || num_done_ >= num_steps()) return;
+  try {
+    in_.observer.on_interrupted(*this);
+  } catch (const std::exception& error) {
+    if (!in_.on_message) return;
+    in_.on_message(MessageLevel::kWarning,
+                   fmt::format("the state before the interruption is not kept: {}", error.what()));
+  }
+}
+
+void VideoSampling::run_steps(ProgressReporter& reporter) {
+  const DenoiseFn denoise_at = [&](Branch branch, int step, double sigma, const TensorView&,
+                                   const TensorView& velocity) {
+    DitCall call{branch, step, static_cast<float>(sigma)};
+    call.recorder = &recorder_;
+    denoise(call, velocity);
+  };
+  const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
+  if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_)) throw Cancelled();
+}
+
+void VideoSampling::rethrow_in_words() const {
+  if (is_in_observer_) throw;
+  try {
+    throw;
+  } catch (const Cancelled&) {
+    throw;
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(in_words(error.what()), error.remedies());
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemory(in_words("host memory is exhausted"));
+  } catch (const NotFinite& error) {
+    throw NotFinite(in_words(error.what()));
+  } catch (const Error& error) {
+    throw Error(in_words(error.what()));
+  }
+}
+
+Latents VideoSampling::run() {
+  first_step_ = num_done_;
+  ProgressReporter reporter(in_.observer, Phase::kSampling, num_steps(), "", first_step_);
+  prepare();
+  policy_->begin_step();
+  try {
+    run_steps(reporter);
+  } catch (const std::exception&) {
+    if (!is_in_observer_) interrupt();
+    rethrow_in_words();
+  }
+  return std::move(latest_);
+}
+
+}  // namespace
+
+void check_start(const SamplerState& start, const Latents& wanted, int num_steps) {
+  const Latents& found = start.latents;
+  const Shape shape = shape_of(wanted);
+  if (shape_of(found) != shape || std::ssize(found.values) != shape.num_elements()) {
+    refuse("start", "wanted latents {}, found {} values for {}", shape.to_string(),
+           found.values.size(), shape_of(found).to_string());
+  }
+  if (start.num_steps_done < 1 || start.num_steps_done >= num_steps) {
+    refuse("start", "wanted 1 to {} steps done, found {}", num_steps - 1, start.num_steps_done);
+  }
+}
+
+void upload_latents(Backend& backend, const Latents& latents, const TensorView& z) {
+  const Tensor host(DType::kF32, z.shape());
+  std::ranges::copy(latents.values, host.view().f32().begin());
+  backend.upload(host, z);
+}
+
+Latents download_latents(Backend& backend, const TensorView& z) {
+  Latents latents{.values = std::vector<float>(static_cast<std::size_t>(z.shape().num_elements())),
+                  .channels = z.dim(0),
+                  .num_frames = z.dim(1),
+                  .height = z.dim(2),
+                  .width = z.dim(3)};
+  backend.download(z, TensorView(latents.values.data(), DType::kF32, z.shape()));
+  return latents;
+}
+
+Latents sample_video(Backend& backend, const VideoSamplingInputs& inputs, const TensorView& z,
+                     int& num_done) {
+  return VideoSampling(backend, inputs, z, num_done).run();
+}
+
+}  // namespace mochi

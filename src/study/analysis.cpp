@@ -1,0 +1,137 @@
+#include "study/analysis.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace mochi::study {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+class Mean {
+ public:
+  void add(double value) {
+    sum_ += value;
+    ++count_;
+  }
+  double get() const { return count_ > 0 ? sum_ / static_cast<double>(count_) : kNan; }
+
+ private:
+  double sum_ = 0;
+  int count_ = 0;
+};
+
+// Averages the sparse sites that `is_wanted`, over one head, or over all if `head` is negative.
+template <typename Wanted>
+SparseMeans average_sites(const Analysis& analysis, const Wanted& is_wanted, int head = -1) {
+  Mean kept, recalled;
+  std::map<DeltaKind, Mean> errors;
+  for (const DeltaKind delta : kDeltaKinds) errors[delta];
+  for (const auto& [key, site] : analysis.sites) {
+    if (site.kind != SiteKind::kSparse || !is_wanted(site)) continue;
+    for (std::size_t i = 0; i < site.kept.size(); ++i) {
+      if (head >= 0 && i != static_cast<std::size_t>(head)) continue;
+      kept.add(site.kept[i]);
+      recalled.add(site.recalled[i]);
+    }
+    for (const auto& [delta, error] : site.errors) errors[delta].add(error);
+  }
+  SparseMeans means{.kept = kept.get(), .recalled = recalled.get(), .errors = {}};
+  for (const auto& [delta, error] : errors) means.errors[delta] = error.get();
+  return means;
+}
+
+// Returns the kind of the step's sparse layers; one that is always dense does not count.
+std::string_view find_kind(const Analysis& analysis, int step) {
+  bool has_sites = false, has_full = false, has_sparse = false;
+  for (auto at = analysis.sites.lower_bound({step, false, 0});
+       at != analysis.sites.end() && at->second.step == step; ++at) {
+    has_sites = true;
+    has_full |= at->second.kind == SiteKind::kFull;
+    has_sparse |= at->second.kind == SiteKind::kSparse;
+  }
+  if (!has_sites) return "skipped";
+  if (has_full) return kind_name(SiteKind::kFull);
+  return kind_name(has_sparse ? SiteKind::kSparse : SiteKind::kDense);
+}
+
+}  // namespace
+
+int Analysis::num_layers() const {
+  int number = 0;
+  for (const auto& [key, site] : sites) number = std::max(number, site.layer + 1);
+  return number;
+}
+
+int Analysis::num_heads() const {
+  return sites.empty() ? 0 : static_cast<int>(sites.begin()->second.kept.size());
+}
+
+bool Analysis::has_branch(int step, bool is_null_branch) const {
+  if (!is_null_branch) return true;
+  return (request.cfg_schedule.empty() ? request.cfg_scale
+                                       : request.cfg_schedule[static_cast<std::size_t>(step)]) != 1;
+}
+
+std::string_view kind_name(SiteKind kind) {
+  switch (kind) {
+    case SiteKind::kDense:
+      return "dense";
+    case SiteKind::kFull:
+      return "full";
+    case SiteKind::kSparse:
+      return "sparse";
+  }
+  return "?";
+}
+
+StepSummary summarise_step(const Analysis& analysis, int step) {
+  return {find_kind(analysis, step),
+          average_sites(analysis, [&](const SiteReport& site) { return site.step == step; })};
+}
+
+SparseMeans summarise_all(const Analysis& analysis) {
+  return average_sites(analysis, [](const SiteReport& /*site*/) { return true; });
+}
+
+Grid average_by_step(const Analysis& analysis, double SparseMeans::* value) {
+  Grid grid;
+  for (int layer = 0; layer < analysis.num_layers(); ++layer) {
+    std::vector<double>& row = grid.emplace_back();
+    for (int step = 0; step < analysis.request.num_steps; ++step) {
+      row.push_back(average_sites(analysis,
+                                  [&](const SiteReport& site) {
+                                    return site.step == step && site.layer == layer;
+                                  }).*
+                    value);
+    }
+  }
+  return grid;
+}
+
+Grid average_by_head(const Analysis& analysis, double SparseMeans::* value) {
+  Grid grid;
+  for (int layer = 0; layer < analysis.num_layers(); ++layer) {
+    std::vector<double>& row = grid.emplace_back();
+    for (int head = 0; head < analysis.num_heads(); ++head) {
+      const auto is_of_layer = [&](const SiteReport& site) { return site.layer == layer; };
+      row.push_back(average_sites(analysis, is_of_layer, head).*value);
+    }
+  }
+  return grid;
+}
+
+std::vector<KindTimes> split_times(const Analysis& analysis) {
+  std::vector<KindTimes> times;
+  for (int step = 0; step < analysis.request.num_steps; ++step) {
+    const std::string_view kind = find_kind(analysis, step);
+    auto found = std::ranges::find(times, kind, &KindTimes::kind);
+    if (found == times.end()) found = times.insert(found, {.kind = kind, .steps = {}});
+    found->steps.push_back(step);
+    found->dense_seconds += analysis.dense.step_seconds[static_cast<std::size_t>(step)];
+    found->sparse_seconds += analysis.sparse.step_seconds[static_cast<std::size_t>(step)];
+  }
+  return times;
+}
+
+}  // namespace mochi::study

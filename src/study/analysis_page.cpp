@@ -1,0 +1,260 @@
+#include "study/analysis_page.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "report/html_page.h"
+#include "report/svg_plot.h"
+#include "study/analysis_run.h"
+#include "study/analysis_words.h"
+
+namespace mochi::study {
+namespace {
+
+using OrderedJson = nlohmann::ordered_json;
+using report::HeatMap;
+using report::HtmlPage;
+using report::Plot;
+using report::Series;
+
+constexpr double kNotDrawn = std::numeric_limits<double>::quiet_NaN();
+
+std::vector<std::string> number_names(int count) {
+  std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) names.push_back(std::to_string(i));
+  return names;
+}
+
+void add_videos(HtmlPage& page, const Analysis& analysis) {
+  if (!analysis.has_videos) return;
+  page.add_heading("Videos");
+  const int width = analysis.request.width;
+  const int height = analysis.request.height;
+  page.add_videos({{"dense", kDenseVideo, width, height}, {"sparse", kSparseVideo, width, height}});
+}
+
+std::string describe_difference(int gain) {
+  const std::string amplified = gain == 1 ? "" : fmt::format(", amplified {} times", gain);
+  return fmt::format("difference{}; black where the videos are equal", amplified);
+}
+
+void add_strips(HtmlPage& page, const FrameStrips& strips) {
+  const std::string idxs = fmt::format("{}", fmt::join(strips.frame_idxs, ", "));
+  page.add_image_row("dense, frames " + idxs, strips.dense);
+  page.add_image_row("sparse", strips.sparse);
+  page.add_image_row(describe_difference(strips.gain), strips.difference);
+}
+
+// Makes a series with one value per step or frame.
+Series make_series(std::string name, const std::vector<double>& values) {
+  Series series{.name = std::move(name), .points = {}};
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    series.points.emplace_back(static_cast<double>(i), values[i]);
+  }
+  return series;
+}
+
+void add_quality(HtmlPage& page, const Analysis& analysis) {
+  std::vector<double> psnr, ssim;
+  for (const FrameQuality& frame : analysis.frames) {
+    psnr.push_back(frame.psnr);
+    ssim.push_back(frame.ssim);
+  }
+  page.add_figure(report::draw_plot(
+      {"PSNR of each frame, sparse against dense", "frame", "dB", {make_series("", psnr)}}));
+  page.add_figure(report::draw_plot(
+      {"SSIM of each frame, sparse against dense", "frame", "SSIM", {make_series("", ssim)}}));
+  // Rounding, which differs with the order of the tokens, would take most of the plot.
+  std::vector<double> errors = analysis.latents_errors;
+  std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNotDrawn);
+  page.add_text(
+      "Both samplings start from the same noise. Errors below 1e-6 are rounding errors and are not "
+      "drawn.");
+  page.add_figure(report::draw_plot({"Relative error of the latents, sparse against dense",
+                                     "step",
+                                     "‖dense − sparse‖ / ‖dense‖",
+                                     {make_series("", errors)},
+                                     true}));
+}
+
+// Round numbers below the least value and above the largest one.
+double lowest_tenth(const Grid& grid) {
+  double lowest = 1;
+  for (const auto& row : grid) {
+    for (const double value : row) lowest = std::isnan(value) ? lowest : std::min(lowest, value);
+  }
+  return std::floor(lowest * 10) / 10;
+}
+
+double highest_twentieth(const Grid& grid) {
+  double highest = 0;
+  for (const auto& row : grid) {
+    for (const double value : row) highest = std::isnan(value) ? highest : std::max(highest, value);
+  }
+  return std::min(1.0, std::ceil(highest * 20) / 20);
+}
+
+HeatMap make_layer_map(const Analysis& analysis, std::string title, std::string x_label,
+                       Grid values) {
+  HeatMap map{.title = std::move(title),
+              .x_label = std::move(x_label),
+              .y_label = "layer",
+              .x_names = {},
+              .y_names = number_names(analysis.num_layers()),
+              .values = std::move(values)};
+  map.x_names = number_names(static_cast<int>(map.values.front().size()));
+  return map;
+}
+
+void add_recalled(HtmlPage& page, const Analysis& analysis) {
+  page.add_text(
+      "The share of the dense softmax that lies on the columns that sparse sites kept; mean over "
+      "queries, heads and branches. A site has no cell if it saw everything (at full steps and in "
+      "dense layers) or if its step was skipped.");
+  const auto add_map = [&](const std::string& by, Grid values) {
+    HeatMap map = make_layer_map(analysis, "Attention mass recalled, by layer and " + by, by,
+                                 std::move(values));
+    map.low = lowest_tenth(map.values);
+    page.add_figure(report::draw_heat_map(map));
+  };
+  add_map("step", average_by_step(analysis, &SparseMeans::recalled));
+  page.add_text("Per head, as a mean over the sparse steps:");
+  add_map("head", average_by_head(analysis, &SparseMeans::recalled));
+}
+
+void add_kept(HtmlPage& page, const Analysis& analysis) {
+  page.add_text(
+      "The share of all columns that sparse sites attended to; mean over query groups, heads and "
+      "branches. It changes at full steps only, where columns are chosen.");
+  HeatMap map = make_layer_map(analysis, "Kept fraction of the columns, by layer and step", "step",
+                               average_by_step(analysis, &SparseMeans::kept));
+  map.high = highest_twentieth(map.values);
+  page.add_figure(report::draw_heat_map(map));
+}
+
+void add_errors(HtmlPage& page, const Analysis& analysis) {
+  page.add_text(
+      "The error of the attention output of sparse sites, relative to dense attention on the same "
+      "queries, keys and values, with each delta and the same columns; mean over layers and "
+      "branches.");
+  if (const std::string better = describe_better_delta(analysis); !better.empty()) {
+    page.add_text(better);
+  }
+  Plot plot{"Relative error of the attention output, by step",
+            "step",
+            "‖dense − sparse‖ / ‖dense‖",
+            {},
+            true};
+  std::map<DeltaKind, std::vector<double>> errors;
+  for (int step = 0; step < analysis.request.num_steps; ++step) {
+    for (const auto& [delta, error] : summarise_step(analysis, step).means.errors) {
+      errors[delta].push_back(error);
+    }
+  }
+  for (const DeltaKind delta : kDeltaKinds) {
+    const bool is_own = delta == analysis.delta;
+    plot.series.push_back(make_series(
+        fmt::format("{}{}", delta_name(delta), is_own ? " (configured)" : ""), errors[delta]));
+  }
+  page.add_figure(report::draw_plot(plot));
+}
+
+// Times below a hundredth of a second, and ratios of such times, say nothing.
+std::string seconds_cell(double seconds) {
+  return seconds < 0.005 ? "below 0.01" : fmt::format("{:.2f}", seconds);
+}
+
+std::vector<std::string> time_row(const std::string& name, double dense, double sparse) {
+  constexpr double kMeasurable = 0.05;
+  const bool has_ratio = std::min(dense, sparse) >= kMeasurable;
+  return {name, seconds_cell(dense), seconds_cell(sparse),
+          has_ratio ? fmt::format("{:.2f}", dense / sparse) : "–"};
+}
+
+void add_times(HtmlPage& page, const Analysis& analysis) {
+  const auto row_of = [&](Phase phase, const char* name) {
+    const auto seconds = [phase](const RunTimes& times) {
+      const auto found = times.seconds.find(phase);
+      return found == times.seconds.end() ? 0 : found->second;
+    };
+    return time_row(name, seconds(analysis.dense), seconds(analysis.sparse));
+  };
+  std::vector<std::vector<std::string>> rows{row_of(Phase::kText, "text"),
+                                             row_of(Phase::kSampling, "sampling")};
+  for (const KindTimes& times : split_times(analysis)) {
+    const std::string name = fmt::format("{} {} step{}", times.steps.size(), times.kind,
+                                         times.steps.size() == 1 ? "" : "s");
+    rows.push_back(time_row(name, times.dense_seconds, times.sparse_seconds));
+  }
+  rows.push_back(row_of(Phase::kDecoding, "decoding"));
+  page.add_text(
+      "From the two runs without measurements. Steps are named by their kind in the sparse run; "
+      "the "
+      "dense run's seconds are those of the same steps.");
+  page.add_table({"phase", "dense (s)", "sparse (s)", "times as fast"}, rows);
+  page.add_figure(report::draw_plot({"Seconds of each step",
+                                     "step",
+                                     "seconds",
+                                     {make_series("dense", analysis.dense.step_seconds),
+                                      make_series("sparse", analysis.sparse.step_seconds)}}));
+}
+
+// Adds a row for every value of an object, at any depth: "attn.top_keys", "0.15".
+void flatten(const OrderedJson& json, const std::string& path,
+             std::vector<std::vector<std::string>>& rows) {
+  for (const auto& [key, value] : json.items()) {
+    const std::string name = path.empty() ? key : fmt::format("{}.{}", path, key);
+    if (value.is_object() && !value.empty()) {
+      flatten(value, name, rows);
+    } else {
+      rows.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
+    }
+  }
+}
+
+void add_configuration(HtmlPage& page, const Analysis& analysis, const OrderedJson& recipe) {
+  std::vector<std::vector<std::string>> steps;
+  for (const KindTimes& times : split_times(analysis)) {
+    steps.push_back({std::string(times.kind), fmt::format("{}", fmt::join(times.steps, ", "))});
+  }
+  page.add_pairs("kind of step", "steps", steps);
+  std::vector<std::vector<std::string>> rows{{"version", recipe["version"].get<std::string>()},
+                                             {"model", recipe["model"]["dir"].get<std::string>()}};
+  flatten(recipe["engine"], "engine", rows);
+  flatten(recipe["request"], "", rows);
+  page.add_pairs("key", "value", rows);
+}
+
+}  // namespace
+
+std::string make_analysis_page(const Analysis& analysis, const OrderedJson& recipe) {
+  HtmlPage page("Sparse against dense attention");
+  page.add_text(fmt::format("“{}”", analysis.request.prompt));
+  for (const std::string& sentence : judge(analysis)) page.add_lead(sentence);
+  add_videos(page, analysis);
+  page.add_heading("Frames");
+  add_strips(page, analysis.strips);
+  page.add_heading("Summary");
+  for (const std::string& sentence : summarise_in_words(analysis)) page.add_text(sentence);
+  page.add_heading("Quality");
+  add_quality(page, analysis);
+  const auto add_of_sparse_sites = [&](const char* heading, const auto& add) {
+    page.add_heading(heading);
+    has_sparse_sites(analysis) ? add(page, analysis) : page.add_text(kNoSparseSites);
+  };
+  add_of_sparse_sites("Attention mass recalled", add_recalled);
+  add_of_sparse_sites("Columns kept", add_kept);
+  add_of_sparse_sites("Error of each delta", add_errors);
+  page.add_heading("Time");
+  add_times(page, analysis);
+  page.add_heading("Configuration");
+  add_configuration(page, analysis, recipe);
+  return page.finish();
+}
+
+}  // namespace mochi::study

@@ -1,0 +1,114 @@
+#include "study/analysis_words.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+#include "study/verdict.h"
+
+namespace mochi::study {
+namespace {
+
+using RankedDeltas = std::vector<std::pair<double, DeltaKind>>;
+
+std::string percent(double part) { return fmt::format("{:.1f} %", 100 * part); }
+
+double sampling_seconds(const RunTimes& times) { return times.seconds.at(Phase::kSampling); }
+
+// Smallest error first.
+RankedDeltas rank_deltas(const Analysis& analysis) {
+  const SparseMeans means = summarise_all(analysis);
+  RankedDeltas ranked;
+  for (const DeltaKind delta : kDeltaKinds) ranked.emplace_back(means.errors.at(delta), delta);
+  std::ranges::stable_sort(ranked, {}, [](const auto& entry) { return entry.first; });
+  return ranked;
+}
+
+std::string describe_quality(const Analysis& analysis) {
+  const double psnr = whole_psnr(analysis.frames);
+  if (std::isinf(psnr)) return "The sparse video is the dense one, byte for byte.";
+  return fmt::format(
+      "The sparse video has a PSNR of {:.2f} dB and a mean SSIM of {:.4f} against the dense one; "
+      "the relative error of its latents is {:.3g}.",
+      psnr, mean_of(analysis.frames, &FrameQuality::ssim), analysis.latents_errors.back());
+}
+
+std::string describe_columns(const Analysis& analysis) {
+  const SparseMeans means = summarise_all(analysis);
+  return fmt::format(
+      "On average, sparse sites kept {} of the columns, which hold {} of the dense attention's "
+      "mass.",
+      percent(means.kept), percent(means.recalled));
+}
+
+std::string describe_errors(const Analysis& analysis) {
+  std::vector<std::string> list;
+  for (const auto& [error, delta] : rank_deltas(analysis)) {
+    list.push_back(fmt::format("{:.3g} with {}", error, delta_name(delta)));
+  }
+  return fmt::format(
+      "With the same columns and inputs, the mean relative error of the attention output of sparse "
+      "sites is {}; {} is configured.",
+      fmt::join(list, ", "), delta_name(analysis.delta));
+}
+
+std::string describe_steps(const Analysis& analysis) {
+  std::vector<std::string> sentences;
+  for (const KindTimes& times : split_times(analysis)) {
+    const auto count = static_cast<double>(times.steps.size());
+    sentences.push_back(fmt::format("{} {} step{}: {:.3g} s each ({:.3g} s in the dense run).",
+                                    times.steps.size(), times.kind,
+                                    times.steps.size() == 1 ? "" : "s",
+                                    times.sparse_seconds / count, times.dense_seconds / count));
+  }
+  return fmt::format("{}", fmt::join(sentences, " "));
+}
+
+}  // namespace
+
+bool has_sparse_sites(const Analysis& analysis) {
+  return std::ranges::any_of(
+      analysis.sites, [](const auto& entry) { return entry.second.kind == SiteKind::kSparse; });
+}
+
+std::vector<std::string> judge(const Analysis& analysis) {
+  return {make_verdict(analysis.frames),
+          describe_gain(sampling_seconds(analysis.dense), sampling_seconds(analysis.sparse))};
+}
+
+std::vector<std::string> summarise_in_words(const Analysis& analysis) {
+  std::vector<std::string> sentences{describe_quality(analysis)};
+  if (has_sparse_sites(analysis)) {
+    sentences.push_back(describe_columns(analysis));
+    sentences.push_back(describe_errors(analysis));
+  } else {
+    sentences.emplace_back(kNoSparseSites);
+  }
+  sentences.push_back(describe_steps(analysis));
+  return sentences;
+}
+
+std::string describe_better_delta(const Analysis& analysis) {
+  if (!has_sparse_sites(analysis)) return "";
+  const auto [error, best] = rank_deltas(analysis).front();
+  const double own_error = summarise_all(analysis).errors.at(analysis.delta);
+  if (!(error < own_error)) return "";
+  std::string text = fmt::format(
+      "By this measure {} is closer than {}, which is configured: {:.3g} against {:.3g}. That does "
+      "not decide. Every delta is measured at single sites, on the inputs that the configured one "
+      "led to; how errors add up over the steps shows in whole videos only.",
+      delta_name(best), delta_name(analysis.delta), error, own_error);
+  if (analysis.delta == DeltaKind::kHalfMerge) {
+    text += " There half_merge was the closest, over 50 prompts of the micro model.";
+  }
+  return text + fmt::format(
+                    " To find out for your own prompts, set attn.delta to {} and compare the "
+                    "verdicts, or let mochi tune try every delta.",
+                    delta_name(best));
+}
+
+}  // namespace mochi::study

@@ -1,0 +1,48 @@
+#include "study/analyze.h"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <string_view>
+
+#include "base/atomic_file.h"
+#include "base/memory_usage.h"
+#include "report/report_folder.h"
+#include "study/analysis_page.h"
+#include "study/analysis_run.h"
+#include "study/analysis_tables.h"
+#include "study/analysis_words.h"
+
+namespace mochi::study {
+namespace {
+
+constexpr std::string_view kPage = "report.html";
+constexpr std::string_view kJson = "report.json";
+constexpr std::string_view kSites = "sites.csv";
+constexpr std::string_view kSteps = "steps.csv";
+constexpr std::array<std::string_view, 6> kFileNames{kPage,  kJson,       kSites,
+                                                     kSteps, kDenseVideo, kSparseVideo};
+
+}  // namespace
+
+AnalysisOutcome analyze(Engine& engine, const AnalysisTask& task, StudyObserver& observer) {
+  report::ReportFolder folder(task.folder, kFileNames);
+  const Analysis analysis = run_analysis(engine, task.request, task.fps, folder.folder(), observer);
+
+  AnalysisOutcome outcome{
+      .json = task.recipe, .words = judge(analysis), .page = task.folder / kPage};
+  outcome.json["analysis"] = describe_analysis(analysis);
+  outcome.json["peak_memory_bytes"] = peak_memory_bytes();
+  std::ranges::copy(summarise_in_words(analysis), std::back_inserter(outcome.words));
+  const auto write = [&](std::string_view name, const std::string& content) {
+    write_file_atomically(folder.folder() / name, content);
+  };
+  write(kPage, make_analysis_page(analysis, task.recipe));
+  write(kJson, outcome.json.dump(2) + "\n");
+  write(kSites, make_sites_csv(analysis));
+  write(kSteps, make_steps_csv(analysis));
+  folder.commit();
+  return outcome;
+}
+
+}  // namespace mochi::study

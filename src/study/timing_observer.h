@@ -1,0 +1,37 @@
+// Measures the engine's work on behalf of a study.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "study/study_observer.h"
+
+namespace mochi::study {
+
+struct RunTimes {
+  std::map<Phase, double> seconds;   // of each phase
+  std::vector<double> step_seconds;  // of each sampling step
+
+  void add(const RunTimes& other);
+};
+
+// Passes progress on to a study's observer, and measures phases and steps. For one call of the
+// engine.
+class TimingObserver : public Observer {
+ public:
+  // `study` must outlive this.
+  explicit TimingObserver(StudyObserver& study) : study_(study) {}
+
+  bool on_progress(const Progress& progress) override;
+  bool should_stop() override { return study_.should_stop(); }
+
+  const RunTimes& times() const { return times_; }
+
+ private:
+  StudyObserver& study_;
+  RunTimes times_;
+  double item_begin_ = 0;  // seconds of the phase before the current item
+  double step_begin_ = 0;
+};
+
+}  // namespace mochi::study
