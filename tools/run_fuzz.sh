@@ -28,6 +28,9 @@ if (( ${#targets[@]} == 0 )); then
   for source in tests/fuzz/corpus/*/; do targets+=("$(basename "$source")"); done
 fi
 
+# The largest inputs in bytes: what holds a few of everything that the target reads.
+declare -A max_len=([config]=1024 [safetensors]=4096 [sparsity]=512 [sweep]=1024 [values]=256)
+
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 mkdir -p build-asan/finds
@@ -38,7 +41,8 @@ fuzz() {
   { TIMEFORMAT='%R %U %S'
     time "build-asan/bin/fuzz_$target" "$work/$target" \
       "tests/fuzz/corpus/$target" -dict="tests/fuzz/$target.dict" \
-      -artifact_prefix="build-asan/finds/$target-" "$limit=$amount" -max_len=4096 \
+      -artifact_prefix="build-asan/finds/$target-" "$limit=$amount" \
+      -max_len="${max_len[$target]:-4096}" \
       -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1; } 2>"$work/$target.time" ||
     status=$?
   if (( status != 0 )); then

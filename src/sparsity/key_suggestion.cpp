@@ -12,6 +12,7 @@ namespace {
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
+  parts.reserve(static_cast<std::size_t>(std::ranges::count(text, separator)) + 1);
   for (;;) {
     const std::size_t end = text.find(separator);
     parts.push_back(text.substr(0, end));
@@ -62,10 +63,11 @@ constexpr int kDifferent = 100;
 int rank(const KeyParts& typed, const KeyParts& known) {
   const int elsewhere = typed.section == known.section ? 0 : 1;
   if (typed.name == known.name) return elsewhere;
-  if (elsewhere == 0 && is_misspelt(typed.name, known.name)) return 2;
+  const bool is_near = is_misspelt(typed.name, known.name);
+  if (elsewhere == 0 && is_near) return 2;
   if (elsewhere == 0 && typed.name.size() > 1 && typed.name == initials_of(known)) return 3;
   if (has_all_words(known, typed)) return 4 + elsewhere;
-  if (is_misspelt(typed.name, known.name)) return 6;
+  if (is_near) return 6;
   return kDifferent;
 }
 

@@ -16,6 +16,7 @@
 #include "io/frame_rate.h"
 #include "io/jpeg_header.h"
 #include "io/video_readers.h"
+#include "job/field_value.h"
 
 namespace mochi {
 namespace {
@@ -39,6 +40,14 @@ void use_byte_size(std::string_view text) {
 void use_flag(std::string_view type, std::string_view text) {
   const std::string value = cli::check_value("--flag", type, text);
   require(cli::check_value("--flag", type, value) == value);
+}
+
+// "seed=7": a field of a request, as a flag or a form gives it.
+void use_field(std::string_view text) {
+  const std::size_t end = std::min(text.find('='), text.size());
+  job::Request request;
+  job::set_from_text(request, text.substr(0, end),
+                     std::string(text.substr(std::min(end + 1, text.size()))));
 }
 
 // Two names, one on each line, have an order that does not contradict itself.
@@ -91,6 +100,7 @@ constexpr std::array kKinds{
     Kind{'L', [](std::string_view text) { use_flag("INT,...", text); }},
     Kind{'D', [](std::string_view text) { use_flag("FLOAT,...", text); }},
     Kind{'C', [](std::string_view text) { use_flag("auto|cpu|cuda", text); }},
+    Kind{'T', use_field},
     Kind{'N', use_names},
     Kind{'M', use_message},
     Kind{'J', use_jpeg},
