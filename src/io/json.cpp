@@ -24,13 +24,14 @@ std::string describe_position(std::string_view text, std::size_t byte) {
   return fmt::format("line {}, column {}", num_breaks + 1, column);
 }
 
-// What nlohmann says, less its prefix "[json.exception...] parse error at line 1, column 2: ".
+// "unexpected '}'" of the library's "[json.exception...] parse error at line 1, column 2: syntax
+// error while parsing value - unexpected '}'; expected '[', ...".
 std::string_view reason_of(std::string_view message) {
-  const std::size_t bracket = message.find("] ");
-  if (bracket != std::string_view::npos) message.remove_prefix(bracket + 2);
-  if (!message.starts_with("parse error")) return message;
-  const std::size_t colon = message.find(": ");
-  return colon == std::string_view::npos ? message : message.substr(colon + 2);
+  constexpr std::string_view kDash = " - ";
+  const std::size_t dash = message.find(kDash);
+  if (dash == std::string_view::npos) return "syntax error";
+  const std::string_view reason = message.substr(dash + kDash.size());
+  return reason.substr(0, reason.find(';'));
 }
 
 // Builds the value that nlohmann's parser reports. Its own builder keeps the last of duplicate keys
@@ -63,8 +64,9 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t byte, const std::string& /*token*/,
                    const Json::exception& error) override {
+    const bool is_number = dynamic_cast<const Json::out_of_range*>(&error) != nullptr;
     fail("{}: {}: not valid JSON: {}", source_, describe_position(text_, byte),
-         reason_of(error.what()));
+         is_number ? "a number is out of range" : reason_of(error.what()));
   }
 
  private:
