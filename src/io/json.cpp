@@ -75,7 +75,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  // Where the value now is.
+  // Returns the place of the value.
   Json* add(Json value) {
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
@@ -172,7 +172,7 @@ Json parse_json(std::string_view text, const std::string& source) {
 
 Json parse_json_file(std::string_view content, const std::filesystem::path& path) {
   const std::span<const std::byte> bytes = std::as_bytes(std::span(content));
-  // Of a text the place of the error is told.
+  // For a text, the error names the place instead.
   if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
     fail_wrong_kind(path, bytes, "a JSON file");
   }

@@ -17,7 +17,7 @@ inline constexpr std::string_view kY4mMagic = "YUV4MPEG2";
 
 std::unique_ptr<VideoReader> make_y4m_reader(const std::filesystem::path& path,
                                              const ReadStart& start);
-// The same of a file in memory, which must outlive the reader; `name` is its path in messages.
+// Reads a file in memory, which must outlive the reader; `name` is its path in messages.
 std::unique_ptr<VideoReader> make_y4m_reader(std::span<const std::byte> bytes,
                                              const std::filesystem::path& name,
                                              const ReadStart& start);

@@ -1,4 +1,4 @@
-// What inspect_model() says of one file of weights, or of an index and its shards.
+// Reports on one file of weights, or of an index and its shards.
 #pragma once
 
 #include <memory>

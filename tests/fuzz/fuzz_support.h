@@ -1,4 +1,4 @@
-// What the fuzz targets share. Input may be refused with an Error; anything else that is thrown
+// Helpers that the fuzz targets share. Input may be refused with an Error; anything else that is thrown
 // ends the target, and so counts as a find.
 #pragma once
 
