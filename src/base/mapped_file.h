@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string_view>
 
 namespace mochi {
 
@@ -22,6 +23,7 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_bytes_}; }
 
  private:
   void unmap() noexcept;

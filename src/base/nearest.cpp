@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
-#include <numeric>
+#include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace mochi {
@@ -14,9 +16,11 @@ constexpr std::size_t kMaxListed = 24;
 
 bool is_letter(char letter) { return std::isalnum(static_cast<unsigned char>(letter)) != 0; }
 
+using Words = std::vector<std::string_view>;
+
 // "--num-steps" → num, steps.
-std::vector<std::string_view> words_of(std::string_view name) {
-  std::vector<std::string_view> words;
+Words words_of(std::string_view name) {
+  Words words;
   for (;;) {
     const char* const begin = std::find_if(name.begin(), name.end(), is_letter);
     const char* const end = std::find_if_not(begin, name.end(), is_letter);
@@ -33,9 +37,7 @@ bool are_alike(std::string_view left, std::string_view right) {
   return left == right || (left.size() >= kMinLetters && right.starts_with(left));
 }
 
-bool contains_words(std::string_view name, std::string_view part) {
-  const std::vector<std::string_view> words = words_of(name);
-  const std::vector<std::string_view> parts = words_of(part);
+bool contains_words(const Words& words, const Words& parts) {
   return !parts.empty() && std::ranges::all_of(parts, [&words](std::string_view wanted) {
     return std::ranges::any_of(words, [wanted](auto word) { return are_alike(word, wanted); });
   });
@@ -47,31 +49,64 @@ std::string_view likely_name(std::string_view name, std::span<const std::string>
   const std::string_view nearest = nearest_name(name, known);
   const std::size_t distance = edit_distance(name, nearest);
   if (distance <= 1 || distance <= name.size() / kLettersPerSlip) return nearest;
+  const Words words = words_of(name);
   std::vector<std::string> related;
-  std::ranges::copy_if(known, std::back_inserter(related), [name](const std::string& candidate) {
-    return contains_words(candidate, name) || contains_words(name, candidate);
+  std::ranges::copy_if(known, std::back_inserter(related), [&words](const std::string& candidate) {
+    const Words known_words = words_of(candidate);
+    return contains_words(known_words, words) || contains_words(words, known_words);
   });
   if (!related.empty()) return *std::ranges::find(known, nearest_name(name, related));
   return 2 * distance <= std::max(name.size(), nearest.size()) ? nearest : "";
 }
 
+void skip_common_ends(std::string_view& left, std::string_view& right) {
+  const auto begin =
+      static_cast<std::size_t>(std::ranges::mismatch(left, right).in1 - left.begin());
+  left.remove_prefix(begin);
+  right.remove_prefix(begin);
+  while (!left.empty() && !right.empty() && left.back() == right.back()) {
+    left.remove_suffix(1);
+    right.remove_suffix(1);
+  }
+}
+
+// The table of distances of all beginnings, a column for each letter of `right`, by Myers' method
+// ("A fast bit-vector algorithm for approximate string matching based on dynamic programming",
+// 1999): a bit for each row says whether the distance is one more, or one less, than in the row
+// above.
+constexpr std::size_t kMaxColumn = 64;
+std::size_t column_distance(std::string_view left, std::string_view right) {
+  std::array<std::uint64_t, 256> rows_of{};  // of each letter in `left`
+  for (std::size_t i = 0; i < left.size(); ++i) {
+    rows_of[static_cast<unsigned char>(left[i])] |= std::uint64_t{1} << i;
+  }
+  const std::uint64_t last_row = std::uint64_t{1} << (left.size() - 1);
+  std::uint64_t more = ~std::uint64_t{0};
+  std::uint64_t less = 0;
+  std::size_t distance = left.size();
+  for (const char letter : right) {
+    const std::uint64_t equal = rows_of[static_cast<unsigned char>(letter)];
+    const std::uint64_t matched = (((equal & more) + more) ^ more) | equal;
+    std::uint64_t more_than_left = less | ~(matched | more);
+    std::uint64_t less_than_left = more & matched;
+    if ((more_than_left & last_row) != 0) ++distance;
+    if ((less_than_left & last_row) != 0) --distance;
+    more_than_left = more_than_left << 1U | 1U;
+    less_than_left <<= 1U;
+    const std::uint64_t reached = equal | less;
+    more = less_than_left | ~(reached | more_than_left);
+    less = more_than_left & reached;
+  }
+  return distance;
+}
+
 }  // namespace
 
 std::size_t edit_distance(std::string_view left, std::string_view right) {
-  // row[j]: distance of left's first i bytes to right's first j.
-  std::vector<std::size_t> row(right.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= left.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= right.size(); ++j) {
-      const std::size_t above = row[j];
-      const std::size_t replaced = diagonal + (left[i - 1] == right[j - 1] ? 0 : 1);
-      row[j] = std::min({above + 1, row[j - 1] + 1, replaced});
-      diagonal = above;
-    }
-  }
-  return row.back();
+  skip_common_ends(left, right);
+  if (left.size() > right.size()) std::swap(left, right);
+  if (left.empty() || left.size() > kMaxColumn) return right.size();
+  return column_distance(left, right);
 }
 
 std::string_view nearest_name(std::string_view name, std::span<const std::string> known) {

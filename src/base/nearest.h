@@ -8,7 +8,8 @@
 
 namespace mochi {
 
-// Levenshtein distance in bytes.
+// Levenshtein distance in bytes. Texts that differ in over 64 bytes each, from the first difference
+// to the last, count as different in every byte between.
 std::size_t edit_distance(std::string_view left, std::string_view right);
 
 // The known name with the least edit distance (the first of equals); empty when none is known.

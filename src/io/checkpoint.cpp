@@ -145,15 +145,27 @@ std::shared_ptr<Checkpoint> Checkpoint::open_files(std::span<const fs::path> pat
     checkpoint->description_ += fmt::format(" and {} more files", paths.size() - 1);
   }
   for (const fs::path& path : paths) {
-    const SafetensorsFile& file = checkpoint->add_file(path);
-    for (const auto& [name, stored] : file.entries()) checkpoint->add_entry(name, file);
+    checkpoint->add_whole_file(std::make_unique<SafetensorsFile>(path));
   }
   return checkpoint;
 }
 
-const SafetensorsFile& Checkpoint::add_file(const fs::path& path) {
-  files_.push_back(std::make_unique<SafetensorsFile>(path));
+std::shared_ptr<Checkpoint> Checkpoint::from_bytes(std::span<const std::byte> bytes,
+                                                   const fs::path& name) {
+  const std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
+  checkpoint->description_ = fmt::format("'{}'", name.string());
+  checkpoint->add_whole_file(std::make_unique<SafetensorsFile>(bytes, name));
+  return checkpoint;
+}
+
+const SafetensorsFile& Checkpoint::add_file(std::unique_ptr<SafetensorsFile> file) {
+  files_.push_back(std::move(file));
   return *files_.back();
+}
+
+void Checkpoint::add_whole_file(std::unique_ptr<SafetensorsFile> file) {
+  const SafetensorsFile& added = add_file(std::move(file));
+  for (const auto& [name, stored] : added.entries()) add_entry(name, added);
 }
 
 void Checkpoint::add_entry(const std::string& name, const SafetensorsFile& file) {
@@ -173,10 +185,7 @@ void Checkpoint::load_folder(const fs::path& path) {
   if (std::ranges::any_of(files, is_variant) && !std::ranges::all_of(files, is_variant)) {
     std::erase_if(files, is_variant);
   }
-  for (const fs::path& file_path : files) {
-    const SafetensorsFile& file = add_file(file_path);
-    for (const auto& [name, stored] : file.entries()) add_entry(name, file);
-  }
+  for (const fs::path& file : files) add_whole_file(std::make_unique<SafetensorsFile>(file));
 }
 
 void Checkpoint::load_index(const fs::path& path) {
@@ -194,7 +203,9 @@ void Checkpoint::load_index(const fs::path& path) {
     shards[shard] = nullptr;
   }
   check_shards_exist(path, shards);
-  for (auto& [shard, file] : shards) file = &add_file(path.parent_path() / shard);
+  for (auto& [shard, file] : shards) {
+    file = &add_file(std::make_unique<SafetensorsFile>(path.parent_path() / shard));
+  }
   for (const auto& [name, value] : weight_map.items()) {
     const auto shard = value.get<std::string>();
     if (!shards[shard]->entries().contains(name)) {

@@ -23,6 +23,9 @@ class Checkpoint final : public TensorSource {
   static std::shared_ptr<Checkpoint> open(const std::filesystem::path& path);
   // Files that together hold each tensor once.
   static std::shared_ptr<Checkpoint> open_files(std::span<const std::filesystem::path> paths);
+  // A file in memory, which must outlive the checkpoint; `name` is its path in messages.
+  static std::shared_ptr<Checkpoint> from_bytes(std::span<const std::byte> bytes,
+                                                const std::filesystem::path& name);
 
   std::string description() const override { return description_; }
   std::vector<std::string> names() const override;
@@ -49,7 +52,8 @@ class Checkpoint final : public TensorSource {
   };
 
   Checkpoint() = default;
-  const SafetensorsFile& add_file(const std::filesystem::path& path);
+  const SafetensorsFile& add_file(std::unique_ptr<SafetensorsFile> file);
+  void add_whole_file(std::unique_ptr<SafetensorsFile> file);
   void add_entry(const std::string& name, const SafetensorsFile& file);
   void load_index(const std::filesystem::path& path);
   void load_folder(const std::filesystem::path& path);

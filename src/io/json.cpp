@@ -1,7 +1,6 @@
 #include "io/json.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -13,29 +12,7 @@ namespace mochi {
 namespace {
 
 // Printing a value recurses, so hostile nesting must end before the stack does.
-constexpr int kMaxDepth = 100;
-
-// What nlohmann lets pass while it parses: duplicate keys (it keeps the last) and any depth.
-class ParseChecks {
- public:
-  explicit ParseChecks(const std::string& source) : source_(source) {}
-
-  void see(int depth, Json::parse_event_t event, const Json& parsed) {
-    if (depth > kMaxDepth) fail("{}: JSON is nested deeper than {}", source_, kMaxDepth);
-    if (event == Json::parse_event_t::object_start) {
-      keys_.emplace_back();
-    } else if (event == Json::parse_event_t::object_end) {
-      keys_.pop_back();
-    } else if (event == Json::parse_event_t::key) {
-      const auto& key = parsed.get_ref<const std::string&>();
-      if (!keys_.back().insert(key).second) fail("{}: duplicate key '{}'", source_, key);
-    }
-  }
-
- private:
-  const std::string& source_;
-  std::vector<std::set<std::string>> keys_;  // of the objects now open
-};
+constexpr std::size_t kMaxDepth = 100;
 
 // "line 3, column 7" of a byte (counted from 1); "column 7" where the text is a single line.
 std::string describe_position(std::string_view text, std::size_t byte) {
@@ -56,6 +33,72 @@ std::string_view reason_of(std::string_view message) {
   const std::string_view reason = message.substr(dash + kDash.size());
   return reason.substr(0, reason.find(';'));
 }
+
+// Builds the value that nlohmann's parser reports. Its own builder keeps the last of duplicate keys
+// and accepts any depth.
+class JsonBuilder final : public nlohmann::json_sax<Json> {
+ public:
+  JsonBuilder(std::string_view text, const std::string& source) : text_(text), source_(source) {}
+
+  Json take() { return std::move(root_); }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(std::int64_t value) override { return put(value); }
+  bool number_unsigned(std::uint64_t value) override { return put(value); }
+  bool number_float(double value, const std::string& /*text*/) override { return put(value); }
+  bool string(std::string& value) override { return put(std::move(value)); }
+  bool binary(Json::binary_t& /*value*/) override { return false; }  // is not in texts
+  bool start_object(std::size_t /*size*/) override { return open(Json::object()); }
+  bool start_array(std::size_t /*size*/) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(std::string& name) override {
+    auto& members = open_.back()->get_ref<Json::object_t&>();
+    const auto [member, is_new] = members.emplace(name, nullptr);
+    if (!is_new) fail("{}: duplicate key '{}'", source_, name);
+    member_ = &member->second;
+    return true;
+  }
+
+  bool parse_error(std::size_t byte, const std::string& /*token*/,
+                   const Json::exception& error) override {
+    const bool is_number = dynamic_cast<const Json::out_of_range*>(&error) != nullptr;
+    fail("{}: {}: not valid JSON: {}", source_, describe_position(text_, byte),
+         is_number ? "a number is out of range" : reason_of(error.what()));
+  }
+
+ private:
+  bool put(Json value) {
+    add(std::move(value));
+    return true;
+  }
+
+  // Returns the place of the value.
+  Json* add(Json value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
+    return &(*member_ = std::move(value));
+  }
+
+  bool open(Json value) {
+    if (open_.size() == kMaxDepth) fail("{}: JSON is nested deeper than {}", source_, kMaxDepth);
+    open_.push_back(add(std::move(value)));
+    return true;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  std::string_view text_;
+  const std::string& source_;
+  Json root_;
+  std::vector<Json*> open_;  // objects and arrays, from the root on
+  Json* member_ = nullptr;   // of the innermost object, where the next value goes
+};
 
 template <typename T>
 struct JsonType;
@@ -122,29 +165,22 @@ std::vector<T> convert_list(const Json& value, const std::string& where) {
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& source) {
-  ParseChecks checks(source);
-  try {
-    return Json::parse(text.begin(), text.end(),
-                       [&checks](int depth, Json::parse_event_t event, const Json& parsed) {
-                         checks.see(depth, event, parsed);
-                         return true;
-                       });
-  } catch (const Json::parse_error& error) {
-    fail("{}: {}: not valid JSON: {}", source, describe_position(text, error.byte),
-         reason_of(error.what()));
-  } catch (const Json::exception&) {
-    fail("{}: not valid JSON: a number is out of range", source);
-  }
+  JsonBuilder builder(text, source);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
 }
 
-Json read_json(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  const std::span<const std::byte> bytes = file.bytes();
-  // A file of another kind is named as what it is; of a text the place of the error is told.
+Json parse_json_file(std::string_view content, const std::filesystem::path& path) {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(content));
+  // For a text, the error names the place instead.
   if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
     fail_wrong_kind(path, bytes, "a JSON file");
   }
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_json(content, path.string());
+}
+
+Json read_json(const std::filesystem::path& path) {
+  return parse_json_file(MappedFile(path).text(), path);
 }
 
 JsonReader::JsonReader(const Json& object, std::string source, std::string path)

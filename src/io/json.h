@@ -16,6 +16,8 @@ using Json = nlohmann::json;
 
 // `source` names the text in error messages.
 Json parse_json(std::string_view text, const std::string& source);
+// The content of a file; one that holds something else is named as what it is.
+Json parse_json_file(std::string_view content, const std::filesystem::path& path);
 Json read_json(const std::filesystem::path& path);
 
 // Reads one JSON object key by key and remembers which keys were asked for, so that finish() can

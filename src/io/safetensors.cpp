@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <set>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/checked_math.h"
@@ -58,9 +59,9 @@ struct Extent {
 
 class HeaderParser {
  public:
-  explicit HeaderParser(const MappedFile& file) : file_name_(file.path().string()) {
-    const std::span<const std::byte> bytes = file.bytes();
-    const auto fail_kind = [&] { fail_wrong_kind(file.path(), bytes, "a safetensors file"); };
+  HeaderParser(std::span<const std::byte> bytes, const std::filesystem::path& path)
+      : file_name_(path.string()) {
+    const auto fail_kind = [&] { fail_wrong_kind(path, bytes, "a safetensors file"); };
     if (bytes.size() < kLengthBytes) fail_kind();
     std::uint64_t header_bytes = 0;
     std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
@@ -195,8 +196,17 @@ std::optional<DType> parse_dtype(std::string_view name) {
   return type == nullptr ? std::nullopt : type->dtype;
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
-  HeaderParser(file_).parse(entries_, metadata_);
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path), path_(path) {
+  parse(file_.bytes());
+}
+
+SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::filesystem::path name)
+    : path_(std::move(name)) {
+  parse(bytes);
+}
+
+void SafetensorsFile::parse(std::span<const std::byte> bytes) {
+  HeaderParser(bytes, path_).parse(entries_, metadata_);
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,

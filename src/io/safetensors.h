@@ -23,21 +23,26 @@ std::optional<DType> parse_dtype(std::string_view name);
 struct SafetensorsEntry {
   std::string dtype_name;  // as in the file; may be one that parse_dtype does not know
   std::vector<std::int64_t> sizes;
-  std::span<const std::byte> bytes;  // in the mapped file, of any alignment
+  std::span<const std::byte> bytes;  // of the file, of any alignment
 };
 
-// A memory-mapped file whose header has been checked in full: every tensor lies inside the file,
-// has the size its shape says, and no bytes are shared or left over.
+// A memory-mapped file, or one in memory, whose header has been checked in full: every tensor lies
+// inside the file, has the size its shape says, and no bytes are shared or left over.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
+  // `bytes` must outlive the object; `name` is its path in messages.
+  SafetensorsFile(std::span<const std::byte> bytes, std::filesystem::path name);
 
-  const std::filesystem::path& path() const { return file_.path(); }
+  const std::filesystem::path& path() const { return path_; }
   const std::map<std::string, SafetensorsEntry, std::less<>>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
-  MappedFile file_;
+  void parse(std::span<const std::byte> bytes);
+
+  MappedFile file_;  // none where the bytes are another's
+  std::filesystem::path path_;
   std::map<std::string, SafetensorsEntry, std::less<>> entries_;
   std::map<std::string, std::string> metadata_;
 };

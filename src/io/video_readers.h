@@ -1,9 +1,11 @@
 // The kinds of video readers; make_video_reader() chooses.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -14,6 +16,10 @@ namespace mochi {
 inline constexpr std::string_view kY4mMagic = "YUV4MPEG2";
 
 std::unique_ptr<VideoReader> make_y4m_reader(const std::filesystem::path& path,
+                                             const ReadStart& start);
+// Reads a file in memory, which must outlive the reader; `name` is its path in messages.
+std::unique_ptr<VideoReader> make_y4m_reader(std::span<const std::byte> bytes,
+                                             const std::filesystem::path& name,
                                              const ReadStart& start);
 // A folder of images, or one image.
 std::unique_ptr<VideoReader> make_image_reader(const std::filesystem::path& path,

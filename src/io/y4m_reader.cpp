@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -45,9 +46,13 @@ void visit_fields(std::string_view header, const Fn& fn) {
 
 class Y4mReader final : public VideoReader {
  public:
-  Y4mReader(const fs::path& path, const ReadStart& start)
-      : file_(path), source_("'" + path.string() + "'") {
-    if (file_.bytes().empty()) fail("{}: the file is empty", source_);
+  Y4mReader(MappedFile file, const ReadStart& start) : Y4mReader(file.bytes(), file.path(), start) {
+    file_ = std::move(file);
+  }
+
+  Y4mReader(std::span<const std::byte> bytes, const fs::path& name, const ReadStart& start)
+      : bytes_(bytes), source_("'" + name.string() + "'") {
+    if (bytes_.empty()) fail("{}: the file is empty", source_);
     const std::string_view header = next_line();
     if (!header.starts_with(kY4mMagic)) fail("{}: not a y4m file", source_);
     visit_fields(header, [this](char key, std::string_view value) { parse_field(key, value); });
@@ -62,7 +67,7 @@ class Y4mReader final : public VideoReader {
 
   bool read_frame(std::span<std::uint8_t> rgb) override {
     check_frame_size(rgb);
-    if (offset_ == file_.bytes().size()) return false;
+    if (offset_ == bytes_.size()) return false;
     next_frame_line();
     const std::span<const std::byte> luma = take(num_pixels());
     const std::span<const std::byte> cb = take(num_chroma());
@@ -124,8 +129,7 @@ class Y4mReader final : public VideoReader {
   }
 
   std::string_view next_line() {
-    const std::string_view text(reinterpret_cast<const char*>(file_.bytes().data()),
-                                file_.bytes().size());
+    const std::string_view text(reinterpret_cast<const char*>(bytes_.data()), bytes_.size());
     const std::size_t end = text.find('\n', offset_);
     if (end == std::string_view::npos) fail("{}: truncated at byte {}", source_, offset_);
     const std::string_view line = text.substr(offset_, end - offset_);
@@ -139,21 +143,22 @@ class Y4mReader final : public VideoReader {
   }
 
   bool skip_frame() {
-    if (offset_ == file_.bytes().size()) return false;
+    if (offset_ == bytes_.size()) return false;
     next_frame_line();
     take(num_pixels() + 2 * num_chroma());
     return true;
   }
 
   std::span<const std::byte> take(std::size_t num_bytes) {
-    if (num_bytes > file_.bytes().size() - offset_) {
+    if (num_bytes > bytes_.size() - offset_) {
       fail("{}: truncated frame at byte {}", source_, offset_);
     }
     offset_ += num_bytes;
-    return file_.bytes().subspan(offset_ - num_bytes, num_bytes);
+    return bytes_.subspan(offset_ - num_bytes, num_bytes);
   }
 
-  MappedFile file_;
+  MappedFile file_;  // none where the bytes are another's
+  std::span<const std::byte> bytes_;
   std::string source_;
   std::size_t offset_ = 0;
   std::size_t block_ = 2;
@@ -177,7 +182,12 @@ std::optional<std::string> foreign_y4m_layout(const fs::path& path) {
 }
 
 std::unique_ptr<VideoReader> make_y4m_reader(const fs::path& path, const ReadStart& start) {
-  return std::make_unique<Y4mReader>(path, start);
+  return std::make_unique<Y4mReader>(MappedFile(path), start);
+}
+
+std::unique_ptr<VideoReader> make_y4m_reader(std::span<const std::byte> bytes, const fs::path& name,
+                                             const ReadStart& start) {
+  return std::make_unique<Y4mReader>(bytes, name, start);
 }
 
 }  // namespace mochi

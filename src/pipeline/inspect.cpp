@@ -1,4 +1,4 @@
-#include "mochi/inspect.h"
+#include "pipeline/inspect.h"
 
 #include <fmt/format.h>
 
@@ -177,15 +177,16 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
   return report;
 }
 
-InspectReport inspect_file(const std::filesystem::path& path) {
-  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
+}  // namespace
+
+InspectReport inspect_checkpoint(const std::shared_ptr<Checkpoint>& checkpoint,
+                                 const std::optional<ModelConfig>& config) {
   InspectReport report;
   if (holds_lora(*checkpoint)) {
     report.lora = report_lora(checkpoint);
     list_tensors(*checkpoint, report);
     return report;
   }
-  const std::optional<ModelConfig> config = find_config(path);
   report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {
     if (!holds_component(*checkpoint, component)) continue;
@@ -196,10 +197,10 @@ InspectReport inspect_file(const std::filesystem::path& path) {
   return report;
 }
 
-}  // namespace
-
 InspectReport inspect_model(const std::filesystem::path& path) {
-  return std::filesystem::is_directory(path) ? inspect_directory(path) : inspect_file(path);
+  if (std::filesystem::is_directory(path)) return inspect_directory(path);
+  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
+  return inspect_checkpoint(checkpoint, holds_lora(*checkpoint) ? std::nullopt : find_config(path));
 }
 
 }  // namespace mochi

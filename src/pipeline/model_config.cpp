@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -81,8 +82,8 @@ void ModelConfig::validate() const {
   check_latent_channels();
 }
 
-bool is_model_config(const std::filesystem::path& path) {
-  const Json json = read_json(path);
+bool is_model_config(std::string_view content, const std::filesystem::path& path) {
+  const Json json = parse_json_file(content, path);
   if (!json.is_object()) return true;  // so that it is refused
   if (const auto type = json.find("model_type"); type != json.end()) {
     return *type == Json(kModelType);
@@ -90,8 +91,8 @@ bool is_model_config(const std::filesystem::path& path) {
   return std::ranges::any_of(kSections, [&](const char* name) { return json.contains(name); });
 }
 
-ModelConfig read_model_config(const std::filesystem::path& path) {
-  const Json json = read_json(path);
+ModelConfig parse_model_config(std::string_view content, const std::filesystem::path& path) {
+  const Json json = parse_json_file(content, path);
   JsonReader root(json, path.string());
   const std::string model_type = root.require_string("model_type");
   if (model_type != kModelType) {
@@ -117,6 +118,14 @@ ModelConfig read_model_config(const std::filesystem::path& path) {
     throw Error(path.string() + ": " + message);
   }
   return config;
+}
+
+bool is_model_config(const std::filesystem::path& path) {
+  return is_model_config(MappedFile(path).text(), path);
+}
+
+ModelConfig read_model_config(const std::filesystem::path& path) {
+  return parse_model_config(MappedFile(path).text(), path);
 }
 
 }  // namespace mochi

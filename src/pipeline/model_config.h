@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "dit/dit_config.h"
@@ -60,5 +61,9 @@ bool is_model_config(const std::filesystem::path& path);
 // Reads a config.json of ours. Sections and keys that are absent keep the defaults, unknown ones
 // are errors.
 ModelConfig read_model_config(const std::filesystem::path& path);
+
+// The same two functions for the content of a file; `path` names it in messages.
+bool is_model_config(std::string_view content, const std::filesystem::path& path);
+ModelConfig parse_model_config(std::string_view content, const std::filesystem::path& path);
 
 }  // namespace mochi

@@ -84,8 +84,9 @@ class KeyTable {
   }
 
   bool is_section(const std::string& path) const {
+    const std::string prefix = path + ".";
     return std::ranges::any_of(suggested_,
-                               [&](const std::string& key) { return key.starts_with(path + "."); });
+                               [&](const std::string& key) { return key.starts_with(prefix); });
   }
 
   // The first part of an unknown path that is not a known section: "a.b" of "a.b.c".

@@ -1,5 +1,5 @@
-// Any text as a model's config.json: read and checked; where it is accepted, what follows from it
-// is computed too: the parameters of all networks and the default request.
+// Any text as a model's config.json. Where it is accepted, what follows from it is computed, too:
+// the parameters of all networks and the default request.
 #include "dit/dit_weights.h"
 #include "fuzz_support.h"
 #include "pipeline/model_config.h"
@@ -10,24 +10,24 @@
 namespace mochi {
 namespace {
 
-void fuzz(std::span<const std::uint8_t> bytes) {
-  const MemoryFile file(bytes);
-  expect_result_or_error([&] {
-    is_model_config(file.path());
-    const ModelConfig config = read_model_config(file.path());
-    config.validate();
-    expect_result_or_error([&] { list_parameters(T5Weights(config.text_encoder)); });
-    expect_result_or_error([&] { list_parameters(DitWeights(config.dit)); });
-    expect_result_or_error([&] { list_parameters(VaeDecoderWeights(config.vae)); });
-    expect_result_or_error([&] { list_parameters(VaeEncoderWeights(config.vae)); });
-    expect_result_or_error([&] { check_request(config, make_default_request(config.generation)); });
-  });
+void use_config(const ModelConfig& config) {
+  expect_result_or_error([&] { list_parameters(T5Weights(config.text_encoder)); });
+  expect_result_or_error([&] { list_parameters(DitWeights(config.dit)); });
+  expect_result_or_error([&] { list_parameters(VaeDecoderWeights(config.vae)); });
+  expect_result_or_error([&] { list_parameters(VaeEncoderWeights(config.vae)); });
+  expect_result_or_error([&] { check_request(config, make_default_request(config.generation)); });
 }
 
 }  // namespace
-}  // namespace mochi
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  mochi::fuzz({data, size});
+int fuzz(std::span<const std::byte> bytes) {
+  const std::string_view text = as_text(bytes);
+  ModelConfig config;
+  if (expect_result_or_error([&] { config = parse_model_config(text, "config.json"); })) {
+    require(is_model_config(text, "config.json"));
+    use_config(config);
+  }
   return 0;
 }
+
+}  // namespace mochi

@@ -1,50 +1,39 @@
-// What the fuzz targets share. Input may be refused with an Error; anything else that is thrown
+// Helpers that the fuzz targets share. Input may be refused with an Error; anything else that is thrown
 // ends the target, and so counts as a find.
 #pragma once
 
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstdint>
+#include <cstddef>
 #include <cstdlib>
-#include <filesystem>
 #include <span>
-#include <string>
 #include <string_view>
 
 #include "base/error.h"
-#include "base/file_descriptor.h"
 
 namespace mochi {
 
-// The bytes as a file in memory, for code that opens a path.
-class MemoryFile {
- public:
-  explicit MemoryFile(std::span<const std::uint8_t> bytes)
-      : file_(::memfd_create("fuzz", MFD_CLOEXEC)) {
-    const auto num_bytes = static_cast<ssize_t>(bytes.size());
-    if (!file_.is_open() || ::write(file_.get(), bytes.data(), bytes.size()) != num_bytes) {
-      std::abort();
-    }
-  }
+inline std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
-  std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(file_.get()); }
+// Ends the target where a promise is broken.
+inline void require(bool is_kept) {
+  if (!is_kept) std::abort();
+}
 
- private:
-  FileDescriptor file_;
-};
-
-// Calls `use`. Of an Error that it throws, holds the promises: it says something, on one line.
+// Calls `use`; whether it accepted its input. An Error must say something, on one line.
 template <typename Use>
-void expect_result_or_error(const Use& use) {
+bool expect_result_or_error(const Use& use) {
   try {
     use();
+    return true;
   } catch (const Error& error) {
     const std::string_view message = error.what();
-    if (message.empty() || message.find_first_of("\n\r\033") != std::string_view::npos) {
-      std::abort();
-    }
+    require(!message.empty() && message.find_first_of("\n\r\033") == std::string_view::npos);
+    return false;
   }
 }
+
+// One input; each target defines it. Returns 0, or -1 for an input that shall not be built upon.
+int fuzz(std::span<const std::byte> bytes);
 
 }  // namespace mochi

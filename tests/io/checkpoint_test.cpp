@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/temp_folder.h"
 #include "io/convert.h"
 
@@ -63,6 +64,20 @@ TEST_F(CheckpointFiles, OneFile) {
   EXPECT_EQ(checkpoint->info("x").origin, path.string());
   EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{1, 2, 3, 4}));
   EXPECT_EQ(checkpoint->file_of("y"), path);
+}
+
+TEST_F(CheckpointFiles, AFileInMemoryIsLikeOneOnDisk) {
+  const MappedFile stored(write("a.safetensors", {{"x", {2, 2}, 1}, {"y", {3}, 10}}));
+  const auto checkpoint = Checkpoint::from_bytes(stored.bytes(), stored.path());
+  const auto on_disk = Checkpoint::open(stored.path());
+  EXPECT_EQ(checkpoint->names(), on_disk->names());
+  EXPECT_EQ(checkpoint->files(), on_disk->files());
+  EXPECT_EQ(checkpoint->description(), on_disk->description());
+  for (const std::string& name : on_disk->names()) {
+    EXPECT_EQ(read(*checkpoint, name), read(*on_disk, name)) << name;
+  }
+  expect_contains(message_of<Error>([&] { Checkpoint::from_bytes({}, "no.safetensors"); }),
+                  "'no.safetensors' is empty, not a safetensors file");
 }
 
 TEST_F(CheckpointFiles, ReportsWhatNobodyRead) {

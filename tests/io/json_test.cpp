@@ -31,11 +31,44 @@ TEST(ParseJson, ErrorsGiveThePlace) {
   expect_contains(parse_error("{\"a\": \"\xff\"}"), "not valid JSON");
 }
 
+TEST(ParseJson, NumbersThatOverflowAreNamedWithTheirPlace) {
+  EXPECT_EQ(parse_error("{\"a\": 1e999}"),
+            "config.json: column 11: not valid JSON: a number is out of range");
+}
+
+TEST(ParseJson, KeepsEveryTypeOfValue) {
+  const char* text =
+      R"({"a":[null,true,-1,18446744073709551615,0.5,"x"],"b":{"c":[],"d":{}},"e":[[1],[2]]})";
+  EXPECT_EQ(parse_json(text, "").dump(), text);
+  EXPECT_EQ(parse_json(" 7 ", ""), Json(7));
+  EXPECT_TRUE(parse_json(text, "")["a"][3].is_number_unsigned());
+  EXPECT_TRUE(parse_json(text, "")["a"][4].is_number_float());
+}
+
+TEST(ParseJson, NestingEndsBeforeTheStackDoes) {
+  const auto nested = [](std::size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  EXPECT_NO_THROW(parse_json(nested(100), ""));
+  EXPECT_EQ(parse_error(nested(101)), "config.json: JSON is nested deeper than 100");
+  EXPECT_EQ(parse_error(std::string(200'000, '[')), "config.json: JSON is nested deeper than 100");
+}
+
 TEST(ParseJson, ReadsFiles) {
   const TempFolder folder;
   EXPECT_EQ(read_json(folder.write("a.json", R"({"a": 5})"))["a"], 5);
   const auto bad = folder.write("b.json", "[1, 2");
   expect_contains(message_of<Error>([&] { read_json(bad); }), bad.string());
+}
+
+TEST(ParseJson, ContentOfAnotherKindIsNamed) {
+  const auto error_of = [](std::string_view content) {
+    return message_of<Error>([&] { parse_json_file(content, "a.json"); });
+  };
+  EXPECT_EQ(parse_json_file("[7]", "a.json")[0], 7);
+  EXPECT_EQ(error_of("GGUF\1"), "'a.json' is a GGUF file, not a JSON file");
+  expect_contains(error_of("<html>"), "'a.json' is a web page (HTML)");
+  expect_contains(error_of("[1, 2"), "a.json: column 6: not valid JSON");
 }
 
 class Reader : public testing::Test {

@@ -63,6 +63,22 @@ TEST_F(Safetensors, ReadsTensorsAndMetadata) {
   EXPECT_EQ(file.entries().at("b.weight").bytes.data(), a.bytes.data() + 8);
 }
 
+TEST_F(Safetensors, ReadsAFileInMemoryWithoutCopyingIt) {
+  const std::string content = make_file(
+      R"({"__metadata__": {"k": "v"}, "a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}})",
+      3);
+  const auto bytes = std::as_bytes(std::span(content));
+  const SafetensorsFile file(bytes, "folder/memory.safetensors");
+  EXPECT_EQ(file.path(), "folder/memory.safetensors");
+  EXPECT_EQ(file.metadata().at("k"), "v");
+  EXPECT_EQ(file.entries().at("a").bytes.data(), bytes.data() + bytes.size() - 3);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    const auto path = folder_.write("memory.safetensors", content.substr(0, size));
+    const std::string wanted = message_of<Error>([&] { SafetensorsFile{path}; });
+    EXPECT_EQ(message_of<Error>([&] { SafetensorsFile(bytes.first(size), path); }), wanted);
+  }
+}
+
 TEST_F(Safetensors, ReadsScalarsAndEmptyTensors) {
   const SafetensorsFile file = open(
       R"({"scalar": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},

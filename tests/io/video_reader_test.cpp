@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/subprocess.h"
 #include "base/temp_folder.h"
 #include "io/image.h"
 #include "io/test_video.h"
+#include "io/video_readers.h"
 
 namespace mochi {
 namespace {
@@ -299,6 +301,26 @@ TEST(VideoReaderErrors, BrokenY4m) {
   expect_contains(error_of("YUV4MPEG2 W99999999 H99999999 F30:1\n"), "frame size");
   expect_contains(error_of("YUV4MPEG2 W-2 H2 F30:1\n"), "frame size");
   expect_contains(error_of("YUV4MPEG2 W2 H2 F0:0\n"), "frame rate");
+}
+
+TEST(VideoReading, Y4mInMemoryIsLikeOneOnDisk) {
+  const TempFolder folder;
+  write_test_video(folder / "a.y4m", {33, 17, {24000, 1001}}, 3);
+  const MappedFile file(folder / "a.y4m");
+  const auto stored = make_y4m_reader(file.path(), {.frame = 1});
+  const auto reader = make_y4m_reader(file.bytes(), "memory.y4m", {.frame = 1});
+  EXPECT_EQ(reader->format().fps, (FrameRate{24000, 1001}));
+  EXPECT_EQ(reader->count_frames(), 2);
+  std::vector<std::uint8_t> frame(reader->format().frame_bytes());
+  std::vector<std::uint8_t> wanted(frame.size());
+  while (stored->read_frame(wanted)) {
+    ASSERT_TRUE(reader->read_frame(frame));
+    EXPECT_EQ(frame, wanted);
+  }
+  EXPECT_FALSE(reader->read_frame(frame));
+  const auto cut = file.bytes().first(file.bytes().size() - 1);
+  expect_contains(message_of<Error>([&] { make_y4m_reader(cut, "cut.y4m", {.frame = 3}); }),
+                  "'cut.y4m': truncated frame");
 }
 
 TEST(VideoReaderErrors, FramesOfAFolderMustAgree) {
