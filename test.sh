@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
 # Runs all checks: format, layers, plain English, lint, the Python side, unit tests under AddressSanitizer
 # and UBSan, the fuzz targets, and all tests of the optimised build. Works from a clean clone without a GPU.
+#   ./test.sh          for every change
+#   ./test.sh --long   checks every file anew, fuzzes for ten minutes a target, and kills a run 100 times
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+
+fuzz_seconds=20
+tidy=()
+num_kills=0
+case "${1:-}" in
+  '') ;;
+  --long) fuzz_seconds=600 tidy=(--all) num_kills=100 ;;
+  *) echo "usage: ./test.sh [--long]" >&2; exit 2 ;;
+esac
 
 stage() { printf '\n== %s (%d s so far)\n' "$*" "$SECONDS"; }
 
@@ -20,7 +31,7 @@ python3 tools/check_layers.py
 python3 tools/check_english.py
 
 stage "clang-tidy"
-tools/run_tidy.sh
+tools/run_tidy.py "${tidy[@]}"
 
 stage "Python tests of the training code"
 if [[ ! -f .venv/requirements.txt ]] || ! cmp -s training/requirements.txt .venv/requirements.txt; then
@@ -37,13 +48,17 @@ cmake --build --preset asan
 # oneDNN and OpenMP keep memory until the process ends.
 ASAN_OPTIONS=detect_leaks=0 ctest --preset asan --label-exclude slow -j2 | tail -n 5
 
-stage "fuzz targets, 60 s each"
-tools/run_fuzz.sh 60
+stage "fuzz targets, $fuzz_seconds s each"
+tools/run_fuzz.sh "$fuzz_seconds"
 
 stage "all tests of the optimised build"
 cmake --preset cpu -DMOCHI_TESTS=ON -DMOCHI_CUDA=$cuda >/dev/null
 cmake --build --preset cpu
-ctest --preset cpu
+ctest --preset cpu -j2
+if (( num_kills > 0 )); then
+  stage "$num_kills kills at random moments"
+  python3 tests/e2e/kill_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model "$num_kills"
+fi
 
 stage "run.sh: sparse by itself, dense when told so"
 videos="$(mktemp -d)"

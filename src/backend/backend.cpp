@@ -2,8 +2,13 @@
 #include "backend/backend.h"
 
 #include "backend/contract.h"
+#include "base/error.h"
 
 namespace mochi {
+
+void Context::check_stop() const {
+  if (should_stop != nullptr && *should_stop && (*should_stop)()) throw Cancelled();
+}
 
 void Backend::upload(const TensorView& host, const TensorView& target) {
   const Contract c("upload", *this);

@@ -21,7 +21,6 @@
 #include <string>
 
 #include "backend/op_parameters.h"
-#include "base/error.h"
 #include "base/stop.h"
 #include "tensor/arena.h"
 #include "tensor/tensor.h"
@@ -335,9 +334,7 @@ struct Context {
 
   // Throws Cancelled when the work should stop. For the pauses between the blocks of a network,
   // outside graph capture.
-  void check_stop() const {
-    if (should_stop != nullptr && *should_stop && (*should_stop)()) throw Cancelled();
-  }
+  void check_stop() const;
   TensorView activation(const Shape& shape) const {  // allocates scratch of the activation dtype
     return scratch.allocate(backend.activation_dtype(), shape);
   }

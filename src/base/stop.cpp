@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/error.h"
+
 namespace mochi {
 namespace {
 

@@ -3,8 +3,6 @@
 
 #include <functional>
 
-#include "base/error.h"
-
 namespace mochi {
 
 // Returns true if a call should end with Cancelled. Blocking calls ask about ten times a second and
