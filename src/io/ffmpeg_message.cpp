@@ -42,13 +42,4 @@ bool says_cut_off(std::string_view line) {
          line.find("partial file") != std::string_view::npos;
 }
 
-std::string describe_exit(int exit_code, const Subprocess& child) {
-  constexpr int kSignalExitBase = 128;
-  std::string text = exit_code > kSignalExitBase
-                         ? fmt::format("was killed by signal {}", exit_code - kSignalExitBase)
-                         : fmt::format("failed (exit code {})", exit_code);
-  const std::string line = clean_ffmpeg_line(child.first_stderr_line());
-  return line.empty() ? text : text + ": " + line;
-}
-
 }  // namespace mochi

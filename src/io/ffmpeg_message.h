@@ -4,8 +4,6 @@
 #include <string>
 #include <string_view>
 
-#include "base/subprocess.h"
-
 namespace mochi {
 
 // A line of ffmpeg's without what means nothing to its reader: "[mov,mp4 @ 0x5617f7d4b640] ",
@@ -14,9 +12,5 @@ std::string clean_ffmpeg_line(std::string_view line);
 
 // Whether the line tells that the file ends too early.
 bool says_cut_off(std::string_view line);
-
-// "failed (exit code 1): Unknown encoder 'libx264'", or "was killed by signal 9", of a child that
-// has ended.
-std::string describe_exit(int exit_code, const Subprocess& child);
 
 }  // namespace mochi

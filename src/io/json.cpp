@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/nearest.h"
+#include "base/text_file.h"
 #include "io/file_kind.h"
 
 namespace mochi {
@@ -14,6 +16,9 @@ namespace {
 
 // Printing a value recurses, so hostile nesting must end before the stack does.
 constexpr int kMaxDepth = 100;
+
+// An index of the largest checkpoints has less than 1 MiB.
+constexpr std::size_t kMaxFileBytes = std::size_t{64} << 20;
 
 // What nlohmann lets pass while it parses: duplicate keys (it keeps the last) and any depth.
 class ParseChecks {
@@ -116,6 +121,14 @@ std::vector<T> convert_list(const Json& value, const std::string& where) {
   return list;
 }
 
+// A file of another kind is named as what it is; of a text the place of the error is told.
+Json parse_file(std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
+    fail_wrong_kind(path, bytes, "a JSON file");
+  }
+  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& source) {
@@ -136,12 +149,16 @@ Json parse_json(std::string_view text, const std::string& source) {
 
 Json read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
-  const std::span<const std::byte> bytes = file.bytes();
-  // A file of another kind is named as what it is; of a text the place of the error is told.
-  if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
-    fail_wrong_kind(path, bytes, "a JSON file");
+  if (file.bytes().size() > kMaxFileBytes) {
+    fail("cannot read '{}': wanted a JSON file of at most {} bytes, found {}", path.string(),
+         kMaxFileBytes, file.bytes().size());
   }
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return parse_file(file.bytes(), path);
+}
+
+Json read_json(const std::filesystem::path& path, const StopFn& should_stop) {
+  const std::string text = read_text_file(path, kMaxFileBytes, should_stop);
+  return parse_file(std::as_bytes(std::span(text)), path);
 }
 
 JsonReader::JsonReader(const Json& object, std::string source, std::string path)

@@ -10,13 +10,18 @@
 #include <string_view>
 #include <vector>
 
+#include "base/stop.h"
+
 namespace mochi {
 
 using Json = nlohmann::json;
 
 // `source` names the text in error messages.
 Json parse_json(std::string_view text, const std::string& source);
+// A regular file.
 Json read_json(const std::filesystem::path& path);
+// Also a pipe, whose writer is waited for until should_stop says so.
+Json read_json(const std::filesystem::path& path, const StopFn& should_stop);
 
 // Reads one JSON object key by key and remembers which keys were asked for, so that finish() can
 // refuse the rest. The Json must outlive the reader.
