@@ -12,7 +12,7 @@
 namespace mochi::bench {
 namespace {
 
-constexpr double kMaxError = 1e-5;
+constexpr double kMaxMlpError = 1e-5;
 constexpr std::int64_t kBlockSize = 128;
 
 class SparseMlpBench {
@@ -96,7 +96,7 @@ class SparseMlpBench {
     update(choose(1.0));
     const Arena::Scope scope(scratch_);
     const double error = relative_error(out_, dense_mlp(ctx_, {x_, w1_, w2_}));
-    if (!(error <= kMaxError)) fail("all columns differ from the dense layer by {:.1e}", error);
+    if (!(error <= kMaxMlpError)) fail("all columns differ from the dense layer by {:.1e}", error);
   }
 
   Backend& backend_;

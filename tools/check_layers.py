@@ -34,6 +34,9 @@ ALLOWED = {
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+# Rooms that a server or Python may use as well: they print nothing and know no terminal.
+QUIET = {"job", "report", "study"}
+TERMINAL = re.compile(r"\bfmt::print\b|\bstd(?:out|err)\b|\bstd::c(?:out|err)\b|\bisatty\b")
 # What make_backend.cpp may see of the backends, and nobody else.
 BACKENDS = ROOT / "src" / "backend"
 DOORS = {"backend/cpu/cpu_backend.h", "backend/cuda/make_cuda_backend.h"}
@@ -68,6 +71,8 @@ def violations() -> list[str]:
                 found.append(f'{name}: may not include "{include}": backend/cuda/device is a leaf')
         if CUDA_HEADER.search(text) and BACKENDS / "cuda" not in path.parents:
             found.append(f"{name}: CUDA headers stay under backend/cuda")
+        if folder in QUIET and TERMINAL.search(text):
+            found.append(f"{name}: src/{folder} does not use the terminal")
         if "getenv" in text and folder != "cli" and name.name != "subprocess.cpp":
             found.append(f"{name}: the environment is read in the mains (and PATH in subprocess.cpp)")
     for path in sorted(PUBLIC.rglob("*.h")):

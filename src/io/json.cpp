@@ -52,11 +52,14 @@ std::string describe_position(std::string_view text, std::size_t byte) {
   return fmt::format("line {}, column {}", num_breaks + 1, column);
 }
 
-// What nlohmann says, less its prefix "[json.exception...] parse error at line 1, column 2: ".
+// "unexpected '}'" of the library's "[json.exception...] parse error at line 1, column 2: syntax
+// error while parsing value - unexpected '}'; expected '[', ...".
 std::string_view reason_of(std::string_view message) {
-  const std::size_t position = message.find("column ");
-  const std::size_t colon = message.find(": ", position == std::string_view::npos ? 0 : position);
-  return colon == std::string_view::npos ? message : message.substr(colon + 2);
+  constexpr std::string_view kDash = " - ";
+  const std::size_t dash = message.find(kDash);
+  if (dash == std::string_view::npos) return "syntax error";
+  const std::string_view reason = message.substr(dash + kDash.size());
+  return reason.substr(0, reason.find(';'));
 }
 
 template <typename T>
@@ -142,8 +145,8 @@ Json parse_json(std::string_view text, const std::string& source) {
   } catch (const Json::parse_error& error) {
     fail("{}: {}: not valid JSON: {}", source, describe_position(text, error.byte),
          reason_of(error.what()));
-  } catch (const Json::exception& error) {
-    fail("{}: not valid JSON: {}", source, error.what());
+  } catch (const Json::exception&) {
+    fail("{}: not valid JSON: a number is out of range", source);
   }
 }
 

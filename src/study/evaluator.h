@@ -39,7 +39,7 @@ class Evaluator {
  private:
   struct Sample {
     Latents latents;
-    double seconds = 0;  // of the sampling phase
+    double seconds = 0;  // sampling time
   };
 
   Sample sample(const GenerateRequest& request) const;

@@ -82,7 +82,7 @@ TEST_F(LoraFiles, AlphaFromGenmosMetadata) {
                   "'blocks.0.attn.qkv_x', found 8");
   expect_contains(error_of(write_genmo(R"({"qkv_proj_lora_alpha": "10"})")),
                   "(kwargs): qkv_proj_lora_alpha: wanted a number");
-  expect_contains(error_of(write_genmo("rank 4")), "a.safetensors (kwargs): not valid JSON");
+  expect_contains(error_of(write_genmo("rank 4")), "a.safetensors (kwargs): column 1: not valid JSON");
 }
 
 TEST_F(LoraFiles, AlphaFromPeftsMetadata) {

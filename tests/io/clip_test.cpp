@@ -11,13 +11,13 @@
 namespace mochi {
 namespace {
 
-constexpr VideoFormat kFormat{16, 8, {24, 1}};
+constexpr VideoFormat kClipFormat{16, 8, {24, 1}};
 
 class ClipTest : public testing::Test {
  protected:
   const TempFolder folder_;
 
-  ClipTest() { write_test_video(folder_ / "frames", kFormat, 10); }
+  ClipTest() { write_test_video(folder_ / "frames", kClipFormat, 10); }
   std::string error_of(const ClipOptions& options) const {
     return message_of<Error>([&] { read_clip(folder_ / "frames", options); });
   }
@@ -29,8 +29,9 @@ TEST_F(ClipTest, HoldsTheWantedFrames) {
   EXPECT_FALSE(all.rate);
   const Clip part = read_clip(folder_ / "frames", {.start = {.frame = 3}, .num_frames = 2});
   ASSERT_EQ(part.num_frames, 2);
-  const std::vector<std::uint8_t> second(part.rgb.end() - kFormat.frame_bytes(), part.rgb.end());
-  EXPECT_EQ(second, test_frame(kFormat, 4));
+  const std::vector<std::uint8_t> second(part.rgb.end() - kClipFormat.frame_bytes(),
+                                         part.rgb.end());
+  EXPECT_EQ(second, test_frame(kClipFormat, 4));
   EXPECT_EQ(read_clip(folder_ / "frames", {.start = {.frame = 3}}).num_frames, 7);
 }
 

@@ -74,7 +74,7 @@ TEST_F(FileKinds, JsonErrorsNameThem) {
   };
   expect_contains(error_with(kLfsPointer), "config.json' is a Git LFS pointer, not a JSON file");
   expect_contains(error_with("<html></html>"), "is a web page (HTML), not a JSON file");
-  expect_contains(error_with("{\"a\": }"), "not valid JSON (line 1, column 7)");
+  expect_contains(error_with("{\"a\": }"), "column 7: not valid JSON: unexpected '}'");
 }
 
 TEST_F(FileKinds, LinksAndFolders) {

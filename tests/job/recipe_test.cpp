@@ -32,7 +32,7 @@ Recipe make_recipe() {
 
 Json describe(const Recipe& recipe) { return Json(describe_recipe(recipe, make_with())); }
 
-std::string error_of(const Json& json) {
+std::string recipe_error(const Json& json) {
   return message_of<Error>([&] { parse_recipe(json, "v.json"); });
 }
 
@@ -87,7 +87,7 @@ TEST(Recipe, ErrorsNameTheFileAndTheKey) {
   const auto change = [](const char* section, const char* key, const Json& value) {
     Json json = describe(make_recipe());
     json[section][key] = value;
-    return error_of(json);
+    return recipe_error(json);
   };
   expect_contains(change("request", "num_steps", -1), "v.json: request.num_steps: wanted 1 to");
   expect_contains(change("request", "promt", "x"), "v.json: request.promt: unknown key");
@@ -100,11 +100,11 @@ TEST(Recipe, ErrorsNameTheFileAndTheKey) {
   expect_contains(change("run", "checkpoint_every", -1), "v.json: run.checkpoint_every: wanted 0");
   Json json = describe(make_recipe());
   json["video"].erase("fps");
-  expect_contains(error_of(json), "v.json: video.fps: key is missing");
+  expect_contains(recipe_error(json), "v.json: video.fps: key is missing");
   json = describe(make_recipe());
   json.erase("request");
-  expect_contains(error_of(json), "v.json: request: key is missing");
-  expect_contains(error_of(Json::array()), "v.json: wanted an object");
+  expect_contains(recipe_error(json), "v.json: request: key is missing");
+  expect_contains(recipe_error(Json::array()), "v.json: wanted an object");
 }
 
 TEST(Recipe, IsReadForDecodingWithoutTheFilesOfItsRequest) {

@@ -8,7 +8,7 @@
 namespace mochi::job {
 namespace {
 
-std::string error_of(const std::string& line) {
+std::string line_error(const std::string& line) {
   return message_of<Error>([&] { parse_sweep_line(line, "s.jsonl:2", {}); });
 }
 
@@ -28,13 +28,13 @@ TEST(Sweep, ALineIsLaidOverTheCommandLine) {
 }
 
 TEST(Sweep, ErrorsNameLineAndKey) {
-  expect_contains(error_of(R"({"prompt": "x",})"), "s.jsonl:2: column 16: not valid JSON");
-  expect_contains(error_of(R"({"promt": "x"})"), "s.jsonl:2: promt: unknown key, did you mean");
-  expect_contains(error_of(R"({"num_steps": 0})"), "s.jsonl:2: num_steps: wanted 1 to 10000");
-  expect_contains(error_of(R"({"out": ""})"), "s.jsonl:2: out: wanted a file");
-  expect_contains(error_of(R"({"no_sparsity": true, "chipmunk_config": "c"})"),
+  expect_contains(line_error(R"({"prompt": "x",})"), "s.jsonl:2: column 16: not valid JSON");
+  expect_contains(line_error(R"({"promt": "x"})"), "s.jsonl:2: promt: unknown key, did you mean");
+  expect_contains(line_error(R"({"num_steps": 0})"), "s.jsonl:2: num_steps: wanted 1 to 10000");
+  expect_contains(line_error(R"({"out": ""})"), "s.jsonl:2: out: wanted a file");
+  expect_contains(line_error(R"({"no_sparsity": true, "chipmunk_config": "c"})"),
                   "s.jsonl:2: chipmunk_config: has no effect with no_sparsity");
-  expect_contains(error_of("[]"), "s.jsonl:2: wanted an object");
+  expect_contains(line_error("[]"), "s.jsonl:2: wanted an object");
 }
 
 TEST(Sweep, AFileIsReadLineByLine) {

@@ -83,7 +83,7 @@ class OutOfMemoryAnywhere : public testing::Test {
     options.model_dir = folder_ / "model";
     options.num_threads = 1;
     engine_.emplace(options);
-    request_ = engine_->default_request();
+    request_ = engine_->model().default_request();
     request_.prompt = "a red ball";
     request_.num_steps = 1;
     request_.num_frames = 1;
@@ -96,7 +96,7 @@ class OutOfMemoryAnywhere : public testing::Test {
   ~OutOfMemoryAnywhere() override { set_num_threads(0); }
 
   void decode() {
-    const VideoSize size = engine_->video_size(latents_);
+    const VideoSize size = engine_->model().video_size(latents_);
     const auto writer =
         make_video_writer(folder_ / "out/v.y4m", {size.width, size.height, {24, 1}});
     engine_->decode(latents_, [&](std::span<const std::uint8_t> rgb, std::int64_t) {

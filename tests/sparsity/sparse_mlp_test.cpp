@@ -16,10 +16,10 @@
 namespace mochi {
 namespace {
 
-constexpr TokenGrid kGrid{5, 10, 6};  // 300 tokens: two blocks and a rest
+constexpr TokenGrid kMlpGrid{5, 10, 6};  // 300 tokens: two blocks and a rest
 constexpr std::int64_t kWidth = 24;
 constexpr std::int64_t kHidden = 80;
-constexpr AttentionSite kSite{Branch::kCond, 3};
+constexpr AttentionSite kMlpSite{Branch::kCond, 3};
 
 class SparseMlpPolicy : public testing::Test {
  protected:
@@ -40,7 +40,7 @@ class SparseMlpPolicy : public testing::Test {
   static Tensor input_at(int step) {
     std::mt19937 fixed(1);
     std::mt19937 changing(static_cast<std::uint32_t>(100 + step));
-    const Shape shape{kGrid.num_tokens(), kWidth};
+    const Shape shape{kMlpGrid.num_tokens(), kWidth};
     Tensor x = random(shape, fixed);
     const Tensor change = random({1, kWidth}, changing);
     for (std::size_t i = 0; i < x.view().f32().size(); ++i) {
@@ -50,7 +50,7 @@ class SparseMlpPolicy : public testing::Test {
   }
 
   std::vector<float> run(AttentionPolicy& policy, const Tensor& x, int step,
-                         AttentionSite site = kSite) {
+                         AttentionSite site = kMlpSite) {
     const Arena::Scope scope(scratch_);
     policy.begin_forward(ctx_, site.branch, step);
     const TensorView out = policy.run_mlp(ctx_, site, step, {x, w1_, w2_});
@@ -77,7 +77,7 @@ class SparseMlpPolicy : public testing::Test {
     return config;
   }
   static ColumnSparsePolicy make_policy(const SparsityConfig& config, std::uint64_t seed = 0) {
-    return {config, kGrid, seed};
+    return {config, kMlpGrid, seed};
   }
 
   // A part of what is kept of the site, or none.
@@ -161,8 +161,8 @@ TEST_F(SparseMlpPolicy, EarlyLayersAndOnesSwitchedOffAreDense) {
 // Means of gates and values over each block, literally.
 std::vector<double> literal_means(const Tensor& x, const Tensor& w1, std::int64_t block_size) {
   std::vector<double> means;
-  for (std::int64_t begin = 0; begin < kGrid.num_tokens(); begin += block_size) {
-    const std::int64_t end = std::min(begin + block_size, kGrid.num_tokens());
+  for (std::int64_t begin = 0; begin < kMlpGrid.num_tokens(); begin += block_size) {
+    const std::int64_t end = std::min(begin + block_size, kMlpGrid.num_tokens());
     for (std::int64_t row = 0; row < 2 * kHidden; ++row) {
       double sum = 0;
       for (std::int64_t token = begin; token < end; ++token) {
@@ -240,7 +240,7 @@ TEST_F(SparseMlpPolicy, TheSeedDecidesTheRandomColumns) {
   };
   EXPECT_EQ(run_with(1), run_with(1));
   EXPECT_NE(run_with(1), run_with(2));
-  EXPECT_NE(plan_seed(1, PlanKind::kMlp, kSite), plan_seed(1, PlanKind::kAttention, kSite));
+  EXPECT_NE(plan_seed(1, PlanKind::kMlp, kMlpSite), plan_seed(1, PlanKind::kAttention, kMlpSite));
 }
 
 TEST_F(SparseMlpPolicy, BranchesAreApartAndMayBeginLate) {
