@@ -1,7 +1,5 @@
 #include "io/ffmpeg_message.h"
 
-#include <fmt/format.h>
-
 namespace mochi {
 namespace {
 
@@ -40,6 +38,13 @@ std::string clean_ffmpeg_line(std::string_view line) {
 bool says_cut_off(std::string_view line) {
   return line.find("ended prematurely") != std::string_view::npos ||
          line.find("partial file") != std::string_view::npos;
+}
+
+std::string describe_ffmpeg_end(const Subprocess& child) {
+  const std::string line = child.first_stderr_line();
+  std::string end = child.describe_end();
+  end.resize(end.size() - line.size());
+  return end + clean_ffmpeg_line(line);
 }
 
 }  // namespace mochi

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/subprocess.h"
+
 namespace mochi {
 
 // A line of ffmpeg's without what means nothing to its reader: "[mov,mp4 @ 0x5617f7d4b640] ",
@@ -12,5 +14,8 @@ std::string clean_ffmpeg_line(std::string_view line);
 
 // Whether the line tells that the file ends too early.
 bool says_cut_off(std::string_view line);
+
+// The child's describe_end(), with its line cleaned.
+std::string describe_ffmpeg_end(const Subprocess& child);
 
 }  // namespace mochi

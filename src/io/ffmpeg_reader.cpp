@@ -99,8 +99,7 @@ class FfmpegReader final : public VideoReader {
            num_before + num_frames_, whole);
     }
     if (exit_code != 0 || num_left_over != 0) {
-      fail("cannot read '{}': ffmpeg {}", path_.string(),
-           clean_ffmpeg_line(ffmpeg_->describe_end()));
+      fail("cannot read '{}': ffmpeg {}", path_.string(), describe_ffmpeg_end(*ffmpeg_));
     }
   }
 

@@ -54,9 +54,9 @@ std::string try_encoder(const VideoContainer& container, const VideoEncoder& enc
     throw;
   } catch (const Error&) {
     if (ffmpeg.wait() == 0) throw;  // else ffmpeg ended early, and its last words say more
-    return clean_ffmpeg_line(ffmpeg.describe_end());
+    return describe_ffmpeg_end(ffmpeg);
   }
-  if (ffmpeg.wait() != 0) return clean_ffmpeg_line(ffmpeg.describe_end());
+  if (ffmpeg.wait() != 0) return describe_ffmpeg_end(ffmpeg);
   return is_written(target) ? "" : "wrote nothing";
 }
 
@@ -140,8 +140,7 @@ class FfmpegWriter final : public VideoWriter {
   }
 
   [[noreturn]] void fail_end() const {
-    fail("cannot write '{}': ffmpeg {}", path().string(),
-         clean_ffmpeg_line(ffmpeg_.describe_end()));
+    fail("cannot write '{}': ffmpeg {}", path().string(), describe_ffmpeg_end(ffmpeg_));
   }
 
   // An ffmpeg that is only a wrapper, or was ended from outside, may claim success all the same.

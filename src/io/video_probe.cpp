@@ -25,12 +25,12 @@ namespace fs = std::filesystem;
 
 // Why ffprobe finds no video in the file, in our words; `line` is its own explanation.
 std::string explain_unreadable(const fs::path& path, std::string_view line) {
-  if (line.find("moov atom not found") != std::string_view::npos) {
-    return "its index is missing: the file was cut off, or is still being written";
-  }
   const MappedFile file(path);
   if (file.bytes().empty()) return "the file is empty";
   const FileKind kind = recognise_content(file.bytes());
+  if (kind.name == kMp4Name && line.find("moov atom not found") != std::string_view::npos) {
+    return "its index is missing: the file was cut off, or is still being written";
+  }
   return fmt::format("not a video that ffmpeg knows, or a damaged one: it is {}{}", kind.name,
                      kind.remedy.empty() ? "" : fmt::format(" ({})", kind.remedy));
 }

@@ -172,7 +172,8 @@ class JobTest(ProgramTest):
         for args in ([*generate, "--chipmunk-config", "fifo"],
                      ["generate", "--from-json", "fifo"],
                      ["generate", "--sweep-file", "fifo"],
-                     ["tune", "--model-dir", self.model, "--prompts", "fifo", "--out", "t"]):
+                     ["tune", "--model-dir", self.model, "--min-psnr", 30, "--prompts", "fifo",
+                      "--out", "t"]):
             with self.subTest(args):
                 self.interrupt(*args)
 
@@ -210,7 +211,8 @@ class JobTest(ProgramTest):
         for args in ([*generate, "--chipmunk-config", "/dev/zero"],
                      ["generate", "--from-json", "/dev/zero"],
                      ["generate", "--sweep-file", "/dev/zero"],
-                     ["tune", "--model-dir", self.model, "--prompts", "/dev/zero", "--out", "t"]):
+                     ["tune", "--model-dir", self.model, "--min-psnr", 30, "--prompts", "/dev/zero",
+                      "--out", "t"]):
             with self.subTest(args):
                 line = re.compile(
                     r"cannot read '/dev/zero': wanted a text file of at most \d+ bytes, found more")
