@@ -33,8 +33,8 @@ class DeviceTest(ProgramTest):
     @unittest.skipUnless(GPU_PROBLEM, "there is a GPU")
     def test_without_a_gpu(self):
         args = ["generate", "--model-dir", self.model, "--prompt", PROMPT, "--out", "a.y4m"]
-        self.refuse(1, f"--device: {GPU_PROBLEM}", *args, "--device", "cuda")
-        self.refuse(1, "--vram-limit: has no effect on the CPU", *args, "--vram-limit", "16GB")
+        self.refuse(2, f"--device: {GPU_PROBLEM}", *args, "--device", "cuda")
+        self.refuse(2, "--vram-limit: has no effect on the CPU", *args, "--vram-limit", "16GB")
         done = self.generate_ok("--out", "a.y4m")
         self.assertEqual(done.stderr.count(f"running on the CPU: {GPU_PROBLEM}\n"), 1)
         for quiet in (["--device", "cpu"], ["--quiet"]):

@@ -136,7 +136,9 @@ TEST_F(FakeFfmpeg, ThatHangsIsEndedAtAFrameAndAtTheEnd) {
 TEST_F(FakeFfmpeg, HangingProgramsOfAReaderAreEnded) {
   write_test_video(folder_ / "a.mp4", kFormat, kNumFrames);
   replace_ffmpeg("exec sleep 1000");
-  const auto reader = make_video_reader(folder_ / "a.mp4", {}, stop_after(kSoon));
+  bool stops = false;
+  const auto reader = make_video_reader(folder_ / "a.mp4", {}, [&stops] { return stops; });
+  stops = true;
   std::vector<std::uint8_t> frame(kFormat.frame_bytes());
   EXPECT_THROW(reader->read_frame(frame), Cancelled);
   replace("ffprobe", "exec sleep 1000");
