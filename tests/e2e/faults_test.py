@@ -12,6 +12,7 @@ import unittest
 from support import MOCHI, PROMPT, TIMEOUT_S, ProgramTest
 
 NO_SPACE = "No space left on device"
+SAVED = "; the sampled latents are saved; to continue: .*"
 
 
 class OutputTest(ProgramTest):
@@ -39,13 +40,12 @@ class OutputTest(ProgramTest):
                 "cannot write a folder 'file': a file of that name exists (for a video "
                 "file give .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m)",
             ),
-            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a directory"),
+            (["--out", "b.y4m"], "'b.y4m.json' exists and is not the JSON of a video: it would be replaced"),
             (
                 ["--out", "a.avi"],
                 "cannot write 'a.avi': wanted .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m, or no "
                 "ending for a folder of PNG files, found '.avi'",
             ),
-            (["--out", ""], "cannot write '': not a file name"),
             (["--out", f"{name}.y4m"], f"cannot write '{name}.y4m': File name too long"),
             (["--out", name], f"'{name}': File name too long"),
             (["--save-latents", "none/l"], "cannot write 'none/l': folder 'none' does not exist"),
@@ -56,6 +56,7 @@ class OutputTest(ProgramTest):
             with self.subTest(given):
                 out = [] if "--out" in given else ["--out", "a.y4m"]
                 self.refuse(1, line, *args, *out, *given)
+        self.refuse(2, "--out: is empty", *args, "--out", "")
 
     @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
     def test_a_folder_without_permission(self):
@@ -74,7 +75,7 @@ class OutputTest(ProgramTest):
         )
 
     def test_a_full_standard_output(self):
-        line = re.compile(f"cannot write (the output|to file): {NO_SPACE}")
+        line = re.compile(f"cannot write to the standard output: {NO_SPACE}")
         for args in (["version"], ["--help"], ["inspect", self.model, "--tensors"]):
             with self.subTest(args), open("/dev/full", "w", encoding="utf-8") as full:
                 done = subprocess.run(
@@ -126,8 +127,9 @@ class SmallDiskTest(ProgramTest):
         super().setUp()
         (self.folder / "disk").mkdir()
 
-    def refuse_on_disk(self, options, line, *args, left=()):
-        command = [MOCHI, "generate", "--quiet", "--model-dir", str(self.model), "--prompt", PROMPT]
+    def run_on_disk(self, options, *args):
+        """Also returns what is left on the disk."""
+        command = [MOCHI, "generate", "--model-dir", str(self.model), "--prompt", PROMPT]
         done = subprocess.run(
             [*self.namespace, options, *command, *map(str, args)],
             cwd=self.folder,
@@ -136,16 +138,30 @@ class SmallDiskTest(ProgramTest):
             timeout=TIMEOUT_S,
             check=False,
         )
-        self.expect_line(done, 1, line)
-        self.assertEqual((self.folder / "left").read_text().split(), list(left))
+        left = (self.folder / "left").read_text().split()
         (self.folder / "left").unlink()
-        self.assertEqual(self.entries(), ["disk"])
+        return done, left
+
+    def refuse_on_disk(self, options, line, *args):
+        """Only sampled latents are left, on the disk or beside it."""
+        done, left = self.run_on_disk(options, "--quiet", *args)
+        self.expect_line(done, 1, line)
+        left += [name for name in self.entries() if name != "disk"]
+        for name in left:
+            self.assertRegex(name, r"\.latents(-\d+)?\.safetensors$")
+            (self.folder / name).unlink(missing_ok=True)
+        self.assertEqual(len(left), 1 if "latents are saved" in done.stderr else 0)
+
+    def warn_on_disk(self, options, line, *args, left):
+        done, found = self.run_on_disk(options, *args)
+        self.assertEqual((done.returncode, found), (0, left), done.stderr)
+        self.assertIn(f"warning: {line}\n", done.stderr)
 
     def test_full_disk(self):
         for out in ("a.y4m", "frames/"):
             with self.subTest(out):
                 name = r"frames/frame_0000\d\.png" if out == "frames/" else re.escape(out)
-                line = re.compile(f"cannot write 'disk/{name}': {NO_SPACE}")
+                line = re.compile(f"cannot write 'disk/{name}': {NO_SPACE}{SAVED}")
                 self.refuse_on_disk("size=8k", line, "--out", f"disk/{out}")
 
     def test_full_disk_under_ffmpeg(self):
@@ -153,7 +169,7 @@ class SmallDiskTest(ProgramTest):
         for num_frames in (13, 67):
             for out in ("a.mp4", "a.webm", "a.gif"):
                 with self.subTest(out, num_frames=num_frames):
-                    line = re.compile(f"cannot write 'disk/{re.escape(out)}': {failed}{NO_SPACE}")
+                    line = re.compile(f"cannot write 'disk/{re.escape(out)}': {failed}{NO_SPACE}{SAVED}")
                     self.refuse_on_disk(
                         "size=4k",
                         line,
@@ -166,16 +182,15 @@ class SmallDiskTest(ProgramTest):
                     )
 
     def test_full_disk_under_latents(self):
-        line = f"cannot write 'disk/l.safetensors': {NO_SPACE}"
-        self.refuse_on_disk(
-            "size=4k", line, "--save-latents", "disk/l.safetensors", "--out", "a.y4m"
-        )
+        line = f"the latents are not saved: cannot write 'disk/l.safetensors': {NO_SPACE}"
+        args = ["--save-latents", "disk/l.safetensors", "--out", "a.y4m"]
+        self.warn_on_disk("size=4k", line, *args, left=[])
 
     def test_full_disk_behind_the_video(self):
         # A y4m of 60,043 bytes takes all of its 15 pages.
-        line = f"cannot write 'disk/a.y4m.json': {NO_SPACE}; "
-        line += "the video itself, 'disk/a.y4m', is complete"
-        self.refuse_on_disk("size=60k", line, "--out", "disk/a.y4m", left=["a.y4m"])
+        line = "the video is complete, the JSON beside it is not: "
+        line += f"cannot write 'disk/a.y4m.json': {NO_SPACE}"
+        self.warn_on_disk("size=60k", line, "--out", "disk/a.y4m", left=["a.y4m"])
 
     def test_read_only_disk(self):
         for out in ("a.y4m", "a.mp4", "frames"):
