@@ -138,7 +138,7 @@ class Observer {
   virtual ~Observer() = default;
   // False ends the call with Cancelled.
   virtual bool on_progress(const Progress& /*progress*/) { return true; }
-  // True ends the call with Cancelled. Called often, between the blocks of the networks, and so has
+  // True ends the call with Cancelled. Called often, also within operations on the CPU, and so has
   // to be fast.
   virtual bool should_stop() { return false; }
   // After each step of sampling.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <set>
@@ -119,8 +120,10 @@ struct LoadedSparsity {
 };
 
 // Reads a chipmunk-config.yml. Throws Error with a line that names the file, the line, the key,
-// what was wanted and what was found.
-LoadedSparsity load_sparsity_config(const std::filesystem::path& path);
+// what was wanted and what was found. A named pipe is waited for until should_stop returns true,
+// which ends the call with Cancelled.
+LoadedSparsity load_sparsity_config(const std::filesystem::path& path,
+                                    const std::function<bool()>& should_stop = {});
 // Reads a configuration from text: YAML, or JSON, which is YAML as well. Errors and warnings name
 // `source` as the file.
 LoadedSparsity parse_sparsity_config(const std::string& text, const std::string& source);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -50,6 +51,19 @@ fs::path make_temp_path(const fs::path& path) {
   fs::path temp = path;
   temp += fmt::format("{}{}-{}", kPart, ::getpid(), s_counter.fetch_add(1));
   return temp;
+}
+
+// The temporary names in use, where a signal handler finds them. Those that find no room are only
+// not removed by it.
+constexpr std::size_t kMaxParts = 64;
+std::array<std::atomic<const char*>, kMaxParts> s_parts{};
+static_assert(std::atomic<const char*>::is_always_lock_free, "read in a signal handler");
+
+void replace_part(const char* old_name, const char* new_name) noexcept {
+  for (std::atomic<const char*>& part : s_parts) {
+    const char* expected = old_name;
+    if (part.compare_exchange_strong(expected, new_name)) return;
+  }
 }
 
 // Whether a name goes on after ".part-" with the number of a process that no longer runs, "-" and
@@ -181,9 +195,11 @@ AtomicPath::AtomicPath(const fs::path& path)
     fail("cannot write '{}': is {}, and a regular file is wanted", path_.string(),
          describe_file_kind(mode));
   }
+  replace_part(nullptr, temp_path_.c_str());
 }
 
 AtomicPath::~AtomicPath() {
+  replace_part(temp_path_.c_str(), nullptr);
   if (is_committed_ || ::unlink(temp_path_.c_str()) == 0 || errno == ENOENT) return;
   try {
     fs::remove_all(temp_path_);
@@ -281,9 +297,16 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
   file.commit();
 }
 
-void write_new_file(const fs::path& path, std::string_view content) {
-  const FileDescriptor file = create(path, path);
-  write_all(file.get(), std::as_bytes(std::span(content.data(), content.size())), path, {});
+void write_new_file(const fs::path& path, std::string_view content, const fs::path& shown) {
+  const FileDescriptor file = create(path, shown);
+  write_all(file.get(), std::as_bytes(std::span(content.data(), content.size())), shown, {});
+}
+
+void remove_parts_at_exit() noexcept {
+  for (const std::atomic<const char*>& part : s_parts) {
+    const char* const name = part;
+    if (name != nullptr) ::unlink(name);
+  }
 }
 
 }  // namespace mochi

@@ -75,7 +75,13 @@ class AtomicFile {
 // Writes the whole content in one call.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
-// Writes a file that must not exist yet, in a folder that is itself committed later.
-void write_new_file(const std::filesystem::path& path, std::string_view content);
+// Writes a file that must not exist yet, in a folder that is itself committed later. Errors call it
+// `shown`, since the folder still has its temporary name.
+void write_new_file(const std::filesystem::path& path, std::string_view content,
+                    const std::filesystem::path& shown);
+
+// Removes the temporary files of this process, for a signal handler that ends it: allocates nothing
+// and waits for nothing. Temporary folders stay until the output is written next.
+void remove_parts_at_exit() noexcept;
 
 }  // namespace mochi

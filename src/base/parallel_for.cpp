@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
+#include <utility>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -29,6 +31,21 @@ std::int64_t range_size(std::int64_t num_indices, std::int64_t grain) {
   return std::max(grain, (num_indices + num_ranges - 1) / num_ranges);
 }
 
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kStopInterval{50};
+
+thread_local const StopFn* s_should_stop = nullptr;  // of the innermost StopScope
+thread_local Clock::time_point s_next_look;
+
+// Workers have no StopFn: they end with the ranges that they have begun.
+void throw_if_stopped() {
+  if (s_should_stop == nullptr) return;
+  const Clock::time_point now = Clock::now();
+  if (now < s_next_look) return;
+  s_next_look = now + kStopInterval;
+  if ((*s_should_stop)()) throw Cancelled();
+}
+
 // One call of parallel_for: its ranges are the tasks of the pool.
 struct Loop {
   std::int64_t begin, end, range_size;
@@ -45,6 +62,7 @@ struct Loop {
     if (has_failed) return;
     const std::int64_t range_begin = begin + range_idx * range_size;
     try {
+      throw_if_stopped();
       run(context, range_begin, std::min(end, range_begin + range_size));
     } catch (...) {
       // Only the first writes; the end of the job orders it before the caller's read.
@@ -70,13 +88,22 @@ SerialScope::SerialScope() : num_threads_before_((default_num_threads(), omp_get
 }
 SerialScope::~SerialScope() { omp_set_num_threads(num_threads_before_); }
 
+StopScope::StopScope(const StopFn& should_stop)
+    : outer_(std::exchange(s_should_stop, should_stop ? &should_stop : nullptr)) {}
+StopScope::~StopScope() { s_should_stop = outer_; }
+
 void detail::run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,
                         RangeFn run) {
   if (begin >= end) return;
   const std::int64_t size = range_size(end - begin, std::max<std::int64_t>(grain, 1));
   const std::int64_t num_ranges = (end - begin + size - 1) / size;
-  if (num_ranges == 1 || num_threads() == 1 || ThreadPool::is_inside_task()) {
-    run(context, begin, end);
+  if (ThreadPool::is_inside_task()) return run(context, begin, end);
+  if (num_ranges == 1 || num_threads() == 1) {
+    const std::int64_t step = s_should_stop == nullptr ? end - begin : size;
+    for (std::int64_t at = begin; at < end; at += step) {
+      throw_if_stopped();
+      run(context, at, std::min(end, at + step));
+    }
     return;
   }
   Loop loop{begin, end, size, context, run};

@@ -5,6 +5,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "base/stop.h"
+
 namespace mochi {
 
 // The number of threads of later parallel_for calls, whoever makes them. 0 means OpenMP's default:
@@ -26,6 +28,21 @@ class SerialScope {
   int num_threads_before_;
 };
 
+// While one lives, a parallel_for call of its thread ends with Cancelled soon after should_stop
+// says so. Only that thread asks, between ranges and at most 20 times a second. Scopes may be
+// nested: the innermost one counts, and one with an empty function never stops anything.
+class StopScope {
+ public:
+  // `should_stop` must outlive the scope.
+  explicit StopScope(const StopFn& should_stop);
+  ~StopScope();
+  StopScope(const StopScope&) = delete;
+  StopScope& operator=(const StopScope&) = delete;
+
+ private:
+  const StopFn* outer_;
+};
+
 namespace detail {
 using RangeFn = void (*)(void* context, std::int64_t begin, std::int64_t end);
 void run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* context,
@@ -34,8 +51,8 @@ void run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain, void* 
 
 // Calls fn(range_begin, range_end) for disjoint ranges that together cover [begin, end), each of at
 // least `grain` indices (the last may be shorter). fn's result must not depend on how the range is
-// split. The first exception is rethrown here after all threads have come back; ranges not yet
-// begun are then dropped. Nested calls run in the calling thread.
+// split. The first exception, also a StopScope's Cancelled, is rethrown here after all threads have
+// come back; ranges not yet begun are then dropped. Nested calls run in the calling thread.
 template <typename Fn>
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, Fn&& fn) {
   using Callable = std::remove_reference_t<Fn>;

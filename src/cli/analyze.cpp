@@ -29,7 +29,7 @@ class AnalyzeObserver : public study::StudyObserver {
   }
   bool should_stop() override {
     display_.tick();
-    return interrupt_signal() != 0;
+    return was_interrupted();
   }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
@@ -66,8 +66,8 @@ void run_analyze(GenerateOptions options) {
   if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
   options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
   Engine engine(options.job.engine);
-  const job::Resolved resolved = job::resolve(options.job, engine.model());
-  if (!options.run.is_quiet) tell_warnings(resolved);
+  const job::Resolved resolved = job::resolve(options.job, engine.model(), {}, was_interrupted);
+  RequestWarnings(options.run.is_quiet, options.run.is_verbose).tell(request, resolved);
   job::Recipe recipe = job::make_recipe(options.job, resolved);
   recipe.output = options.job.output.value_or("");  // the parser requires it
 

@@ -231,13 +231,17 @@ void run_bench(const BenchOptions& options) {
   check_flags(options);
   std::optional<AtomicFile> json_file;  // better now than after the work
   std::optional<AtomicFile> plot_file;
-  if (options.json_file) json_file.emplace(*options.json_file);
-  if (options.plot_file) plot_file.emplace(*options.plot_file);
+  if (options.json_file) {
+    json_file.emplace(*options.json_file, SpecialFile::kWriteThrough, was_interrupted);
+  }
+  if (options.plot_file) {
+    plot_file.emplace(*options.plot_file, SpecialFile::kWriteThrough, was_interrupted);
+  }
   const BenchReport report =
       bench::run_benchmark(complete_request(options.request),
                            [](const BenchReport& so_far, const Measurement& measurement) {
                              print_measurement(so_far, measurement);
-                             if (interrupt_signal() != 0) throw Cancelled();
+                             if (was_interrupted()) throw Cancelled();
                            });
   if (json_file) {
     json_file->write(to_json(report, options.request).dump(1) + "\n");

@@ -14,12 +14,12 @@ class CommandObserver : public Observer {
 
   bool on_progress(const Progress& progress) override {
     display_.show(progress);
-    return interrupt_signal() == 0;
+    return !was_interrupted();
   }
   // Lets the clock run on, too.
   bool should_stop() override {
     display_.tick();
-    return interrupt_signal() != 0;
+    return was_interrupted();
   }
 
  private:

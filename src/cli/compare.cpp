@@ -66,8 +66,9 @@ std::string describe(const VideoFormat& format) {
 }
 
 void compare_videos(const CompareOptions& options) {
-  const std::unique_ptr<VideoReader> first = make_video_reader(options.first);
-  const std::unique_ptr<VideoReader> second = make_video_reader(options.second);
+  const std::unique_ptr<VideoReader> first = make_video_reader(options.first, {}, was_interrupted);
+  const std::unique_ptr<VideoReader> second =
+      make_video_reader(options.second, {}, was_interrupted);
   const VideoFormat& format = first->format();
   if (format.width != second->format().width || format.height != second->format().height) {
     fail_unlike(options, describe(format), describe(second->format()));
@@ -76,7 +77,7 @@ void compare_videos(const CompareOptions& options) {
   std::vector<std::uint8_t> b(format.frame_bytes());
   std::vector<FrameQuality> frames;
   for (;;) {
-    if (interrupt_signal() != 0) throw Cancelled();
+    if (was_interrupted()) throw Cancelled();
     const bool has_first = first->read_frame(a);
     const bool has_second = second->read_frame(b);
     if (has_first != has_second) {
@@ -89,7 +90,7 @@ void compare_videos(const CompareOptions& options) {
   }
   if (frames.empty()) fail("'{}' has no frames", options.first.string());
   for (const auto& reader : {first.get(), second.get()}) {
-    for (const std::string& note : reader->notes()) fmt::print(stderr, "warning: {}\n", note);
+    for (const std::string& note : reader->notes()) tell("warning: {}", note);
   }
   options.prints_json ? print_videos_json(frames) : print_videos(frames);
 }

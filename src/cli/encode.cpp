@@ -36,12 +36,8 @@ FrameSize wanted_size(const EncodeOptions& options) {
 
 Fit wanted_fit(const EncodeOptions& options) {
   if (!options.fit) return Fit::kCrop;
-  const std::optional<Fit> fit = parse_fit(*options.fit);
-  if (!fit) {
-    throw UsageError(fmt::format("--fit: wanted crop, pad or stretch, found '{}'", *options.fit));
-  }
   if (!options.width) throw UsageError("--fit: has no effect without --width and --height");
-  return *fit;
+  return parse_fit(*options.fit).value();  // read_arguments() has looked at it
 }
 
 ClipOptions clip_options(const EncodeOptions& options) {
@@ -152,9 +148,7 @@ void run_encode(EncodeOptions options) {
   clip_wanted.check_size = [&](FrameSize size, int num_frames) {
     check_clip(options, engine, size, num_frames);
   };
-  clip_wanted.on_frame = [](int /*num_read*/) {
-    if (interrupt_signal() != 0) throw Cancelled();
-  };
+  clip_wanted.should_stop = was_interrupted;
   const Clip clip = read_clip(options.video, clip_wanted);
   if (!options.is_quiet) {
     for (const std::string& note : clip.notes) tell("warning: {}", note);
@@ -165,7 +159,8 @@ void run_encode(EncodeOptions options) {
       clip.rgb,
       {.width = clip.size.width, .height = clip.size.height, .num_frames = clip.num_frames},
       observer);
-  job::write_latents(options.output, latents, describe_clip(options, clip, engine));
+  job::write_latents(options.output, latents, describe_clip(options, clip, engine),
+                     was_interrupted);
   if (options.is_quiet) return;
   constexpr double kMebibyte = 1024.0 * 1024.0;
   tell_summary("{} ([1, {}, {}, {}, {}]); peak memory {:.0f} MiB", options.output.string(),

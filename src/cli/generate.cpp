@@ -29,12 +29,12 @@ class RunObserver : public job::JobObserver {
 
   bool on_progress(const Progress& progress) override {
     display_.show(progress);
-    return interrupt_signal() == 0;
+    return !was_interrupted();
   }
   // Lets the clock run on, too.
   bool should_stop() override {
     display_.tick();
-    return interrupt_signal() != 0;
+    return was_interrupted();
   }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
@@ -70,7 +70,11 @@ void print_summary(const job::Outcome& outcome) {
 class GenerateRun {
  public:
   explicit GenerateRun(const GenerateOptions& given)
-      : given_(given), inputs_(read_inputs(given)), engine_(open_engine()), run_(engine_) {
+      : given_(given),
+        inputs_(read_inputs(given)),
+        engine_(open_engine()),
+        run_(engine_, was_interrupted),
+        warnings_(given.run.is_quiet, given.run.is_verbose) {
     check_model();
     add_input_files();
     for (job::JobInput& input : inputs_.videos) {
@@ -118,10 +122,10 @@ class GenerateRun {
     }
   }
 
-  void warn(const job::Job& job) const {
-    if (given_.run.is_quiet || job.is_done) return;
-    tell_warnings(job.resolved);
-    if (!job.note.empty()) tell("{}", job.note);
+  void warn(const job::Job& job) {
+    if (job.is_done) return;
+    warnings_.tell(job.input.options.request, job.resolved);
+    if (!given_.run.is_quiet && !job.note.empty()) tell("{}", job.note);
   }
 
   // Says why the run does not use a GPU.
@@ -196,6 +200,7 @@ class GenerateRun {
   EngineOptions engine_options_;
   Engine engine_;
   job::Run run_;
+  RequestWarnings warnings_;
   std::vector<job::Job> jobs_;
 };
 

@@ -67,7 +67,7 @@ void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
   throw UsageError(fmt::format("{} has no effect with {}", other->get_name(), flag->get_name()));
 }
 
-// The callback of a flag whose value is the name of an enum's value.
+// A flag whose value is the name of an enum's value.
 template <typename E>
 CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
                         std::optional<E> (*parse)(std::string_view), const char* choices,
@@ -75,14 +75,8 @@ CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
   return command
       .add_option_function<std::string>(
           flag,
-          [&value, parse, flag, choices](const std::string& text) {
-            const std::optional<E> parsed = parse(text);
-            if (!parsed) {
-              throw UsageError(fmt::format("{}: wanted {}, found '{}'", flag, choices, text));
-            }
-            value = *parsed;
-          },
-          help)
+          // The value is one of the choices: read_arguments() has looked.
+          [&value, parse](const std::string& text) { value = parse(text).value(); }, help)
       ->type_name(choices)
       ->group(kMachine);
 }

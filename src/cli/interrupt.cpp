@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/atomic_file.h"
+
 namespace mochi::cli {
 namespace {
 
@@ -43,12 +45,19 @@ void write_if_ready(int descriptor, const void* bytes, std::size_t num_bytes) {
   if (::write(descriptor, bytes, num_bytes) < 0) return;  // nobody is left to tell
 }
 
+// Leaves no half-written file behind. The signal ends the program when its handler returns.
+void end_at_once(int signal) {
+  remove_parts_at_exit();
+  struct sigaction action{};
+  action.sa_handler = SIG_DFL;
+  ::sigaction(signal, &action, nullptr);
+  ::raise(signal);
+}
+
 // Calls nothing that is unsafe in a signal handler.
 void remember(int signal) {
+  if (s_shared.signal.exchange(signal) != 0) return end_at_once(signal);
   const int saved_errno = errno;
-  if (s_shared.signal.exchange(signal) != 0) {
-    ::raise(signal);  // whose handler is the default one again: ends the program
-  }
   const std::uint64_t one = 1;
   write_if_ready(s_shared.descriptor, &one, sizeof one);
   const std::string_view line = line_of(s_shared.activity);
@@ -65,12 +74,13 @@ void install_interrupt_handlers() {
     if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;
     action = {};
     action.sa_handler = remember;
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
     ::sigaction(signal, &action, nullptr);
   }
 }
 
 int interrupt_signal() { return s_shared.signal; }
+
+bool was_interrupted() { return interrupt_signal() != 0; }
 
 int interrupt_descriptor() { return s_shared.descriptor; }
 

@@ -1,5 +1,5 @@
 // Ctrl-C and its kin: the first one asks the program to stop as soon as it can do so cleanly; the
-// second one ends it at once.
+// second one ends it at once, less its half-written files.
 #pragma once
 
 namespace mochi::cli {
@@ -13,6 +13,9 @@ void install_interrupt_handlers();
 
 // The signal that has arrived, or 0.
 int interrupt_signal();
+
+// Whether it has: the StopFn of calls that may block.
+bool was_interrupted();
 
 // Readable from the first signal on, for poll(); -1 where the system gave none.
 int interrupt_descriptor();

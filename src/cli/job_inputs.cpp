@@ -39,8 +39,8 @@ fs::path find_checkpoint(const GenerateOptions& options) {
 
 std::vector<JobInput> read_sweep(const GenerateOptions& given) {
   std::vector<JobInput> videos;
-  for (job::SweepVideo& video : job::read_sweep_file(*given.run.sweep_file, given.job,
-                                                     [] { return interrupt_signal() != 0; })) {
+  for (job::SweepVideo& video :
+       job::read_sweep_file(*given.run.sweep_file, given.job, was_interrupted)) {
     JobInput input{.options = std::move(video.options),
                    .source = {.name = std::move(video.source),
                               .prefix = "",
@@ -118,7 +118,8 @@ RunInputs read_inputs(const GenerateOptions& given) {
   if (given.run.resumes) return read_resumed(given);
   if (given.job.latents_file) return read_decoded(given);
   if (!given.run.recipe) return {.videos = {{.options = given.job}}, .recipe = std::nullopt};
-  Recipe recipe = job::parse_recipe(read_json(*given.run.recipe), given.run.recipe->string());
+  Recipe recipe =
+      job::parse_recipe(read_json(*given.run.recipe, was_interrupted), given.run.recipe->string());
   return {.videos = {follow(recipe, given)}, .recipe = std::move(recipe)};
 }
 

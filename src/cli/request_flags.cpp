@@ -67,11 +67,20 @@ CLI::Option* add_field_flag(CLI::App& command, Request& request, std::string_vie
   return flag;
 }
 
-void tell_warnings(const job::Resolved& resolved) {
+void RequestWarnings::tell(const job::Request& given, const job::Resolved& resolved) {
+  if (is_quiet_) return;
   for (const job::Overruled& field : resolved.overruled) {
-    tell("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by));
+    tell_once(
+        fmt::format("warning: {} has no effect with {}", flag_of(field.field), flag_of(field.by)));
   }
-  for (const std::string& warning : resolved.warnings) tell("warning: {}", warning);
+  for (const std::string& warning : resolved.warnings) tell_once("warning: " + warning);
+  if (!is_verbose_ || resolved.ignored_keys.empty() || !given.chipmunk_config) return;
+  tell_once(fmt::format("{}: keys without effect here: {}", given.chipmunk_config->string(),
+                        fmt::join(resolved.ignored_keys, ", ")));
+}
+
+void RequestWarnings::tell_once(const std::string& line) {
+  if (told_.insert(line).second) tell_line(line);
 }
 
 }  // namespace mochi::cli

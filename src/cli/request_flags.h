@@ -2,6 +2,8 @@
 #pragma once
 
 #include <initializer_list>
+#include <set>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,7 +24,22 @@ Flags add_request_flags(CLI::App& command, job::Request& request,
 CLI::Option* add_field_flag(CLI::App& command, job::Request& request, std::string_view field,
                             std::string_view help);
 
-// Fields that have no effect, and the model's warnings, one line each.
-void tell_warnings(const job::Resolved& resolved);
+// Tells what is doubtful about the requests of a run, one line each. What several videos have in
+// common is told once.
+class RequestWarnings {
+ public:
+  RequestWarnings(bool is_quiet, bool is_verbose) : is_quiet_(is_quiet), is_verbose_(is_verbose) {}
+
+  // Fields that have no effect and the model's warnings; to the verbose also the keys of the
+  // sparsity file `given` names that have no effect.
+  void tell(const job::Request& given, const job::Resolved& resolved);
+
+ private:
+  void tell_once(const std::string& line);
+
+  bool is_quiet_;
+  bool is_verbose_;
+  std::set<std::string> told_;
+};
 
 }  // namespace mochi::cli

@@ -35,7 +35,7 @@ class SearchObserver : public study::TuneObserver {
   }
   bool should_stop() override {
     display_.tick();
-    return interrupt_signal() != 0;
+    return was_interrupted();
   }
   void on_warning(std::string_view text) override {
     if (!is_quiet_) tell("warning: {}", text);
@@ -77,7 +77,7 @@ void check_record(const TuneOptions& options) {
 
 SparsityConfig make_start(const TuneOptions& options, const study::Workload& workload) {
   const fs::path file = options.start ? *options.start : find_bundled_sparsity();
-  const LoadedSparsity loaded = load_sparsity_config(file);
+  const LoadedSparsity loaded = load_sparsity_config(file, was_interrupted);
   if (!options.is_quiet) {
     for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
   }
@@ -90,7 +90,7 @@ SparsityConfig make_start(const TuneOptions& options, const study::Workload& wor
 
 study::TuneTask make_task(const TuneOptions& options, std::vector<job::LinePrompt> prompts,
                           const ModelInfo& model) {
-  const job::Resolved resolved = job::resolve(options.generation, model);
+  const job::Resolved resolved = job::resolve(options.generation, model, {}, was_interrupted);
   study::TuneTask task{.base = resolved.generate,
                        .recipe = job::make_recipe(options.generation, resolved),
                        .prompts = std::move(prompts),
@@ -124,8 +124,7 @@ void report_results(const TuneOptions& options, const study::TuneRecord& record)
 
 void run_tune(TuneOptions options) {
   check_flags(options);
-  std::vector<job::LinePrompt> prompts =
-      job::read_prompts(options.prompts, [] { return interrupt_signal() != 0; });
+  std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts, was_interrupted);
   EngineOptions& engine_options = options.generation.engine;
   choose_model(engine_options);
   engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);

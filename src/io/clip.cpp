@@ -64,7 +64,7 @@ void read_frames(const fs::path& path, VideoReader& reader, int num_wanted,
       clip.rgb.insert(clip.rgb.end(), frame.begin(), frame.end());
     }
     ++clip.num_frames;
-    if (options.on_frame) options.on_frame(clip.num_frames);
+    if (options.should_stop && options.should_stop()) throw Cancelled();
   }
   // Only behind the last frame a reader knows that the file is whole.
   if (!options.num_frames && clip.num_frames == num_wanted) reader.read_frame(frame);
@@ -91,7 +91,8 @@ std::optional<ReadStart> parse_read_start(std::string_view text) {
 }
 
 Clip read_clip(const fs::path& path, const ClipOptions& options) {
-  const std::unique_ptr<VideoReader> reader = make_video_reader(path, options.start);
+  const std::unique_ptr<VideoReader> reader =
+      make_video_reader(path, options.start, options.should_stop);
   const VideoFormat& format = reader->format();
   Clip clip;
   clip.size = options.size.value_or(FrameSize{format.width, format.height});

@@ -22,10 +22,10 @@ struct ClipOptions {
   std::optional<int> num_frames = {};  // without it all frames from the start on
   std::optional<FrameSize> size = {};  // without it the video's own
   Fit fit = Fit::kCrop;
-  // Called with the clip's size and number of frames before a frame is read, and then with each
-  // number of frames read. What they throw ends the reading.
+  // Called with the clip's size and number of frames before a frame is read. What it throws ends
+  // the reading.
   std::function<void(FrameSize size, int num_frames)> check_size = {};
-  std::function<void(int num_read)> on_frame = {};
+  StopFn should_stop = {};  // asked at every frame, and while ffmpeg keeps the caller waiting
 };
 
 struct Clip {

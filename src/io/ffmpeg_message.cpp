@@ -1,7 +1,5 @@
 #include "io/ffmpeg_message.h"
 
-#include <fmt/format.h>
-
 namespace mochi {
 namespace {
 
@@ -42,13 +40,11 @@ bool says_cut_off(std::string_view line) {
          line.find("partial file") != std::string_view::npos;
 }
 
-std::string describe_exit(int exit_code, const Subprocess& child) {
-  constexpr int kSignalExitBase = 128;
-  std::string text = exit_code > kSignalExitBase
-                         ? fmt::format("was killed by signal {}", exit_code - kSignalExitBase)
-                         : fmt::format("failed (exit code {})", exit_code);
-  const std::string line = clean_ffmpeg_line(child.first_stderr_line());
-  return line.empty() ? text : text + ": " + line;
+std::string describe_ffmpeg_end(const Subprocess& child) {
+  const std::string line = child.first_stderr_line();
+  std::string end = child.describe_end();
+  end.resize(end.size() - line.size());
+  return end + clean_ffmpeg_line(line);
 }
 
 }  // namespace mochi

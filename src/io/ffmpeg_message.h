@@ -15,8 +15,7 @@ std::string clean_ffmpeg_line(std::string_view line);
 // Whether the line tells that the file ends too early.
 bool says_cut_off(std::string_view line);
 
-// "failed (exit code 1): Unknown encoder 'libx264'", or "was killed by signal 9", of a child that
-// has ended.
-std::string describe_exit(int exit_code, const Subprocess& child);
+// The child's describe_end(), with its line cleaned.
+std::string describe_ffmpeg_end(const Subprocess& child);
 
 }  // namespace mochi

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -19,8 +20,11 @@ namespace fs = std::filesystem;
 
 class FfmpegReader final : public VideoReader {
  public:
-  FfmpegReader(const fs::path& path, const ReadStart& start)
-      : path_(path), start_(start), probe_(probe_video(path)) {
+  FfmpegReader(const fs::path& path, const ReadStart& start, StopFn should_stop)
+      : path_(path),
+        start_(start),
+        should_stop_(std::move(should_stop)),
+        probe_(probe_video(path, should_stop_)) {
     format_ = probe_.format;
     has_rate_ = probe_.has_rate;
     pixel_aspect_ = probe_.pixel_aspect;
@@ -35,7 +39,9 @@ class FfmpegReader final : public VideoReader {
   bool read_frame(std::span<std::uint8_t> rgb) override {
     check_frame_size(rgb);
     if (is_at_end_) return false;
-    if (!ffmpeg_) ffmpeg_.emplace(decoding_args(), SubprocessPipes{.from_stdout = true});
+    if (!ffmpeg_) {
+      ffmpeg_.emplace(decoding_args(), SubprocessPipes{.from_stdout = true}, should_stop_);
+    }
     const std::size_t num_read = ffmpeg_->read_some(std::as_writable_bytes(rgb));
     if (num_read == rgb.size()) {
       ++num_frames_;
@@ -47,7 +53,7 @@ class FfmpegReader final : public VideoReader {
   }
 
   std::int64_t count_frames() override {
-    const std::vector<double> times = probe_frame_times(path_);
+    const std::vector<double> times = probe_frame_times(path_, should_stop_);
     if (start_.seconds <= 0) return std::max<std::int64_t>(0, std::ssize(times) - start_.frame);
     const auto first = std::ranges::lower_bound(times, start_.threshold_seconds());
     return times.end() - first;
@@ -93,12 +99,13 @@ class FfmpegReader final : public VideoReader {
            num_before + num_frames_, whole);
     }
     if (exit_code != 0 || num_left_over != 0) {
-      fail("cannot read '{}': ffmpeg {}", path_.string(), describe_exit(exit_code, *ffmpeg_));
+      fail("cannot read '{}': ffmpeg {}", path_.string(), describe_ffmpeg_end(*ffmpeg_));
     }
   }
 
   fs::path path_;
   ReadStart start_;
+  StopFn should_stop_;
   VideoProbe probe_;
   std::optional<Subprocess> ffmpeg_;
   std::int64_t num_frames_ = 0;
@@ -107,14 +114,15 @@ class FfmpegReader final : public VideoReader {
 
 }  // namespace
 
-std::unique_ptr<VideoReader> make_ffmpeg_reader(const fs::path& path, const ReadStart& start) {
+std::unique_ptr<VideoReader> make_ffmpeg_reader(const fs::path& path, const ReadStart& start,
+                                                StopFn should_stop) {
   if (!find_program("ffmpeg") || !find_program("ffprobe")) {
     fail(
         "cannot read '{}': the programs ffmpeg and ffprobe were not found; install them (Debian, "
         "Ubuntu: apt install ffmpeg), or give a .y4m file or PNG or JPEG files",
         path.string());
   }
-  return std::make_unique<FfmpegReader>(path, start);
+  return std::make_unique<FfmpegReader>(path, start, std::move(should_stop));
 }
 
 }  // namespace mochi

@@ -43,18 +43,20 @@ bool is_written(const fs::path& path) {
 
 // Encodes two black frames into `target`; the reason if that fails, else nothing.
 std::string try_encoder(const VideoContainer& container, const VideoEncoder& encoder,
-                        const VideoFormat& format, const fs::path& target) {
-  Subprocess ffmpeg(encoding_args(container, encoder, format, target.string()), {.to_stdin = true});
+                        const VideoFormat& format, const fs::path& target,
+                        const StopFn& should_stop) {
+  Subprocess ffmpeg(encoding_args(container, encoder, format, target.string()), {.to_stdin = true},
+                    should_stop);
   const std::vector<std::byte> black(format.frame_bytes());
   try {
     for (int i = 0; i < 2; ++i) ffmpeg.write_all(black);
+  } catch (const Cancelled&) {
+    throw;
   } catch (const Error&) {
-    const int exit_code = ffmpeg.wait();
-    if (exit_code == 0) throw;  // else ffmpeg ended early, and its last words say more
-    return describe_exit(exit_code, ffmpeg);
+    if (ffmpeg.wait() == 0) throw;  // else ffmpeg ended early, and its last words say more
+    return describe_ffmpeg_end(ffmpeg);
   }
-  const int exit_code = ffmpeg.wait();
-  if (exit_code != 0) return describe_exit(exit_code, ffmpeg);
+  if (ffmpeg.wait() != 0) return describe_ffmpeg_end(ffmpeg);
   return is_written(target) ? "" : "wrote nothing";
 }
 
@@ -65,10 +67,11 @@ struct EncoderChoice {
 
 // The first encoder that works in an encoding of two frames, which `target` holds afterwards.
 EncoderChoice choose_encoder(const fs::path& path, const VideoContainer& container,
-                             const VideoFormat& format, const fs::path& target) {
+                             const VideoFormat& format, const fs::path& target,
+                             const StopFn& should_stop) {
   std::vector<std::string> reasons;
   for (const VideoEncoder& encoder : container.encoders) {
-    std::string reason = try_encoder(container, encoder, format, target);
+    std::string reason = try_encoder(container, encoder, format, target, should_stop);
     if (reason.empty()) {
       const std::string_view preferred = container.encoders.front().name;
       return {encoder, encoder.name == preferred
@@ -89,13 +92,16 @@ EncoderChoice choose_encoder(const fs::path& path, const VideoContainer& contain
 }
 
 // How many packets the video stream of a file has; -1 if that cannot be found out.
-long count_packets(const fs::path& path) {
+long count_packets(const fs::path& path, const StopFn& should_stop) {
   if (!find_program("ffprobe")) return -1;
   try {
     return std::stol(
         run_program({"ffprobe", "-v", "error", "-count_packets", "-select_streams", "v:0",
                      "-show_entries", "stream=nb_read_packets", "-of",
-                     "default=nokey=1:noprint_wrappers=1", "-i", "file:" + path.string()}));
+                     "default=nokey=1:noprint_wrappers=1", "-i", "file:" + path.string()},
+                    should_stop));
+  } catch (const Cancelled&) {
+    throw;
   } catch (const std::exception&) {  // ffprobe failed or printed no number
     return -1;
   }
@@ -103,13 +109,15 @@ long count_packets(const fs::path& path) {
 
 class FfmpegWriter final : public VideoWriter {
  public:
-  FfmpegWriter(const fs::path& path, const VideoFormat& format, const VideoContainer& container)
+  FfmpegWriter(const fs::path& path, const VideoFormat& format, const VideoContainer& container,
+               StopFn should_stop)
       : VideoWriter(path, format),
         has_packet_per_frame_(container.has_packet_per_frame),
+        should_stop_(std::move(should_stop)),
         target_(path, SpecialFile::kRefuse),
-        choice_(choose_encoder(path, container, format, target_.temp_path())),
+        choice_(choose_encoder(path, container, format, target_.temp_path(), should_stop_)),
         ffmpeg_(encoding_args(container, choice_.encoder, format, target_.temp_path().string()),
-                {.to_stdin = true}) {
+                {.to_stdin = true}, should_stop_) {
     set_note(choice_.note);
   }
 
@@ -117,22 +125,22 @@ class FfmpegWriter final : public VideoWriter {
   void encode_frame(std::span<const std::uint8_t> rgb) override {
     try {
       ffmpeg_.write_all(std::as_bytes(rgb));
+    } catch (const Cancelled&) {
+      throw;
     } catch (const Error&) {
-      const int exit_code = ffmpeg_.wait();
-      if (exit_code == 0) throw;  // else ffmpeg ended early, and its last words say more
-      fail_exit(exit_code);
+      if (ffmpeg_.wait() == 0) throw;  // else ffmpeg ended early, and its last words say more
+      fail_end();
     }
   }
 
   void finish_file() override {
-    const int exit_code = ffmpeg_.wait();
-    if (exit_code != 0) fail_exit(exit_code);
+    if (ffmpeg_.wait() != 0) fail_end();
     check_result();
     target_.commit();
   }
 
-  [[noreturn]] void fail_exit(int exit_code) const {
-    fail("cannot write '{}': ffmpeg {}", path().string(), describe_exit(exit_code, ffmpeg_));
+  [[noreturn]] void fail_end() const {
+    fail("cannot write '{}': ffmpeg {}", path().string(), describe_ffmpeg_end(ffmpeg_));
   }
 
   // An ffmpeg that is only a wrapper, or was ended from outside, may claim success all the same.
@@ -140,7 +148,8 @@ class FfmpegWriter final : public VideoWriter {
     if (!is_written(target_.temp_path())) {
       fail("cannot write '{}': ffmpeg wrote nothing", path().string());
     }
-    const long num_packets = has_packet_per_frame_ ? count_packets(target_.temp_path()) : -1;
+    const long num_packets =
+        has_packet_per_frame_ ? count_packets(target_.temp_path(), should_stop_) : -1;
     if (num_packets >= 0 && num_packets != num_frames()) {
       fail("cannot write '{}': ffmpeg was given {} frames and wrote {}", path().string(),
            num_frames(), num_packets);
@@ -148,6 +157,7 @@ class FfmpegWriter final : public VideoWriter {
   }
 
   bool has_packet_per_frame_;
+  StopFn should_stop_;
   // In this order: the child is dead before what it wrote is removed.
   AtomicFile target_;
   EncoderChoice choice_;
@@ -157,9 +167,10 @@ class FfmpegWriter final : public VideoWriter {
 }  // namespace
 
 std::unique_ptr<VideoWriter> make_ffmpeg_writer(const fs::path& path, const VideoFormat& format,
-                                                const VideoContainer& container) {
+                                                const VideoContainer& container,
+                                                StopFn should_stop) {
   check_can_encode(path, format, container);
-  return std::make_unique<FfmpegWriter>(path, format, container);
+  return std::make_unique<FfmpegWriter>(path, format, container, std::move(should_stop));
 }
 
 }  // namespace mochi

@@ -46,7 +46,9 @@ constexpr std::array kSignatures{
     Signature{0, "\x89PNG"sv, "a PNG image"},
     Signature{0, "\xff\xd8\xff"sv, "a JPEG image"},
     Signature{0, "GIF8"sv, "a GIF image"},
-    Signature{4, "ftyp"sv, "an MP4 or QuickTime file"},
+    Signature{8, "WEBP"sv, "a WebP image"},
+    Signature{0, "%PDF"sv, "a PDF file"},
+    Signature{4, "ftyp"sv, kMp4Name},
     Signature{0, "\x1a\x45\xdf\xa3"sv, "a WebM or Matroska file"},
     Signature{0,
               "\x7f"

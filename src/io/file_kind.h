@@ -15,6 +15,8 @@ struct FileKind {
   bool is_text = false;
 };
 
+inline constexpr const char* kMp4Name = "an MP4 or QuickTime file";
+
 // Always an answer: "a binary file of an unknown kind" if nothing matches. Only the first KiB is
 // read.
 FileKind recognise_content(std::span<const std::byte> bytes);

@@ -1,11 +1,13 @@
 #include "io/json.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/nearest.h"
+#include "base/text_file.h"
 #include "io/file_kind.h"
 
 namespace mochi {
@@ -13,6 +15,9 @@ namespace {
 
 // Printing a value recurses, so hostile nesting must end before the stack does.
 constexpr std::size_t kMaxDepth = 100;
+
+// An index of the largest checkpoints has less than 1 MiB.
+constexpr std::size_t kMaxFileBytes = std::size_t{64} << 20;
 
 // "line 3, column 7" of a byte (counted from 1); "column 7" where the text is a single line.
 std::string describe_position(std::string_view text, std::size_t byte) {
@@ -180,7 +185,16 @@ Json parse_json_file(std::string_view content, const std::filesystem::path& path
 }
 
 Json read_json(const std::filesystem::path& path) {
-  return parse_json_file(MappedFile(path).text(), path);
+  const MappedFile file(path);
+  if (file.bytes().size() > kMaxFileBytes) {
+    fail("cannot read '{}': wanted a JSON file of at most {} bytes, found {}", path.string(),
+         kMaxFileBytes, file.bytes().size());
+  }
+  return parse_json_file(file.text(), path);
+}
+
+Json read_json(const std::filesystem::path& path, const StopFn& should_stop) {
+  return parse_json_file(read_text_file(path, kMaxFileBytes, should_stop), path);
 }
 
 JsonReader::JsonReader(const Json& object, std::string source, std::string path)

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/stop.h"
+
 namespace mochi {
 
 using Json = nlohmann::json;
@@ -18,7 +20,10 @@ using Json = nlohmann::json;
 Json parse_json(std::string_view text, const std::string& source);
 // The content of a file; one that holds something else is named as what it is.
 Json parse_json_file(std::string_view content, const std::filesystem::path& path);
+// A regular file.
 Json read_json(const std::filesystem::path& path);
+// Also a pipe, whose writer is waited for until should_stop says so.
+Json read_json(const std::filesystem::path& path, const StopFn& should_stop);
 
 // Reads one JSON object key by key and remembers which keys were asked for, so that finish() can
 // refuse the rest. The Json must outlive the reader.

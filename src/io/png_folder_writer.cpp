@@ -3,10 +3,8 @@
 #include <fmt/core.h>
 
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstdint>
-#include <cstring>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -86,21 +84,14 @@ class PngFolderWriter final : public VideoWriter {
 
  private:
   void encode_frame(std::span<const std::uint8_t> rgb) override {
-    write_file(frame_name(num_frames()), encode_png(format().width, format().height, rgb));
+    const std::string name = frame_name(num_frames());
+    write_new_file(target_.temp_path() / name, encode_png(format().width, format().height, rgb),
+                   target_.path() / name);
   }
 
   void finish_file() override {
     check_replaceable(target_.path());
     target_.commit_over_folder();
-  }
-
-  void write_file(const std::string& name, const std::string& content) const {
-    errno = 0;
-    std::ofstream out(target_.temp_path() / name, std::ios::binary);  // synced with the folder
-    out << content << std::flush;
-    if (!out) {
-      fail("cannot write '{}': {}", (target_.path() / name).string(), std::strerror(errno));
-    }
   }
 
   AtomicPath target_;

@@ -210,7 +210,7 @@ void SafetensorsFile::parse(std::span<const std::byte> bytes) {
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, StopFn should_stop) {
   check_tensors(path.string(), tensors);
   // Wide elements first: with a header padded to 8 bytes every tensor is then aligned.
   std::vector<const NamedTensor*> ordered;
@@ -233,7 +233,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   text.resize((text.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
   if (text.size() > kMaxHeaderBytes) fail("cannot write '{}': header too large", path.string());
 
-  AtomicFile file(path);
+  AtomicFile file(path, SpecialFile::kWriteThrough, std::move(should_stop));
   const std::array<std::uint64_t, 1> length{text.size()};
   file.write(std::as_bytes(std::span(length)));
   file.write(text);

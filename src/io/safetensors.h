@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/mapped_file.h"
+#include "base/stop.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
 
@@ -54,8 +55,10 @@ struct NamedTensor {
   std::span<const std::byte> bytes;
 };
 
-// Writes all tensors into one file that appears only when it is complete.
+// Writes all tensors into one file that appears only when it is complete. Waiting for the reader of
+// a named pipe ends with Cancelled when should_stop says so.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {},
+                       StopFn should_stop = {});
 
 }  // namespace mochi

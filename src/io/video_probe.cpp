@@ -3,18 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/subprocess.h"
 #include "io/ffmpeg_message.h"
+#include "io/file_kind.h"
 #include "io/json.h"
 #include "io/video_readers.h"
 
@@ -23,54 +23,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Magic {
-  std::string_view text;
-  std::size_t offset;
-  const char* meaning;
-};
-
-constexpr std::array kForeignFiles{
-    Magic{"version https://git-lfs", 0, "it is a Git LFS pointer, not the video itself"},
-    Magic{"<!DOCTYPE", 0, "it is a web page"},
-    Magic{"<!doctype", 0, "it is a web page"},
-    Magic{"<html", 0, "it is a web page"},
-    Magic{"PK\x03\x04", 0, "it is a zip archive"},
-    Magic{"GGUF", 0, "it is a GGUF file"},
-    Magic{"%PDF", 0, "it is a PDF file"},
-    Magic{"WEBP", 8,
-          "this ffmpeg cannot read this WebP file (animated ones need ffmpeg 8 or later)"}};
-
-std::string read_head(const fs::path& path) {
-  constexpr std::size_t kHeadBytes = 64;
-  std::string head(kHeadBytes, '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(head.data(), static_cast<std::streamsize>(head.size()));
-  head.resize(static_cast<std::size_t>(file.gcount()));
-  return head;
-}
-
 // Why ffprobe finds no video in the file, in our words; `line` is its own explanation.
 std::string explain_unreadable(const fs::path& path, std::string_view line) {
-  const std::string head = read_head(path);
-  if (head.empty()) return "the file is empty";
-  for (const Magic& magic : kForeignFiles) {
-    if (head.size() > magic.offset && head.substr(magic.offset).starts_with(magic.text)) {
-      return magic.meaning;
-    }
-  }
-  const bool is_mp4 = head.size() > 8 && head.compare(4, 4, "ftyp") == 0;
-  if (is_mp4 && line.find("moov atom not found") != std::string_view::npos) {
+  const MappedFile file(path);
+  if (file.bytes().empty()) return "the file is empty";
+  const FileKind kind = recognise_content(file.bytes());
+  if (kind.name == kMp4Name && line.find("moov atom not found") != std::string_view::npos) {
     return "its index is missing: the file was cut off, or is still being written";
   }
-  return "not a video that ffmpeg knows, or a damaged one";
+  return fmt::format("not a video that ffmpeg knows, or a damaged one: it is {}{}", kind.name,
+                     kind.remedy.empty() ? "" : fmt::format(" ({})", kind.remedy));
 }
 
 // The text that ffprobe prints about the first video stream that is not a cover picture.
-std::string run_ffprobe(const fs::path& path, const std::vector<std::string>& wanted) {
+std::string run_ffprobe(const fs::path& path, const std::vector<std::string>& wanted,
+                        const StopFn& should_stop) {
   std::vector<std::string> args{"ffprobe", "-v", "error", "-select_streams", "V:0"};
   args.insert(args.end(), wanted.begin(), wanted.end());
   args.insert(args.end(), {"-i", "file:" + path.string()});
-  Subprocess ffprobe(args, {.from_stdout = true});
+  Subprocess ffprobe(args, {.from_stdout = true}, should_stop);
   std::string text = ffprobe.read_all();
   if (ffprobe.wait() != 0) {
     fail("cannot read '{}': {}", path.string(),
@@ -118,13 +89,15 @@ std::int64_t parse_count(const std::string& text) {
 
 }  // namespace
 
-VideoProbe probe_video(const fs::path& path) {
-  const Json json = parse_json(
-      run_ffprobe(path, {"-show_entries",
-                         "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,"
-                         "nb_frames:stream_side_data=rotation:stream_tags=rotate",
-                         "-of", "json"}),
-      "ffprobe of " + path.string());
+VideoProbe probe_video(const fs::path& path, const StopFn& should_stop) {
+  const Json json =
+      parse_json(run_ffprobe(path,
+                             {"-show_entries",
+                              "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,"
+                              "nb_frames:stream_side_data=rotation:stream_tags=rotate",
+                              "-of", "json"},
+                             should_stop),
+                 "ffprobe of " + path.string());
   const Json streams = json.value("streams", Json::array());
   if (streams.empty()) {
     fail("cannot read '{}': it holds no video ({})", path.string(), explain_unreadable(path, ""));
@@ -149,9 +122,9 @@ VideoProbe probe_video(const fs::path& path) {
   return probe;
 }
 
-std::vector<double> probe_frame_times(const fs::path& path) {
+std::vector<double> probe_frame_times(const fs::path& path, const StopFn& should_stop) {
   std::istringstream lines(
-      run_ffprobe(path, {"-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"}));
+      run_ffprobe(path, {"-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"}, should_stop));
   std::vector<double> times;
   for (std::string line; std::getline(lines, line);) {
     const std::size_t comma = line.find(',');

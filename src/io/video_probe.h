@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "base/stop.h"
 #include "io/video_format.h"
 
 namespace mochi {
@@ -18,10 +19,10 @@ struct VideoProbe {
 };
 
 // Throws Error, naming the file and what it is, if it is no video that ffmpeg reads.
-VideoProbe probe_video(const std::filesystem::path& path);
+VideoProbe probe_video(const std::filesystem::path& path, const StopFn& should_stop);
 
 // The times of the frames in seconds from the first one on, in their order. The file is read, but
 // no frame is decoded.
-std::vector<double> probe_frame_times(const std::filesystem::path& path);
+std::vector<double> probe_frame_times(const std::filesystem::path& path, const StopFn& should_stop);
 
 }  // namespace mochi

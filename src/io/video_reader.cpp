@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/subprocess.h"
@@ -76,7 +77,8 @@ std::optional<FrameRate> parse_stream_rate(std::string_view text, char separator
   return parse_frame_rate(fraction);
 }
 
-std::unique_ptr<VideoReader> make_video_reader(const fs::path& path, const ReadStart& start) {
+std::unique_ptr<VideoReader> make_video_reader(const fs::path& path, const ReadStart& start,
+                                               StopFn should_stop) {
   check_source(path);
   if (fs::is_directory(path) || has_image_ending(path)) return make_image_reader(path, start);
   if (begins_with(path, kY4mMagic)) {
@@ -85,7 +87,7 @@ std::unique_ptr<VideoReader> make_video_reader(const fs::path& path, const ReadS
   } else if (lower_extension(path) == ".y4m") {
     return make_y4m_reader(path, start);  // for its error
   }
-  return make_ffmpeg_reader(path, start);
+  return make_ffmpeg_reader(path, start, std::move(should_stop));
 }
 
 }  // namespace mochi

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.h"
 #include "io/video_format.h"
 
 namespace mochi {
@@ -54,8 +55,10 @@ class VideoReader {
 
 // Built in are .y4m files (8 bits, 4:2:0 or 4:4:4), PNG and JPEG files, and folders of these in the
 // order of their numbers; anything else goes through the ffmpeg and ffprobe programs. Each stored
-// frame is read once, also where their times are irregular. Throws Error naming the file.
+// frame is read once, also where their times are irregular. Throws Error naming the file. Waiting
+// for ffmpeg, here and in the reader, ends with Cancelled when should_stop says so.
 std::unique_ptr<VideoReader> make_video_reader(const std::filesystem::path& path,
-                                               const ReadStart& start = {});
+                                               const ReadStart& start = {},
+                                               StopFn should_stop = {});
 
 }  // namespace mochi

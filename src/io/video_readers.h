@@ -25,7 +25,7 @@ std::unique_ptr<VideoReader> make_y4m_reader(std::span<const std::byte> bytes,
 std::unique_ptr<VideoReader> make_image_reader(const std::filesystem::path& path,
                                                const ReadStart& start);
 std::unique_ptr<VideoReader> make_ffmpeg_reader(const std::filesystem::path& path,
-                                                const ReadStart& start);
+                                                const ReadStart& start, StopFn should_stop);
 
 // Which pixel layout a y4m file names ("420jpeg" without one), if the built-in reader cannot read
 // it: ffmpeg reads more of them.

@@ -58,28 +58,31 @@ void check_name(const fs::path& path) {
 
 }  // namespace
 
-std::unique_ptr<VideoWriter> make_video_writer(const fs::path& path, const VideoFormat& format) {
+std::unique_ptr<VideoWriter> make_video_writer(const fs::path& path, const VideoFormat& format,
+                                               StopFn should_stop) {
   check_name(path);
   const std::string ending = lower_extension(path);
   if (ending.empty()) return make_png_folder_writer(path, format);
   if (ending == ".y4m") return make_y4m_writer(path, format);
   if (const std::optional<VideoContainer> container = find_video_container(ending)) {
-    return make_ffmpeg_writer(path, format, *container);
+    return make_ffmpeg_writer(path, format, *container, std::move(should_stop));
   }
   fail("cannot write '{}': wanted {}, or no ending for a folder of PNG files, found '{}'",
        path.string(), describe_video_endings(), path.extension().string());
 }
 
-std::string VideoOutputChecks::check(const fs::path& path, const VideoFormat& format) {
+std::string VideoOutputChecks::check(const fs::path& path, const VideoFormat& format,
+                                     const StopFn& should_stop) {
   const std::string kind = fmt::format("{} {}x{} {}", lower_extension(path), format.width,
                                        format.height, format_frame_rate(format.fps));
   if (find_video_container(lower_extension(path)) && tried_.contains(kind)) {
     const AtomicFile probe(path);
     return "";
   }
-  std::string note = make_video_writer(path, format)->note();
+  std::string note = make_video_writer(path, format, should_stop)->note();
   tried_.insert(kind);
-  return note;
+  const bool is_news = !note.empty() && noted_.insert(lower_extension(path)).second;
+  return is_news ? note : "";
 }
 
 }  // namespace mochi

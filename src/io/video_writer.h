@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "base/stop.h"
 #include "io/video_format.h"
 
 namespace mochi {
@@ -50,19 +51,23 @@ class VideoWriter {
 // no ending is a folder of frame_00000.png, ... Throws Error at once if the output cannot be made
 // there: no such folder, no ffmpeg, an unknown ending. Half-written files of this output that
 // killed runs left are removed. ffmpeg's encoder is tried on two frames of this size and rate; if
-// it fails, another one takes its place, and note() says so.
+// it fails, another one takes its place, and note() says so. Waiting for ffmpeg, here and in the
+// writer, ends with Cancelled when should_stop says so.
 std::unique_ptr<VideoWriter> make_video_writer(const std::filesystem::path& path,
-                                               const VideoFormat& format);
+                                               const VideoFormat& format, StopFn should_stop = {});
 
 // Checks of outputs before the work. Many videos of one kind, size and rate, as in a sweep, cost
-// one trial of the encoder.
+// one trial of the encoder. Of several outputs that another encoder writes, the first one has the
+// note.
 class VideoOutputChecks {
  public:
   // Throws Error where make_video_writer() would; the writer's note when it is new, else nothing.
-  std::string check(const std::filesystem::path& path, const VideoFormat& format);
+  std::string check(const std::filesystem::path& path, const VideoFormat& format,
+                    const StopFn& should_stop = {});
 
  private:
   std::set<std::string> tried_;
+  std::set<std::string> noted_;  // endings
 };
 
 }  // namespace mochi

@@ -11,7 +11,8 @@ namespace mochi {
 
 std::unique_ptr<VideoWriter> make_ffmpeg_writer(const std::filesystem::path& path,
                                                 const VideoFormat& format,
-                                                const VideoContainer& container);
+                                                const VideoContainer& container,
+                                                StopFn should_stop);
 std::unique_ptr<VideoWriter> make_y4m_writer(const std::filesystem::path& path,
                                              const VideoFormat& format);
 std::unique_ptr<VideoWriter> make_png_folder_writer(const std::filesystem::path& path,

@@ -8,8 +8,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/stop.h"
 #include "io/video_writer.h"
 #include "job/output_files.h"
 #include "job/recipe.h"
@@ -41,14 +43,18 @@ struct Job {
 
 // What the jobs of a run share.
 struct Run {
-  explicit Run(const Engine& engine) : with(made_with(engine)) {}
+  // `stop` ends what preparing a job may have to wait for: a pipe to read, ffmpeg.
+  explicit Run(const Engine& engine, StopFn stop = {})
+      : with(made_with(engine)), should_stop(std::move(stop)) {}
   MadeWith with;
+  StopFn should_stop;
   FileClaims inputs, outputs;
   VideoOutputChecks checks;
 };
 
 // Checks all that can be checked before the work begins, and decides where the video goes. Throws
-// InvalidRequest naming a field, "out" or "save_latents", or Error naming the line or the file.
+// InvalidRequest naming a field, "out" or "save_latents", Error naming the line or the file, or
+// Cancelled.
 Job prepare_job(JobInput input, const ModelInfo& model, Run& run);
 
 // The recipe of a request that is resolved, without an output.

@@ -125,7 +125,7 @@ Latents read_latents(const fs::path& path) {
 }
 
 void write_latents_file(const fs::path& path, const Latents& latents, Metadata metadata,
-                        const std::vector<CachedTensor>& caches) {
+                        const std::vector<CachedTensor>& caches, const StopFn& should_stop) {
   const Shape shape{1, latents.channels, latents.num_frames, latents.height, latents.width};
   std::vector<NamedTensor> tensors{
       {kTensorName, DType::kF32, shape, std::as_bytes(std::span(latents.values))}};
@@ -142,12 +142,12 @@ void write_latents_file(const fs::path& path, const Latents& latents, Metadata m
     content[name] = {cache.dtype, cache.shape, cache.bytes};
   }
   metadata[kChecksumKey] = compute_checksum(content, metadata);
-  write_safetensors(path, tensors, metadata);
+  write_safetensors(path, tensors, metadata, should_stop);
 }
 
 void write_latents(const fs::path& path, const Latents& latents,
-                   const nlohmann::ordered_json& recipe) {
-  write_latents_file(path, latents, {{kRecipeKey, recipe.dump()}});
+                   const nlohmann::ordered_json& recipe, const StopFn& should_stop) {
+  write_latents_file(path, latents, {{kRecipeKey, recipe.dump()}}, {}, should_stop);
 }
 
 }  // namespace mochi::job

@@ -36,10 +36,12 @@ Latents read_latents(const std::filesystem::path& path);
 // The file appears whole, in place of an earlier one.
 void write_latents_file(const std::filesystem::path& path, const Latents& latents,
                         std::map<std::string, std::string> metadata = {},
-                        const std::vector<CachedTensor>& caches = {});
+                        const std::vector<CachedTensor>& caches = {},
+                        const StopFn& should_stop = {});
 
-// With the recipe of the video.
+// With the recipe of the video. Waiting for the reader of a named pipe ends with Cancelled when
+// should_stop says so.
 void write_latents(const std::filesystem::path& path, const Latents& latents,
-                   const nlohmann::ordered_json& recipe);
+                   const nlohmann::ordered_json& recipe, const StopFn& should_stop = {});
 
 }  // namespace mochi::job

@@ -138,7 +138,8 @@ void check_unnamed_files(const Job& job) {
 void probe_outputs(Job& job, Run& run) {
   if (job.input.options.save_latents) const AtomicFile latents(*job.input.options.save_latents);
   const VideoSize& size = job.resolved.size;
-  job.note = run.checks.check(job.output, {size.width, size.height, *job.recipe.request.fps});
+  job.note = run.checks.check(job.output, {size.width, size.height, *job.recipe.request.fps},
+                              run.should_stop);
   const AtomicFile sidecar(sidecar_path(job.output));
 }
 
@@ -224,6 +225,8 @@ void locate_line(const FieldSource& source, const Prepare& prepare) {
     locate_errors(source, prepare);
   } catch (const InvalidRequest&) {
     throw;
+  } catch (const Cancelled&) {
+    throw;
   } catch (const Error& error) {
     const std::string what = error.what();
     if (!source.is_line || what.starts_with(source.name)) throw;
@@ -248,7 +251,7 @@ Job prepare_job(JobInput input, const ModelInfo& model, Run& run) {
   Job job;
   job.input = std::move(input);
   locate_line(job.input.source, [&] {
-    job.resolved = resolve(job.input.options, model, job.input.source);
+    job.resolved = resolve(job.input.options, model, job.input.source, run.should_stop);
     job.recipe = make_recipe(job.input.options, job.resolved);
     job.described = describe_recipe(job.recipe, run.with);
     claim_inputs(job, run);

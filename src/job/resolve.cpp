@@ -41,10 +41,10 @@ void apply_steps(const Request& given, GenerateRequest& generate) {
   if (has_own_steps && !given.linear_steps) generate.linear_steps = 0;
 }
 
-void apply_sparsity(const Request& given, Resolved& resolved) {
+void apply_sparsity(const Request& given, const StopFn& should_stop, Resolved& resolved) {
   GenerateRequest& generate = resolved.generate;
   if (given.chipmunk_config) {
-    LoadedSparsity loaded = load_sparsity_config(*given.chipmunk_config);
+    LoadedSparsity loaded = load_sparsity_config(*given.chipmunk_config, should_stop);
     generate.sparsity = std::move(loaded.config);
     resolved.warnings = std::move(loaded.warnings);
     resolved.ignored_keys = std::move(loaded.ignored_keys);
@@ -65,7 +65,8 @@ Request complete(const Request& given, const GenerateRequest& generate) {
   return request;
 }
 
-void resolve_sampling(const Request& given, const ModelInfo& model, Resolved& resolved) {
+void resolve_sampling(const Request& given, const ModelInfo& model, const StopFn& should_stop,
+                      Resolved& resolved) {
   Latents noise;
   if (given.noise) noise = read_latents(*given.noise);
   GenerateRequest& generate = resolved.generate;
@@ -73,7 +74,7 @@ void resolve_sampling(const Request& given, const ModelInfo& model, Resolved& re
   if (given.noise) apply_noise(noise, model, generate);
   apply_fields(given, generate);
   apply_steps(given, generate);
-  apply_sparsity(given, resolved);
+  apply_sparsity(given, should_stop, resolved);
   model.check(generate);
   model.check_files(generate);
   resolved.request = complete(given, generate);
@@ -103,12 +104,13 @@ void throw_located(const InvalidRequest& error, const FieldSource& source) {
   fail("{}: {}{}: {}", source.name, source.prefix, field, error.problem());
 }
 
-Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source) {
+Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source,
+                 const StopFn& should_stop) {
   Resolved resolved;
   if (options.latents_file) {
     resolve_decoding(*options.latents_file, model, resolved);
   } else {
-    locate_errors(source, [&] { resolve_sampling(options.request, model, resolved); });
+    locate_errors(source, [&] { resolve_sampling(options.request, model, should_stop, resolved); });
   }
   resolved.request.fps = options.request.fps.value_or(FrameRate{model.default_fps(), 1});
   return resolved;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.h"
 #include "job/job_options.h"
 
 namespace mochi::job {
@@ -42,7 +43,9 @@ struct Resolved {
 };
 
 // The model's defaults under what was given. Throws InvalidRequest naming the field, or Error
-// naming the file, for requests that the engine would refuse.
-Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {});
+// naming the file, for requests that the engine would refuse; Cancelled where should_stop ends the
+// wait for a file that is a pipe.
+Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {},
+                 const StopFn& should_stop = {});
 
 }  // namespace mochi::job

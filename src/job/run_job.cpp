@@ -156,12 +156,19 @@ class JobRun {
     }
   }
 
+  StopFn should_stop() {
+    return [this] { return checkpoints_.should_stop(); };
+  }
+
   void save_latents() {
     const std::optional<fs::path>& path = job_.input.options.save_latents;
     if (!path) return;
     try {
-      write_latents(*path, latents_, job_.described);
+      write_latents(*path, latents_, job_.described, should_stop());
       kept_latents_ = path;
+    } catch (const Cancelled&) {
+      rescue_latents();
+      throw;
     } catch (const Error& error) {
       observer_.on_warning(fmt::format("the latents are not saved: {}", error.what()));
     }
@@ -179,8 +186,8 @@ class JobRun {
   // Into a video that appears whole or not at all.
   void decode_to_file() {
     const VideoSize& size = job_.resolved.size;
-    const std::unique_ptr<VideoWriter> writer =
-        make_video_writer(job_.output, {size.width, size.height, *job_.recipe.request.fps});
+    const std::unique_ptr<VideoWriter> writer = make_video_writer(
+        job_.output, {size.width, size.height, *job_.recipe.request.fps}, should_stop());
     engine_.decode(
         latents_,
         [&writer](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {

@@ -154,6 +154,7 @@ TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool need
     if (!text) text.emplace(directory(), load_options(observer));
     Arena scratch(backend->allocator());
     Context ctx{*backend, scratch, &should_stop};
+    const StopScope stop(should_stop);
     ProgressReporter reporter(observer, Phase::kText, has_null_text ? 2 : 1);
     features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
     backend->synchronize();  // so that the progress is that of the device
@@ -308,6 +309,7 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, Observer& obs
     upload_latents(*impl.backend, latents, z);
     Arena scratch(impl.backend->allocator());
     Context ctx{*impl.backend, scratch, &should_stop};
+    const StopScope stop(should_stop);
     ProgressReporter reporter(observer, Phase::kDecoding, size.num_frames);
     decode_video(ctx, impl.decoder->decoder(), z,
                  impl.backend->preferred_video_pieces().latent_frames,
@@ -342,6 +344,7 @@ Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
     if (!impl.encoder) impl.encoder.emplace(impl.directory(), impl.load_options(observer));
     Arena scratch(impl.backend->allocator());
     Context ctx{*impl.backend, scratch, &should_stop};
+    const StopScope stop(should_stop);
     ProgressReporter reporter(observer, Phase::kEncoding, size.num_frames);
     const Tensor frames = impl.upload_frames(rgb, frames_shape);
     const Tensor z(DType::kF32, shape_of(latents), impl.backend->allocator());

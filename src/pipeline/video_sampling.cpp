@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/parallel_for.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
 #include "sparsity/analysis_policy.h"
@@ -149,7 +150,11 @@ class VideoSampling final : public StepView {
 
 SiteFn VideoSampling::site_fn() {
   if (!in_.observer.wants_sites()) return {};
-  return [this](const SiteReport& site) { call_observer([&] { in_.observer.on_site(site); }); };
+  return [this](const SiteReport& site) {
+    const StopFn never;
+    const StopScope no_stop(never);
+    call_observer([&] { in_.observer.on_site(site); });
+  };
 }
 
 std::optional<SamplerState> VideoSampling::state() const {
@@ -164,6 +169,7 @@ std::optional<SamplerState> VideoSampling::state() const {
 }
 
 void VideoSampling::prepare() {
+  const StopScope stop(should_stop_);
   run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
@@ -189,6 +195,7 @@ CacheSizes VideoSampling::cache_sizes() const {
 }
 
 void VideoSampling::denoise(const DitCall& call, const TensorView& velocity) {
+  const StopScope stop(should_stop_);
   in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
                     velocity);
 }

@@ -2,16 +2,14 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
-#include <system_error>
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/text_file.h"
 #include "sparsity/config_check.h"
 #include "sparsity/config_keys.h"
 #include "sparsity/key_suggestion.h"
@@ -22,7 +20,7 @@ namespace {
 
 // Nested maps; each dot in a key counts as one as well.
 constexpr int kMaxDepth = 3;
-constexpr std::streamsize kMaxFileBytes = 1 << 20;
+constexpr std::size_t kMaxFileBytes = 1 << 20;
 
 // Describes a value for messages.
 std::string show(const YAML::Node& node) {
@@ -300,20 +298,9 @@ LoadedSparsity parse_sparsity_config(const std::string& text, const std::string&
        error.mark.column + 1);
 }
 
-LoadedSparsity load_sparsity_config(const std::filesystem::path& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(static_cast<std::size_t>(kMaxFileBytes) + 1, '\0');
-  file.read(text.data(), std::ssize(text));
-  // A file that is shorter than the buffer has been read to its end.
-  if (!file.eof() && file.gcount() <= kMaxFileBytes) {
-    fail("{}: cannot be read: {}", path.string(), std::generic_category().message(errno));
-  }
-  if (file.gcount() > kMaxFileBytes) {
-    fail("{}: wanted at most {} bytes, found more", path.string(), kMaxFileBytes);
-  }
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return parse_sparsity_config(text, path.string());
+LoadedSparsity load_sparsity_config(const std::filesystem::path& path,
+                                    const std::function<bool()>& should_stop) {
+  return parse_sparsity_config(read_text_file(path, kMaxFileBytes, should_stop), path.string());
 }
 
 }  // namespace mochi

@@ -58,7 +58,11 @@ class Run {
         study_(study) {
     analysis_.request = request;
     analysis_.delta = request.sparsity.value_or(SparsityConfig{}).attn.delta;
-    try_writing([&] { VideoOutputChecks().check(folder_ / kDenseVideo, format_); });
+    try_writing([&] {
+      const std::string note =
+          VideoOutputChecks().check(folder_ / kDenseVideo, format_, should_stop());
+      if (!note.empty()) study_.on_warning(note);
+    });
   }
 
   Analysis run() {
@@ -85,6 +89,10 @@ class Run {
   }
 
  private:
+  StopFn should_stop() {
+    return [this] { return study_.should_stop(); };
+  }
+
   // Runs a part of writing the videos. The rest of the report is useful without them.
   template <typename Write>
   void try_writing(const Write& write) {
@@ -102,7 +110,7 @@ class Run {
 
   Frames decode(const Latents& latents, const char* name, RunTimes& times) {
     std::unique_ptr<VideoWriter> writer;
-    try_writing([&] { writer = make_video_writer(folder_ / name, format_); });
+    try_writing([&] { writer = make_video_writer(folder_ / name, format_, should_stop()); });
     TimingObserver timing(study_);
     Frames frames;
     engine_.decode(

@@ -10,9 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file_target.h"
@@ -143,15 +145,9 @@ TEST(AtomicPath, RemovesAnUncommittedFolder) {
 
 // ---- what has the name already ----
 
-fs::path make_fifo(const TempFolder& folder) {
-  fs::path path = folder / "fifo";
-  EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
-  return path;
-}
-
 TEST(AtomicFile, WritesIntoANamedPipe) {
   const TempFolder folder;
-  const fs::path fifo = make_fifo(folder);
+  const fs::path fifo = folder.make_fifo();
   {
     const AtomicFile probe(fifo);
   }  // opens nothing, so that the reader sees one writer
@@ -196,14 +192,14 @@ TEST(AtomicFile, ProgramsThatWriteForThemselvesGetRegularFilesOnly) {
   const auto open = [](const fs::path& path) {
     return message_of<Error>([&] { const AtomicFile file(path, SpecialFile::kRefuse); });
   };
-  expect_contains(open(make_fifo(folder)), "fifo': is a named pipe, and a regular file is wanted");
+  expect_contains(open(folder.make_fifo()), "fifo': is a named pipe, and a regular file is wanted");
   expect_contains(open("/dev/null"), "is a device");
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
 TEST(AtomicPath, RefusesSpecialFiles) {
   const TempFolder folder;
-  const fs::path fifo = make_fifo(folder);
+  const fs::path fifo = folder.make_fifo();
   expect_contains(message_of<Error>([&] { const AtomicPath path(fifo); }), "is a named pipe");
 }
 
@@ -277,10 +273,36 @@ TEST(AtomicFile, AFileSizeLimitIsAnErrorAndLeavesNothing) {
 
 TEST(WriteNewFile, RefusesToReplace) {
   const TempFolder folder;
-  write_new_file(folder / "a", "content");
+  write_new_file(folder / "a", "content", "shown");
   EXPECT_EQ(read_text(folder / "a"), "content");
-  EXPECT_THROW(write_new_file(folder / "a", "other"), Error);
+  expect_contains(message_of<Error>([&] { write_new_file(folder / "a", "other", "shown"); }),
+                  "cannot write 'shown': File exists");
   EXPECT_EQ(read_text(folder / "a"), "content");
+}
+
+TEST(RemovePartsAtExit, RemovesWhatIsNotFinished) {
+  const TempFolder folder;
+  AtomicFile finished(folder / "finished");
+  finished.commit();
+  AtomicFile unfinished(folder / "unfinished");
+  unfinished.write("x");
+  const AtomicPath not_begun(folder / "not_begun");
+  EXPECT_EQ(folder.num_entries(), 2U);
+  remove_parts_at_exit();
+  EXPECT_EQ(folder.num_entries(), 1U);
+  EXPECT_TRUE(fs::exists(folder / "finished"));
+}
+
+TEST(RemovePartsAtExit, ManyPartsAreNoError) {
+  const TempFolder folder;
+  std::vector<std::unique_ptr<AtomicFile>> files;
+  for (int i = 0; i < 100; ++i) {
+    files.push_back(std::make_unique<AtomicFile>(folder / std::to_string(i)));
+  }
+  remove_parts_at_exit();
+  EXPECT_LT(folder.num_entries(), 100U);
+  files.clear();
+  EXPECT_EQ(folder.num_entries(), 0U);
 }
 
 // ---- names of one file ----

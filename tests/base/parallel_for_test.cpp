@@ -133,6 +133,42 @@ TEST_P(ParallelFor, WorksInAForkedChild) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_P(ParallelFor, AStopScopeEndsItWhenAllThreadsHaveComeBack) {
+  std::atomic<std::int64_t> num_begun = 0;
+  std::atomic<int> num_running = 0;
+  const StopFn should_stop = [&] { return num_begun > 0; };
+  const auto run = [&] {
+    parallel_for(0, 1000, 1, [&](std::int64_t begin, std::int64_t end) {
+      ++num_running;
+      num_begun += end - begin;
+      std::this_thread::sleep_for(std::chrono::milliseconds(60));
+      --num_running;
+    });
+  };
+  {
+    const StopScope scope(should_stop);
+    EXPECT_THROW(run(), Cancelled);
+  }
+  EXPECT_LT(num_begun, 1000);
+  EXPECT_EQ(num_running, 0);
+  EXPECT_EQ(sum_of_ones(1000), 1000);
+}
+
+TEST_P(ParallelFor, TheInnermostStopScopeOfTheThreadCounts) {
+  const StopFn always = [] { return true; };
+  const StopFn never;
+  const StopScope outer(always);
+  {
+    const StopScope inner(never);
+    EXPECT_EQ(sum_of_ones(1000), 1000);
+  }
+  std::int64_t sum_of_other = 0;
+  std::thread([&] { sum_of_other = sum_of_ones(1000); }).join();
+  EXPECT_EQ(sum_of_other, 1000);
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  EXPECT_THROW(sum_of_ones(1000), Cancelled);
+}
+
 // Some ranges sleep: those who wait for them, and workers without work, must not burn the
 // processor.
 TEST_P(ParallelFor, WaitingTakesNoProcessorTime) {

@@ -33,12 +33,6 @@ class Stop : public testing::Test {
   const TempFolder folder_;
 };
 
-std::filesystem::path make_named_pipe(const TempFolder& folder) {
-  std::filesystem::path path = folder / "fifo";
-  EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
-  return path;
-}
-
 std::vector<std::string> sleeper() { return {"sleep", "1000"}; }
 
 TEST_F(Stop, EndsAWriteThatNobodyReads) {
@@ -58,12 +52,12 @@ TEST_F(Stop, EndsTheWaitForAChild) {
 }
 
 TEST_F(Stop, EndsTheWaitForTheReaderOfANamedPipe) {
-  AtomicFile file(make_named_pipe(folder_), SpecialFile::kWriteThrough, soon());
+  AtomicFile file(folder_.make_fifo(), SpecialFile::kWriteThrough, soon());
   EXPECT_THROW(file.write("x"), Cancelled);
 }
 
 TEST_F(Stop, EndsTheWaitForTheWriterOfANamedPipe) {
-  EXPECT_THROW(read_text_file(make_named_pipe(folder_), 100, soon()), Cancelled);
+  EXPECT_THROW(read_text_file(folder_.make_fifo(), 100, soon()), Cancelled);
 }
 
 std::atomic<bool> s_has_signal{false};
@@ -89,7 +83,7 @@ TEST_F(Stop, ASignalIsSeenAtOnceEvenWhereCallsAreRestarted) {
 
 TEST(MappedFile, ANamedPipeIsRefusedWithoutWaitingForAWriter) {
   const TempFolder folder;
-  const auto path = make_named_pipe(folder);
+  const auto path = folder.make_fifo();
   expect_contains(message_of<Error>([&] { const MappedFile file(path); }), "is a named pipe");
 }
 
@@ -97,7 +91,7 @@ TEST(TextFile, ReadsFilesAndPipesToTheirEnd) {
   const TempFolder folder;
   const std::string text(200'000, 'x');
   EXPECT_EQ(read_text_file(folder.write("file", text), 1 << 20), text);
-  const auto fifo = make_named_pipe(folder);
+  const auto fifo = folder.make_fifo();
   std::thread writer([&] { std::ofstream(fifo) << text; });
   EXPECT_EQ(read_text_file(fifo, 1 << 20), text);
   writer.join();

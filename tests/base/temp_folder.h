@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cstddef>
 #include <filesystem>
@@ -34,6 +35,13 @@ class TempFolder {
   std::filesystem::path write(std::string_view name, std::string_view content) const {
     std::ofstream(path_ / name, std::ios::binary) << content;
     return path_ / name;
+  }
+
+  // A named pipe.
+  std::filesystem::path make_fifo() const {
+    std::filesystem::path path = path_ / "fifo";
+    EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    return path;
   }
 
   std::size_t num_entries() const {

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <string>
 
+#include "base/atomic_file.h"
+#include "base/temp_folder.h"
 namespace mochi::cli {
 namespace {
 
@@ -58,14 +60,18 @@ TEST(Interrupt, NothingIsSaidWhereTheProgramIsQuiet) {
   EXPECT_EQ(end.said, "");
 }
 
-TEST(Interrupt, AnySecondSignalEndsTheProgram) {
+TEST(Interrupt, AnySecondSignalEndsTheProgramAndItsHalfWrittenFiles) {
   for (const int second : {SIGINT, SIGTERM}) {
-    const End end = run_in_child([second] {
+    const TempFolder folder;
+    const End end = run_in_child([second, &folder] {
+      const AtomicFile file(folder / "out");
       ::raise(SIGINT);
+      if (folder.num_entries() != 1) return 1;
       ::raise(second);
       return 0;
     });
     EXPECT_TRUE(WIFSIGNALED(end.status) && WTERMSIG(end.status) == second);
+    EXPECT_EQ(folder.num_entries(), 0U);
   }
 }
 

@@ -147,7 +147,92 @@ class JobTest(ProgramTest):
         self.assertIn("warning: --cfg-scale has no effect with --cfg-schedule", done.stderr)
         self.assertIn("warning: --seed has no effect with --noise", done.stderr)
 
+    # ---- what a run waits for ----
+
+    def interrupt(self, *args, path=None):
+        """Runs the program with programs of ours in front of PATH; ends it when it waits."""
+        env = os.environ | ({"PATH": f"{path}:{os.environ['PATH']}"} if path else {})
+        before = self.entries()
+        child = subprocess.Popen([MOCHI, *map(str, args)], cwd=self.folder, env=env, text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            child.communicate(timeout=1)
+        child.send_signal(signal.SIGTERM)
+        try:
+            _, told = child.communicate(timeout=10)
+        finally:
+            child.kill()
+        self.assertEqual(child.returncode, 128 + signal.SIGTERM, told)
+        self.assertIn("mochi: interrupted", told)
+        self.assertEqual(self.entries(), before)
+
+    def test_the_first_signal_ends_the_wait_for_a_pipe(self):
+        os.mkfifo(self.folder / "fifo")
+        generate = ["generate", "--model-dir", self.model, "--prompt", "x", "--out", "a.y4m"]
+        for args in ([*generate, "--chipmunk-config", "fifo"],
+                     ["generate", "--from-json", "fifo"],
+                     ["generate", "--sweep-file", "fifo"],
+                     ["tune", "--model-dir", self.model, "--min-psnr", 30, "--prompts", "fifo",
+                      "--out", "t"]):
+            with self.subTest(args):
+                self.interrupt(*args)
+
+    def test_the_first_signal_ends_the_wait_for_another_program(self):
+        self.generate_ok("--out", "a.mp4")
+        for program, args in {
+            "ffmpeg": ["generate", "--prompt", "x", "--out", "b.mp4"],
+            "ffprobe": ["encode", "a.mp4", "--out", "l.safetensors"],
+        }.items():
+            with self.subTest(program):
+                fake = self.folder / f"fake-{program}" / program
+                fake.parent.mkdir()
+                fake.write_text("#!/bin/sh\nexec sleep 1000\n")
+                fake.chmod(0o755)
+                self.interrupt(*args, "--model-dir", self.model, path=fake.parent)
+
+    def test_texts_may_come_from_pipes(self):
+        self.generate_ok("--out", "a.y4m")
+        sparse = ["generate", "--model-dir", self.model, "--prompt", PROMPT, "--out", "b.y4m"]
+        for args, text in {
+            ("generate", "--from-json", "/dev/stdin", "--out", "c.y4m"):
+                self.content("a.y4m.json").decode(),
+            tuple(map(str, [*sparse, "--chipmunk-config", "/dev/stdin"])): "attn: {top_keys: 0.5}",
+        }.items():
+            with self.subTest(args):
+                done = subprocess.run([MOCHI, *args], cwd=self.folder, input=text, text=True,
+                                      capture_output=True, timeout=TIMEOUT_S, check=False)
+                self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.content("a.y4m"), self.content("c.y4m"))
+        self.assertEqual(
+            json.loads(self.content("b.y4m.json"))["request"]["sparsity"]["attn"]["top_keys"], 0.5)
+
+    def test_endless_texts_are_refused(self):
+        generate = ["generate", "--model-dir", self.model, "--prompt", "x", "--out", "a.y4m"]
+        for args in ([*generate, "--chipmunk-config", "/dev/zero"],
+                     ["generate", "--from-json", "/dev/zero"],
+                     ["generate", "--sweep-file", "/dev/zero"],
+                     ["tune", "--model-dir", self.model, "--min-psnr", 30, "--prompts", "/dev/zero",
+                      "--out", "t"]):
+            with self.subTest(args):
+                line = re.compile(
+                    r"cannot read '/dev/zero': wanted a text file of at most \d+ bytes, found more")
+                self.refuse(1, line, *args)
+
     # ---- many videos ----
+
+    def test_what_videos_have_in_common_is_told_once(self):
+        (self.folder / "c.yml").write_text("steps: 50\nattn: {provider: x}\n")
+        lines = [{"seed": seed, "out": f"{seed}.y4m"} for seed in range(3)]
+        (self.folder / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        args = ["--sweep-file", "s.jsonl", "--chipmunk-config", "c.yml", "--cfg-scale", 3,
+                "--cfg-schedule", "2,1"]
+        done = self.generate_ok(*args, "--verbose")
+        warning = "warning: --cfg-scale has no effect with --cfg-schedule\n"
+        keys = "c.yml: keys without effect here: steps, attn.provider\n"
+        self.assertEqual((done.stderr.count(warning), done.stderr.count(keys)), (1, 1))
+        for line in {text for text in done.stderr.splitlines() if text.startswith("warning: ")}:
+            self.assertEqual(done.stderr.count(line), 1)
+        self.assertNotIn("keys without effect", self.generate_ok(*args).stderr)
 
     def test_a_sweep_goes_on_and_is_continued(self):
         lines = [{"seed": 1, "num_steps": 300, "out": "1.y4m"}, {"seed": 2, "out": "late/2.y4m"},

@@ -275,7 +275,7 @@ class TuneTest(ProgramTest):
             ({"chipmunk_config": "off.yml"}, 1,
              "'off.yml': attn.is_enabled: wanted true, found false"),
             ({"chipmunk_config": "no.yml"}, 1,
-             "no.yml: cannot be read: No such file or directory"),
+             "cannot read 'no.yml': No such file or directory"),
             ({"model_dir": "nowhere"}, 1, re.compile(r".*nowhere.*")),
         ]
         (self.folder / "empty.txt").write_text("# nothing\n\n  \n")

@@ -44,12 +44,23 @@ TEST_F(ClipTest, StartsAndLengthsOutsideTheVideoAreRefused) {
 TEST_F(ClipTest, SizesAreCheckedBeforeFramesAreRead) {
   int num_read = 0;
   ClipOptions options;
-  options.on_frame = [&](int num) { num_read = num; };
+  options.should_stop = [&num_read] {
+    ++num_read;
+    return false;
+  };
   options.check_size = [](FrameSize size, int num_frames) {
     if (num_frames > 1) fail("{}x{} of {}", size.width, size.height, num_frames);
   };
   expect_contains(error_of(options), "16x8 of 10");
   EXPECT_EQ(num_read, 0);
+}
+
+TEST_F(ClipTest, StopsBetweenFrames) {
+  int num_read = 0;
+  ClipOptions options;
+  options.should_stop = [&num_read] { return ++num_read == 3; };
+  EXPECT_THROW(read_clip(folder_ / "frames", options), Cancelled);
+  EXPECT_EQ(num_read, 3);
 }
 
 TEST_F(ClipTest, FramesThatMemoryCannotHoldAreRefused) {

@@ -1,14 +1,17 @@
 // Videos written without ffmpeg, and with one that fails.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/subprocess.h"
 #include "base/temp_folder.h"
 #include "io/encoded_video.h"
+#include "io/video_reader.h"
 #include "io/video_writer.h"
 
 namespace mochi {
@@ -55,8 +58,10 @@ class FakeFfmpeg : public FailingFfmpeg {
  protected:
   // Puts a shell script in the place of ffmpeg; $real in it is the real program.
   void replace_ffmpeg(const std::string& script) {
-    const fs::path program =
-        programs_.write("ffmpeg", "#!/bin/sh\nreal='" + real_ + "'\n" + script + "\n");
+    replace("ffmpeg", "real='" + real_ + "'\n" + script);
+  }
+  void replace(const std::string& name, const std::string& script) {
+    const fs::path program = programs_.write(name, "#!/bin/sh\n" + script + "\n");
     fs::permissions(program, fs::perms(0755));
     if (!path_) path_.emplace(programs_.path().string() + ":" + std::getenv("PATH"));
   }
@@ -91,6 +96,72 @@ TEST_F(FakeFfmpeg, IsFoundWhenItWritesNothing) {
   EXPECT_EQ(folder_.num_entries(), 0U);
 }
 
+// Says so from the second question on that comes `delay` or more after the first one.
+StopFn stop_after(std::chrono::milliseconds delay) {
+  return [delay, begin = std::chrono::steady_clock::now()] {
+    return std::chrono::steady_clock::now() - begin > delay;
+  };
+}
+
+constexpr std::chrono::milliseconds kSoon{200};
+
+TEST_F(FakeFfmpeg, ThatHangsIsEndedInTheTrial) {
+  replace_ffmpeg("exec sleep 1000");
+  EXPECT_THROW(make_video_writer(folder_ / "out.mp4", kFormat, stop_after(kSoon)), Cancelled);
+  EXPECT_THROW(VideoOutputChecks().check(folder_ / "out.mp4", kFormat, stop_after(kSoon)),
+               Cancelled);
+  EXPECT_EQ(folder_.num_entries(), 0U);
+}
+
+TEST_F(FakeFfmpeg, ThatHangsIsEndedAtAFrameAndAtTheEnd) {
+  const TempFolder other;
+  const std::string marker = (other / "tried").string();
+  const std::string only_trial =
+      "if [ ! -e '" + marker + "' ]; then touch '" + marker + "'; exec \"$real\" \"$@\"; fi\n";
+  for (const char* hang : {"exec sleep 1000", "cat >/dev/null; exec sleep 1000"}) {
+    fs::remove(marker);
+    replace_ffmpeg(only_trial + hang);
+    bool stops = false;
+    const auto writer = make_video_writer(folder_ / "out.mp4", kFormat, [&stops] { return stops; });
+    stops = true;
+    const auto write = [&] {
+      for (int i = 0; i < kNumFrames; ++i) writer->write_frame(test_frame(kFormat, i));
+      writer->finish();
+    };
+    EXPECT_THROW(write(), Cancelled);
+  }
+  EXPECT_EQ(folder_.num_entries(), 0U);
+}
+
+TEST_F(FakeFfmpeg, HangingProgramsOfAReaderAreEnded) {
+  write_test_video(folder_ / "a.mp4", kFormat, kNumFrames);
+  replace_ffmpeg("exec sleep 1000");
+  bool stops = false;
+  const auto reader = make_video_reader(folder_ / "a.mp4", {}, [&stops] { return stops; });
+  stops = true;
+  std::vector<std::uint8_t> frame(kFormat.frame_bytes());
+  EXPECT_THROW(reader->read_frame(frame), Cancelled);
+  replace("ffprobe", "exec sleep 1000");
+  EXPECT_THROW(make_video_reader(folder_ / "a.mp4", {}, stop_after(kSoon)), Cancelled);
+}
+
+TEST_F(FakeFfmpeg, AHangingProbeOfTheFinishedVideoIsEnded) {
+  replace("ffprobe", "exec sleep 1000");
+  replace_ffmpeg("exec \"$real\" \"$@\"");
+  bool stops = false;
+  const auto writer = make_video_writer(folder_ / "out.mp4", kFormat, [&stops] { return stops; });
+  writer->write_frame(test_frame(kFormat, 0));
+  stops = true;
+  EXPECT_THROW(writer->finish(), Cancelled);
+}
+
+TEST_F(FakeFfmpeg, ChecksTellOfAnotherEncoderOnce) {
+  replace_ffmpeg(kWithoutX264);
+  VideoOutputChecks checks;
+  expect_contains(checks.check(folder_ / "a.mp4", kFormat), "a.mp4' is encoded by");
+  EXPECT_EQ(checks.check(folder_ / "b.mp4", {64, 48, {24, 1}}), "");
+}
+
 // The trial of two frames works, and the video itself then comes to nothing, or is cut short.
 TEST_F(FakeFfmpeg, IsFoundWhenItWritesTooLittle) {
   const std::string marker = (folder_ / "tried").string();
@@ -104,7 +175,7 @@ TEST_F(FakeFfmpeg, IsFoundWhenItWritesTooLittle) {
   expect_contains(error_of("for output; do :; done; cat >/dev/null; : >\"${output#file:}\""),
                   "ffmpeg wrote nothing");
   expect_contains(error_of("head -c 18432 | \"$real\" \"$@\"; cat >/dev/null; exit 0"), "ffmpeg");
-  expect_contains(error_of("kill -9 $$"), "was killed by signal 9");
+  expect_contains(error_of("kill -9 $$"), "was killed by signal 9 (Killed)");
   EXPECT_FALSE(fs::exists(folder_ / "out.mp4"));
 }
 

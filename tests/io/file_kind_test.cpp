@@ -32,6 +32,8 @@ TEST(FileKind, KnowsWhatPeopleTakeForWeights) {
   EXPECT_EQ(kind_of("\x80\x02\x8a\x0a"s),
             "a Python pickle, as PyTorch writes it (.pt, .ckpt, .bin)");
   EXPECT_EQ(kind_of("GGUF\3\0\0\0"s), "a GGUF file");
+  EXPECT_EQ(kind_of("RIFF\x10\0\0\0WEBPVP8X"s), "a WebP image");
+  EXPECT_EQ(kind_of("%PDF-1.7\n"), "a PDF file");
   EXPECT_EQ(kind_of("\n <!DOCTYPE html><html>"), "a web page (HTML)");
   EXPECT_EQ(kind_of("<?xml version='1.0'?><Error>"), "an XML text");
   EXPECT_EQ(kind_of(R"({"error": "gated"})"), "a JSON text");

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -56,7 +59,9 @@ TEST(ParseJson, NestingEndsBeforeTheStackDoes) {
 
 TEST(ParseJson, ReadsFiles) {
   const TempFolder folder;
-  EXPECT_EQ(read_json(folder.write("a.json", R"({"a": 5})"))["a"], 5);
+  const auto good = folder.write("a.json", R"({"a": 5})");
+  EXPECT_EQ(read_json(good)["a"], 5);
+  EXPECT_EQ(read_json(good, StopFn())["a"], 5);
   const auto bad = folder.write("b.json", "[1, 2");
   expect_contains(message_of<Error>([&] { read_json(bad); }), bad.string());
 }
@@ -69,6 +74,26 @@ TEST(ParseJson, ContentOfAnotherKindIsNamed) {
   EXPECT_EQ(error_of("GGUF\1"), "'a.json' is a GGUF file, not a JSON file");
   expect_contains(error_of("<html>"), "'a.json' is a web page (HTML)");
   expect_contains(error_of("[1, 2"), "a.json: column 6: not valid JSON");
+}
+
+TEST(ParseJson, ReadsPipesAndStopsWaitingForThem) {
+  const TempFolder folder;
+  const auto fifo = folder.make_fifo();
+  std::thread writer([&] { std::ofstream(fifo) << "{\"a\": 5}"; });
+  EXPECT_EQ(read_json(fifo, StopFn())["a"], 5);
+  writer.join();
+  EXPECT_THROW(read_json(fifo, [] { return true; }), Cancelled);
+  expect_contains(message_of<Error>([&] { read_json(fifo); }), "is a named pipe");
+}
+
+TEST(ParseJson, RefusesFilesThatAreTooLong) {
+  const TempFolder folder;
+  const auto hole = folder.write("hole.json", "{");
+  std::filesystem::resize_file(hole, std::uintmax_t{40} << 30);
+  const std::string wanted = "hole.json': wanted a ";
+  expect_contains(message_of<Error>([&] { read_json(hole); }), wanted);
+  expect_contains(message_of<Error>([&] { read_json(hole, StopFn()); }), wanted);
+  expect_contains(message_of<Error>([&] { read_json("/dev/zero", StopFn()); }), "found more");
 }
 
 class Reader : public testing::Test {

@@ -260,7 +260,8 @@ TEST(VideoReaderErrors, SayWhatAFileIs) {
   expect_contains(error_of(""), "the file is empty");
   expect_contains(error_of("no video"), "not a video that ffmpeg knows");
   expect_contains(error_of("<!DOCTYPE html><html>"), "a web page");
-  expect_contains(error_of("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer");
+  expect_contains(error_of("version https://git-lfs.github.com/spec/v1\n"),
+                  "it is a Git LFS pointer (run 'git lfs pull' in its folder)");
   expect_contains(error_of(std::string("PK\x03\x04") + std::string(60, 'x')), "zip archive");
   std::filesystem::create_symlink("nowhere.mp4", folder / "link.mp4");
   expect_contains(read_error(folder / "link.mp4"), "link to 'nowhere.mp4', which does not exist");

@@ -1,6 +1,7 @@
 #include "io/video_writer.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <string>
@@ -193,6 +194,22 @@ TEST_F(VideoWriterTest, AnUnfinishedVideoLeavesTheOldOne) {
   }
   EXPECT_EQ(read_text(folder_ / "out.mp4"), "old");
   EXPECT_EQ(folder_.num_entries(), 1U);
+}
+
+TEST_F(VideoWriterTest, AFileThatIsTooLargeIsAnErrorAndLeavesNothing) {
+  rlimit old_limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  rlimit limit = old_limit;
+  limit.rlim_cur = 100;
+  for (const char* name : {"out.y4m", "frames"}) {
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    const std::string message =
+        message_of<Error>([&] { write_test_video(folder_ / name, kFormat, 1); });
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+    expect_contains(message, (folder_ / name).string());
+    expect_contains(message, "File too large");
+    EXPECT_EQ(folder_.num_entries(), 0U);
+  }
 }
 
 // No process has this number: Linux counts to 2^22.

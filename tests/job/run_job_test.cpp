@@ -17,6 +17,10 @@ namespace fs = std::filesystem;
 // Ends the work at the n-th report of a phase, and remembers what it is told.
 class TestObserver : public JobObserver {
  public:
+  bool should_stop() override { return stops; }
+  void on_step(const StepView& view) override {
+    stops = stops_after_sampling && view.num_done() == view.num_steps();
+  }
   bool on_progress(const Progress& progress) override {
     return !stop_phase || progress.phase != *stop_phase || progress.num_done < stop_at;
   }
@@ -25,6 +29,8 @@ class TestObserver : public JobObserver {
 
   std::optional<Phase> stop_phase;
   int stop_at = 1;
+  bool stops_after_sampling = false;
+  bool stops = false;
   std::vector<std::string> warnings;
   std::optional<Kept> kept;
 };
@@ -162,6 +168,25 @@ TEST_F(RunJob, AFolderThatDisappearsCostsTheVideoAndNotTheLatents) {
   const LatentsFile latents = read_latents_file(observer_.kept->file);
   EXPECT_EQ(latents.latents.num_frames, 2);
   EXPECT_TRUE(latents.recipe(observer_.kept->file));
+}
+
+TEST_F(RunJob, LatentsForAPipeThatNobodyReadsAreKeptElsewhereWhenTheRunIsStopped) {
+  JobOptions options = make_options("v.y4m");
+  options.save_latents = folder_.make_fifo();
+  observer_.stops_after_sampling = true;
+  EXPECT_THROW(run(prepare(options)), Cancelled);
+  EXPECT_TRUE(observer_.warnings.empty());
+  ASSERT_TRUE(observer_.kept);
+  EXPECT_EQ(observer_.kept->file, folder_ / "v.y4m.latents.safetensors");
+}
+
+TEST_F(RunJob, PreparingIsStoppedWhereItWaits) {
+  JobInput input{
+      .options = make_options("v.y4m"),
+      .source = {.name = "s.jsonl:2", .prefix = "", .fields = {"width"}, .is_line = true}};
+  input.options.request.chipmunk_config = folder_.make_fifo();
+  job::Run stopped(engine_, [] { return true; });
+  EXPECT_THROW(prepare_job(input, engine_.model(), stopped), Cancelled);
 }
 
 TEST_F(RunJob, KeptLatentsReplaceNoOtherFile) {

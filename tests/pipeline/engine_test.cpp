@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <tuple>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "base/temp_folder.h"
+#include "base/thread_pool.h"
 #include "mochi/mochi.h"
 #include "pipeline/step_observer.h"
 #include "pipeline/tiny_model.h"
@@ -202,6 +204,25 @@ TEST_F(EngineRuns, StopsBetweenBlocksAndResumesToTheSameLatents) {
     EXPECT_EQ(engine.sample(base, {.start = &*observer.state}).values, whole);
   }
   EXPECT_EQ(num_polls_in_step, 6);
+}
+
+// An operation of a large video takes longer than anybody wants to wait.
+TEST_F(EngineRuns, StopsInsideAnOperation) {
+  Engine engine = open(2);
+  const Latents latents = engine.sample(request(engine));
+  StepObserver observer;
+  observer.stop = [] {
+    // parallel_for asks again only after 50 ms.
+    std::this_thread::sleep_for(std::chrono::milliseconds(60));
+    return ThreadPool::is_inside_task();
+  };
+  EXPECT_THROW(engine.sample(request(engine), observer), Cancelled);
+  EXPECT_THROW(decode(engine, latents, observer), Cancelled);
+  const VideoSize size{.width = 64, .height = 48, .num_frames = 13};
+  const std::vector<std::uint8_t> rgb(std::size_t{64} * 48 * 3 * 13);
+  EXPECT_THROW(engine.encode(rgb, size, observer), Cancelled);
+  EXPECT_EQ(engine.sample(request(engine)).values, latents.values);
+  set_num_threads(0);
 }
 
 TEST_F(EngineRuns, StopsInsideEveryNetwork) {

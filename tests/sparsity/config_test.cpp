@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "base/error.h"
+#include "base/temp_folder.h"
 #include "sparsity/config_keys.h"
 
 namespace mochi {
@@ -179,7 +181,7 @@ TEST(SparsityConfig, AMissingFileIsNamed) {
           load_sparsity_config("/nowhere/c.yml");
         } catch (const Error& error) {
           EXPECT_EQ(std::string(error.what()),
-                    "/nowhere/c.yml: cannot be read: No such file or directory");
+                    "cannot read '/nowhere/c.yml': No such file or directory");
           throw;
         }
       },
@@ -193,9 +195,19 @@ TEST(SparsityConfig, ALargeFileIsRefused) {
     load_sparsity_config(file);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(error.what(), file + ": wanted at most 1048576 bytes, found more");
+    EXPECT_EQ(error.what(), "cannot read '" + file +
+                                "': wanted a text file of at most 1048576 bytes, found more");
   }
   std::filesystem::remove(file);
+}
+
+TEST(SparsityConfig, APipeIsReadAndItsWriterNotAwaitedForEver) {
+  const TempFolder folder;
+  const std::filesystem::path fifo = folder.make_fifo();
+  std::thread writer([&] { std::ofstream(fifo) << "attn:\n  is_enabled: false\n"; });
+  EXPECT_FALSE(load_sparsity_config(fifo).config.attn.is_enabled);
+  writer.join();
+  EXPECT_THROW(load_sparsity_config(fifo, [] { return true; }), Cancelled);
 }
 
 TEST(SparsityConfig, AFolderIsRefused) {
