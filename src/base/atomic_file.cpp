@@ -52,8 +52,8 @@ fs::path make_temp_path(const fs::path& path) {
   return temp;
 }
 
-// Whether a name goes on after ".part-" with the number of a process that no longer runs, "-" and
-// another number.
+// Returns true if `rest`, the part of a name after ".part-", is the number of a process that no
+// longer runs, "-" and another number.
 bool is_abandoned(std::string_view rest) {
   pid_t pid = 0;
   const char* const end = rest.data() + rest.size();
@@ -71,7 +71,7 @@ bool is_locked(const fs::path& file) {
   return opened.is_open() && ::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
-// What cannot be removed stays: it is in nobody's way.
+// Files that cannot be removed are left where they are: they do no harm.
 void remove_abandoned_parts(const fs::path& target) try {
   const std::string start = target.filename().string() + std::string(kPart);
   const fs::path folder = folder_of(target);
@@ -98,7 +98,7 @@ mode_t mode_of(const fs::path& path) {
 
 bool is_special(mode_t mode) { return mode != 0 && !S_ISREG(mode) && !S_ISDIR(mode); }
 
-// /dev/stdout and /dev/fd/3, whatever they are connected to.
+// Returns true for /dev/stdout, /dev/fd/3 and the like, connected to anything.
 bool is_own_descriptor(const fs::path& path) {
   std::error_code error;
   fs::path link = path;
@@ -240,7 +240,7 @@ AtomicFile::AtomicFile(const fs::path& path, SpecialFile special, StopFn should_
   }
   const fs::path plain = without_trailing_slash(path);
   if (S_ISDIR(mode) && plain.has_filename()) {
-    fail("cannot write '{}': is a directory", plain.string());
+    fail("cannot write '{}': is a folder", plain.string());
   }
   target_.emplace(path);
   file_ = create(target_->temp_path(), path);

@@ -19,7 +19,7 @@ struct Difference {
   double relative() const { return squares == 0 ? 0 : std::sqrt(squares / norm); }
 };
 
-// Of two ranges of floats of one length.
+// Returns the difference of two ranges of floats, which must have equal lengths.
 Difference difference_of(const auto& wanted, const auto& found) {
   Difference difference;
   for (std::size_t i = 0; i < wanted.size(); ++i) difference.add(wanted[i], found[i]);

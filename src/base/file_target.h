@@ -1,4 +1,4 @@
-// What a path names, and where it really is.
+// The file that a path names, with links resolved.
 #pragma once
 
 #include <sys/stat.h>
@@ -14,7 +14,7 @@ const char* describe_file_kind(mode_t mode);
 // `path` appears there. Two spellings of one file give the same.
 std::filesystem::path canonical_target(const std::filesystem::path& path);
 
-// Whether two paths name the same file, whatever their spelling: by links and hard links, too.
+// Returns true if two paths name one file, by different spellings, links or hard links, too.
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 
 }  // namespace mochi
