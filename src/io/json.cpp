@@ -15,7 +15,7 @@ namespace {
 // Printing a value recurses, so hostile nesting must end before the stack does.
 constexpr int kMaxDepth = 100;
 
-// What nlohmann lets pass while it parses: duplicate keys (it keeps the last) and any depth.
+// Refuses what nlohmann accepts: duplicate keys (it keeps the last value) and any depth.
 class ParseChecks {
  public:
   explicit ParseChecks(const std::string& source) : source_(source) {}
@@ -34,7 +34,7 @@ class ParseChecks {
 
  private:
   const std::string& source_;
-  std::vector<std::set<std::string>> keys_;  // of the objects now open
+  std::vector<std::set<std::string>> keys_;  // keys of each open object
 };
 
 // "line 3, column 7" of a byte (counted from 1); "column 7" where the text is a single line.
@@ -47,7 +47,8 @@ std::string describe_position(std::string_view text, std::size_t byte) {
   return fmt::format("line {}, column {}", num_breaks + 1, column);
 }
 
-// What nlohmann says, less its prefix "[json.exception...] parse error at line 1, column 2: ".
+// Returns nlohmann's message without its prefix "[json.exception...] parse error at line 1, column
+// 2: ".
 std::string_view reason_of(std::string_view message) {
   const std::size_t position = message.find("column ");
   const std::size_t colon = message.find(": ", position == std::string_view::npos ? 0 : position);
@@ -137,7 +138,7 @@ Json parse_json(std::string_view text, const std::string& source) {
 Json read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::span<const std::byte> bytes = file.bytes();
-  // A file of another kind is named as what it is; of a text the place of the error is told.
+  // The error names the kind of a file that is no text; for a text, it gives the line and column.
   if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
     fail_wrong_kind(path, bytes, "a JSON file");
   }

@@ -40,7 +40,7 @@ bool is_marker(std::string_view name) {
          (name.ends_with(kScaledMarker) && name[name.size() - kScaledMarker.size() - 1] == '.');
 }
 
-// Whether a name that nothing here reads belongs to a quantised weight.
+// Returns true if a name that nothing here reads belongs to a quantised weight.
 bool looks_quantised(std::string_view name) {
   const std::string_view last = name.substr(name.rfind('.') + 1);
   return last.find("scale") != std::string_view::npos || last.ends_with("_qweight") ||
@@ -117,7 +117,7 @@ class Scan {
     }
   }
 
-  // What the metadata says of layers.
+  // Reads the formats of layers that the metadata states.
   void read_formats() {
     const auto metadata = checkpoint_.metadata();
     const auto found = metadata.find(kFormatsKey);
@@ -133,7 +133,7 @@ class Scan {
     }
   }
 
-  // A marker says that the 8-bit matrices of all linear layers are scaled; tables are not.
+  // A marker states that the 8-bit matrices of all linear layers are scaled; tables are not.
   void check_all_scaled() const {
     for (const std::string& name : checkpoint_.names()) {
       const SafetensorsEntry& entry = checkpoint_.entry(name);

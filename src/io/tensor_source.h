@@ -29,7 +29,7 @@ struct StoredRows {
   DType dtype = DType::kF32;
   Shape shape;
   std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner = nullptr;  // of values computed when they were asked for
+  std::shared_ptr<const void> owner = nullptr;  // owns values that were computed on request
 };
 
 // Const calls are safe from several threads.

@@ -39,7 +39,7 @@ class VideoReader {
   virtual bool read_frame(std::span<std::uint8_t> rgb) = 0;
   // How many frames there are from the start on, before any is read. None of them is decoded.
   virtual std::int64_t count_frames() = 0;
-  // What the user should know of the frames read so far, a line each.
+  // Warnings about the frames read so far, one line each.
   virtual std::vector<std::string> notes() const { return notes_; }
 
  protected:
