@@ -12,7 +12,7 @@ namespace mochi {
 
 struct StepPlan {
   std::vector<double> sigmas;  // num_steps + 1 noise levels
-  std::vector<double> cfgs;    // guidance of each step; at 1 the null branch is left out
+  std::vector<double> cfgs;    // guidance of each step; at 1 the unconditional branch is not run
 
   int num_steps() const { return static_cast<int>(cfgs.size()); }
   bool needs_null_branch() const;

@@ -118,7 +118,7 @@ class VideoSampling final : public StepView {
   void prepare();
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
-  // Returns whether to go on.
+  // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
   // Throws NotFinite naming the layer that the values of this step come from.
   [[noreturn]] void locate_not_finite(int step);
@@ -232,7 +232,7 @@ void VideoSampling::locate_not_finite(int step) {
   throw NotFinite("the latents are not finite, though every layer's output is");
 }
 
-// What the observer does here may fail, too; the error that ended the sampling is the one to tell.
+// The observer may fail here, too; the error that ended the sampling is the one to report.
 void VideoSampling::interrupt() {
   if (num_done_ <= first_step_ || num_done_ >= num_steps()) return;
   try {
