@@ -18,9 +18,9 @@ namespace mochi::job {
 
 struct LatentsFile {
   Latents latents;
-  std::vector<CachedTensor> caches;  // of a checkpoint
+  std::vector<CachedTensor> caches;  // checkpoints only
   std::map<std::string, std::string> metadata;
-  bool has_checksum = false;  // and it was right
+  bool has_checksum = false;  // and it is right
 
   // Null where the file states none.
   std::optional<Json> recipe(const std::filesystem::path& path) const;

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What a path is known by: its place, and the file itself where it exists.
+// Returns the identities of a path: its location, and the file itself if it exists.
 std::vector<std::string> identities_of(const fs::path& path) {
   std::error_code ignored;
   const fs::path plain = path.has_filename() ? path : path.parent_path();
@@ -42,7 +42,7 @@ bool is_running(std::string_view pid_text) {
   return ::kill(pid, 0) == 0 || errno == EPERM;
 }
 
-// Whether a running process has a temporary file for this output.
+// Returns true if a running process has a temporary file for this output.
 bool is_reserved(const fs::path& path) {
   const std::string start = path.filename().string() + ".part-";
   for (const fs::directory_entry& entry : fs::directory_iterator(path.parent_path())) {

@@ -16,7 +16,7 @@
 
 namespace mochi::job {
 
-// One video as it is asked for. A field without a value keeps the model's default.
+// A request for one video. A field without a value keeps the model's default.
 struct Request {
   std::optional<std::string> prompt, negative_prompt;
   std::optional<int> width, height, num_frames;

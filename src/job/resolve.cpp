@@ -52,7 +52,7 @@ void apply_sparsity(const Request& given, Resolved& resolved) {
   if (given.no_sparsity.value_or(false)) generate.sparsity.reset();
 }
 
-// `given` with all that the engine was told.
+// Returns `given` with the values of the engine's request in all other fields.
 Request complete(const Request& given, const GenerateRequest& generate) {
   Request request = given;
   visit_request(request, [&](const Field& /*field*/, auto& value, auto target) {

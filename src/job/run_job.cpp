@@ -66,7 +66,7 @@ class Checkpoints : public TimingObserver {
       write(view.num_done(), view.state());
     }
   }
-  // A run that was stopped leaves a checkpoint if it was asked for any; one that failed always.
+  // A stopped run leaves a checkpoint if checkpoints are on; a failed run always leaves one.
   void on_interrupted(const StepView& view) override {
     TimingObserver::on_interrupted(view);
     if (view.num_done() == written_steps_ || (every_ == 0 && was_stopped() && !is_written_)) return;
@@ -206,7 +206,7 @@ class JobRun {
         write_latents(path, latents_, job_.described);
         return path;
       } catch (const std::exception&) {
-        continue;  // the next place; the error that ends the job is told anyway
+        continue;  // try the next place; the error that ends the job is reported anyway
       }
     }
     return std::nullopt;

@@ -17,7 +17,7 @@ JobOptions parse_sweep_line(const std::string& line, const std::string& source,
 
 struct SweepVideo {
   std::string source;  // "sweep.jsonl:3", for messages
-  Request own;         // what the line itself says
+  Request own;         // the values that the line states
   JobOptions options;
 };
 
