@@ -1,4 +1,4 @@
-// What every command shows of a running call, and that a signal ends it.
+// Shows the progress of a running call, for every command, and ends the call after a signal.
 #pragma once
 
 #include "cli/interrupt.h"

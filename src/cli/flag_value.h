@@ -9,8 +9,8 @@
 
 namespace mochi::cli {
 
-// A whole decimal number: digits, behind a minus sign at most. Nothing for "0x10", "1e3", "+5",
-// " 5" and for what 64 bits cannot hold.
+// Returns a whole decimal number, which may begin with a minus sign; nothing for "0x10", "1e3",
+// "+5", " 5" and for numbers that 64 bits cannot hold.
 std::optional<std::int64_t> parse_whole(std::string_view text);
 std::optional<std::uint64_t> parse_unsigned(std::string_view text);
 

@@ -22,7 +22,7 @@ std::string describe_running(const Progress& progress, double seconds_since,
 // "sampling: 64 steps in 62.3 s, 0.97 s/step", likewise.
 std::string describe_end(const Progress& progress, std::size_t max_columns = std::string::npos);
 
-// "sampling: 64 steps", "loading the transformer ...": where every report is a line of its own.
+// "sampling: 64 steps", "loading the transformer ...", for output with one line per report.
 std::string describe_begin(const Progress& progress);
 
 // "sampling: 12/64, 0.98 s/step, 0:51 left".
