@@ -12,7 +12,7 @@ namespace mochi::study {
 // The cost of a configuration depends on these, too.
 struct Workload {
   int num_steps = 0;   // 3 or more, else there is no sparse step
-  int num_layers = 0;  // of the transformer
+  int num_layers = 0;  // layers of the transformer
 };
 
 // The position of a configuration on the axes of the search.

@@ -1,4 +1,5 @@
-// What a study reports while it runs. A face (the command line, a server) decides what to show.
+// Receives the reports of a running study. A face (the command line, a server) decides what to
+// show.
 #pragma once
 
 #include <string_view>

@@ -9,8 +9,8 @@
 namespace mochi::study {
 
 struct RunTimes {
-  std::map<Phase, double> seconds;   // of each phase
-  std::vector<double> step_seconds;  // of each sampling step
+  std::map<Phase, double> seconds;   // by phase
+  std::vector<double> step_seconds;  // by sampling step
 
   void add(const RunTimes& other);
 };

@@ -10,20 +10,20 @@
 
 namespace mochi::study {
 
-// Equal videos count as this, so that a mean of several prompts still tells them apart.
+// The PSNR of equal videos, finite so that means over several prompts still differ.
 inline constexpr double kMaxPsnr = 100;
 
 // The video of one prompt compared with the dense one.
 struct Evaluation {
-  double seconds = 0;         // of the sampling
+  double seconds = 0;         // time of the sampling
   double psnr = 0;            // dB, of all bytes of the video, at most kMaxPsnr
   double ssim = 0;            // mean over the frames
-  double relative_error = 0;  // of the latents
+  double relative_error = 0;  // error of the latents
 };
 
 struct Trial {
   SparsityConfig config;
-  std::vector<Evaluation> evaluations;  // of the first prompts; fewer if it was abandoned
+  std::vector<Evaluation> evaluations;  // the first prompts'; fewer if it was abandoned
 };
 
 // The wanted quality.

@@ -1,4 +1,4 @@
-// What a search for a sparsity configuration reports while it runs.
+// Receives the reports of a running search for a sparsity configuration.
 #pragma once
 
 #include <cstddef>
