@@ -23,7 +23,7 @@ Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t r
   return {config.latent_channels, frames, rows, columns};
 }
 
-// Of two layers and few tokens: the oracle takes its time.
+// Compares two layers on few tokens, since the oracle is slow. Returns the relative error.
 double verify(Session& session) {
   DitConfig config = session.sizes.config.dit;
   config.depth = std::min<std::int64_t>(config.depth, 2);

@@ -24,7 +24,7 @@ class DitRunner {
   void offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes);
   // Null: it is dense.
   const ColumnSparsePolicy* sparse_policy() const { return sparse_.get(); }
-  bool is_finite();  // what the last run computed
+  bool is_finite();  // checks the output of the last run
 
  private:
   Backend& backend_;
@@ -41,7 +41,7 @@ class DitRunner {
 
 Shape latents_shape(const DitConfig& config, const Latents& latents);
 
-// The lengths that are asked for, or the size's own.
+// Returns the requested lengths, or the default of the size.
 std::vector<int> frames_of(const Session& session);
 
 // velocity of latents [channels, frames, rows, columns] f32 and text features [tokens, text_width].

@@ -105,7 +105,7 @@ Measurement measure_op(Session& session, const OpCase& op) {
   try {
     measure_into(session, op, result);
   } catch (const Error& error) {
-    result.problem = error.what();  // of this operation; others may go
+    result.problem = error.what();  // other operations may still run
   }
   return result;
 }

@@ -10,8 +10,9 @@ namespace mochi::bench {
 // little more for what is rounded inside.
 double max_op_error(DType activation_dtype);
 
-// The greatest relative error of the outputs of `task`, which was made from `all` on the device:
-// their last rows beside those that the oracle computes from the same inputs. Runs the task once.
+// Runs `task`, which was made from `all` on the device, once. Returns the greatest relative error
+// of its outputs, whose last rows are compared with those that the oracle computes from equal
+// inputs.
 double verify_op(const OpCase& op, RandomInputs& all, const OpTask& task, Backend& device,
                  Backend& oracle);
 

@@ -40,7 +40,7 @@ std::vector<OpCase> list_sparse_cases(const Sizes& sizes);
 std::vector<OpCase> choose_cases(const std::vector<OpCase>& cases,
                                  const std::vector<std::string>& names);
 
-// What each backend is held against: a product and a copy too large for any cache.
+// The ceilings of a backend's speed: a matmul and a copy that are too large for any cache.
 OpCase product_ceiling(const Sizes& sizes);
 OpCase copy_ceiling(const Sizes& sizes);
 

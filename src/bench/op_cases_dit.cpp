@@ -59,7 +59,7 @@ OpCase attention_case(const std::string& what, std::int64_t num_heads, std::int6
           }};
 }
 
-// Keys and values as columns of one product, beside queries that are on their own.
+// Keys and values are columns of one matrix; queries are a separate tensor.
 OpCase attention_in_place_case(const DitConfig& dit, std::int64_t num_tokens) {
   return {.name = "attention in place",
           .size = fmt::format("{}×{}×{}", dit.num_heads, num_tokens, dit.head_dim()),

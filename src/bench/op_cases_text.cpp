@@ -70,7 +70,7 @@ OpCase gelu_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
-// Of a column of vectors, so that rows of the result are independent.
+// The input is a column of vectors, so that the rows of the result are independent.
 OpCase mean_rows_case(std::int64_t num_tokens, std::int64_t width) {
   return {.name = "mean_rows",
           .size = fmt::format("{}×{}", num_tokens, width),

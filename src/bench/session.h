@@ -1,4 +1,4 @@
-// What all benchmarks of one call share: the device, the oracle and the report.
+// State that all benchmarks of one call share: the device, the oracle and the report.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ struct Session {
   const BenchRequest& request;
   const MeasurementFn& on_measurement;  // may be empty
   Sizes sizes;
-  std::unique_ptr<Backend> backend;  // what is measured
+  std::unique_ptr<Backend> backend;  // the measured one
   std::unique_ptr<Backend> oracle;   // the CPU's, in F32
   std::uint64_t next_seed = 1;
   BenchReport report;
