@@ -39,7 +39,7 @@ constexpr std::array kEndings{
     Ending{".alpha", Part::kAlpha},
 };
 
-// What libraries put before the names of the network's layers, in any combination.
+// Prefixes that libraries put before the names of the network's layers, in any combination.
 constexpr std::array<std::string_view, 4> kPrefixes{"base_model.model.", "transformer.",
                                                     "diffusion_model.", "model."};
 
@@ -62,7 +62,7 @@ const Ending* find_ending(std::string_view name) {
 }
 
 struct ForeignKind {
-  std::string_view part;  // of a tensor's name
+  std::string_view part;  // a part of a tensor's name
   const char* name;
 };
 
