@@ -91,7 +91,7 @@ TEST(AtomicFile, ErrorsSayWhy) {
   expect_contains(creation_error(folder / "missing/out"), "missing' does not exist");
   folder.write("plain", "");
   expect_contains(creation_error(folder / "plain/out"), "is not a folder");
-  expect_contains(creation_error(folder.path()), "is a directory");
+  expect_contains(creation_error(folder.path()), "is a folder");
   expect_contains(creation_error("/"), "not a file name");
 }
 
@@ -115,7 +115,7 @@ TEST(AtomicPath, CommitsAFolder) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
-TEST(AtomicPath, PutsAFolderInThePlaceOfAnother) {
+TEST(AtomicPath, ReplacesAFolder) {
   const TempFolder folder;
   for (const char* name : {"a", "b"}) {
     AtomicPath target(folder / "frames");
@@ -171,7 +171,7 @@ TEST(AtomicFile, WritesToADevice) {
   expect_contains(message_of<Error>(write), "cannot write '/dev/full': No space left on device");
 }
 
-TEST(AtomicFile, WritesToAnOpenDescriptorBehindWhatItHolds) {
+TEST(AtomicFile, AppendsToAnOpenDescriptor) {
   const TempFolder folder;
   const fs::path path = folder.write("log", "first ");
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_APPEND));
@@ -231,7 +231,7 @@ pid_t dead_process() {
   return child;
 }
 
-TEST(AtomicFile, RemovesPartsOfProcessesThatAreGone) {
+TEST(AtomicFile, RemovesPartsOfProcessesThatEnded) {
   const TempFolder folder;
   const std::string dead = std::to_string(dead_process());
   folder.write("out.part-" + dead + "-3", "half");
@@ -285,7 +285,7 @@ TEST(WriteNewFile, RefusesToReplace) {
 
 // ---- names of one file ----
 
-TEST(SameFile, WhateverTheSpelling) {
+TEST(SameFile, IsFoundUnderAnySpelling) {
   const TempFolder folder;
   folder.write("file", "");
   folder.write("other", "");

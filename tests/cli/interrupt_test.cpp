@@ -52,7 +52,7 @@ TEST(Interrupt, FirstSignalIsAnsweredAtOnceAndRemembered) {
   EXPECT_EQ(end.said, "\nstopping after this step; press Ctrl-C again to quit at once\n");
 }
 
-TEST(Interrupt, NothingIsSaidWhereTheProgramIsQuiet) {
+TEST(Interrupt, AQuietProgramPrintsNothing) {
   const End end = run_in_child([] { return ::raise(SIGINT); });
   EXPECT_EQ(end.status, 0);
   EXPECT_EQ(end.said, "");

@@ -91,7 +91,7 @@ class CliTest(ProgramTest):
         first, second = ((self.folder / f"{n}.y4m").read_bytes() for n in (1, 2))
         self.assertEqual(first, second)
 
-    def test_quiet_says_nothing(self):
+    def test_quiet_prints_nothing(self):
         done = self.generate_ok("--out", "a.y4m", "--quiet")
         self.assertEqual((done.stdout, done.stderr), ("", ""))
 
@@ -215,7 +215,7 @@ class CliTest(ProgramTest):
             with self.subTest(args):
                 self.expect_error(self.generate(*args), 1, message)
         done = self.run_mochi("generate", "--prompt", "x", "--model-dir", "none", "--out", "a.y4m")
-        self.expect_error(done, 1, "model directory 'none' does not exist")
+        self.expect_error(done, 1, "model folder 'none' does not exist")
         self.assertEqual([e for e in self.entries() if e != "videos"], [])
 
     def test_missing_files_are_found_before_the_work(self):

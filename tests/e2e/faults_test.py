@@ -27,8 +27,8 @@ class OutputTest(ProgramTest):
             (["--out", "none/a/"], "cannot write 'none/a': folder 'none' does not exist"),
             (["--out", "file/a.y4m"], "cannot write 'file/a.y4m': 'file' is not a folder"),
             (["--out", "file/a.mp4"], "cannot write 'file/a.mp4': 'file' is not a folder"),
-            (["--out", "dir.y4m"], "cannot write 'dir.y4m': is a directory"),
-            (["--out", "dir.mp4"], "cannot write 'dir.mp4': is a directory"),
+            (["--out", "dir.y4m"], "cannot write 'dir.y4m': is a folder"),
+            (["--out", "dir.mp4"], "cannot write 'dir.mp4': is a folder"),
             (
                 ["--out", "full"],
                 "cannot replace folder 'full': it holds 'mine.txt', which this program did not "
@@ -39,7 +39,7 @@ class OutputTest(ProgramTest):
                 "cannot write a folder 'file': a file of that name exists (for a video "
                 "file give .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m)",
             ),
-            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a directory"),
+            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a folder"),
             (
                 ["--out", "a.avi"],
                 "cannot write 'a.avi': wanted .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m, or no "
@@ -49,7 +49,7 @@ class OutputTest(ProgramTest):
             (["--out", f"{name}.y4m"], f"cannot write '{name}.y4m': File name too long"),
             (["--out", name], f"'{name}': File name too long"),
             (["--save-latents", "none/l"], "cannot write 'none/l': folder 'none' does not exist"),
-            (["--save-latents", "dir"], "cannot write 'dir': is a directory"),
+            (["--save-latents", "dir"], "cannot write 'dir': is a folder"),
         ]
         args = ["generate", "--model-dir", self.model, "--prompt", PROMPT]
         for given, line in cases:
@@ -171,7 +171,7 @@ class SmallDiskTest(ProgramTest):
             "size=4k", line, "--save-latents", "disk/l.safetensors", "--out", "a.y4m"
         )
 
-    def test_full_disk_behind_the_video(self):
+    def test_full_disk_after_the_video(self):
         # A y4m of 60,043 bytes takes all of its 15 pages.
         line = f"cannot write 'disk/a.y4m.json': {NO_SPACE}; "
         line += "the video itself, 'disk/a.y4m', is complete"

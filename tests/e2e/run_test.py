@@ -84,7 +84,7 @@ class RunTest(ProgramTest):
                                         "--quiet").returncode, 0)
         self.assertEqual(self.content("e.y4m"), self.content("f.y4m"))
 
-    def test_a_json_that_does_not_fit_any_more(self):
+    def test_a_json_that_no_longer_fits(self):
         model = self.folder / "model"
         shutil.copytree(self.model, model)
         done = self.run_mochi("generate", "--model-dir", model, "--prompt", "x", "--out", "a.y4m",

@@ -65,7 +65,7 @@ TEST_F(CheckpointFiles, OneFile) {
   EXPECT_EQ(checkpoint->file_of("y"), path);
 }
 
-TEST_F(CheckpointFiles, ReportsWhatNobodyRead) {
+TEST_F(CheckpointFiles, ReportsUnreadTensors) {
   const auto checkpoint =
       Checkpoint::open(write("a.safetensors", {{"x", {1}, 0}, {"y", {1}, 0}, {"z", {1}, 0}}));
   EXPECT_EQ(checkpoint->unread().size(), 3U);
@@ -90,7 +90,7 @@ TEST_F(CheckpointFiles, ErrorsNameTensorFileWantedAndFound) {
                   "wanted 5 elements, found [2, 3]");
 }
 
-TEST_F(CheckpointFiles, RefusesTypesAndRanksAsWeights) {
+TEST_F(CheckpointFiles, RefusesWeightsOfOtherTypesAndRanks) {
   const std::string header =
       R"({"long": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]},)"
       R"("int": {"dtype": "I32", "shape": [1], "data_offsets": [8, 12]},)"

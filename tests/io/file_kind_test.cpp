@@ -23,7 +23,7 @@ const std::string kLfsPointer =
     "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') +
     "\nsize 20060000000\n";
 
-TEST(FileKind, KnowsWhatPeopleTakeForWeights) {
+TEST(FileKind, RecognisesFilesThatPeopleTakeForWeights) {
   EXPECT_EQ(kind_of(kLfsPointer), "a Git LFS pointer");
   EXPECT_EQ(kind_of("# xet version 0\nfilesize = 1\n"), "a Xet pointer");
   EXPECT_EQ(kind_of("PK\3\4"s + std::string(26, '\0') + "archive/data.pkl"),

@@ -27,7 +27,7 @@ std::vector<std::uint8_t> pattern(int width, int height, int shift) {
   return rgb;
 }
 
-TEST(VideoQuality, IsScikitImages) {
+TEST(VideoQuality, EqualsScikitImage) {
   const FrameQuality quality = compare_frames(pattern(40, 24, 0), pattern(40, 24, 1), 40, 24);
   const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "quality.json");
   EXPECT_NEAR(quality.psnr, golden["psnr"].get<double>(), 1e-9);

@@ -76,7 +76,7 @@ class RunJob : public testing::Test {
   TestObserver observer_;
 };
 
-TEST_F(RunJob, WritesTheVideoAndTheJsonBesideIt) {
+TEST_F(RunJob, WritesTheVideoAndItsJson) {
   const Outcome outcome = run(prepare(make_options("v.y4m")));
   EXPECT_EQ(outcome.output, folder_ / "v.y4m");
   EXPECT_EQ(outcome.size.num_frames, 7);
@@ -151,7 +151,7 @@ TEST_F(RunJob, StoppedWhileDecodingTheLatentsAreKept) {
   EXPECT_EQ(content("v.y4m"), content("whole.y4m"));
 }
 
-TEST_F(RunJob, AFolderThatDisappearsCostsTheVideoAndNotTheLatents) {
+TEST_F(RunJob, IfAFolderDisappearsTheLatentsAreKept) {
   fs::create_directory(folder_ / "out");
   fs::create_directory(folder_ / "rescue");
   const Job job = prepare(make_options("out/v.y4m"));

@@ -109,17 +109,17 @@ class CudaVideo : public OnDevice {
 // The portable kernels are no less exact, and tested one by one.
 INSTANTIATE_TEST_SUITE_P(On, CudaVideo, testing::Values(kCudaF32Case, kCudaBF16Case), name_of_case);
 
-TEST_P(CudaVideo, DenseIsThatOfTheCpu) {
+TEST_P(CudaVideo, DenseAgreesWithTheCpu) {
   expect_like_cpu(Kind::kDense, GetParam().dtype == DType::kF32 ? 60.0 : 38.0);
 }
 
-TEST_P(CudaVideo, SparseIsThatOfTheCpu) {
+TEST_P(CudaVideo, SparseAgreesWithTheCpu) {
   for (const Kind kind : {Kind::kSparse, Kind::kSparseAsTuned}) {
     expect_like_cpu(kind, GetParam().dtype == DType::kF32 ? 45.0 : 35.0);
   }
 }
 
-TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
+TEST_P(CudaVideo, ResumesFromACheckpointToTheSameLatents) {
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
     Engine engine = make_engine(GetParam());
     GenerateRequest request = request_for(engine, kind);
@@ -222,7 +222,7 @@ void lose_gpu(const BackendCase& which, Kind kind) {
 using CudaFaultsDeathTest = CudaVideo;
 INSTANTIATE_TEST_SUITE_P(On, CudaFaultsDeathTest, testing::Values(kCudaBF16Case), name_of_case);
 
-TEST_P(CudaFaultsDeathTest, AGpuThatFallsAwayEndsWithAMessageAndSavedLatents) {
+TEST_P(CudaFaultsDeathTest, ALostGpuEndsWithAMessageAndSavedLatents) {
   testing::FLAGS_gtest_death_test_style =
       "threadsafe";  // a program of its own, with its own GPU work
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {

@@ -47,7 +47,7 @@ TEST_F(EngineFaults, RandomWeightsMakeAFiniteVideoThatDependsOnThePrompt) {
   EXPECT_NE(engine.sample(request).values, latents.values);
 }
 
-TEST_F(EngineFaults, RandomWeightsUseATokenizerThatIsThere) {
+TEST_F(EngineFaults, RandomWeightsUseATokenizerIfOneExists) {
   std::filesystem::copy_file(golden_tokenizer(), folder_ / "spiece.model");
   Engine engine(options());
   EXPECT_EQ(engine.model().files().size(), 2U);
@@ -107,7 +107,7 @@ TEST_F(EngineFaults, ANanOfANetworkIsFoundWithItsLayer) {
             "step 3 of 4: the latents are not finite");
 }
 
-TEST_F(EngineFaults, ErrorsOfTheCallersOwnFunctionsComeOutAsTheyAre) {
+TEST_F(EngineFaults, ErrorsOfTheCallersFunctionsPassUnchanged) {
   Engine engine(options());
   StepObserver observer;
   int num_steps = 0;

@@ -87,7 +87,7 @@ TEST_F(ModelFolder, DiffusersFolders) {
   EXPECT_TRUE(directory.open(Component::kEncoder)->contains("layers.0.weight"));
 }
 
-TEST_F(ModelFolder, OneFileTextEncoderBesideAShardedTransformer) {
+TEST_F(ModelFolder, OneFileTextEncoderWithAShardedTransformer) {
   put("t5_one_file_f8_e4m3.safetensors", "t5xxl_fp8_e4m3fn.safetensors");
   for (const auto& entry : fs::directory_iterator(kFormats / "dit_sharded")) {
     put("dit_sharded/" + entry.path().filename().string(), entry.path().filename().string());
@@ -116,7 +116,7 @@ TEST_F(ModelFolder, TheUsualNameWinsOverOthers) {
   EXPECT_EQ(file_of(Component::kDit), "dit_fp8.safetensors");
 }
 
-TEST_F(ModelFolder, TwoFilesOfEqualRightAreRefused) {
+TEST_F(ModelFolder, TwoEquallyGoodFilesAreRefused) {
   put("dit_f32.safetensors", "one.safetensors");
   put("dit_f32.safetensors", "two.safetensors");
   const std::string message = error_of(Component::kDit);
@@ -164,7 +164,7 @@ TEST_F(ModelFolder, DamagedFilesAreNamed) {
   expect_contains(message_of<Error>([&] { inspect_model(folder_.path()); }), "dit.safetensors");
 }
 
-TEST_F(ModelFolder, DamagedFilesAreNamedAlsoBesideAnotherModel) {
+TEST_F(ModelFolder, DamagedFilesAreNamedAlsoNextToAnotherModel) {
   put("dit_f32.safetensors", "dit.safetensors");
   put("dit_f32.safetensors", "dit.bf16.safetensors");
   EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
@@ -199,7 +199,7 @@ TEST_F(ModelFolder, UnfinishedDownloadsAreNamed) {
   EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
 }
 
-TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
+TEST_F(ModelFolder, BothLayoutsOfACompleteDownload) {
   put("dit_f32.safetensors", "dit.safetensors");
   put("diffusers/transformer", "transformer");
   EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
@@ -209,7 +209,7 @@ TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
   EXPECT_EQ(inspect_model(folder_.path()).notes, open().notes());
 }
 
-TEST_F(ModelFolder, TheWholeCopyIsTaken) {
+TEST_F(ModelFolder, TheCompleteCopyIsUsed) {
   put("diffusers/transformer", "transformer");
   const std::vector<TinyTensor> part{{"x_embedder.proj.weight", {1, 1}, {0.0F}}};
   write_tensors(folder_ / "dit.safetensors", part);
@@ -247,7 +247,7 @@ TEST_F(ModelFolder, AllThatIsMissingIsNamedAtOnce) {
     directory.require(std::array{Component::kTextEncoder, Component::kDit, Component::kDecoder},
                       true);
   });
-  EXPECT_EQ(message, "model directory '" + folder_.path().string() +
+  EXPECT_EQ(message, "model folder '" + folder_.path().string() +
                          "' lacks the text encoder (text_encoder/model.safetensors (with its "
                          "index, if it is sharded), or t5xxl_*.safetensors), and the video decoder "
                          "(decoder.safetensors, or diffusers' folder vae), and the tokenizer "

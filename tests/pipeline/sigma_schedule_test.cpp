@@ -33,7 +33,7 @@ TEST(SigmaSchedule, TwoSteps) {
   EXPECT_EQ(sigmas, (std::vector<double>{1.0, 0.75, 0.0}));
 }
 
-TEST(SigmaSchedule, RefusesWhatIsNoSchedule) {
+TEST(SigmaSchedule, RefusesInvalidSchedules) {
   const auto error_of = [](int num_steps, double threshold_noise, int linear_steps) {
     return message_of<Error>(
         [&] { linear_quadratic_schedule(num_steps, threshold_noise, linear_steps); });

@@ -164,7 +164,7 @@ WatchedSample sample_with_states(Engine& engine, const GenerateRequest& request)
 }
 
 // From every step, whatever is cached there.
-TEST_F(SparseEngine, GoesOnFromACheckpoint) {
+TEST_F(SparseEngine, ResumesFromACheckpoint) {
   Engine engine = open();
   for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge,
                                 DeltaKind::kHalfMerge, DeltaKind::kNone}) {
@@ -263,7 +263,7 @@ TEST_F(SparseEngine, AFailedFullStepGivesNoStateAndAFailedSparseStepTheLastOne) 
 }
 
 // A device that was lost has kept them.
-TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
+TEST_F(SparseEngine, ResumesWithoutItsCaches) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
   make_mlp_sparse(request);
@@ -317,7 +317,7 @@ TEST_F(SparseEngine, RefusesConfigurationsThatNoFileMayHave) {
 }
 
 // Watching a sampling changes none of its latents; and of what it did, everything is told.
-TEST_F(SparseEngine, TellsWhatItDoesAndDoesTheSame) {
+TEST_F(SparseEngine, ObserversSeeEachSiteAndDoNotChangeTheLatents) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
   request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3}};

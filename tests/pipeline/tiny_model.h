@@ -1,4 +1,4 @@
-// A model directory of the usual layout with tiny random networks, for tests of whole runs.
+// A model folder of the usual layout with tiny random networks, for tests of whole runs.
 #pragma once
 
 #include <cmath>

@@ -52,7 +52,7 @@ TEST(Plot, AGapWhereAValueIsNotFinite) {
   }
 }
 
-TEST(Plot, LogAxesLeaveOutWhatHasNoLogarithm) {
+TEST(Plot, LogAxesLeaveOutValuesWithoutALogarithm) {
   const std::string svg = elements_of({"t", "x", "y", {{"", {{0, 0}, {1, -1}, {2, 1}}}}, true});
   expect_numbers(svg);
   EXPECT_EQ(count(svg, "<circle"), 1U);

@@ -67,7 +67,7 @@ bool is_static(const Case& c, std::int64_t group, std::int64_t column) {
          is_near(group % voxels.columns, other % voxels.columns, reach, voxels.columns);
 }
 
-TEST(StaticColumns, AreTheDescribedOnes) {
+TEST(StaticColumns, MatchTheDescription) {
   for (const Case& c : kCases) {
     SparsityConfig config;
     config.patchify_is_enabled = c.has_voxels;
