@@ -90,7 +90,7 @@ void remove_abandoned_parts(const fs::path& target) try {
   // The output itself is written.
 }
 
-// The type of what the path names, links followed; 0 where there is nothing.
+// Returns the type of the path's target, following links; 0 if nothing exists there.
 mode_t mode_of(const fs::path& path) {
   struct stat status{};
   return ::stat(path.c_str(), &status) == 0 ? status.st_mode : 0;
@@ -208,7 +208,7 @@ void AtomicPath::commit_over_folder() {
   if (!fs::exists(target_)) return commit();
   sync_tree_to_disk(temp_path_);
   // The two change places, so that there is a whole folder of that name at every moment. The old
-  // one is then removed as what was not committed is.
+  // one is then removed like an uncommitted one.
   if (::renameat2(AT_FDCWD, temp_path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
     sync_to_disk(folder_of(target_));
     remove_abandoned_parts(target_);

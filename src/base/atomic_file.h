@@ -30,10 +30,10 @@ class AtomicPath {
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& temp_path() const { return temp_path_; }
 
-  // Syncs what lies under temp_path() to disk and renames it to path(), replacing a file or an
-  // empty folder of that name.
+  // Syncs the file or folder under temp_path() to disk and renames it to path(), replacing a file
+  // or an empty folder of that name.
   void commit();
-  // Does so where a folder of that name may hold files, which are removed when the new folder is in
+  // Commits, too, but may replace a folder with files, which are removed when the new folder is in
   // its place.
   void commit_over_folder();
 

@@ -1,4 +1,4 @@
-// How far one row of values is from another.
+// The distance of two rows of values.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ struct Difference {
     norm += wanted * wanted;
     largest = std::max(largest, std::abs(wanted - found));
   }
-  // ‖wanted − found‖ / ‖wanted‖; infinite where nothing was wanted.
+  // ‖wanted − found‖ / ‖wanted‖; infinite if ‖wanted‖ is 0.
   double relative() const { return squares == 0 ? 0 : std::sqrt(squares / norm); }
 };
 

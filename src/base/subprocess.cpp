@@ -187,7 +187,7 @@ int Subprocess::wait() {
   stdout_.close();
   while (pid_ > 0) {
     int status = 0;
-    // Without a StopFn there is nothing to look after meanwhile.
+    // Without a StopFn, nothing needs to be polled meanwhile.
     const pid_t ended = ::waitpid(pid_, &status, should_stop_ ? WNOHANG : 0);
     if (ended < 0 && errno != EINTR) {
       fail("cannot wait for '{}': {}", program_, std::strerror(errno));

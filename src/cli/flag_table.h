@@ -1,5 +1,5 @@
-// Commands and flags as data, read off the app: help, manual, completions and error lines are made
-// from them.
+// Commands and flags as data, read from the app. Help, manual, completions and error lines are
+// generated from them.
 #pragma once
 
 #include <string>

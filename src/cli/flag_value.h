@@ -17,7 +17,7 @@ std::optional<std::uint64_t> parse_unsigned(std::string_view text);
 // A finite decimal number such as "4.5", "-1" or "1e-3".
 std::optional<double> parse_decimal(std::string_view text);
 
-// The form of `value` that every parser reads alike ("010" is "10"), for these types:
+// Returns the form of `value` that every parser reads alike ("010" is "10"), for these types:
 //
 //   TEXT          anything, also nothing
 //   INT, UINT     a whole number of 32 bits, one of 64 bits that is not negative

@@ -134,7 +134,7 @@ std::map<std::string, Parts> group_by_module(const Checkpoint& checkpoint,
 void check_complete(const Parts& parts, const std::string& file_name) {
   if (!parts.down.empty() && !parts.up.empty()) return;
   const std::string& found = parts.down.empty() ? parts.up : parts.down;
-  fail("tensor '{}' in '{}' has no lora_{} beside it", found.empty() ? parts.alpha : found,
+  fail("tensor '{}' in '{}' has no matching lora_{}", found.empty() ? parts.alpha : found,
        file_name, parts.down.empty() ? "A (lora_down)" : "B (lora_up)");
 }
 

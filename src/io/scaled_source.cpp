@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 2> kFormats{"float8_e4m3fn", "float8_e5m2
 constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
                                                   "relative_attention_bias.weight"};
 
-// Last parts of names that other quantised formats give to what belongs to a weight.
+// Last parts of the names that other quantised formats give to the companions of a weight.
 constexpr std::array<std::string_view, 8> kForeignParts{
     "qweight", "qzeros", "absmax", "nested_absmax", "quant_map", "zero_point", "SCB", "g_idx"};
 

@@ -1,4 +1,4 @@
-// How near two videos are, frame by frame.
+// The quality of one video compared with another, frame by frame.
 #pragma once
 
 #include <cstdint>

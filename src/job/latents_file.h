@@ -22,7 +22,7 @@ struct LatentsFile {
   std::map<std::string, std::string> metadata;
   bool has_checksum = false;  // and it is right
 
-  // Null where the file states none.
+  // Returns nothing if the file states none.
   std::optional<Json> recipe(const std::filesystem::path& path) const;
 };
 
@@ -38,7 +38,7 @@ void write_latents_file(const std::filesystem::path& path, const Latents& latent
                         std::map<std::string, std::string> metadata = {},
                         const std::vector<CachedTensor>& caches = {});
 
-// With the recipe of the video.
+// Writes the recipe of the video, too.
 void write_latents(const std::filesystem::path& path, const Latents& latents,
                    const nlohmann::ordered_json& recipe);
 

@@ -55,7 +55,7 @@ bool is_reserved(const fs::path& path) {
 }
 
 bool is_free(const fs::path& path) {
-  // In this order: a run that has just given up its reservation has left a video.
+  // Checked in this order, since a run that has just ended its reservation has left a video.
   if (is_reserved(path)) return false;
   std::error_code ignored;
   for (const fs::path& file : {path, sidecar_path(path), checkpoint_path(path)}) {

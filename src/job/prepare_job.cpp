@@ -56,7 +56,7 @@ void check_checkpoint(const Job& job) {
   }
 }
 
-// ---- which file is what ----
+// ---- the use of each file ----
 
 void claim_input(const char* field, const fs::path& path, const char* use, Run& run) {
   if (const std::string owner = run.outputs.find(path); !owner.empty()) {
@@ -166,7 +166,8 @@ std::optional<SamplingCheckpoint> find_checkpoint(const Job& job, const fs::path
   return checkpoint;
 }
 
-// Takes over what an earlier run has left under this name; false: nothing of this video.
+// Takes over the results of an earlier run under this name. Returns false if it left none of this
+// video.
 bool continue_at(Job& job, const fs::path& output) {
   if (was_made(job, output)) {
     job.is_done = true;
@@ -217,7 +218,7 @@ void prepare_output(Job& job, Run& run) {
   if (job.input.start) check_checkpoint(job);
 }
 
-// Everything wrong with a line of a sweep file names the line.
+// All errors about a line of a sweep file name the line.
 template <typename Prepare>
 void locate_line(const FieldSource& source, const Prepare& prepare) {
   try {

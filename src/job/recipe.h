@@ -42,8 +42,8 @@ nlohmann::ordered_json describe_run(const Recipe& recipe);
 // longer exists. Keys of other sections (seconds) are passed over.
 Recipe parse_recipe(const Json& json, const std::string& source);
 
-// The recipe in metadata of latents, whose own input files may be gone: only what matters to
-// decoding is read.
+// Reads the recipe in the metadata of latents, but only the parts that decoding needs, because the
+// input files may no longer exist.
 Recipe parse_recipe_for_decoding(const Json& json, const std::string& source);
 
 // Throws Error naming the first model file that is not what it was.

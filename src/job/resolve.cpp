@@ -11,7 +11,7 @@
 namespace mochi::job {
 namespace {
 
-// The engine's names of fields that requests call otherwise.
+// The engine's names of fields that have other names in requests.
 std::string request_field(const std::string& engine_field) {
   return engine_field == "initial_noise" || engine_field == "latents" ? "noise" : engine_field;
 }

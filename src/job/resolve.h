@@ -17,8 +17,8 @@ struct FieldSource {
   bool is_line = false;             // a line of a sweep file, which all errors of its video name
 };
 
-// The engine's error about a field as an Error naming file and key, or as InvalidRequest with the
-// request's name of the field.
+// Throws the engine's error about a field as an Error naming file and key, or as InvalidRequest
+// with the request's name of the field.
 [[noreturn]] void throw_located(const InvalidRequest& error, const FieldSource& source);
 
 // Runs a check of a field that may come from `source`.
@@ -41,8 +41,8 @@ struct Resolved {
   std::vector<std::string> ignored_keys;  // keys of the sparsity file without effect here
 };
 
-// The model's defaults under what was given. Throws InvalidRequest naming the field, or Error
-// naming the file, for requests that the engine would refuse.
+// Returns the request, completed with the model's defaults. Throws InvalidRequest naming the field,
+// or Error naming the file, for requests that the engine would refuse.
 Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {});
 
 }  // namespace mochi::job

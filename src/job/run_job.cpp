@@ -176,7 +176,7 @@ class JobRun {
     }
   }
 
-  // Into a video that appears whole or not at all.
+  // Writes a video that appears whole or not at all.
   void decode_to_file() {
     const VideoSize& size = job_.resolved.size;
     const std::unique_ptr<VideoWriter> writer =
@@ -217,8 +217,7 @@ class JobRun {
     try {
       write_file_atomically(sidecar_path(job_.output), outcome.sidecar.dump(2) + "\n");
     } catch (const Error& error) {
-      observer_.on_warning(
-          fmt::format("the video is complete, the JSON beside it is not: {}", error.what()));
+      observer_.on_warning(fmt::format("the video is complete, its JSON is not: {}", error.what()));
     }
     std::error_code ignored;
     if (checkpoints_.is_written()) fs::remove(checkpoints_.path(), ignored);

@@ -46,7 +46,7 @@ Sizes sizes_of(const ModelConfig& config, Component component) {
   }
 }
 
-// Looks for every parameter the sizes ask for.
+// Looks for every parameter that the sizes require.
 void compare(const Parameters& parameters, const TensorSource& source, ComponentReport& report) {
   for (const auto& [name, shape] : parameters) {
     if (!source.contains(name)) {
@@ -110,7 +110,7 @@ ComponentReport report_inferred(Component component,
   } catch (const Error& error) {
     ComponentReport report = describe_component(component, *checkpoint);
     report.wrong.push_back(
-        fmt::format("its sizes cannot be told without a config.json: {}", error.what()));
+        fmt::format("its sizes cannot be determined without a config.json: {}", error.what()));
     return report;
   }
   return report_component(config, component, checkpoint);

@@ -1,4 +1,4 @@
-// All sizes of a model, and how it is used by default.
+// All sizes of a model, and its generation defaults.
 #pragma once
 
 #include <filesystem>

@@ -101,7 +101,7 @@ class VideoSampling final : public StepView {
 
  private:
   Backend& backend() const { return ctx_.backend; }
-  // Errors of the observer's functions come out as they are.
+  // Errors of the observer's functions pass unchanged.
   template <typename Call>
   std::invoke_result_t<const Call&> call_observer(const Call& call) {
     is_in_observer_ = true;  // and stays so if the observer throws
@@ -123,7 +123,7 @@ class VideoSampling final : public StepView {
   // Throws NotFinite naming the layer that the values of this step come from.
   [[noreturn]] void locate_not_finite(int step);
   void run_steps(ProgressReporter& reporter);
-  // Gives the observer its last chance to keep the state.
+  // Lets the observer keep the state for the last time.
   void interrupt();
   // Throws the error that is being handled, with the step that it belongs to.
   [[noreturn]] void rethrow_in_words() const;
