@@ -223,7 +223,7 @@ TEST(AtomicFile, ReplacesTheTargetOfALinkAndKeepsTheLink) {
 
 // ---- parts that are left behind ----
 
-// Of a process that has ended.
+// The number of a process that has ended.
 pid_t dead_process() {
   const pid_t child = ::fork();
   if (child == 0) ::_exit(0);

@@ -19,7 +19,7 @@ struct End {
   std::string said;  // on standard error
 };
 
-// Runs the body in a process of its own, whose handlers are installed.
+// Runs the body in a separate process, whose handlers are installed.
 template <typename Body>
 End run_in_child(const Body& body) {
   std::array<int, 2> ends{};

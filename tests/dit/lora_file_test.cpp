@@ -168,11 +168,11 @@ TEST_F(LoraFiles, EveryTensorMustBelongToAPair) {
   };
   const std::string file = " in '" + (folder_ / "a.safetensors").string() + "'";
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_A", {4, 6}),
-            "tensor 'blocks.0.attn.qkv_x.lora_A'" + file + " has no lora_B (lora_up) beside it");
+            "tensor 'blocks.0.attn.qkv_x.lora_A'" + file + " has no matching lora_B (lora_up)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_B", {6, 4}),
-            "tensor 'blocks.0.attn.qkv_x.lora_B'" + file + " has no lora_A (lora_down) beside it");
+            "tensor 'blocks.0.attn.qkv_x.lora_B'" + file + " has no matching lora_A (lora_down)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.alpha", {}),
-            "tensor 'blocks.0.attn.qkv_x.alpha'" + file + " has no lora_A (lora_down) beside it");
+            "tensor 'blocks.0.attn.qkv_x.alpha'" + file + " has no matching lora_A (lora_down)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_C.weight", {4, 6}),
             "tensor 'blocks.0.attn.qkv_x.lora_C.weight'" + file +
                 " is no part of a LoRA, did you mean 'blocks.0.attn.qkv_x.lora_A.weight'?");

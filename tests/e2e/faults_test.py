@@ -90,9 +90,9 @@ class OutputTest(ProgramTest):
 
 
 class SmallDiskTest(ProgramTest):
-    """With `disk`, a small file system of its own, in the test's folder."""
+    """Runs in the test's folder, where `disk` is a separate small file system."""
 
-    # In a mount namespace of its own, so that nothing is left mounted: mounts, runs the program, and
+    # In a separate mount namespace, so that nothing is left mounted: mounts, runs the program, and
     # lists what it has left.
     SCRIPT = """
         mount -t tmpfs -o "$1" tmpfs disk || exit

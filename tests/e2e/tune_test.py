@@ -197,7 +197,7 @@ class TuneTest(ProgramTest):
                 self.refuse(1, line, *self.args("--resume", **values))
         prompts = [
             ("a small red ball\na cube\n", f'{owner} prompt 2 "a blue cube", wanted is "a cube"'),
-            ("a small red ball\n", f"{owner} a prompt 2 of its own"),
+            ("a small red ball\n", f"{owner} its own prompt 2"),
         ]
         for text, line in prompts:
             with self.subTest(text):
@@ -268,7 +268,7 @@ class TuneTest(ProgramTest):
             ({"width": 50}, 2, re.compile(r"--width: wanted a multiple of 16, found 50; .*")),
             ({"prompts": "no.txt"}, 1, "cannot read 'no.txt': No such file or directory"),
             ({"prompts": "."}, 1, "cannot read '.': is a folder"),
-            ({"prompts": "empty.txt"}, 1, "'empty.txt': wanted a prompt a line, found none"),
+            ({"prompts": "empty.txt"}, 1, "'empty.txt': wanted one prompt per line, found none"),
             ({"prompts": "bytes.txt"}, 1, "bytes.txt:2: prompt: not valid UTF-8 at byte 0"),
             ({"output": "p.txt/o"}, 1,
              "cannot create the folder 'p.txt/o/dense': Not a directory"),

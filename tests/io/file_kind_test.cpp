@@ -80,7 +80,7 @@ TEST_F(FileKinds, LinksAndFolders) {
   EXPECT_EQ(describe_file_kind(folder_ / "link"),
             "a link to '../blobs/0123', which does not exist");
   EXPECT_EQ(describe_file_kind(folder_.path()), "a folder");
-  EXPECT_EQ(describe_file_kind(folder_ / "none"), "not there");
+  EXPECT_EQ(describe_file_kind(folder_ / "none"), "missing");
   EXPECT_EQ(describe_file_kind(folder_.write("x", kLfsPointer)), "a Git LFS pointer");
   expect_contains(message_of<Error>([&] { SafetensorsFile{folder_ / "link"}; }),
                   "link': it is a link to '../blobs/0123', which does not exist");

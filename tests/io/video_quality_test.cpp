@@ -13,7 +13,7 @@
 namespace mochi {
 namespace {
 
-// The same pattern as in the generator: integers only, so that both draw the same bytes.
+// The generator's pattern. It uses integers only, so that both draw the same bytes.
 std::vector<std::uint8_t> pattern(int width, int height, int shift) {
   std::vector<std::uint8_t> rgb;
   for (int y = 0; y < height; ++y) {
@@ -42,7 +42,7 @@ TEST(VideoQuality, EqualFrames) {
   EXPECT_EQ(quality.largest_difference, 0);
 }
 
-// Of 10 and 20 dB the mean error is (0.1 + 0.01) / 2.
+// For 10 and 20 dB the mean error is (0.1 + 0.01) / 2.
 TEST(VideoQuality, AVideosPsnrIsThatOfAllItsBytes) {
   const double inf = std::numeric_limits<double>::infinity();
   const std::vector<FrameQuality> frames{{.psnr = 10, .ssim = 0.5}, {.psnr = 20, .ssim = 1}};

@@ -186,7 +186,7 @@ TEST_F(RunJob, SecondaryFilesNeverCostTheVideo) {
   ASSERT_EQ(observer_.warnings.size(), 3U);
   expect_contains(observer_.warnings[0], "no checkpoint after step 1");
   expect_contains(observer_.warnings[1], "the latents are not saved");
-  expect_contains(observer_.warnings[2], "the video is complete, the JSON beside it is not");
+  expect_contains(observer_.warnings[2], "the video is complete, its JSON is not");
 }
 
 TEST_F(RunJob, NoOutputIsAnInputOrAnotherOutput) {
@@ -265,7 +265,7 @@ TEST_F(RunJob, ASweepIsContinuedWhereItEnded) {
   EXPECT_EQ(resumed.output, folder_ / "videos/a-red-ball-1.mp4");
   ASSERT_TRUE(resumed.input.start);
   EXPECT_EQ(resumed.input.start->num_steps_done, 2);
-  const Job twice = prepare(first, true);  // an equal line further down is a video of its own
+  const Job twice = prepare(first, true);  // an equal line further down is a separate video
   EXPECT_FALSE(twice.is_done);
   EXPECT_EQ(twice.output, folder_ / "videos/a-red-ball-0-2.mp4");
 }

@@ -99,7 +99,7 @@ class CudaVideo : public OnDevice {
     RecordProperty("psnr_db", std::to_string(decibels));
     record_error("latents", relative_error(video.latents.values, want.latents.values));
     EXPECT_GE(decibels, min_psnr);
-    // The same again, by the engine that has its weights, and by a new one.
+    // Repeated by the engine that has its weights, and by a new one.
     EXPECT_TRUE(generate(engine, request).rgb == video.rgb);
     Engine other = make_engine(GetParam());
     EXPECT_TRUE(generate(other, request).rgb == video.rgb);
@@ -193,7 +193,7 @@ TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
             GetParam().dtype == DType::kF32 ? 1e-4 : 3e-2);
 }
 
-// What becomes of a generation whose GPU fails behind its third step: says so, and what it saved.
+// A generation whose GPU fails after its third step reports the error and the saved file.
 void lose_gpu(const BackendCase& which, Kind kind) {
   StepObserver observer;
   try {
@@ -224,7 +224,7 @@ INSTANTIATE_TEST_SUITE_P(On, CudaFaultsDeathTest, testing::Values(kCudaBF16Case)
 
 TEST_P(CudaFaultsDeathTest, ALostGpuEndsWithAMessageAndSavedLatents) {
   testing::FLAGS_gtest_death_test_style =
-      "threadsafe";  // a program of its own, with its own GPU work
+      "threadsafe";  // a separate program, with its own GPU work
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
     const std::string state = kind == Kind::kDense ? "with a state" : "without a state";
     EXPECT_EXIT(lose_gpu(GetParam(), kind), testing::ExitedWithCode(1),

@@ -1,4 +1,4 @@
-// What is left when a step goes wrong; networks without files.
+// State that remains when a step goes wrong; networks without files.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -124,7 +124,7 @@ TEST_F(EngineFaults, ErrorsOfTheCallersFunctionsPassUnchanged) {
   EXPECT_EQ(message_of<std::runtime_error>([&] { engine.sample(request, polled); }), "poll failed");
 }
 
-// What goes wrong with keeping the state does not hide why the sampling ended.
+// An error while keeping the state does not hide the error that ended the sampling.
 TEST_F(EngineFaults, AStateThatCannotBeKeptIsAWarning) {
   struct Failing final : Observer {
     bool should_stop() override { return has_step; }

@@ -154,7 +154,7 @@ TEST_F(ModelFolder, SizesThatNoTensorShowsNeedAConfig) {
   ASSERT_EQ(report.components.size(), 1U);
   EXPECT_GT(report.components[0].num_parameters, 1000);
   ASSERT_EQ(report.components[0].wrong.size(), 1U);
-  expect_contains(report.components[0].wrong[0], "cannot be told without a config.json");
+  expect_contains(report.components[0].wrong[0], "cannot be determined without a config.json");
 }
 
 TEST_F(ModelFolder, DamagedFilesAreNamed) {
@@ -214,7 +214,7 @@ TEST_F(ModelFolder, TheCompleteCopyIsUsed) {
   const std::vector<TinyTensor> part{{"x_embedder.proj.weight", {1, 1}, {0.0F}}};
   write_tensors(folder_ / "dit.safetensors", part);
   EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
-  // A file that cannot be read does no harm beside a copy of equal right.
+  // A file that cannot be read does no harm if there is an equally good copy.
   folder_.write("dit.safetensors", "version https://git-lfs.github.com/spec/v1\n");
   EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
 }

@@ -141,7 +141,7 @@ TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
   const std::vector<float> skipping = engine.sample(request).values;
   EXPECT_NE(skipping, every_step);
   EXPECT_LT(relative_error(skipping, every_step), 0.3);
-  // Without guidance the null branch never runs; with it, that must not change the other.
+  // Without guidance the unconditional branch never runs; with it, that must not change the other.
   request.cfg_schedule.assign(8, 1.0);
   const std::vector<float> unguided = engine.sample(request).values;
   request.cfg_schedule[0] = 2.0;
@@ -181,7 +181,7 @@ TEST_F(SparseEngine, ResumesFromACheckpoint) {
   }
 }
 
-// What is left of samplings that are interrupted at every pause between blocks in turn.
+// States that remain of samplings that are interrupted at every pause between blocks in turn.
 struct Interruptions {
   int num_with_state = 0;
   std::set<int> steps_without_state;  // that were running

@@ -42,7 +42,7 @@ TEST(ReportFolder, RefusesAnEmptyName) {
   }
 }
 
-// What comes in while the report is made is found, too.
+// Files that appear while the report is made are found, too.
 TEST(ReportFolder, ReplacesReportsOnly) {
   const TempFolder folder;
   ReportFolder report(folder / "r", kNames);

@@ -1,4 +1,4 @@
-// What an analysis says of a site, beside literal loops and identities.
+// The report of an analysis about a site, compared with literal loops and identities.
 #include "sparsity/analysis_policy.h"
 
 #include <gtest/gtest.h>

@@ -146,7 +146,7 @@ TEST_P(Policy, TheSeedDecidesTheRandomColumns) {
   EXPECT_NE(run(1), run(2));
 }
 
-// The branches have states of their own: what one saw does not change the other.
+// Each branch has its own state: the inputs of one do not change the other.
 TEST_P(Policy, BranchesAreIndependent) {
   ColumnSparsePolicy both(make_config(), kGrid, 0);
   ColumnSparsePolicy alone(make_config(), kGrid, 0);

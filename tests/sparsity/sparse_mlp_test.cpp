@@ -203,7 +203,7 @@ TEST_F(SparseMlpPolicy, TheColumnsThatMovedMostAreChosen) {
         if ((plan[block * kWords + j / 32] >> (j % 32) & 1) != 0) found.insert(j);
       }
       EXPECT_EQ(found, wanted) << step;
-      // What was computed anew is what the next movement counts from.
+      // The next movement counts from the values that were computed again.
       for (const std::int64_t j : wanted) {
         for (const std::int64_t row : {j, kHidden + j}) {
           kept[block * 2 * kHidden + row] = now[block * 2 * kHidden + row];

@@ -122,8 +122,8 @@ TEST(TuneSearch, TimesDoNotMatter) {
   EXPECT_EQ(configs_of(trials), configs_of(search_with(quality, 30)));
 }
 
-// Known evaluations stand for a search that was broken off: whatever their number, the rest is the
-// same and none of them is asked for again.
+// Known evaluations stand for a search that was interrupted. For any number of them, the rest is
+// the same and none of them is evaluated again.
 TEST(TuneSearch, KnownEvaluationsDoNotChangeTheTrials) {
   const Quality quality = random_quality(8);
   constexpr std::size_t kNumPrompts = 3;
