@@ -174,7 +174,7 @@ def page(reports, options, plot):
         whole = [f"; {m['name']} ({m['way']}): {seconds_text(m['seconds'])}"
                  for m in reports.peer["measurements"]
                  if m["name"].startswith("dit forward") and m["seconds"]]
-        lines.append(f"- beside it: {reports.peer['version']}, {reports.peer['device_name']}"
+        lines.append(f"- compared with: {reports.peer['version']}, {reports.peer['device_name']}"
                      f"{''.join(whole)}.")
     lines += ["", "Weights and inputs are random; the targets are an H200's. What the columns mean: "
               "[README](../README.md).", "",

@@ -2,7 +2,7 @@
 """Writes a page and two plots from the output of `mochi bench sparse --json` and `mochi generate`.
 
 Usage: report_sparse.py FILE.json... --out PAGE.md [--plots FOLDER] [--commit HASH]
-Files with "made_by" are the descriptions beside videos. Plots want matplotlib
+Files with "made_by" are the descriptions next to videos. Plots want matplotlib
 (bench/requirements.txt).
 """
 
