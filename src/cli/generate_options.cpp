@@ -27,7 +27,7 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
                                           "steps between two checkpoints (0: none)");
   CLI::Option* resume = command
                             .add_option("--resume", options.run.checkpoint,
-                                        "continue from FILE, or from the checkpoint beside --out")
+                                        "continue from FILE, or from the checkpoint next to --out")
                             ->expected(0, 1);
   return {
       command
@@ -37,7 +37,7 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
           ->group(kFiles),
       command
           .add_option("--from-json", options.run.recipe,
-                      "make a video again from the JSON beside it")
+                      "make a video again from its JSON file")
           ->type_name("FILE")
           ->group(kFiles),
       command

@@ -172,7 +172,7 @@ class CliTest(ProgramTest):
             (["--height", -16], "--height: wanted a multiple of 16"),
             (["--num-steps", 0], "--num-steps: wanted 1 to"),
             (["--threshold-noise", 2], "--threshold-noise: wanted 0 to below 1"),
-            (["--linear-steps", 9], "--linear-steps: wanted 0 (half of the steps) or more, less than num_steps (4)"),
+            (["--linear-steps", 9], "--linear-steps: wanted 0 (half of the steps) or more, less than"),
             (["--cfg-schedule", "1,2", "--num-steps", 4], "--cfg-schedule: wanted 4 values"),
             (["--noise-source", "dice"], "--noise-source: wanted"),
             (["--fps", 0], "--fps: wanted a number or a fraction from 1/1000 to 1000"),
