@@ -216,7 +216,7 @@ def page(reports, options, plots):
     for report in reports.reports:
         ceilings = report["ceilings"]
         lines.append(f"- {report['device_name']}, {report['dtype']}; ceilings of the same run: "
-                     f"{ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
+                     f"{ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of matmuls, "
                      f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
     lines += ["", "Weights, inputs and lists of columns are random; values are those of "
               "`chipmunk-config.yml`. The reference's times and the targets are an H200's."]

@@ -243,7 +243,7 @@ COMP_WORDS=({line}); COMP_CWORD={len(words)}; _mochi; printf '%s\\n' "${{COMPREP
     def test_zsh_completion(self):
         script = self.run_mochi("completion", "zsh").stdout
         self.assertTrue(script.startswith("#compdef mochi\n"))
-        self.assertIn("'--dtype[of the weights in memory]:auto|fp32|bf16:(auto fp32 bf16)'", script)
+        self.assertIn("'--dtype[type of the weights in memory]:auto|fp32|bf16:(auto fp32 bf16)'", script)
         zsh = shutil.which("zsh")
         if zsh is None:
             self.skipTest("zsh is not installed")
