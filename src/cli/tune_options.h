@@ -20,7 +20,7 @@ struct TuneOptions {
   bool is_quiet = false;
   bool is_verbose = false;
   std::optional<std::filesystem::path> start;  // --chipmunk-config
-  job::JobOptions generation;                  // for each video, without prompt and sparsity
+  job::JobOptions generation;                  // shared by all videos, without prompt and sparsity
   std::vector<std::string> command;            // the words of the command line
 };
 

@@ -47,8 +47,7 @@ std::string describe_position(std::string_view text, std::size_t byte) {
   return fmt::format("line {}, column {}", num_breaks + 1, column);
 }
 
-// Returns nlohmann's message without its prefix "[json.exception...] parse error at line 1, column
-// 2: ".
+// What nlohmann says, less its prefix "[json.exception...] parse error at line 1, column 2: ".
 std::string_view reason_of(std::string_view message) {
   const std::size_t position = message.find("column ");
   const std::size_t colon = message.find(": ", position == std::string_view::npos ? 0 : position);

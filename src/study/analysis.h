@@ -23,7 +23,7 @@ struct Analysis {
   DeltaKind delta = DeltaKind::kHalfMerge;  // the configured one
   RunTimes dense, sparse;
   std::map<SiteKey, SiteReport> sites;
-  std::vector<double> latents_errors;  // errors of the sparse latents, by step
+  std::vector<double> latents_errors;  // relative errors after each step
   std::vector<FrameQuality> frames;
   FrameStrips strips;
   bool has_videos = false;      // dense.mp4 and sparse.mp4 were written

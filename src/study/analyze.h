@@ -15,7 +15,7 @@ namespace mochi::study {
 struct AnalysisTask {
   GenerateRequest request;  // with a sparsity
   FrameRate fps;
-  nlohmann::ordered_json recipe;  // the sparse video's, from describe_recipe()
+  nlohmann::ordered_json recipe;  // from describe_recipe(), for the sparse video
   std::filesystem::path folder;   // an earlier report is replaced, other contents are refused
 };
 

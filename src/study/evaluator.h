@@ -18,8 +18,8 @@ struct DenseVideo {
   nlohmann::ordered_json recipe;  // which its latents carry
 };
 
-// Evaluates trials that the record does not contain yet, and writes each result to disk at once.
-// All calls throw Cancelled if the observer stops them.
+// Evaluates what the record does not know yet, and writes each result to disk at once. All calls
+// throw Cancelled if the observer stops them.
 class Evaluator {
  public:
   // `videos` has one for each prompt. `record` belongs to `folder`; both it and the observer must
@@ -39,7 +39,7 @@ class Evaluator {
  private:
   struct Sample {
     Latents latents;
-    double seconds = 0;  // time of the sampling phase
+    double seconds = 0;  // sampling time
   };
 
   Sample sample(const GenerateRequest& request) const;

@@ -16,7 +16,7 @@ constexpr std::array kNumFullSteps{2, 4, 6, 9, 13};
 constexpr std::array kNumDenseLayers{0, 1, 2};
 constexpr std::array kScoreQueries{1, 4};
 
-// As a share of a dense attention, about as on a CPU (bench/results/cpu-sparse.md).
+// Relative to dense attention, about as on a CPU (bench/results/cpu-sparse.md).
 constexpr double kScoringCost = 0.04;
 
 SparsityConfig put(const SparsityConfig& start, const Place& place, DeltaKind delta,

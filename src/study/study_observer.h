@@ -1,5 +1,4 @@
-// Receives the reports of a running study. A face (the command line, a server) decides what to
-// show.
+// The reports of a running study. A face (the command line, a server) decides which ones to show.
 #pragma once
 
 #include <string_view>

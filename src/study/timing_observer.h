@@ -10,7 +10,7 @@ namespace mochi::study {
 
 struct RunTimes {
   std::map<Phase, double> seconds;   // by phase
-  std::vector<double> step_seconds;  // by sampling step
+  std::vector<double> step_seconds;  // one value per sampling step
 
   void add(const RunTimes& other);
 };

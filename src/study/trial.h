@@ -10,12 +10,12 @@
 
 namespace mochi::study {
 
-// The PSNR of equal videos, finite so that means over several prompts still differ.
+// Equal videos count as this, so that a mean of several prompts still tells them apart.
 inline constexpr double kMaxPsnr = 100;
 
 // The video of one prompt compared with the dense one.
 struct Evaluation {
-  double seconds = 0;         // time of the sampling
+  double seconds = 0;         // sampling time
   double psnr = 0;            // dB, of all bytes of the video, at most kMaxPsnr
   double ssim = 0;            // mean over the frames
   double relative_error = 0;  // error of the latents
@@ -23,7 +23,7 @@ struct Evaluation {
 
 struct Trial {
   SparsityConfig config;
-  std::vector<Evaluation> evaluations;  // the first prompts'; fewer if it was abandoned
+  std::vector<Evaluation> evaluations;  // for the first prompts; fewer if it was abandoned
 };
 
 // The wanted quality.

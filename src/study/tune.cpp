@@ -100,7 +100,7 @@ void write_results(const fs::path& folder, const TuneRecord& record) {
   if (fastest) {
     write_file_atomically(config_path(folder), to_yaml(record.trials[*fastest].config));
   } else {
-    fs::remove(config_path(folder));  // an earlier run wanted less quality
+    fs::remove(config_path(folder));  // left by an earlier run that wanted less
   }
 }
 

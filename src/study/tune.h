@@ -14,7 +14,7 @@
 namespace mochi::study {
 
 struct TuneTask {
-  GenerateRequest base;  // for each video, without prompt and sparsity
+  GenerateRequest base;  // shared by all videos, without prompt and sparsity
   job::Recipe recipe;    // likewise
   std::vector<job::LinePrompt> prompts;
   SparsityConfig start;

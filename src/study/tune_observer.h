@@ -1,4 +1,4 @@
-// Receives the reports of a running search for a sparsity configuration.
+// The reports of a running search for a sparsity configuration.
 #pragma once
 
 #include <cstddef>

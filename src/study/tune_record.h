@@ -13,15 +13,15 @@ namespace mochi::study {
 
 // The dense video of one prompt; its latents are in a separate file.
 struct DenseRun {
-  double seconds = 0;       // time of the sampling
-  std::string fingerprint;  // the latents file's
+  double seconds = 0;       // sampling time
+  std::string fingerprint;  // identifies the latents' file
 };
 
 struct TuneRecord {
   nlohmann::ordered_json settings;  // everything that the evaluations depend on, as one flat object
   Goal goal;
   int num_steps = 0;
-  std::vector<DenseRun> dense = {};  // the first prompts' videos
+  std::vector<DenseRun> dense = {};  // for the first prompts
   std::vector<Trial> trials = {};    // in the order in which they were begun
 
   std::vector<double> dense_seconds() const;
