@@ -27,7 +27,7 @@ struct SafetensorsEntry {
 };
 
 // A memory-mapped file whose header has been checked in full: every tensor lies inside the file,
-// has the size of its shape, and no bytes are shared or left over.
+// has the size its shape says, and no bytes are shared or left over.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);

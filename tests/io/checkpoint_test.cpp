@@ -65,7 +65,7 @@ TEST_F(CheckpointFiles, OneFile) {
   EXPECT_EQ(checkpoint->file_of("y"), path);
 }
 
-TEST_F(CheckpointFiles, ReportsUnreadTensors) {
+TEST_F(CheckpointFiles, ReportsWhatNobodyRead) {
   const auto checkpoint =
       Checkpoint::open(write("a.safetensors", {{"x", {1}, 0}, {"y", {1}, 0}, {"z", {1}, 0}}));
   EXPECT_EQ(checkpoint->unread().size(), 3U);
