@@ -30,8 +30,7 @@ std::string choice_type(const std::array<Enum, kSize>& values) {
   return text;
 }
 
-// Returns the value of this name. Throws E, which states where the name was found, what was wanted
-// and what was found.
+// The value of this name. Throws E, saying where the name was found, what was wanted and found.
 template <typename E, typename Enum, std::size_t kSize>
 Enum parse_choice(const std::array<Enum, kSize>& values, std::string_view name,
                   std::string_view where) {
