@@ -1,5 +1,5 @@
-// Ctrl-C and similar signals. The first one asks the program to stop as soon as it can do so
-// cleanly; the second one ends it immediately.
+// Ctrl-C and its kin: the first one asks the program to stop as soon as it can do so cleanly; the
+// second one ends it at once.
 #pragma once
 
 namespace mochi::cli {

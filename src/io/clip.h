@@ -23,7 +23,7 @@ struct ClipOptions {
   std::optional<FrameSize> size = {};  // without it the video's own
   Fit fit = Fit::kCrop;
   // Called with the clip's size and number of frames before a frame is read, and then with each
-  // number of frames read. An exception that they throw ends the reading.
+  // number of frames read. What they throw ends the reading.
   std::function<void(FrameSize size, int num_frames)> check_size = {};
   std::function<void(int num_read)> on_frame = {};
 };

@@ -137,7 +137,7 @@ Json parse_json(std::string_view text, const std::string& source) {
 Json read_json(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::span<const std::byte> bytes = file.bytes();
-  // The error names the kind of a file that is no text; for a text, it gives the line and column.
+  // A file of another kind is named as what it is; of a text the place of the error is told.
   if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
     fail_wrong_kind(path, bytes, "a JSON file");
   }

@@ -49,8 +49,7 @@ std::string read_head(const fs::path& path) {
   return head;
 }
 
-// Returns the reason why ffprobe finds no video in the file, in our words; `line` is its own
-// explanation.
+// Why ffprobe finds no video in the file, in our words; `line` is its own explanation.
 std::string explain_unreadable(const fs::path& path, std::string_view line) {
   const std::string head = read_head(path);
   if (head.empty()) return "the file is empty";
