@@ -32,7 +32,7 @@ struct BenchRequest {
 struct Ceilings {
   double flops_per_second = 0;  // a large matmul
   double bytes_per_second = 0;  // a large copy
-  // The least time, in seconds; 0 when nothing is known.
+  // The least time, in seconds; 0 if unknown.
   double floor_of(double flops, double bytes) const;
 };
 
@@ -79,7 +79,7 @@ struct BenchReport {
   std::vector<Measurement> measurements;
 };
 
-// Called for each as soon as it is measured; what it throws ends the benchmark.
+// Called for each as soon as it is measured; an exception ends the benchmark.
 using MeasurementFn = std::function<void(const BenchReport& so_far, const Measurement&)>;
 
 // Verifies, then times. Results that are wrong are reported as such and do not end it. Throws Error

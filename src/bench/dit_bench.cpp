@@ -83,7 +83,7 @@ void DitRunner::run(Backend& backend, int step) {
   Context ctx{backend, scratch_};
   AttentionPolicy& policy = sparse_ ? static_cast<AttentionPolicy&>(*sparse_) : dense_;
   DitCall call{.branch = Branch::kCond, .step = step, .sigma = kSigma};
-  // As a generation does; a profile wants to see every operation.
+  // Captured, as in a generation, unless a profile must see every operation.
   if (&backend == &backend_) call.recorder = &recorder_;
   dit_.forward(ctx, run_, call, text_, policy, latents_, velocity_);
 }

@@ -18,11 +18,11 @@ class DitRunner {
             const SparsityConfig* sparsity = nullptr);
 
   const TokenGrid& grid() const { return run_.grid; }
-  // By the session's backend, or one around it; as a generation does at this step.
+  // Runs a step as a generation does, on the session's backend or a decorator of it.
   void run(Backend& backend, int step = 0);
-  // As AttentionPolicy::place_caches.
+  // See AttentionPolicy::place_caches().
   void offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes);
-  // Null: it is dense.
+  // Null if the pass is dense.
   const ColumnSparsePolicy* sparse_policy() const { return sparse_.get(); }
   bool is_finite();  // checks the output of the last run
 

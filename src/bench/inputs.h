@@ -1,4 +1,4 @@
-// Random inputs of operations, and the same inputs' last rows for the oracle.
+// Random inputs of operations, and the last rows of these inputs for the oracle.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ struct Normal {
   float mean = 0.0F, deviation = 1.0F;
 };
 
-// An operation is independent along some axis of its tensors (rows, frames, queries); what has none
-// (weights) is needed whole for any part of the result.
+// An operation is independent along some axis of its tensors (rows, frames, queries); tensors
+// without such an axis (weights) are always used in full.
 inline constexpr int kNoRows = -1;
 
-// Where a case of an operation takes its tensors from. They live as long as this.
+// The source of the tensors of a case, which live as long as this.
 class Inputs {
  public:
   explicit Inputs(Backend& backend) : backend_(backend), scratch_(backend.allocator()) {}

@@ -1,4 +1,4 @@
-// Bringing the transformer's weights from a file into the device's memory.
+// Loads the transformer's weights from a file into the device's memory.
 #include <fmt/format.h>
 
 #include <algorithm>

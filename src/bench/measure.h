@@ -1,4 +1,4 @@
-// Timing, and comparing what is computed.
+// Timing, and comparison of results.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@ using Task = std::function<void()>;
 // empty.
 double median(std::vector<double> values);
 
-// Medians in seconds: every task once a round, after a round that does not count.
+// Medians in seconds: every task runs once per round, after a round that does not count.
 std::map<std::string, double> take_turns(const std::vector<std::pair<std::string, Task>>& tasks,
                                          int num_repetitions);
 

@@ -35,11 +35,11 @@ W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor
   return weights;
 }
 
-// By how much the result of a few layers of a network may be off.
+// The allowed relative error of a few layers of a network.
 double max_network_error(DType activation_dtype);
 
-// Times `run`, which asks the backend that it is given for all of the work; fills in what is known
-// of every network. The profile, if wanted, is of one more run.
+// Times `run`, which launches all work on the backend that it receives, and fills in the results
+// common to all networks. The profile, if wanted, comes from one more run.
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
                      Measurement& result, bool is_profiled);
 // Adds a profile if the request wants one.

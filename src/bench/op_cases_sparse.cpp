@@ -123,7 +123,7 @@ Tensor draw_codes(const Problem& problem, std::int64_t rows) {
 
 enum class Delta : std::uint8_t { kNone, kActivations, kFp8 };
 
-// As a sparse step has it: half_merge, no lse. As a full step has it: no delta, and lse.
+// A sparse step uses half_merge and no lse; a full step uses no delta, but lse.
 OpCase column_attention_case(const Problem& problem, const std::string& what, const Kept& kept,
                              Delta kind) {
   return {.name = "column_sparse_attention " + what,

@@ -35,7 +35,7 @@ Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
 Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
                            const AttentionDelta& delta, const AttentionOutputs& to);
 Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out);
-// Table rows are read one for each of `out`.
+// One table row is read for each row of `out`.
 Cost embedding_cost(const TensorView& out);
 
 }  // namespace mochi::bench

@@ -22,7 +22,7 @@ struct Session {
 
   bool has_bf16() const { return backend->activation_dtype() == DType::kBF16; }
   void add(Measurement measurement);
-  // Device memory since restart_peak(); of the CPU the process's peak.
+  // Device memory since restart_peak(); on the CPU, the process's peak.
   std::uint64_t peak_bytes() const;
 };
 

@@ -18,7 +18,7 @@ namespace {
 constexpr int kFirstSteps = 2;
 constexpr int kFullStep = 15;
 constexpr int kSparseStep = 16;
-// Less than any caches want: they go to the host.
+// Less than any caches need, so that they are stored on the host.
 constexpr std::uint64_t kNoRoom = 1;
 
 struct Kind {
@@ -85,7 +85,7 @@ void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measure
   session.add(std::move(result));
 }
 
-// All kinds of forwards of one length; what a kind needs of memory goes before the next.
+// Measures all kinds of passes of one length; the memory of one kind is freed before the next.
 void measure_length(Session& session, const Dit& dit, std::uint64_t weight_bytes, int num_frames,
                     const std::vector<Kind>& kinds) {
   VideoSize video = session.sizes.video;
