@@ -20,7 +20,7 @@ python3 tools/check_layers.py
 python3 tools/check_english.py
 
 stage "clang-tidy"
-tools/run_tidy.py
+tools/run_tidy.sh
 
 stage "Python tests of the training code"
 if [[ ! -f .venv/requirements.txt ]] || ! cmp -s training/requirements.txt .venv/requirements.txt; then

@@ -15,7 +15,7 @@ namespace {
 // Printing a value recurses, so hostile nesting must end before the stack does.
 constexpr int kMaxDepth = 100;
 
-// Refuses what nlohmann accepts: duplicate keys (it keeps the last value) and any depth.
+// What nlohmann lets pass while it parses: duplicate keys (it keeps the last) and any depth.
 class ParseChecks {
  public:
   explicit ParseChecks(const std::string& source) : source_(source) {}
@@ -34,7 +34,7 @@ class ParseChecks {
 
  private:
   const std::string& source_;
-  std::vector<std::set<std::string>> keys_;  // keys of each open object
+  std::vector<std::set<std::string>> keys_;  // of the objects now open
 };
 
 // "line 3, column 7" of a byte (counted from 1); "column 7" where the text is a single line.

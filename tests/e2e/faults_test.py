@@ -39,7 +39,7 @@ class OutputTest(ProgramTest):
                 "cannot write a folder 'file': a file of that name exists (for a video "
                 "file give .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m)",
             ),
-            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a folder"),
+            (["--out", "b.y4m"], "cannot write 'b.y4m.json': is a directory"),
             (
                 ["--out", "a.avi"],
                 "cannot write 'a.avi': wanted .mp4, .mov, .mkv, .webm, .gif, .webp or .y4m, or no "
@@ -171,7 +171,7 @@ class SmallDiskTest(ProgramTest):
             "size=4k", line, "--save-latents", "disk/l.safetensors", "--out", "a.y4m"
         )
 
-    def test_full_disk_after_the_video(self):
+    def test_full_disk_behind_the_video(self):
         # A y4m of 60,043 bytes takes all of its 15 pages.
         line = f"cannot write 'disk/a.y4m.json': {NO_SPACE}; "
         line += "the video itself, 'disk/a.y4m', is complete"

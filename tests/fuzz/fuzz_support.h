@@ -1,5 +1,5 @@
-// Shared parts of the fuzz targets. Input may be refused with an Error; anything else that is
-// thrown ends the target, and so counts as a find.
+// What the fuzz targets share. Input may be refused with an Error; anything else that is thrown
+// ends the target, and so counts as a find.
 #pragma once
 
 #include <sys/mman.h>
