@@ -178,7 +178,7 @@ def error_of_decode(inputs):
 
 
 def generate(program, options, folder):
-    """Measures the whole program, from the JSON that it writes beside its video."""
+    """Measures the whole program, from the JSON that it writes next to its video."""
     video = Path(folder) / "video.mp4"
     command = [program, "generate", "--model-dir", options.model_dir, "--prompt", PROMPT,
                "--threads", str(options.threads), "--out", str(video), "--quiet"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How much slower a video becomes where other programs want the processors, too.
 
-Makes a short video alone, beside one and two busy processes, and two videos at once, all on the
+Makes a short video alone, with one and with two busy processes, and two videos at once, all on the
 same few processors, and prints the median wall time of each as a Markdown table. A second program
 can be measured in turns with the first.
 """
@@ -17,10 +17,10 @@ import tempfile
 import time
 
 BUSY_LOOP = ["sh", "-c", "while :; do :; done"]
-SITUATIONS = {  # name → busy processes beside it, videos at once
+SITUATIONS = {  # name → busy processes, videos at once
     "alone": (0, 1),
-    "beside one busy process": (1, 1),
-    "beside two busy processes": (2, 1),
+    "with one busy process": (1, 1),
+    "with two busy processes": (2, 1),
     "two videos at once": (0, 2),
 }
 
@@ -79,7 +79,7 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mochi", default=str(root / "build" / "bin" / "mochi"),
                         help="the program to measure")
-    parser.add_argument("--compare", help="another build of the program to measure beside it")
+    parser.add_argument("--compare", help="another build of the program to compare with")
     parser.add_argument("--cpus", type=int, default=2, help="processors that all share")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each situation")
     parser.add_argument("arguments", nargs="*", default=["--num-steps", "8"],

@@ -71,7 +71,7 @@ def page(results):
                 for name, p in results["products"].items()]
     changed = ", with changed files" if results["changed_files"] else ""
     return "\n".join([
-        "# CPU: micro model beside PyTorch",
+        "# CPU: micro model compared with PyTorch",
         "",
         f"{results['date']}, commit {results['commit'][:12]}{changed}. {machine['processor']} "
         f"(family {machine['family']}, model {machine['model']}; {', '.join(machine['vectors'])}), "

@@ -111,7 +111,7 @@ def target_rows(reports):
     attention, op_card = reports.find("op", name="attention with lse")
     add("dense attention with lse", "attention", seconds_text, get(attention, "seconds"), op_card,
         f"({rate_text(attention)})" if attention else "")
-    add("all work between products and attention, per forward", "between", seconds_text,
+    add("all work between matmuls and attention, per forward", "between", seconds_text,
         between(forward, reports) if forward else None, card, "(waiting after each operation)")
     decode, vae_card = reports.find("vae", frames=163)
     above = decode["peak_bytes"] - decode["weight_bytes"] if decode else None
@@ -168,13 +168,13 @@ def page(reports, options, plot):
                 continue
             lines.append(
                 f"- `{subject}`: {report['device_name']}, {report['dtype']}; ceilings of the same "
-                f"run: {ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
+                f"run: {ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of matmuls, "
                 f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
     if reports.peer:
         whole = [f"; {m['name']} ({m['way']}): {seconds_text(m['seconds'])}"
                  for m in reports.peer["measurements"]
                  if m["name"].startswith("dit forward") and m["seconds"]]
-        lines.append(f"- beside it: {reports.peer['version']}, {reports.peer['device_name']}"
+        lines.append(f"- compared with: {reports.peer['version']}, {reports.peer['device_name']}"
                      f"{''.join(whole)}.")
     lines += ["", "Weights and inputs are random; the targets are an H200's. What the columns mean: "
               "[README](../README.md).", "",

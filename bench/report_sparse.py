@@ -2,7 +2,7 @@
 """Writes a page and two plots from the output of `mochi bench sparse --json` and `mochi generate`.
 
 Usage: report_sparse.py FILE.json... --out PAGE.md [--plots FOLDER] [--commit HASH]
-Files with "made_by" are the descriptions beside videos. Plots want matplotlib
+Files with "made_by" are the descriptions next to videos. Plots want matplotlib
 (bench/requirements.txt).
 """
 
@@ -216,7 +216,7 @@ def page(reports, options, plots):
     for report in reports.reports:
         ceilings = report["ceilings"]
         lines.append(f"- {report['device_name']}, {report['dtype']}; ceilings of the same run: "
-                     f"{ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of products, "
+                     f"{ceilings['flop_per_second'] / TERA:.0f} TFLOP/s of matmuls, "
                      f"{ceilings['bytes_per_second'] / GIGA:.0f} GB/s of copies.")
     lines += ["", "Weights, inputs and lists of columns are random; values are those of "
               "`chipmunk-config.yml`. The reference's times and the targets are an H200's."]

@@ -236,7 +236,7 @@ void add_flags(CLI::App& app, Options& options) {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Measures sparse attention and feed-forward layers beside dense ones.",
+  CLI::App app("Measures sparse attention and feed-forward layers and dense ones.",
                "mochi_sparse_bench");
   add_flags(app, options);
   try {

@@ -100,8 +100,7 @@ double DecodeWorkload::flops() const {
 
 void DecodeWorkload::run() {
   // Uses the engine's chunk size.
-  decode_video(ctx_, network_.decoder(), latents_,
-               ctx_.backend.preferred_video_pieces().latent_frames,
+  decode_video(ctx_, network_.decoder(), latents_, ctx_.backend.preferred_chunks().latent_frames,
                [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});
 }
 

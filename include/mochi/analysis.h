@@ -1,4 +1,5 @@
-// What a sparse sampling did, and what it left out. Standard types only.
+// Measurements of a sparse sampling: the columns it kept, and the error of the ones it left out.
+// Standard types only.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +22,11 @@ struct SiteReport {
   int layer = 0;
   bool is_null_branch = false;
   SiteKind kind = SiteKind::kDense;
-  // Of each head: the part of the columns that is kept, mean of its query groups; and the part of
-  // the dense softmax's mass that these columns hold, mean of its queries.
+  // One value per head: the fraction of the columns that is kept (mean over its query groups), and
+  // the fraction of the dense softmax's mass that these columns hold (mean over its queries).
   std::vector<double> kept, recalled;
-  // Of sparse sites: how far the output would be from the dense one with each delta and the same
-  // plans and inputs, ‖dense − sparse‖ / ‖dense‖.
+  // Sparse sites only: the error ‖dense − sparse‖ / ‖dense‖ that the output would have with each
+  // kind of delta, for equal plans and inputs.
   std::map<DeltaKind, double> errors = {};
 };
 

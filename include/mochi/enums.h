@@ -21,7 +21,7 @@ std::optional<DeviceKind> parse_device_kind(std::string_view name);
 
 // The type of the weights in memory, and on a GPU of the activations.
 enum class Precision : std::uint8_t {
-  kAuto,  // "auto": the type that makes the fastest products on the device
+  kAuto,  // "auto": the type whose matmuls are fastest on the device
   kFp32,  // "fp32"
   kBf16,  // "bf16"
 };

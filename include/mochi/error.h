@@ -30,7 +30,7 @@ class InvalidRequest : public Error {
   std::string field_, problem_;
 };
 
-// What lets the same call succeed with less memory.
+// A change of the call that lets it succeed with less memory.
 enum class Remedy : std::uint8_t {
   kSmallerVideo,    // a smaller width, height or num_frames
   kCpuOffload,      // EngineOptions::cpu_offload
@@ -55,7 +55,7 @@ class NotFinite : public Error {
   using Error::Error;
 };
 
-// The caller's Observer asked for the call to end. The engine can be used again.
+// The caller's Observer ended the call. The engine can be used again.
 class Cancelled : public Error {
  public:
   Cancelled();

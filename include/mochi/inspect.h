@@ -1,4 +1,4 @@
-// What is in a model directory or a file of weights, without loading it.
+// Describes a model folder or a file of weights without loading it.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct ComponentReport {
   std::map<std::string, std::int64_t> parameters_by_dtype;  // "BF16" → number of parameters
   std::vector<std::string> missing;                         // names
   std::vector<std::string> unexpected;                      // names
-  std::vector<std::string> wrong;                           // what is wrong with which tensor
+  std::vector<std::string> wrong;  // one problem per tensor, which it names
 
   bool is_complete() const { return missing.empty() && wrong.empty(); }
 };
@@ -31,8 +31,8 @@ struct ComponentReport {
 struct LoraReport {
   std::string file;  // path
   std::int64_t num_layers = 0;
-  std::vector<std::int64_t> ranks;  // of all layers, each once, sorted
-  std::vector<double> alphas;       // as stated, likewise; none where the file states none
+  std::vector<std::int64_t> ranks;  // the distinct ranks of all layers, sorted
+  std::vector<double> alphas;       // the distinct stated alphas, sorted; empty if none is stated
   bool has_default_alphas = false;  // some layers' alpha is not stated: it is their rank
   std::int64_t num_parameters = 0;
   std::uint64_t stored_bytes = 0;
@@ -50,10 +50,10 @@ struct InspectReport {
   std::vector<std::string> not_found;       // names of networks, "tokenizer"
   std::vector<std::string> notes;           // choices between several copies of a network
   std::optional<LoraReport> lora;           // instead of networks
-  std::vector<StoredTensor> tensors;        // of a file, or of a directory's networks
+  std::vector<StoredTensor> tensors;        // all tensors of the file, or of the folder's networks
 };
 
-// `path` is a model directory, a .safetensors file (of a network or a LoRA) or an index of shards.
+// `path` is a model folder, a .safetensors file (of a network or a LoRA) or an index of shards.
 // Throws std::runtime_error when it does not exist or is damaged.
 InspectReport inspect_model(const std::filesystem::path& path);
 

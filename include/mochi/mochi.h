@@ -6,9 +6,9 @@
 //   const mochi::Latents latents = engine.sample(request);
 //   engine.decode(latents, [](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) { ... });
 //
-// Errors are exceptions of mochi/error.h: InvalidRequest names the field at fault, OutOfMemory says
-// what would need less memory, and Error, the base of all, has one line that names the file or the
-// tensor, what was wanted and what was found.
+// Errors are exceptions of mochi/error.h: InvalidRequest names the wrong field; OutOfMemory lists
+// changes that need less memory; and Error, the base of all, has one line that names the file or
+// the tensor, what was wanted and what was found.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,7 @@ struct Lora {
 struct EngineOptions {
   std::filesystem::path model_dir;
   DeviceKind device = DeviceKind::kAuto;
-  // Of the weights in memory, and on a GPU of the activations as well.
+  // Precision of the weights in memory; on a GPU, of the activations as well.
   Precision precision = Precision::kAuto;
   // Most bytes of GPU memory to use; 0: no limit. Refused on the CPU.
   std::uint64_t vram_limit_bytes = 0;
@@ -104,7 +104,7 @@ struct Progress {
 // A tensor that sparse steps depend on.
 struct CachedTensor {
   std::string name;
-  std::string dtype;                // of the stored values: "F32", "BF16", "F8_E4M3" or "I32"
+  std::string dtype;                // dtype of the stored values: "F32", "BF16", "F8_E4M3" or "I32"
   std::vector<std::int64_t> shape;  // row-major
   std::vector<std::byte> bytes;     // little-endian
 };
@@ -114,7 +114,7 @@ struct CachedTensor {
 struct SamplerState {
   int num_steps_done = 0;  // 1 to below num_steps
   Latents latents;
-  std::vector<CachedTensor> caches = {};  // of a sparse sampling
+  std::vector<CachedTensor> caches = {};  // caches of a sparse sampling
 };
 
 // A running sampling after num_done() complete steps. It is valid during the Observer's call only.
@@ -130,9 +130,9 @@ class StepView {
   virtual std::optional<SamplerState> state() const = 0;
 };
 
-// What a caller wants to learn during a call, and how it ends the call early. All members have
-// defaults that do nothing. They are called from the thread that runs the engine, which they must
-// not call in turn: it throws Busy. Exceptions that they throw end the call and come out of it.
+// Receives the progress of a call and can end it early. All members have defaults that do nothing.
+// They are called from the thread that runs the engine. They must not call the engine, which would
+// throw Busy. An exception that they throw ends the call and propagates to its caller.
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -167,7 +167,7 @@ std::string fingerprint_file(const std::filesystem::path& path);
 
 // A file that the results depend on.
 struct ModelFile {
-  std::string name;  // relative to the model directory
+  std::string name;  // relative to the model folder
   std::uint64_t size_bytes = 0;
   std::string fingerprint;  // as fingerprint_file()
 };
@@ -181,7 +181,7 @@ class ModelInfo {
   // that the LoRAs fit. Throws Error naming the file.
   explicit ModelInfo(const EngineOptions& options);
 
-  // The model directory's defaults, or Mochi 1's.
+  // The model folder's defaults, or Mochi 1's.
   GenerateRequest default_request() const;
   int default_fps() const;  // frames per second
 
@@ -198,7 +198,7 @@ class ModelInfo {
   Latents latent_size(const VideoSize& size) const;
   VideoSize video_size(const Latents& latents) const;
 
-  int num_layers() const;  // of the transformer, as SparsityConfig counts them
+  int num_layers() const;  // layers of the transformer, as SparsityConfig counts them
   // All files that the results depend on, LoRAs apart; reads a part of each for its fingerprint.
   std::vector<ModelFile> files() const;
 

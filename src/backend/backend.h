@@ -29,7 +29,7 @@ namespace mochi {
 
 // Preferred chunk sizes of the VAE. Larger chunks need more memory and keep a GPU busy; on a CPU
 // they are not faster.
-struct VideoPieces {
+struct ChunkSizes {
   std::int64_t latent_frames = 1;                       // number of latent frames decoded at a time
   std::int64_t slice_elements = std::int64_t{1} << 23;  // size of each scratch tensor in a block
 };
@@ -53,9 +53,9 @@ class WeightLoader {
 };
 
 // A captured sequence of operations (a CUDA graph) that can be launched again with one call.
-class Recording {
+class CapturedGraph {
  public:
-  virtual ~Recording() = default;
+  virtual ~CapturedGraph() = default;
   // Launches the captured operations on the memory they were captured with. Returns false without
   // launching anything if the backend's internal memory has moved since; then capture again.
   virtual bool replay() = 0;
@@ -72,7 +72,7 @@ class Backend {
   virtual DType activation_dtype() const = 0;
   // The dtype of matrix weights, F32 or BF16, whose matmuls are fastest on this backend.
   virtual DType preferred_matrix_dtype() const = 0;
-  virtual VideoPieces preferred_video_pieces() const = 0;
+  virtual ChunkSizes preferred_chunks() const = 0;
 
   virtual std::string device_name() const = 0;  // "CPU", or the GPU's name
   virtual DeviceMemory memory() const = 0;
@@ -89,7 +89,7 @@ class Backend {
   // everything is allocated; it must not allocate, upload, download or synchronize, and it must
   // wait for the copies it starts (await_prefetch(), await_write_back()). Returns null if capturing
   // gains nothing on this backend; then call `fn` each time.
-  virtual std::unique_ptr<Recording> record(const std::function<void()>& fn) = 0;
+  virtual std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) = 0;
 
   // Copy host → device and device → host; dtype and size must match. The host memory may be reused
   // when the call returns.

@@ -66,8 +66,8 @@ void replace_part(const char* old_name, const char* new_name) noexcept {
   }
 }
 
-// Whether a name goes on after ".part-" with the number of a process that no longer runs, "-" and
-// another number.
+// Returns true if `rest`, the part of a name after ".part-", is the number of a process that no
+// longer runs, "-" and another number.
 bool is_abandoned(std::string_view rest) {
   pid_t pid = 0;
   const char* const end = rest.data() + rest.size();
@@ -85,7 +85,7 @@ bool is_locked(const fs::path& file) {
   return opened.is_open() && ::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
-// What cannot be removed stays: it is in nobody's way.
+// Files that cannot be removed are left where they are: they do no harm.
 void remove_abandoned_parts(const fs::path& target) try {
   const std::string start = target.filename().string() + std::string(kPart);
   const fs::path folder = folder_of(target);
@@ -104,7 +104,7 @@ void remove_abandoned_parts(const fs::path& target) try {
   // The output itself is written.
 }
 
-// The type of what the path names, links followed; 0 where there is nothing.
+// Returns the type of the path's target, following links; 0 if nothing exists there.
 mode_t mode_of(const fs::path& path) {
   struct stat status{};
   return ::stat(path.c_str(), &status) == 0 ? status.st_mode : 0;
@@ -112,7 +112,7 @@ mode_t mode_of(const fs::path& path) {
 
 bool is_special(mode_t mode) { return mode != 0 && !S_ISREG(mode) && !S_ISDIR(mode); }
 
-// /dev/stdout and /dev/fd/3, whatever they are connected to.
+// Returns true for /dev/stdout, /dev/fd/3 and the like, connected to anything.
 bool is_own_descriptor(const fs::path& path) {
   std::error_code error;
   fs::path link = path;
@@ -224,7 +224,7 @@ void AtomicPath::commit_over_folder() {
   if (!fs::exists(target_)) return commit();
   sync_tree_to_disk(temp_path_);
   // The two change places, so that there is a whole folder of that name at every moment. The old
-  // one is then removed as what was not committed is.
+  // one is then removed like an uncommitted one.
   if (::renameat2(AT_FDCWD, temp_path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
     sync_to_disk(folder_of(target_));
     remove_abandoned_parts(target_);
@@ -256,7 +256,7 @@ AtomicFile::AtomicFile(const fs::path& path, SpecialFile special, StopFn should_
   }
   const fs::path plain = without_trailing_slash(path);
   if (S_ISDIR(mode) && plain.has_filename()) {
-    fail("cannot write '{}': is a directory", plain.string());
+    fail("cannot write '{}': is a folder", plain.string());
   }
   target_.emplace(path);
   file_ = create(target_->temp_path(), path);

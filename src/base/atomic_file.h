@@ -14,11 +14,11 @@
 
 namespace mochi {
 
-// A temporary name "<name>.part-<pid>-<n>" beside the file or folder that it will become. Whatever
-// lies under it is removed on destruction unless committed, and what processes left there that no
-// longer run is removed when the same output is written next. A symbolic link stays, and the file
-// that it names is replaced. Throws Error if the folder is missing or cannot be written, and if
-// something other than a regular file or a folder has the name.
+// A temporary name "<name>.part-<pid>-<n>" next to the file or folder that it will become. The file
+// or folder under it is removed on destruction unless committed. Those that ended processes left
+// are removed when the same output is written next. A symbolic link stays, and the file that it
+// names is replaced. Throws Error if the folder is missing or cannot be written, and if something
+// other than a regular file or a folder has the name.
 class AtomicPath {
  public:
   explicit AtomicPath(const std::filesystem::path& path);
@@ -30,10 +30,10 @@ class AtomicPath {
   const std::filesystem::path& path() const { return path_; }
   const std::filesystem::path& temp_path() const { return temp_path_; }
 
-  // Syncs what lies under temp_path() to disk and renames it to path(), replacing a file or an
-  // empty folder of that name.
+  // Syncs the file or folder under temp_path() to disk and renames it to path(), replacing a file
+  // or an empty folder of that name.
   void commit();
-  // Does so where a folder of that name may hold files, which are removed when the new folder is in
+  // Commits, too, but may replace a folder with files, which are removed when the new folder is in
   // its place.
   void commit_over_folder();
 
@@ -44,15 +44,15 @@ class AtomicPath {
   bool is_committed_ = false;
 };
 
-// What to do where the name belongs to a named pipe or a character device (/dev/null, /dev/stdout).
-// Everything else that is not a regular file is refused.
+// Decides how a named pipe or a character device (/dev/null, /dev/stdout) is treated. Everything
+// else that is not a regular file is refused.
 enum class SpecialFile : std::uint8_t { kRefuse, kWriteThrough };
 
 class AtomicFile {
  public:
   // Creates the temporary file at once, so that an output that cannot be written is found early. A
   // special file is opened at the first write, which waits for the reader of a named pipe and
-  // throws Cancelled when should_stop says so.
+  // throws Cancelled when should_stop returns true.
   explicit AtomicFile(const std::filesystem::path& path,
                       SpecialFile special = SpecialFile::kWriteThrough, StopFn should_stop = {});
 

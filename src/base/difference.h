@@ -1,4 +1,4 @@
-// How far one row of values is from another.
+// The distance of two rows of values.
 #pragma once
 
 #include <algorithm>
@@ -15,11 +15,11 @@ struct Difference {
     norm += wanted * wanted;
     largest = std::max(largest, std::abs(wanted - found));
   }
-  // ‖wanted − found‖ / ‖wanted‖; infinite where nothing was wanted.
+  // ‖wanted − found‖ / ‖wanted‖; infinite if ‖wanted‖ is 0.
   double relative() const { return squares == 0 ? 0 : std::sqrt(squares / norm); }
 };
 
-// Of two ranges of floats of one length.
+// Returns the difference of two ranges of floats, which must have equal lengths.
 Difference difference_of(const auto& wanted, const auto& found) {
   Difference difference;
   for (std::size_t i = 0; i < wanted.size(); ++i) difference.add(wanted[i], found[i]);

@@ -8,7 +8,7 @@ namespace fs = std::filesystem;
 
 const char* describe_file_kind(mode_t mode) {
   if (S_ISREG(mode)) return "a regular file";
-  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISDIR(mode)) return "a folder";
   if (S_ISFIFO(mode)) return "a named pipe";
   if (S_ISSOCK(mode)) return "a socket";
   return "a device";

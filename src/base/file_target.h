@@ -1,4 +1,4 @@
-// What a path names, and where it really is.
+// The file that a path names, with links resolved.
 #pragma once
 
 #include <sys/stat.h>
@@ -10,11 +10,11 @@ namespace mochi {
 // "a regular file", "a named pipe", "a device", ...
 const char* describe_file_kind(mode_t mode);
 
-// A path without links, "." and "..", also where the file does not exist yet: what is written to
-// `path` appears there. Two spellings of one file give the same.
+// Returns the path without links, "." and "..", even if the file does not exist yet. A file that is
+// written to `path` appears there. Two spellings of one file give equal results.
 std::filesystem::path canonical_target(const std::filesystem::path& path);
 
-// Whether two paths name the same file, whatever their spelling: by links and hard links, too.
+// Returns true if two paths name one file, by different spellings, links or hard links, too.
 bool same_file(const std::filesystem::path& a, const std::filesystem::path& b);
 
 }  // namespace mochi

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kKibibyte = 1024;
 
-// Of a line "name: 123 kB" in a file of Linux's; 0: there is none.
+// Returns the bytes of a line "name: 123 kB" in a file of /proc; 0 if it has no such line.
 std::uint64_t read_bytes(const char* path, const std::string& name) {
   std::ifstream file(path);
   std::string word;

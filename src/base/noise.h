@@ -1,4 +1,4 @@
-// Standard normal noise from a seed: our own, the same everywhere, or what PyTorch would draw.
+// Standard normal noise from a seed: the program's own, equal on every machine, or PyTorch's.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,8 @@
 
 namespace mochi {
 
-// The number of threads of later parallel_for calls, whoever makes them. 0 means OpenMP's default:
-// OMP_NUM_THREADS where it is set, otherwise the processors that this process may use.
+// Sets the number of threads of all later parallel_for calls. 0 means OpenMP's default:
+// OMP_NUM_THREADS if it is set, otherwise the processors that this process may use.
 void set_num_threads(int num_threads);
 int num_threads();
 

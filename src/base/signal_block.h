@@ -1,4 +1,4 @@
-// A signal that a system call raises beside the error it returns.
+// Blocks a signal that a system call raises in addition to returning an error.
 #pragma once
 
 #include <cerrno>

@@ -58,7 +58,7 @@ int spawn(std::vector<std::string>& args, int stdin_fd, int stdout_fd, int stder
   posix_spawn_file_actions_adddup2(&actions, stdout_fd, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, stderr_fd, STDERR_FILENO);
 
-  // The child starts with the usual signal handling whatever this thread has blocked or ignored.
+  // The child starts with the usual signal handling, even if this thread blocks or ignores signals.
   sigset_t none;
   sigemptyset(&none);
   sigset_t sigpipe;
@@ -187,7 +187,7 @@ int Subprocess::wait() {
   stdout_.close();
   while (pid_ > 0) {
     int status = 0;
-    // Without a StopFn there is nothing to look after meanwhile.
+    // Without a StopFn, nothing needs to be polled meanwhile.
     const pid_t ended = ::waitpid(pid_, &status, should_stop_ ? WNOHANG : 0);
     if (ended < 0 && errno != EINTR) {
       fail("cannot wait for '{}': {}", program_, std::strerror(errno));

@@ -29,15 +29,15 @@ struct SubprocessPipes {
 class Subprocess {
  public:
   // args[0] is the program, looked up in PATH. Throws Error when it cannot be started.
-  // Calls that wait for the child, or for its reading or writing, end with Cancelled as soon as
-  // should_stop says so.
+  // Calls that wait for the child, or for its reading or writing, throw Cancelled as soon as
+  // should_stop returns true.
   Subprocess(std::vector<std::string> args, SubprocessPipes pipes, StopFn should_stop = {});
   ~Subprocess();
 
   Subprocess(const Subprocess&) = delete;
   Subprocess& operator=(const Subprocess&) = delete;
 
-  // Blocks until all is written. Throws Error, with the child's last words, when the child has
+  // Blocks until all is written. Throws Error with the child's last message if the child has
   // closed its end. SIGPIPE never reaches this process.
   void write_all(std::span<const std::byte> bytes);
   void close_stdin();
@@ -46,7 +46,7 @@ class Subprocess {
   std::size_t read_some(std::span<std::byte> bytes);
   std::string read_all();
 
-  // Closes the pipes, waits for the end of the child; its exit code, or 128 + signal.
+  // Closes the pipes and waits for the end of the child. Returns its exit code, or 128 + signal.
   int wait();
   void kill() noexcept;
 

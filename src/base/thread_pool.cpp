@@ -41,7 +41,7 @@ void pause_briefly() {
 #endif
 }
 
-// Whether the condition came true within kSpinTime.
+// Waits for the condition, at most kSpinTime. Returns true if it came true.
 template <typename Condition>
 bool spin_until(const Condition& condition) {
   constexpr int kLooksPerClock = 16;
@@ -167,7 +167,7 @@ void ThreadPool::await_job(std::uint32_t last_epoch) {
 
 void ThreadPool::work(int worker_idx) {
   pthread_setname_np(pthread_self(), "mochi-worker");
-  omp_set_num_threads(1);  // what a task calls of oneDNN runs in this thread
+  omp_set_num_threads(1);  // calls of oneDNN in a task run in this thread
   while (worker_idx < num_workers_) {
     const std::uint32_t epoch = epoch_.load(std::memory_order_acquire);
     if (!help_anyone()) await_job(epoch);

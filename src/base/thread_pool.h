@@ -1,6 +1,6 @@
-// The threads behind parallel_for. A thread without work looks for some for a few microseconds and
-// then sleeps, and nobody ever waits for a thread that has not begun: where other programs hold the
-// processors, the threads that do run finish the job alone.
+// The threads of parallel_for. A thread without work looks for some for a few microseconds and then
+// sleeps. Nobody waits for a thread that has not begun: if other programs hold the processors, the
+// threads that do run finish the job alone.
 #pragma once
 
 #include <array>
@@ -36,7 +36,7 @@ class ThreadPool {
   static constexpr int kNumSlots = 8;  // jobs of different callers that can be shared at once
 
   // The job of one caller. Slots are reused and never freed, so that a worker that comes late finds
-  // an empty one instead of memory that is gone. Claiming a task is what makes reading the other
+  // an empty one instead of freed memory. Claiming a task is what makes reading the other
   // fields safe: the caller leaves only after every task that was claimed is finished.
   struct alignas(kCacheLine) Slot {
     std::atomic<bool> is_taken{false};
@@ -66,7 +66,7 @@ class ThreadPool {
   std::atomic<int> num_workers_{0};  // wanted; fewer where the system gives no more threads
   std::mutex resize_mutex_;
   std::vector<std::thread> workers_;
-  int owner_pid_ = 0;  // the process whose threads workers_ are: a fork leaves them behind
+  int owner_pid_ = 0;  // the process that has these workers_; a forked child has none
 };
 
 }  // namespace mochi

@@ -127,7 +127,7 @@ void fill_normal_torch_cpu(std::uint64_t seed, std::span<float> out) {
   const std::size_t num_whole = out.size() / kBlock * kBlock;
   for (std::size_t begin = 0; begin < num_whole; begin += kBlock) transform_block(&out[begin]);
   if (num_whole == out.size()) return;
-  // The last 16 elements are drawn anew, over what the last whole block may have written there.
+  // The last 16 elements are drawn again; the last whole block may have written some of them.
   const std::span<float> tail = out.last(kBlock);
   std::generate(tail.begin(), tail.end(), draw);
   transform_block(tail.data());

@@ -1,4 +1,4 @@
-// What torch.manual_seed(seed); torch.randn(n) gives in fp32, without PyTorch.
+// The numbers of torch.manual_seed(seed); torch.randn(n) in fp32, without PyTorch.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace mochi {
 // library's double-precision log1p, sin and cos, which rounding to float hides.
 void fill_normal_torch_cpu(std::uint64_t seed, std::span<float> out);
 
-inline constexpr int kReferenceMultiprocessors = 132;  // of an H100 or H200
+inline constexpr int kReferenceMultiprocessors = 132;  // an H100's or H200's
 
 // On a CUDA device: to 4e-6, the accuracy of the device's fast sine. Which random number goes to
 // which element depends on the number of multiprocessors.

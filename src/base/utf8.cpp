@@ -5,7 +5,7 @@
 namespace mochi {
 namespace {
 
-// What a lead byte announces: bytes behind it, its own value bits, the least value of this length.
+// Properties of a lead byte: bytes that follow, its own value bits, the least value of this length.
 struct Lead {
   std::size_t num_following;
   std::uint32_t value;

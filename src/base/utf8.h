@@ -7,8 +7,8 @@
 
 namespace mochi {
 
-// Index of the first byte that is no part of valid UTF-8 (overlong forms, surrogates and values
-// above U+10FFFF are invalid); nothing when all of the text is valid.
+// Returns the index of the first byte that is not part of valid UTF-8 (overlong forms, surrogates
+// and values above U+10FFFF are invalid); nothing if the whole text is valid.
 std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 
 }  // namespace mochi

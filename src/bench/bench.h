@@ -1,5 +1,5 @@
-// What `mochi bench` measures: the operations and the networks on random values. All that others
-// see of this folder.
+// The measurements of `mochi bench`: operations and networks on random values. The only header of
+// this folder that other folders include.
 #pragma once
 
 #include <cstdint>
@@ -15,24 +15,24 @@ namespace mochi::bench {
 
 struct BenchRequest {
   std::string subject;             // "op", "dit", "sparse", "vae", "t5", "video" or "load"
-  std::vector<std::string> names;  // of "op", "sparse": those that contain one of them; empty: all
+  std::vector<std::string> names;  // "op", "sparse": names that contain one of these; empty: all
   std::string device = "auto";     // or "cpu", "cuda"
-  std::string dtype = "auto";      // of activations: "bf16" or "fp32"
+  std::string dtype = "auto";      // activations: "bf16" or "fp32"
   std::string size = "full";       // or "micro"
-  SparsityConfig sparsity = {};    // of "op" and "sparse"
+  SparsityConfig sparsity = {};    // for "op" and "sparse"
   std::vector<int> num_frames;     // videos to measure; empty: the size's own
-  int num_layers = 0;              // of "dit" and "t5"; 0: all
-  int num_steps = 8;               // of "video"
+  int num_layers = 0;              // for "dit" and "t5"; 0: all
+  int num_steps = 8;               // for "video"
   int num_repetitions = 5;
   int num_threads = 0;
-  std::filesystem::path file;  // of "load"
-  bool is_profiled = false;    // networks: what each operation takes
+  std::filesystem::path file;  // for "load"
+  bool is_profiled = false;    // networks: time of each operation
 };
 
 struct Ceilings {
-  double flops_per_second = 0;  // a large product
+  double flops_per_second = 0;  // a large matmul
   double bytes_per_second = 0;  // a large copy
-  // The least time, in seconds; 0 when nothing is known.
+  // The least time, in seconds; 0 if unknown.
   double floor_of(double flops, double bytes) const;
 };
 
@@ -49,21 +49,21 @@ struct Measurement {
   double fastest = 0, slowest = 0;
   int num_repetitions = 0;
   double flops = 0, bytes = 0;  // bytes 0: not counted
-  double share = 0;             // of the ceiling that is nearer: floor / seconds; 0: unknown
-  // Against the oracle; not there where there is nothing to compare.
+  double share = 0;             // floor / seconds for the nearer ceiling; 0: unknown
+  // Compared with the oracle; absent if there is nothing to compare.
   std::optional<double> relative_error;
   double max_error = 0;
   std::string problem;  // why it could not be measured
 
-  // Of networks.
+  // Networks only.
   std::int64_t num_tokens = 0;
   int num_frames = 0;
   std::uint64_t weight_bytes = 0, peak_bytes = 0;  // device memory; of the CPU the process's peak
-  std::optional<double> launch_seconds;            // that the host needs to ask for all of it
-  // Of sparse forwards.
-  double kept_fraction = 0;              // of the columns, at the first sparse layer
-  std::uint64_t host_bytes = 0;          // pinned, for caches that are not on the device
-  std::optional<double> waited_seconds;  // for copies, while each operation is waited for
+  std::optional<double> launch_seconds;            // that the host needs to launch all of it
+  // Sparse passes only.
+  double kept_fraction = 0;              // share of columns, first sparse layer
+  std::uint64_t host_bytes = 0;          // pinned, for offloaded caches
+  std::optional<double> waited_seconds;  // for copies, with a wait per operation
   std::vector<OpTime> profile;
 
   bool is_right() const {
@@ -79,7 +79,7 @@ struct BenchReport {
   std::vector<Measurement> measurements;
 };
 
-// Called for each as soon as it is measured; what it throws ends the benchmark.
+// Called for each as soon as it is measured; an exception ends the benchmark.
 using MeasurementFn = std::function<void(const BenchReport& so_far, const Measurement&)>;
 
 // Verifies, then times. Results that are wrong are reported as such and do not end it. Throws Error

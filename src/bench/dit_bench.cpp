@@ -23,7 +23,7 @@ Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t r
   return {config.latent_channels, frames, rows, columns};
 }
 
-// Of two layers and few tokens: the oracle takes its time.
+// Compares two layers on few tokens, since the oracle is slow. Returns the relative error.
 double verify(Session& session) {
   DitConfig config = session.sizes.config.dit;
   config.depth = std::min<std::int64_t>(config.depth, 2);
@@ -83,7 +83,7 @@ void DitRunner::run(Backend& backend, int step) {
   Context ctx{backend, scratch_};
   AttentionPolicy& policy = sparse_ ? static_cast<AttentionPolicy&>(*sparse_) : dense_;
   DitCall call{.branch = Branch::kCond, .step = step, .sigma = kSigma};
-  // As a generation does; a profile wants to see every operation.
+  // Captured, as in a generation, unless a profile must see every operation.
   if (&backend == &backend_) call.recorder = &recorder_;
   dit_.forward(ctx, run_, call, text_, policy, latents_, velocity_);
 }

@@ -18,13 +18,13 @@ class DitRunner {
             const SparsityConfig* sparsity = nullptr);
 
   const TokenGrid& grid() const { return run_.grid; }
-  // By the session's backend, or one around it; as a generation does at this step.
+  // Runs a step as a generation does, on the session's backend or a decorator of it.
   void run(Backend& backend, int step = 0);
-  // As AttentionPolicy::place_caches.
+  // See AttentionPolicy::place_caches().
   void offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes);
-  // Null: it is dense.
+  // Null if the pass is dense.
   const ColumnSparsePolicy* sparse_policy() const { return sparse_.get(); }
-  bool is_finite();  // what the last run computed
+  bool is_finite();  // checks the output of the last run
 
  private:
   Backend& backend_;
@@ -41,7 +41,7 @@ class DitRunner {
 
 Shape latents_shape(const DitConfig& config, const Latents& latents);
 
-// The lengths that are asked for, or the size's own.
+// Returns the requested lengths, or the default of the size.
 std::vector<int> frames_of(const Session& session);
 
 // velocity of latents [channels, frames, rows, columns] f32 and text features [tokens, text_width].

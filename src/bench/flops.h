@@ -1,5 +1,5 @@
 // Floating-point operations of the networks, counted from their sizes: two per multiply-add of
-// matrix products, attention and convolutions. Norms, activations and softmax are not counted.
+// matmuls, attention and convolutions. Norms, activations and softmax are not counted.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@ namespace mochi::bench {
 double gemm_flops(std::int64_t rows, std::int64_t n, std::int64_t k);
 
 // One evaluation with N visual and L text tokens, S = N + L, widths X and Y, per block:
-//   products  N·(3X·X + X·X + 3·X·Fx) + L·(Y·3X) + [not last] L·(X·Y + 3·Y·Fy)
+//   matmuls   N·(3X·X + X·X + 3·X·Fx) + L·(Y·3X) + [not last] L·(X·Y + 3·Y·Fy)
 //   attention 2·S·S·X      modulation X·4X + X·4Y ([last] X·Y)
-// and around the blocks N·(C·p²)·X in, N·X·(p²·C) out, X·2X, and the timestep's two products.
+// and around the blocks N·(C·p²)·X in, N·X·(p²·C) out, X·2X, and the timestep's two matmuls.
 double dit_flops(const DitConfig& config, const TokenGrid& grid, std::int64_t num_text_tokens);
 
 // One whole video of latents [channels, frames, rows, columns]: per residual block of width C two
@@ -25,8 +25,8 @@ double dit_flops(const DitConfig& config, const TokenGrid& grid, std::int64_t nu
 double decode_flops(const VaeConfig& config, std::int64_t frames, std::int64_t rows,
                     std::int64_t columns);
 
-// Of n tokens: per layer n·(4·D·A + 3·D·F) with the widths D and A = heads·head_dim, and n·n·2·A of
-// attention.
+// Returns the FLOPs for n tokens: per layer n·(4·D·A + 3·D·F) with the widths D and A =
+// heads·head_dim, and n·n·2·A for attention.
 double t5_flops(const TextEncoderConfig& config, std::int64_t num_tokens);
 
 }  // namespace mochi::bench

@@ -1,4 +1,4 @@
-// Random inputs of operations, and the same inputs' last rows for the oracle.
+// Random inputs of operations, and the last rows of these inputs for the oracle.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ struct Normal {
   float mean = 0.0F, deviation = 1.0F;
 };
 
-// An operation is independent along some axis of its tensors (rows, frames, queries); what has none
-// (weights) is needed whole for any part of the result.
+// An operation is independent along some axis of its tensors (rows, frames, queries); tensors
+// without such an axis (weights) are always used in full.
 inline constexpr int kNoRows = -1;
 
-// Where a case of an operation takes its tensors from. They live as long as this.
+// The source of the tensors of a case, which live as long as this.
 class Inputs {
  public:
   explicit Inputs(Backend& backend) : backend_(backend), scratch_(backend.allocator()) {}
@@ -31,24 +31,25 @@ class Inputs {
   TensorView f32(const Shape& shape, int row_axis = 0, Normal values = {}) {
     return make(DType::kF32, shape, row_axis, values);
   }
-  // [out_features, in_features…], of values that keep the size of what they are multiplied by.
+  // [out_features, in_features…], with values that keep the magnitude of what they are multiplied
+  // by.
   TensorView matrix(const Shape& shape);
   TensorView vector(std::int64_t size, Normal values = {1.0F, 0.1F}) {
     return make(DType::kF32, {size}, kNoRows, values);
   }
-  // A copy of values of the case's own.
+  // Returns a copy of the case's own values.
   TensorView upload(const TensorView& host);
-  // Of NaNs, so that an element that nobody writes shows.
+  // Fills the tensor with NaNs, so that an element that is never written shows.
   TensorView output(DType dtype, const Shape& shape, int row_axis = 0);
   TensorView output(const Shape& shape, int row_axis = 0) {
     return output(backend_.activation_dtype(), shape, row_axis);
   }
-  // What the operation overwrites, though it is an input, too.
+  // Adds an input that the operation overwrites, too.
   void add_output(const TensorView& tensor, int row_axis) {
     outputs_.push_back({tensor, row_axis});
   }
 
-  // For the insides of operations that ask for some.
+  // Scratch memory for operations that need some.
   Arena& scratch() { return scratch_; }
 
   struct Output {
@@ -73,10 +74,10 @@ class Inputs {
 
 class RandomInputs final : public Inputs {
  public:
-  // The values are a function of the seed and of the order in which tensors are asked for.
+  // The values are a function of the seed and of the order in which tensors are created.
   RandomInputs(Backend& backend, std::uint64_t seed) : Inputs(backend), seed_(seed) {}
 
-  // Tensors in the order in which they were asked for.
+  // Tensors in the order in which they were created.
   const std::vector<TensorView>& made() const { return made_; }
 
  private:
@@ -86,8 +87,8 @@ class RandomInputs final : public Inputs {
   std::vector<TensorView> made_;
 };
 
-// For the oracle: of each tensor of the inputs that a case was made from, as many of the last rows
-// as it is asked for, in F32.
+// The oracle's inputs, in F32: for each input of a case, as many of its last rows as the caller
+// requests.
 class LastRows final : public Inputs {
  public:
   LastRows(Backend& oracle, Backend& device, const RandomInputs& all)

@@ -1,4 +1,4 @@
-// Bringing the transformer's weights from a file into the device's memory.
+// Loads the transformer's weights from a file into the device's memory.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ struct Loaded {
   DitWeights weights;
 };
 
-// Of all vectors and of the first matrices: downloading everything takes long.
+// Compares all vectors and the first matrices only, because downloading everything takes long.
 double verify(Backend& device, const TensorSource& source, DitWeights weights) {
   constexpr int kNumMatrices = 8;
   int num_matrices = 0;
@@ -48,7 +48,7 @@ void bench_load(Session& session) {
   Backend& backend = *session.backend;
   Measurement result;
   result.name = "load transformer";
-  result.max_error = max_network_error(backend.activation_dtype());  // of rounding to BF16
+  result.max_error = max_network_error(backend.activation_dtype());  // allows rounding to BF16
   backend.restart_peak();
   {
     const Loaded first(backend, *checkpoint, config);  // this also brings the file into memory

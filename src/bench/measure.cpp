@@ -50,7 +50,7 @@ Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_ba
     });
   };
   run_batch(static_cast<int>(tasks.size()));
-  // The waiting is in these times, too, so the batches may come out somewhat short.
+  // These times include waiting, so the batches may be somewhat short.
   int size = 1;
   for (double taken = run_batch(1); taken < min_batch_seconds && size < kMaxBatchSize;) {
     const double factor = std::clamp(1.2 * min_batch_seconds / taken, 2.0, 16.0);

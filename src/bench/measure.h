@@ -1,4 +1,4 @@
-// Timing, and comparing what is computed.
+// Timing, and comparison of results.
 #pragma once
 
 #include <functional>
@@ -13,22 +13,23 @@ namespace mochi::bench {
 
 using Task = std::function<void()>;
 
-// Of an even number the mean of the two in the middle; not of none.
+// Returns the median; for an even count, the mean of the two middle values. `values` must not be
+// empty.
 double median(std::vector<double> values);
 
-// Medians in seconds: every task once a round, after a round that does not count.
+// Medians in seconds: every task runs once per round, after a round that does not count.
 std::map<std::string, double> take_turns(const std::vector<std::pair<std::string, Task>>& tasks,
                                          int num_repetitions);
 
 struct Timing {
-  double seconds = 0;  // of one run: the median of the batches
+  double seconds = 0;  // per run: the median of the batches
   double fastest = 0, slowest = 0;
   int num_batches = 0;
   int batch_size = 0;  // runs between two waits for the device
 };
 
-// Runs the tasks in turn, in batches that take min_batch_seconds or longer: what waiting for the
-// device costs is then small beside them. One round that does not count goes first.
+// Runs the tasks in turn, in batches that take min_batch_seconds or longer, so that the cost of
+// waiting for the device is small compared with them. The first round does not count.
 Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_batches,
                     double min_batch_seconds);
 

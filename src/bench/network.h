@@ -1,4 +1,4 @@
-// What the benchmarks of whole networks share.
+// Functions shared by the benchmarks of whole networks.
 #pragma once
 
 #include <deque>
@@ -24,7 +24,7 @@ struct RandomNetwork {
   W weights;
 };
 
-// The same values for the oracle, in F32; `tensors` owns them.
+// Copies weights to the oracle, in F32; `tensors` owns the copies.
 template <typename W>
 W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor>& tensors) {
   weights.visit([&](const std::string&, TensorView& member, const Shape& shape, WeightRole) {
@@ -35,18 +35,19 @@ W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor
   return weights;
 }
 
-// By how much the result of a few layers of a network may be off.
+// The allowed relative error of a few layers of a network.
 double max_network_error(DType activation_dtype);
 
-// Times `run`, which asks the backend that it is given for all of the work; fills in what is known
-// of every network. The profile, if wanted, is of one more run.
+// Times `run`, which launches all work on the backend that it receives, and fills in the results
+// common to all networks. The profile, if wanted, comes from one more run.
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
                      Measurement& result, bool is_profiled);
-// With a profile if the request wants it.
+// Adds a profile if the request wants one.
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
                      Measurement& result);
 
-// Seconds until `run` has asked for all of its work, at a size so small that the device keeps up.
+// Returns the seconds until `run` has launched all of its work, at a size so small that the device
+// keeps up.
 double measure_launches(Backend& backend, const Task& run);
 
 }  // namespace mochi::bench

@@ -12,7 +12,7 @@
 namespace mochi::bench {
 namespace {
 
-// Inputs that do not stay in a cache from one run to the next, where there are not too many.
+// Runs rotate through inputs of this size, at most kMaxSets sets, so that caches do not keep them.
 constexpr double kRotatedBytes = 256e6;
 constexpr int kMaxSets = 4;
 
@@ -105,7 +105,7 @@ Measurement measure_op(Session& session, const OpCase& op) {
   try {
     measure_into(session, op, result);
   } catch (const Error& error) {
-    result.problem = error.what();  // of this operation; others may go
+    result.problem = error.what();  // other operations may still run
   }
   return result;
 }

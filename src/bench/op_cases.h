@@ -21,26 +21,27 @@ struct OpCase {
   std::int64_t num_verified;  // last rows that the oracle computes; it takes time
   // Makes inputs and outputs of that many rows; the task runs the operation once.
   std::function<OpTask(Inputs&, std::int64_t num_rows)> make;
-  // The error of what is on the device after the task, where rows do not stand for themselves;
-  // empty: that of the last rows.
+  // Returns the error of the results on the device, if rows cannot be compared one by one. Empty:
+  // the last rows are compared.
   std::function<double(const RandomInputs&, Backend& device, Backend& oracle)> find_error = {};
 };
 
-// All of them, and where they belong: one function for each network.
+// Return all cases, with one function for each network.
 std::vector<OpCase> list_op_cases(const Sizes& sizes);
 
 std::vector<OpCase> list_dit_cases(const Sizes& sizes);
 std::vector<OpCase> list_text_cases(const Sizes& sizes);
 std::vector<OpCase> list_decoder_cases(const Sizes& sizes);
 std::vector<OpCase> list_encoder_cases(const Sizes& sizes);
-// Not among all of them: they take their time.
+// Not among all cases, because they are slow.
 std::vector<OpCase> list_sparse_cases(const Sizes& sizes);
 
-// Those whose names contain one of `names`, or all. Throws Error when there is no such name.
+// Returns the cases whose names contain one of `names`, or all. Throws Error when there is no such
+// name.
 std::vector<OpCase> choose_cases(const std::vector<OpCase>& cases,
                                  const std::vector<std::string>& names);
 
-// What each backend is held against: a product and a copy too large for any cache.
+// The ceilings of a backend's speed: a matmul and a copy that are too large for any cache.
 OpCase product_ceiling(const Sizes& sizes);
 OpCase copy_ceiling(const Sizes& sizes);
 

@@ -59,7 +59,7 @@ OpCase attention_case(const std::string& what, std::int64_t num_heads, std::int6
           }};
 }
 
-// Keys and values as columns of one product, beside queries that are on their own.
+// Keys and values are columns of one matrix; queries are a separate tensor.
 OpCase attention_in_place_case(const DitConfig& dit, std::int64_t num_tokens) {
   return {.name = "attention in place",
           .size = fmt::format("{}×{}×{}", dit.num_heads, num_tokens, dit.head_dim()),
@@ -136,7 +136,7 @@ OpCase gated_residual_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
-// With everything that may go along.
+// Uses all optional inputs and outputs.
 OpCase fused_residual_case(std::int64_t num_tokens, std::int64_t width) {
   return {.name = "gated_residual with norm",
           .size = fmt::format("{}×{}", num_tokens, width),
@@ -154,7 +154,7 @@ OpCase fused_residual_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
-// Queries, keys and values, and what the first two are normed and rotated by.
+// Queries, keys and values, and the norm weights and angles of the first two.
 struct Heads {
   QkNormRope params;
   TensorView q, k, v;

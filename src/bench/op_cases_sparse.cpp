@@ -62,7 +62,8 @@ std::int64_t count_of(const Problem& problem, double kept) {
   return kept >= 1 ? problem.tokens() : std::clamp<std::int64_t>(count, 1, problem.tokens());
 }
 
-// Of the last num_groups groups of every head. Each list depends on its head and group alone.
+// Draws lists for the last num_groups groups of every head. A list depends on its head and group
+// alone.
 Lists draw_lists(const Problem& problem, const Kept& kept, std::int64_t num_groups) {
   const std::int64_t first_group = problem.num_groups() - num_groups;
   const std::int64_t num_lists = problem.heads * num_groups;
@@ -103,7 +104,7 @@ AttentionInputs make_inputs(const Problem& problem, Inputs& in, std::int64_t row
   return inputs;
 }
 
-// Of the last rows. Each code depends on its row and column alone.
+// Draws codes for the last rows. Each code depends on its row and column alone.
 Tensor draw_codes(const Problem& problem, std::int64_t rows) {
   const std::int64_t width = problem.heads * problem.head_dim;
   Tensor host(DType::kF8E4M3, {rows, width});
@@ -122,7 +123,7 @@ Tensor draw_codes(const Problem& problem, std::int64_t rows) {
 
 enum class Delta : std::uint8_t { kNone, kActivations, kFp8 };
 
-// As a sparse step has it: half_merge, no lse. As a full step has it: no delta, and lse.
+// A sparse step uses half_merge and no lse; a full step uses no delta, but lse.
 OpCase column_attention_case(const Problem& problem, const std::string& what, const Kept& kept,
                              Delta kind) {
   return {.name = "column_sparse_attention " + what,
@@ -190,7 +191,7 @@ OpCase find_delta_case(const Problem& problem, bool is_fp8) {
             const auto lse = static_cast<float>(problem.typical_lse());
             const AttentionOutputs dense{in.activations({rows, width}),
                                          in.f32(lse_shape, 1, {lse, 0.05F})};
-            // Of so little mass that no rounding of it decides between two codes.
+            // The mass is so small that its rounding cannot decide between two codes.
             const float less = is_fp8 ? 200.0F : 1.5F;
             const AttentionOutputs sparse{in.activations({rows, width}),
                                           in.f32(lse_shape, 1, {lse - less, 0.05F})};
@@ -254,8 +255,8 @@ double part_that_differs(const TensorView& got, const TensorView& want) {
   return static_cast<double>(num_different) / static_cast<double>(want.num_elements());
 }
 
-// All heads have the scores of the first one, but random columns of their own; the plan of the
-// first one is verified.
+// All heads have the scores of the first one, but different random columns; the plan of the first
+// head is verified.
 OpCase select_case(const Problem& problem) {
   const Shape plan_shape{problem.heads, problem.num_groups(), problem.num_words()};
   return {

@@ -14,7 +14,7 @@ OpCase embedding_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView table = in.matrix({text.vocab_size, text.hidden_size});
             const TensorView out = in.output({rows, text.hidden_size});
-            // Counted from the last row, so that any number of last rows sees the same.
+            // Counted from the last row, so that any number of last rows has equal values.
             std::vector<std::int32_t> ids;
             for (std::int64_t row = rows; row-- > 0;) {
               ids.push_back(static_cast<std::int32_t>(row * 7919 % text.vocab_size));
@@ -70,7 +70,7 @@ OpCase gelu_case(std::int64_t num_tokens, std::int64_t width) {
           }};
 }
 
-// Of a column of vectors, so that rows of the result are independent.
+// The input is a column of vectors, so that the rows of the result are independent.
 OpCase mean_rows_case(std::int64_t num_tokens, std::int64_t width) {
   return {.name = "mean_rows",
           .size = fmt::format("{}×{}", num_tokens, width),

@@ -133,7 +133,7 @@ OpCase temporal_attention_case(const VaeConfig& vae, const Latents& latents) {
   const std::int64_t channels = vae.encoder_channels.back();
   const auto head_dim = static_cast<int>(vae.encoder_attention_head_dim);
   const std::int64_t frames = latents.num_frames;
-  // Pixels are what is independent here.
+  // Here pixels are independent.
   return {.name = "temporal_attention",
           .size = fmt::format("{}×{}×{}×{}", frames, latents.height, latents.width, channels),
           .num_rows = latents.height,

@@ -9,7 +9,7 @@ double bytes_of(const TensorView& tensor) {
   return tensor ? static_cast<double>(tensor.size_bytes()) : 0.0;
 }
 
-// Of a matrix, the columns alone.
+// Counts only the heads' columns if the tensor is a matrix.
 double bytes_of(const HeadsView& heads) {
   if (!heads.tensor) return 0.0;
   return static_cast<double>(heads.shape.num_elements()) *

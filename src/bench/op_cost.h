@@ -1,4 +1,4 @@
-// What one call of an operation has to do at least.
+// The least work of one call of an operation.
 #pragma once
 
 #include <initializer_list>
@@ -8,7 +8,7 @@
 namespace mochi::bench {
 
 struct Cost {
-  double flops = 0;  // two per multiply-add of products, attention and convolutions; nothing else
+  double flops = 0;  // two per multiply-add of matmuls, attention and convolutions; nothing else
   double bytes = 0;  // every input read and every output written once
 
   Cost& operator+=(const Cost& other) {
@@ -18,13 +18,14 @@ struct Cost {
   }
 };
 
-// Of an operation without products: empty tensors count nothing; what is read and written is to be
-// given twice.
+// Returns the cost of an operation without matmuls. Empty tensors count nothing. Pass a tensor
+// twice if it is both read and written.
 Cost traffic(std::initializer_list<TensorView> tensors);
 
 Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
                  const TensorView& out, const LinearOptions& options);
-// Of gated_linear() and qkv_linear(): `others` is what they read and write beside x and the weight.
+// Returns the cost of gated_linear() or qkv_linear(). `others` are the tensors that they read and
+// write in addition to x and the weight.
 Cost fused_linear_cost(const TensorView& x, const TensorView& weight,
                        std::initializer_list<TensorView> others);
 Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to);
@@ -34,7 +35,7 @@ Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
 Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
                            const AttentionDelta& delta, const AttentionOutputs& to);
 Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out);
-// Table rows are read one for each of `out`.
+// One table row is read for each row of `out`.
 Cost embedding_cost(const TensorView& out);
 
 }  // namespace mochi::bench

@@ -148,7 +148,7 @@ void ProfilingBackend::do_qkv_linear(const TensorView& x, const TensorView& weig
                                      const QkNormRope& params, std::int64_t offset, Arena& scratch,
                                      const TensorView& q, const TensorView& k,
                                      const TensorView& v) {
-  // Of q, k and v only these tokens' part is written.
+  // Only these tokens' part of q, k and v is written.
   const std::int64_t row_bytes = weight.dim(0) * static_cast<std::int64_t>(dtype_bytes(x.dtype()));
   Cost cost = fused_linear_cost(x, weight, {params.cos, params.sin});
   cost.bytes += static_cast<double>(x.dim(0) * row_bytes);
@@ -215,7 +215,7 @@ void ProfilingBackend::do_find_movement(const TensorView& means, const TensorVie
          [&] { inner_.find_movement(means, former, scores); });
 }
 
-// What it computes stands in lists on the device: only the time is taken.
+// The amount of work is in lists on the device, so only the time is measured.
 void ProfilingBackend::do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
                                             const TensorView& w2_rows, const ColumnLists& columns,
                                             const MlpCache& cache) {

@@ -14,7 +14,7 @@ namespace mochi::bench {
 enum class OpKind : unsigned char { kProduct, kAttention, kConvolution, kOther };
 
 struct OpTotals {
-  std::string name;  // of products and convolutions with their features, "linear 3072→9216"
+  std::string name;  // matmuls and convolutions with their features: "linear 3072→9216"
   OpKind kind = OpKind::kOther;
   int num_calls = 0;
   double seconds = 0;  // 0 where nothing is timed
@@ -40,9 +40,9 @@ class ProfilingBackend final : public Backend {
   }
   DType activation_dtype() const override { return inner_.activation_dtype(); }
   DType preferred_matrix_dtype() const override { return inner_.preferred_matrix_dtype(); }
-  VideoPieces preferred_video_pieces() const override { return inner_.preferred_video_pieces(); }
+  ChunkSizes preferred_chunks() const override { return inner_.preferred_chunks(); }
   // Runs `fn` without capturing it, so that each of its operations is counted.
-  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+  std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) override {
     fn();
     return nullptr;
   }
@@ -57,7 +57,7 @@ class ProfilingBackend final : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
-  // What is taken of these is the time that the work had to wait for the copies.
+  // Prefetches are not timed; await_prefetch() is: the time that operations waited for copies.
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override {
     inner_.prefetch(slot, host, target);
   }

@@ -1,4 +1,4 @@
-// What all benchmarks of one call share: the device, the oracle and the report.
+// State that all benchmarks of one call share: the device, the oracle and the report.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ struct Session {
   const BenchRequest& request;
   const MeasurementFn& on_measurement;  // may be empty
   Sizes sizes;
-  std::unique_ptr<Backend> backend;  // what is measured
+  std::unique_ptr<Backend> backend;  // the measured one
   std::unique_ptr<Backend> oracle;   // the CPU's, in F32
   std::uint64_t next_seed = 1;
   BenchReport report;
@@ -22,7 +22,7 @@ struct Session {
 
   bool has_bf16() const { return backend->activation_dtype() == DType::kBF16; }
   void add(Measurement measurement);
-  // Device memory since restart_peak(); of the CPU the process's peak.
+  // Device memory since restart_peak(); on the CPU, the process's peak.
   std::uint64_t peak_bytes() const;
 };
 

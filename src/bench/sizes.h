@@ -21,8 +21,8 @@ struct Sizes {
   double batch_seconds;  // shorter work is timed in batches of this length
 };
 
-// "full": Mochi 1 preview and a video of 848×480×163. "micro": a model and a video for which a
-// laptop takes seconds; `sparsity` gets smaller groups and tiles to match. Throws Error for other
+// "full": Mochi 1 preview and a video of 848×480×163. "micro": a model and a video that take
+// seconds on a laptop; `sparsity` gets smaller groups and tiles to match. Throws Error for other
 // names.
 Sizes sizes_of(const std::string& name, const SparsityConfig& sparsity = {});
 

@@ -1,4 +1,4 @@
-// Sparse attention: its operations, and forward passes of one branch beside dense ones.
+// Sparse attention: its operations, and forward passes of one branch compared with dense ones.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,11 +13,12 @@
 namespace mochi::bench {
 namespace {
 
-// Of the configuration: the first two steps make a plan; then any full and any sparse step will do.
+// With the benchmark's configuration the first two steps make a plan; after them, any full and any
+// sparse step can be measured.
 constexpr int kFirstSteps = 2;
 constexpr int kFullStep = 15;
 constexpr int kSparseStep = 16;
-// Less than any caches want: they go to the host.
+// Less than any caches need, so that they are stored on the host.
 constexpr std::uint64_t kNoRoom = 1;
 
 struct Kind {
@@ -45,7 +46,7 @@ CacheSizes sizes_of(const DitConfig& config, std::int64_t num_tokens) {
           .num_tokens = {num_tokens, 0}};
 }
 
-// From the call until all is asked for; the device may be behind.
+// Returns the seconds until all operations are launched; the device may still be working.
 double measure_asking(Session& session, DitRunner& runner, int step) {
   session.backend->synchronize();
   const auto start = std::chrono::steady_clock::now();
@@ -84,7 +85,7 @@ void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measure
   session.add(std::move(result));
 }
 
-// All kinds of forwards of one length; what a kind needs of memory goes before the next.
+// Measures all kinds of passes of one length; the memory of one kind is freed before the next.
 void measure_length(Session& session, const Dit& dit, std::uint64_t weight_bytes, int num_frames,
                     const std::vector<Kind>& kinds) {
   VideoSize video = session.sizes.video;
@@ -139,7 +140,7 @@ void bench_sparse(Session& session) {
   const Dit dit(network.weights);
   const std::uint64_t weight_bytes = network.store.size_bytes();
   for (const int num_frames : frames_of(session)) {
-    // Copies hide behind the work of any length; one tells.
+    // Copies overlap with the work at every length, so one length is enough.
     std::vector<Kind> some = kinds;
     if (num_frames != session.sizes.video.num_frames) {
       std::erase_if(some, [](const Kind& kind) { return kind.is_offloaded; });

@@ -29,7 +29,7 @@ void encode(Backend& backend, const T5Encoder& encoder, std::span<const std::int
   encoder.encode(ctx, ids, features);
 }
 
-// Of two layers and few tokens.
+// Compares two layers on few tokens. Returns the relative error.
 double verify(Session& session) {
   TextEncoderConfig config = session.sizes.config.text_encoder;
   config.num_layers = std::min<std::int64_t>(config.num_layers, 2);
@@ -71,7 +71,7 @@ void bench_t5(Session& session) {
   result.relative_error = error;
   result.max_error = max_network_error(session.backend->activation_dtype());
   result.flops = t5_flops(config, num_tokens);
-  // Each weight but the embedding is read once, whatever the number of tokens.
+  // Each weight except the embedding is read once, for any number of tokens.
   result.bytes =
       static_cast<double>(network.store.size_bytes() - network.weights.embedding.size_bytes());
   result.weight_bytes = network.store.size_bytes();

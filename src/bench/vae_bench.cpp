@@ -10,8 +10,8 @@
 namespace mochi::bench {
 namespace {
 
-// As the engine decodes: one latent frame at a time.
-// frames [T', 8·rows, 8·columns, 3] of latents, all at once, in `out`.
+// Decodes one latent frame at a time, as the engine does. `out` receives all frames:
+// [T', 8·rows, 8·columns, 3].
 void decode_frames(Backend& backend, const VaeDecoder& decoder, const TensorView& latents,
                    const TensorView& out) {
   Arena scratch(backend.allocator());

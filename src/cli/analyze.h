@@ -1,4 +1,4 @@
-// `mochi analyze`: what sparse attention left out of one video, and what it cost.
+// `mochi analyze`: the effect and the cost of sparse attention in one video.
 #pragma once
 
 #include "cli/cli_fwd.h"

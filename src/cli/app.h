@@ -16,7 +16,7 @@
 
 namespace mochi::cli {
 
-// What the parsing fills in.
+// The values that parsing fills in.
 struct Commands {
   GenerateOptions generate;
   GenerateOptions decode;
@@ -26,8 +26,8 @@ struct Commands {
   GenerateOptions analyze;
   TuneOptions tune;
   BenchOptions bench;
-  std::string shell;                // of `completion`
-  std::string manual_form = "man";  // of `manual`
+  std::string shell;                // for `completion`
+  std::string manual_form = "man";  // for `manual`
 };
 
 // `commands` must outlive the app.

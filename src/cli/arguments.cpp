@@ -27,7 +27,7 @@ class Reader {
     }
   }
 
-  // Reads args[at] and what belongs to it; returns the index behind it.
+  // Reads args[at] and the values that belong to it; returns the index after them.
   std::size_t read(const Args& args, std::size_t at);
 
   // In the order of the command line.
@@ -127,7 +127,7 @@ void Reader::put_flag(const CLI::Option& option, Args given) {
   given_.push_back(std::move(given));
 }
 
-// What the app's parser has left over, in order, and the command that it was meant for.
+// The arguments that the app's parser left over, in order, and the command they were meant for.
 struct Extras {
   Args args;
   std::string command;  // empty: written before any command

@@ -9,14 +9,15 @@
 
 namespace mochi::cli {
 
-// `args` without the program's name. In the result flag names have dashes for underscores, a value
-// is an argument of its own ("--width=64" and "--width 64" are alike, and "--negative-prompt=" has
-// an empty value), numbers have one form, and of a flag that is given twice the last one is left,
-// unless it collects its values. Flags that the command does not have are left for the parser.
-// Throws UsageError for a missing value and for one that the flag's type does not accept.
+// Normalises `args`, which excludes the program's name. In the result, flag names have dashes
+// instead of underscores; each value is a separate argument, so that "--width=64" and "--width 64"
+// are alike and "--negative-prompt=" has an empty value; numbers have one form; and only the last
+// of repeated flags remains, unless the flag collects its values. Flags that the command does not
+// have are kept. Throws UsageError for a missing value and for one that the flag's type does not
+// accept.
 std::vector<std::string> read_arguments(const CLI::App& app, const std::vector<std::string>& args);
 
-// One line about arguments that the app's parser has not taken.
+// Returns one line about arguments that the app's parser has not accepted.
 std::string describe_extras(const CLI::App& app);
 
 // One line about the first required flag or argument of the chosen command that was not given.

@@ -12,8 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The program's own file. A system without /proc, such as a chroot, tells the name it was started
-// by.
+// Returns the program's own file. Without /proc, as in some chroots, the name it was started by is
+// used.
 fs::path find_program_file() {
   std::error_code error;
   fs::path program = fs::read_symlink("/proc/self/exe", error);

@@ -1,4 +1,4 @@
-// What headers name of CLI11, whose own header takes seconds to compile.
+// Forward declarations of CLI11's classes, because its header takes seconds to compile.
 #pragma once
 
 namespace CLI {

@@ -1,4 +1,4 @@
-// What every command shows of a running call, and that a signal ends it.
+// Shows the progress of a running call, for every command, and ends the call after a signal.
 #pragma once
 
 #include "cli/interrupt.h"
@@ -16,7 +16,7 @@ class CommandObserver : public Observer {
     display_.show(progress);
     return !was_interrupted();
   }
-  // Lets the clock run on, too.
+  // Also advances the clock.
   bool should_stop() override {
     display_.tick();
     return was_interrupted();
@@ -26,8 +26,8 @@ class CommandObserver : public Observer {
   ProgressDisplay& display_;
 };
 
-// Tells the engine's warnings and decisions on standard error, with is_verbose also details of how
-// it works; with is_quiet nothing.
+// Prints the engine's warnings and decisions on standard error; with is_verbose, also details of
+// how it works; with is_quiet, nothing.
 MessageFn message_printer(bool is_quiet, bool is_verbose);
 
 }  // namespace mochi::cli

@@ -1,4 +1,4 @@
-// `mochi compare`: how near two videos, folders of PNGs or latents files are.
+// `mochi compare`: how close two videos, folders of PNGs or latents files are.
 #pragma once
 
 #include <filesystem>

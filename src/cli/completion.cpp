@@ -36,7 +36,7 @@ std::string quote_spec(const std::string& text) {
   return quote(escaped);
 }
 
-// What may follow a flag: `  generate:--device) words='auto cpu';;`
+// Returns the values that may follow a flag: `  generate:--device) words='auto cpu';;`
 std::string bash_values(const CommandInfo& command) {
   std::string cases;
   for (const FlagInfo& flag : command.flags) {

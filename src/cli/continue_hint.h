@@ -12,7 +12,7 @@ namespace mochi::cli {
 std::string continuing_command(const job::Kept& kept, const job::Job& job,
                                const GenerateOptions& given);
 
-// The words of a command line once more, with --resume.
+// Returns the words of a command line, with --resume added.
 std::string resuming_command(std::vector<std::string> command);
 
 // "the sampled latents are saved; to continue: ..."

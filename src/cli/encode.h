@@ -16,7 +16,7 @@ struct EncodeOptions {
   std::string start = "0";
   std::optional<int> num_frames, width, height;
   std::optional<std::string> fit;
-  EngineOptions engine;  // an empty model_dir stands for the model in the box
+  EngineOptions engine;  // an empty model_dir: the bundled model
   bool is_quiet = false;
   bool is_verbose = false;
 };

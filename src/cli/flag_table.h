@@ -1,5 +1,5 @@
-// Commands and flags as data, read off the app: help, manual, completions and error lines are made
-// from them.
+// Commands and flags as data, read from the app. Help, manual, completions and error lines are
+// generated from them.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@ struct FlagInfo {
   bool is_positional = false;
   std::string value;  // "FILE", "INT", "auto|cpu"; empty: a flag without one
   std::string help;
-  std::string default_text;  // empty: none, or told in the help
+  std::string default_text;  // empty: none, or stated in the help
   std::string group;
 };
 
@@ -33,7 +33,7 @@ std::vector<CommandInfo> list_commands(const CLI::App& app);
 // "--out FILE", "VIDEO", "--quiet".
 std::string synopsis_of(const FlagInfo& flag);
 
-// The help with the default behind it.
+// Returns the help, followed by the default.
 std::string help_of(const FlagInfo& flag);
 
 // "mochi inspect PATH [flags]".

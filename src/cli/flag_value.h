@@ -9,15 +9,15 @@
 
 namespace mochi::cli {
 
-// A whole decimal number: digits, behind a minus sign at most. Nothing for "0x10", "1e3", "+5",
-// " 5" and for what 64 bits cannot hold.
+// Returns a whole decimal number, which may begin with a minus sign; nothing for "0x10", "1e3",
+// "+5", " 5" and for numbers that 64 bits cannot hold.
 std::optional<std::int64_t> parse_whole(std::string_view text);
 std::optional<std::uint64_t> parse_unsigned(std::string_view text);
 
 // A finite decimal number such as "4.5", "-1" or "1e-3".
 std::optional<double> parse_decimal(std::string_view text);
 
-// The form of `value` that every parser reads alike ("010" is "10"), for these types:
+// Returns the form of `value` that every parser reads alike ("010" is "10"), for these types:
 //
 //   TEXT          anything, also nothing
 //   INT, UINT     a whole number of 32 bits, one of 64 bits that is not negative

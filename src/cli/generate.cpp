@@ -31,7 +31,7 @@ class RunObserver : public job::JobObserver {
     display_.show(progress);
     return !was_interrupted();
   }
-  // Lets the clock run on, too.
+  // Also advances the clock.
   bool should_stop() override {
     display_.tick();
     return was_interrupted();
@@ -128,13 +128,13 @@ class GenerateRun {
     if (!given_.run.is_quiet && !job.note.empty()) tell("{}", job.note);
   }
 
-  // Says why the run does not use a GPU.
+  // Prints why the run does not use a GPU.
   void announce_device() const {
     const std::string& note = run_.with.engine.device_note;
     if (!given_.run.is_quiet && !note.empty()) tell("running on the CPU: {}", note);
   }
 
-  // Says which video of many this is, and its prompt if nobody has given one.
+  // Prints which video of many this is, and its prompt if none was given.
   void announce(const job::Job& job, std::size_t job_idx) const {
     if (given_.run.is_quiet) return;
     const std::string& prompt = job.resolved.generate.prompt;

@@ -18,7 +18,7 @@ namespace {
 using job::Offer;
 
 // Groups of the help.
-constexpr const char* kSampling = "What it shows, and how it is sampled";
+constexpr const char* kSampling = "Content and sampling";
 constexpr const char* kFiles = "Files and messages";
 constexpr const char* kMachine = "Model and machine";
 
@@ -27,7 +27,7 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
                                           "steps between two checkpoints (0: none)");
   CLI::Option* resume = command
                             .add_option("--resume", options.run.checkpoint,
-                                        "continue from FILE, or from the checkpoint beside --out")
+                                        "continue from FILE, or from the checkpoint next to --out")
                             ->expected(0, 1);
   return {
       command
@@ -36,8 +36,7 @@ Flags add_sampling_file_flags(CLI::App& command, GenerateOptions& options) {
           ->type_name("FILE")
           ->group(kFiles),
       command
-          .add_option("--from-json", options.run.recipe,
-                      "make a video again from the JSON beside it")
+          .add_option("--from-json", options.run.recipe, "make a video again from its JSON file")
           ->type_name("FILE")
           ->group(kFiles),
       command
@@ -142,7 +141,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
              "mochi-1-preview|config",
              "no weight files: random weights of this size, to try a machine");
   add_choice(command, "--device", options.device, parse_device_kind, "auto|cpu|cuda",
-             "where the networks run")
+             "device that runs the networks")
       ->default_str("auto");
   command
       .add_option_function<std::string>(
@@ -154,9 +153,9 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
       ->type_name("SIZE")
       ->group(kMachine);
   add_choice(command, "--dtype", options.precision, parse_precision, "auto|fp32|bf16",
-             "of the weights in memory")
+             "type of the weights in memory")
       ->default_str("auto");
-  command.add_option("--threads", options.num_threads, "0: all cores")
+  command.add_option("--threads", options.num_threads, "number of CPU threads; 0: all cores")
       ->capture_default_str()
       ->group(kMachine);
 }

@@ -23,15 +23,15 @@ struct RunOptions {
   std::vector<std::string> command;  // the words of the command line, the program's name first
 };
 
-// The values that were given; everything else keeps the model directory's default.
+// The values that were given; everything else keeps the model folder's default.
 struct GenerateOptions {
   job::JobOptions job;             // an empty model_dir stands for the bundled model
   std::vector<std::string> loras;  // --lora-path, as given; job.engine.loras when parsed
   RunOptions run;
 };
 
-// "FILE" or "FILE:scale". A file of the whole name goes first, whatever colons it has. Throws
-// UsageError if the text after the last colon is no scale.
+// Parses "FILE" or "FILE:scale". If a file of the whole name exists, it is taken, even if the name
+// has colons. Throws UsageError if the text after the last colon is no scale.
 Lora parse_lora(const std::string& text);
 
 // Declares the flags; they write into `options`, which must outlive the parsing.

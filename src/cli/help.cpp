@@ -7,7 +7,7 @@
 namespace mochi::cli {
 namespace {
 
-// Names that are longer get a line of their own.
+// Longer names get a separate line.
 std::string make_row(const std::string& name, const std::string& help) {
   constexpr std::size_t kNameWidth = 43;
   if (name.size() < kNameWidth) return fmt::format("  {:<{}}{}\n", name, kNameWidth, help);

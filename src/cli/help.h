@@ -1,4 +1,4 @@
-// What `mochi --help` and `mochi COMMAND --help` print.
+// The texts of `mochi --help` and `mochi COMMAND --help`.
 #pragma once
 
 #include <span>

@@ -23,7 +23,7 @@ std::string format_count(std::int64_t count) {
   return fmt::to_string(count);
 }
 
-// At most some names of a list, one a line.
+// Returns a limited number of names of a list, one per line.
 void print_names(const char* title, const std::vector<std::string>& names) {
   constexpr std::size_t kMaxShown = 10;
   if (names.empty()) return;

@@ -1,4 +1,4 @@
-// `mochi inspect`: what is in a model folder or a file of weights.
+// `mochi inspect`: the contents of a model folder or a file of weights.
 #pragma once
 
 #include <filesystem>

@@ -42,7 +42,7 @@ std::string_view line_of(Activity activity) {
 void write_if_ready(int descriptor, const void* bytes, std::size_t num_bytes) {
   pollfd wanted{descriptor, POLLOUT, 0};
   if (::poll(&wanted, 1, 0) != 1) return;
-  if (::write(descriptor, bytes, num_bytes) < 0) return;  // nobody is left to tell
+  if (::write(descriptor, bytes, num_bytes) < 0) return;  // nobody can be informed
 }
 
 // Leaves no half-written file behind. The signal ends the program when its handler returns.

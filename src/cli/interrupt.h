@@ -4,7 +4,7 @@
 
 namespace mochi::cli {
 
-// What a signal finds the program doing: decides which line is written at once.
+// The current activity of the program. It decides which line is written as soon as a signal comes.
 enum class Activity { kQuiet, kWorking, kSampling };
 
 // Blocking system calls end with EINTR when a signal arrives. Signals that the parent process had

@@ -67,7 +67,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "manual") print_manual(app, commands.manual_form);
 }
 
-// One line about what the parser has refused, in this program's words.
+// Returns one line about the refusal of the parser, in this program's words.
 std::string describe(const CLI::ParseError& error, const CLI::App& app, bool has_args) {
   const auto chosen = app.get_subcommands();
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return describe_extras(app);
@@ -129,7 +129,7 @@ int run_reporting(int argc, char** argv) noexcept {
     run(argc > 0 ? std::vector<std::string>(argv, argv + argc) : std::vector{std::string("mochi")});
     return 0;
   } catch (...) {
-    // A signal also ends the programs that this one has started: what they cause is no news.
+    // A signal also ends the child programs; errors that follow from that are not reported.
     if (const int signal = interrupt_signal(); signal != 0) {
       return report("interrupted", kExitSignalBase + signal);
     }

@@ -37,8 +37,8 @@ class ProgressDisplay {
 
   Style style_;
   std::map<Phase, double> seconds_;
-  double phase_begin_seconds_ = 0;  // of seconds_, before the item that is running
-  double shown_at_seconds_ = 0;     // of the running item
+  double phase_begin_seconds_ = 0;  // seconds_ before the running item
+  double shown_at_seconds_ = 0;     // at the last display of the running item
   double shown_fraction_ = 0;
   bool has_open_bar_ = false;
   Progress shown_;  // by the open bar

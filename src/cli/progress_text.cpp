@@ -11,7 +11,7 @@ namespace {
 
 struct PhaseWords {
   const char* verb;
-  const char* unit;  // what is counted
+  const char* unit;  // the counted thing
   bool shows_rate;   // time per unit, and the time left
 };
 

@@ -13,8 +13,8 @@ std::string format_clock(double seconds);
 // "0.42 s", "12.3 s", "214 s".
 std::string format_seconds(double seconds);
 
-// "sampling [####....] 12/64, 0:12, 0.98 s/step, 0:51 left", in at most `max_columns` columns: what
-// matters least is left out first. The clock runs on between two reports of the engine:
+// "sampling [####....] 12/64, 0:12, 0.98 s/step, 0:51 left", in at most `max_columns` columns. The
+// least important parts are left out first. The clock also runs between two reports of the engine:
 // `seconds_since` have passed since this one.
 std::string describe_running(const Progress& progress, double seconds_since,
                              std::size_t max_columns);
@@ -22,7 +22,7 @@ std::string describe_running(const Progress& progress, double seconds_since,
 // "sampling: 64 steps in 62.3 s, 0.97 s/step", likewise.
 std::string describe_end(const Progress& progress, std::size_t max_columns = std::string::npos);
 
-// "sampling: 64 steps", "loading the transformer ...": where every report is a line of its own.
+// "sampling: 64 steps", "loading the transformer ...", for output with one line per report.
 std::string describe_begin(const Progress& progress);
 
 // "sampling: 12/64, 0.98 s/step, 0:51 left".

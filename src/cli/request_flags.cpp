@@ -29,8 +29,8 @@ void set_field(Request& request, const std::string& field, const std::string& te
 CLI::Option* add_flag(CLI::App& command, Request& request, const Field& field,
                       std::string_view help) {
   const std::string name(field.name);
-  const char* group = field.offer == Offer::kPlayback ? "Files and messages"
-                                                      : "What it shows, and how it is sampled";
+  const char* group =
+      field.offer == Offer::kPlayback ? "Files and messages" : "Content and sampling";
   if (field.value.empty()) {
     return command
         .add_flag_callback(

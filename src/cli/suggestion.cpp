@@ -24,8 +24,8 @@ bool has_flag(const CommandInfo& command, const std::string& name) {
   });
 }
 
-// "did you mean ...?" about one command's flags; anything else suggest_name() would say is no help
-// where other commands have the flag.
+// Returns "did you mean ...?" for one command's flags. The other texts of suggest_name() do not
+// help if other commands have the flag.
 std::string suggest_likely(const std::string& flag, const std::vector<std::string>& known) {
   const std::string suggestion = suggest_name(flag, known);
   return suggestion.starts_with("did you mean") ? suggestion : "";

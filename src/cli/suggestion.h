@@ -1,4 +1,4 @@
-// What is said about flags and words that a command does not know.
+// Messages about flags and words that a command does not know.
 #pragma once
 
 #include <span>

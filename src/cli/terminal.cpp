@@ -22,7 +22,7 @@ constexpr const char* kClearLine = "\r\033[K";
 
 enum class Patience { kGivesUp, kWaits };
 
-// Whether a write that failed with `error` may be tried again.
+// Returns true if a write that failed with `error` may be tried again.
 bool may_retry(int descriptor, int error, Patience patience) {
   if (error == EINTR) return interrupt_signal() == 0;
   if (error != EAGAIN) return false;

@@ -1,8 +1,8 @@
 // Everything that the program writes to its standard output and standard error.
 //
-// Two kinds of text: what is only told (progress, warnings, a summary) never ends a run, whatever
-// has happened to the stream; a result that was asked for (JSON, a manual, a table) and cannot be
-// written is an error.
+// There are two kinds of text. Messages (progress, warnings, a summary) never end a run, even if
+// the stream fails. A requested result (JSON, a manual, a table) that cannot be written is an
+// error.
 #pragma once
 
 #include <fmt/format.h>
@@ -18,8 +18,8 @@ namespace mochi::cli {
 // signal. The first call of main().
 void secure_standard_streams();
 
-// Columns of the terminal that standard error is connected to, asked anew each time; 0 if it is
-// none.
+// Returns the current number of columns of the terminal that standard error is connected to; 0 if
+// it is no terminal.
 int terminal_width();
 
 // One line on standard error, made printable(). An open progress bar is replaced.

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Trials have lines of their own; a bar shows the progress of the running sampling.
+// Each trial has its own line; a bar shows the progress of the running sampling.
 ProgressDisplay::Style bar_or_none(bool is_quiet) {
   const ProgressDisplay::Style style = display_style(is_quiet);
   return style == ProgressDisplay::Style::kBar ? style : ProgressDisplay::Style::kNone;
@@ -67,7 +67,7 @@ void check_flags(const TuneOptions& options) {
   }
 }
 
-// A search continues only if that is asked for.
+// Throws Error if a search exists and --resume is not given, or the other way round.
 void check_record(const TuneOptions& options) {
   const fs::path record = study::record_path(options.output);
   if (fs::exists(record) == options.resumes) return;

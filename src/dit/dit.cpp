@@ -335,8 +335,8 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   };
   // Not captured: streamed weights, which another stream copies, and calls with on_layer, which
   // waits for each layer.
-  const bool is_recorded = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
-  const auto key = is_recorded ? policy.recording_key(call.branch, call.step) : std::nullopt;
+  const bool is_captured = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
+  const auto key = is_captured ? policy.recording_key(call.branch, call.step) : std::nullopt;
   if (!key) {
     run_with(ctx);
     return;

@@ -10,9 +10,9 @@ void ForwardRecorder::run(Backend& backend, Branch branch, const Key& key,
     work();
     return;
   }
-  if (entry.recording && entry.recording->replay()) return;
-  entry.recording.reset();
-  entry.recording = backend.record(work);
+  if (entry.graph && entry.graph->replay()) return;
+  entry.graph.reset();
+  entry.graph = backend.capture(work);
 }
 
 }  // namespace mochi

@@ -33,7 +33,7 @@ class ForwardRecorder {
   struct Entry {
     Key key;
     bool has_run = false;
-    std::unique_ptr<Recording> recording;
+    std::unique_ptr<CapturedGraph> graph;
   };
   std::map<std::pair<Branch, std::uint32_t>, Entry> entries_;  // by branch and kind of step
 };

@@ -52,8 +52,8 @@ void check_sizes(const LoraFile& file, const LoraLayer& layer, const LoraTarget&
   check(layer.up_name, {target.out_features, layer.rank});
 }
 
-// weight row += factor · up row · down, in F32; the sum of the products comes first, as where the
-// product is formed as a matrix of its own.
+// weight row += factor · up row · down, in F32; the products are summed first, as if up · down
+// were a separate matrix.
 void add_product(const LoraDelta& delta, const TensorView& weight) {
   const Checkpoint& checkpoint = delta.file->checkpoint();
   const std::int64_t rank = delta.layer->rank;

@@ -16,7 +16,7 @@ namespace mochi {
 // One low-rank change of a weight: factor · up · down, added to some of its rows.
 struct LoraDelta {
   std::shared_ptr<const LoraFile> file;
-  const LoraLayer* layer = nullptr;  // of that file
+  const LoraLayer* layer = nullptr;  // a layer of that file
   float factor = 0;
   std::vector<LoraRows> rows;
 };

@@ -25,7 +25,7 @@ constexpr std::array<const char*, 6> kRankKeys{"transformer.r", "r",    "ss_netw
                                                "network_dim",   "rank", "lora_rank"};
 constexpr std::array<const char*, 2> kRootKeys{"transformer.use_rslora", "use_rslora"};
 
-// The peft library keeps its settings beside the file that it gives this name.
+// The peft library stores its settings next to the file of this name.
 constexpr const char* kPeftFile = "adapter_model.safetensors";
 constexpr const char* kPeftSettings = "adapter_config.json";
 
@@ -55,7 +55,7 @@ bool is_peft_text(const std::string& text) {
   return text.starts_with('{') && text.find("lora_alpha\"") != std::string::npos;
 }
 
-// Whether a key of the metadata states an alpha in a way that is not known.
+// Returns true if a key of the metadata states an alpha in an unknown form.
 bool is_strange_alpha(const std::string& key, const std::string& text) {
   const bool is_known = std::ranges::find(kAlphaKeys, key) != kAlphaKeys.end();
   return !is_known && !is_unset(text) && key.ends_with("alpha") && !key.starts_with("text_encoder");

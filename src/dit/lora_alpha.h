@@ -1,4 +1,4 @@
-// What the metadata of a LoRA file says about the strength of its layers.
+// The strength of a LoRA's layers, as the metadata of its file state it.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@ class LoraAlphas {
   // Throws Error naming the file and the key when the metadata is not what it should be.
   explicit LoraAlphas(const Checkpoint& checkpoint);
 
-  // Of a layer by its module's name; nothing where the metadata does not state it. Throws Error
-  // when it states another rank than the layer's, or something that is not understood.
+  // Returns the alpha of the layer of a module; nothing if the metadata does not state it. Throws
+  // Error if it states another rank than the layer's, or something that is not understood.
   std::optional<double> find(std::string_view module, std::int64_t rank) const;
   // "Rank-stabilised": the strength is alpha / √rank.
   bool is_rank_stabilised() const { return is_rank_stabilised_; }
 
  private:
-  // Of one kind of layer, as genmo's fine-tuner writes them.
+  // Rank and alpha of one kind of layer, as genmo's fine-tuner writes them.
   struct Kind {
     std::optional<std::int64_t> rank;
     std::optional<double> alpha;
@@ -39,7 +39,7 @@ class LoraAlphas {
   std::optional<double> alpha_;             // peft's, of all layers but:
   std::map<std::string, double> patterns_;  // peft's, of modules by the end of their names
   Kind plain_;                              // other trainers', of all layers
-  std::string not_understood_;              // what is wrong with the metadata, if alpha needs it
+  std::string not_understood_;              // the problem to report if alpha is needed
   bool is_rank_stabilised_ = false;
 };
 

@@ -39,7 +39,7 @@ constexpr std::array kEndings{
     Ending{".alpha", Part::kAlpha},
 };
 
-// What libraries put before the names of the network's layers, in any combination.
+// Prefixes that libraries put before the names of the network's layers, in any combination.
 constexpr std::array<std::string_view, 4> kPrefixes{"base_model.model.", "transformer.",
                                                     "diffusion_model.", "model."};
 
@@ -62,7 +62,7 @@ const Ending* find_ending(std::string_view name) {
 }
 
 struct ForeignKind {
-  std::string_view part;  // of a tensor's name
+  std::string_view part;  // a part of a tensor's name
   const char* name;
 };
 
@@ -134,7 +134,7 @@ std::map<std::string, Parts> group_by_module(const Checkpoint& checkpoint,
 void check_complete(const Parts& parts, const std::string& file_name) {
   if (!parts.down.empty() && !parts.up.empty()) return;
   const std::string& found = parts.down.empty() ? parts.up : parts.down;
-  fail("tensor '{}' in '{}' has no lora_{} beside it", found.empty() ? parts.alpha : found,
+  fail("tensor '{}' in '{}' has no matching lora_{}", found.empty() ? parts.alpha : found,
        file_name, parts.down.empty() ? "A (lora_down)" : "B (lora_up)");
 }
 

@@ -1,4 +1,4 @@
-// A LoRA as people have it: for some layers two thin matrices, whose product is added to the
+// A LoRA file. For some layers it has two thin matrices, whose product is added to the
 // layer's weight. The spellings of keys in use are recognised; see docs/lora.md.
 #pragma once
 
@@ -18,7 +18,7 @@ struct LoraLayer {
   std::string up_name;    // in the file: [out_features, rank]
   std::int64_t rank = 0;
   double alpha = 0;        // the rank where nothing states it
-  double strength = 0;     // of the product up·down: alpha / rank, or alpha / √rank
+  double strength = 0;     // factor of up·down: alpha / rank, or alpha / √rank
   bool has_alpha = false;  // stated by the file
 };
 
@@ -30,7 +30,7 @@ class LoraFile {
   static LoraFile open(const std::filesystem::path& path);
 
   const Checkpoint& checkpoint() const { return *checkpoint_; }
-  const std::string& name() const { return name_; }                 // of the file
+  const std::string& name() const { return name_; }                 // the file's name
   const std::vector<LoraLayer>& layers() const { return layers_; }  // sorted by module
 
  private:
@@ -39,7 +39,7 @@ class LoraFile {
   std::vector<LoraLayer> layers_;
 };
 
-// Whether a file holds a LoRA, perhaps a damaged one, instead of a network.
+// Returns true if a file holds a LoRA, perhaps a damaged one, instead of a network.
 bool holds_lora(const TensorSource& source);
 
 }  // namespace mochi

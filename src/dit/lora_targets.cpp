@@ -75,7 +75,7 @@ void add_diffusers(const std::string& module, const std::string& last_block,
   const std::size_t dot = module.find('.', kBlocks.size());
   const std::string prefix = "transformer_" + module.substr(0, dot + 1);
   const std::string_view name = std::string_view(module).substr(dot + 1);
-  if (module == last_block + "mod_y") {  // has a name of its own there
+  if (module == last_block + "mod_y") {  // has a different name there
     add_diffusers({name, {"norm1_context.linear_1"}}, prefix, whole, targets);
     return;
   }

@@ -37,11 +37,11 @@ class Checkpoint final : public TensorSource {
   // A tensor of one element, of any number type. Counts as reading it.
   double number(std::string_view name) const;
 
-  // As stored, whatever the type; for listings.
+  // Return tensors and files as stored, of any type, for listings.
   const SafetensorsEntry& entry(std::string_view name) const;
   const std::filesystem::path& file_of(std::string_view name) const;
   std::vector<std::filesystem::path> files() const;
-  // The metadata of all files; of equal keys the first file's.
+  // Returns the metadata of all files. The first file wins if several have a key.
   std::map<std::string, std::string> metadata() const;
 
  private:

@@ -66,7 +66,7 @@ void read_frames(const fs::path& path, VideoReader& reader, int num_wanted,
     ++clip.num_frames;
     if (options.should_stop && options.should_stop()) throw Cancelled();
   }
-  // Only behind the last frame a reader knows that the file is whole.
+  // A reader only knows after the last frame that the file is complete.
   if (!options.num_frames && clip.num_frames == num_wanted) reader.read_frame(frame);
   if (clip.num_frames < num_wanted) {
     fail("'{}': wanted {} frames from the start of the clip on, found {}", path.string(),

@@ -31,13 +31,13 @@ struct ClipOptions {
 struct Clip {
   FrameSize size;
   int num_frames = 0;
-  std::optional<FrameRate> rate;   // of the video; images have none
+  std::optional<FrameRate> rate;   // the video's; images have none
   std::vector<std::uint8_t> rgb;   // [num_frames, height, width, 3]
-  std::vector<std::string> notes;  // what the user should know, a line each
+  std::vector<std::string> notes;  // warnings for the user, one line each
 };
 
-// Throws Error naming the file, before frames are read where the size or number of frames, as far
-// as the file tells, is not what check_size() accepts or memory can hold.
+// Throws Error naming the file. If the file states a size or a number of frames that check_size()
+// refuses or that memory cannot hold, it throws before frames are read.
 Clip read_clip(const std::filesystem::path& path, const ClipOptions& options);
 
 }  // namespace mochi

@@ -11,7 +11,7 @@ enum class ColorRange : std::uint8_t {
   kFull,     // each 0..255
 };
 
-// YUV4MPEG2 cannot say which matrix it uses; its readers take BT.601.
+// YUV4MPEG2 cannot state its matrix; its readers assume BT.601.
 std::array<std::uint8_t, 3> rgb_to_ycbcr(std::array<float, 3> rgb);  // limited; each 0..255
 std::array<std::uint8_t, 3> ycbcr_to_rgb(std::array<std::uint8_t, 3> ycbcr,
                                          ColorRange range = ColorRange::kLimited);

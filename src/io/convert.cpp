@@ -62,7 +62,7 @@ void convert_any(DType from, std::span<const std::byte> source, std::span<Target
   }
 }
 
-// Whether no element has all bits of `special`, which mark a value that is not finite.
+// Returns true if no element has all bits of `special`, which mark a value that is not finite.
 template <typename Bits>
 bool has_none(std::span<const std::byte> bytes, Bits special) {
   std::atomic<bool> found = false;

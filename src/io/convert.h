@@ -49,8 +49,8 @@ inline std::uint16_t f32_to_bf16(float value) {
 void convert_to_f32(DType from, std::span<const std::byte> source, std::span<float> target);
 void convert_to_bf16(DType from, std::span<const std::byte> source, std::span<BFloat16> target);
 
-// Whether no element is NaN or infinite. In parallel; integers are always finite. `bytes` needs no
-// alignment.
+// Returns true if no element is NaN or infinite. Runs in parallel; integers are always finite.
+// `bytes` needs no alignment.
 bool all_finite(DType dtype, std::span<const std::byte> bytes);
 
 }  // namespace mochi

@@ -1,4 +1,4 @@
-// How errors tell of the ffmpeg and ffprobe programs.
+// Texts about the ffmpeg and ffprobe programs, for errors.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace mochi {
 
-// A line of ffmpeg's without what means nothing to its reader: "[mov,mp4 @ 0x5617f7d4b640] ",
-// addresses, the "file:" of names, a full stop at the end.
+// Returns a line of ffmpeg without parts that mean nothing to its reader: "[mov,mp4 @
+// 0x5617f7d4b640] ", addresses, the "file:" of names, a full stop at the end.
 std::string clean_ffmpeg_line(std::string_view line);
 
-// Whether the line tells that the file ends too early.
+// Returns true if the line reports that the file ends too early.
 bool says_cut_off(std::string_view line);
 
 // The child's describe_end(), with its line cleaned.

@@ -132,7 +132,7 @@ std::string describe_file_kind(const fs::path& path) {
                        fs::read_symlink(path, error).string());
   }
   if (fs::is_directory(path, error)) return "a folder";
-  if (!fs::exists(path, error)) return "not there";
+  if (!fs::exists(path, error)) return "missing";
   if (!fs::is_regular_file(path, error)) return "neither a file nor a folder";
   try {
     return recognise_content(MappedFile(path).bytes()).name;

@@ -1,4 +1,4 @@
-// Recognises what a file holds by its first bytes, whatever its name: for messages about files that
+// Recognises the kind of a file by its first bytes, not by its name, for messages about files that
 // are not what was expected.
 #pragma once
 

@@ -22,7 +22,7 @@ std::string encode_png(int width, int height, std::span<const std::uint8_t> rgb)
 void write_png(const std::filesystem::path& path, int width, int height,
                std::span<const std::uint8_t> rgb);
 
-// Whether the ending is .png, .jpg or .jpeg, in any case.
+// Returns true if the ending is .png, .jpg or .jpeg, in any case.
 bool has_image_ending(const std::filesystem::path& path);
 
 // A PNG or JPEG file as RGB: grey is spread, transparency is dropped, 16 bits are cut to 8, and a

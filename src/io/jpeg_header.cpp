@@ -18,7 +18,7 @@ std::uint8_t byte_at(std::span<const std::byte> bytes, std::size_t idx) {
   return idx < bytes.size() ? static_cast<std::uint8_t>(bytes[idx]) : 0;
 }
 
-// An integer of `size` bytes; bytes behind the end are zero.
+// Returns an integer of `size` bytes; bytes after the end count as zero.
 std::uint32_t read_int(std::span<const std::byte> bytes, std::size_t idx, std::size_t size,
                        bool is_little_endian) {
   constexpr unsigned kByteBits = 8;

@@ -25,7 +25,7 @@ Json read_json(const std::filesystem::path& path);
 // Also a pipe, whose writer is waited for until should_stop says so.
 Json read_json(const std::filesystem::path& path, const StopFn& should_stop);
 
-// Reads one JSON object key by key and remembers which keys were asked for, so that finish() can
+// Reads one JSON object key by key and remembers which keys were read, so that finish() can
 // refuse the rest. The Json must outlive the reader.
 //
 //   JsonReader reader(json, "config.json");
@@ -49,7 +49,7 @@ class JsonReader {
   std::vector<bool> get_bools(const std::string& key, std::vector<bool> fallback);
   std::vector<std::string> get_strings(const std::string& key, std::vector<std::string> fallback);
 
-  // The same for keys that must be there.
+  // Return the value of a key that must be present. Throw Error if it is missing.
   std::int64_t require_int(const std::string& key);
   double require_float(const std::string& key);
   std::string require_string(const std::string& key);
@@ -60,7 +60,7 @@ class JsonReader {
   // A nested object; nothing when the key is absent.
   std::optional<JsonReader> get_object(const std::string& key);
 
-  // Refuses keys that were never asked for, with the nearest known one.
+  // Throws Error for a key that was never read, naming the nearest known one.
   void finish() const;
 
   // "config.json: dit.depth", for messages of the caller's own checks.

@@ -31,8 +31,8 @@ bool is_frame_name(const std::string& name) {
   return idx >= 0 && name == frame_name(idx);
 }
 
-// Whether a file is a PNG as encode_png() makes them: 8 bits of RGB, one chunk of pixels, no other
-// chunk, and the first bytes of its compressor. Other programs' frames differ in that.
+// Returns true if a file is a PNG as encode_png() writes them: 8 bits of RGB, one chunk of pixels,
+// no other chunk, and the first bytes of its compressor. Other programs' frames differ in that.
 bool is_own_png(const fs::path& path) {
   constexpr std::size_t kIhdrEnd = 33;     // signature and first chunk
   constexpr std::size_t kChunkBytes = 12;  // length, name and checksum of a chunk

@@ -26,7 +26,7 @@ constexpr std::array<std::string_view, 2> kFormats{"float8_e4m3fn", "float8_e5m2
 constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
                                                   "relative_attention_bias.weight"};
 
-// Last parts of names that other quantised formats give to what belongs to a weight.
+// Last parts of the names that other quantised formats give to the companions of a weight.
 constexpr std::array<std::string_view, 8> kForeignParts{
     "qweight", "qzeros", "absmax", "nested_absmax", "quant_map", "zero_point", "SCB", "g_idx"};
 
@@ -40,7 +40,7 @@ bool is_marker(std::string_view name) {
          (name.ends_with(kScaledMarker) && name[name.size() - kScaledMarker.size() - 1] == '.');
 }
 
-// Whether a name that nothing here reads belongs to a quantised weight.
+// Returns true if a name that nothing here reads belongs to a quantised weight.
 bool looks_quantised(std::string_view name) {
   const std::string_view last = name.substr(name.rfind('.') + 1);
   return last.find("scale") != std::string_view::npos || last.ends_with("_qweight") ||
@@ -117,7 +117,7 @@ class Scan {
     }
   }
 
-  // What the metadata says of layers.
+  // Reads the formats of layers that the metadata states.
   void read_formats() {
     const auto metadata = checkpoint_.metadata();
     const auto found = metadata.find(kFormatsKey);
@@ -133,7 +133,7 @@ class Scan {
     }
   }
 
-  // A marker says that the 8-bit matrices of all linear layers are scaled; tables are not.
+  // A marker states that the 8-bit matrices of all linear layers are scaled; tables are not.
   void check_all_scaled() const {
     for (const std::string& name : checkpoint_.names()) {
       const SafetensorsEntry& entry = checkpoint_.entry(name);

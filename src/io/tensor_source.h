@@ -1,5 +1,6 @@
-// Where weights come from: named tensors, looked up by the names the model uses. A Checkpoint gives
-// the names in its files; a KeyMappedSource gives other names, and tensors put together from parts.
+// Sources of weights: named tensors, looked up by the names that the model uses. A Checkpoint has
+// the names of its files; a KeyMappedSource has other names, and tensors that are assembled from
+// parts.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +30,7 @@ struct StoredRows {
   DType dtype = DType::kF32;
   Shape shape;
   std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner = nullptr;  // of values computed when they were asked for
+  std::shared_ptr<const void> owner = nullptr;  // owns values that were computed on request
 };
 
 // Const calls are safe from several threads.

@@ -1,4 +1,4 @@
-// The kinds of video that the ffmpeg program writes, and with which arguments.
+// The kinds of video that the ffmpeg program writes, and its arguments for each.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// What ffprobe tells of a video file.
+// Properties of a video file, as ffprobe reports them.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@
 namespace mochi {
 
 struct VideoProbe {
-  VideoFormat format;  // as displayed: turned as the file's rotation says
+  VideoFormat format;  // as displayed, after the file's rotation
   bool has_rate = true;
   bool is_irregular = false;    // the frames' times are not evenly spaced
-  double pixel_aspect = 1;      // of the frames as displayed
+  double pixel_aspect = 1;      // width / height of a displayed pixel
   std::int64_t num_stored = 0;  // frames by the file's own index; 0: it has none
 };
 

@@ -1,4 +1,4 @@
-// How near two videos are, frame by frame.
+// The quality of one video compared with another, frame by frame.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 
 namespace mochi {
 
-// Of two frames [height, width, 3] of RGB bytes.
+// The difference of two frames [height, width, 3] of RGB bytes.
 struct FrameQuality {
   double psnr = 0;  // dB over all bytes, peak 255; infinite for equal frames
   double ssim = 0;  // structural similarity of the luma (Wang, Bovik, Sheikh, Simoncelli 2004)
-  int largest_difference = 0;  // of a byte
+  int largest_difference = 0;  // largest difference of two bytes
 };
 
 // SSIM as published: Gaussian window of 11×11 with σ = 1.5, K1 = 0.01, K2 = 0.03, mean over all

@@ -13,12 +13,13 @@
 
 namespace mochi {
 
-// Where reading begins: at a frame, counted from 0, or at a time.
+// The start of reading: a frame, counted from 0, or a time.
 struct ReadStart {
   std::int64_t frame = 0;
   double seconds = 0;  // if above 0, `frame` is not used
 
-  // Before the time by less than clocks of files are exact, so that "1s" is the frame at 1 s.
+  // Slightly before the time, by less than the precision of files' clocks, so that "1s" is the
+  // frame at 1 s.
   double threshold_seconds() const { return seconds > kTolerance ? seconds - kTolerance : 0; }
 
   static constexpr double kTolerance = 0.0005;
@@ -38,9 +39,9 @@ class VideoReader {
 
   // Fills [height, width, 3] RGB; false after the last frame.
   virtual bool read_frame(std::span<std::uint8_t> rgb) = 0;
-  // How many frames there are from the start on, before any is read. None of them is decoded.
+  // Returns the number of frames from the start on, before any is read. Decodes none of them.
   virtual std::int64_t count_frames() = 0;
-  // What the user should know of the frames read so far, a line each.
+  // Warnings about the frames read so far, one line each.
   virtual std::vector<std::string> notes() const { return notes_; }
 
  protected:

@@ -1,5 +1,5 @@
 // Videos, frame by frame. The output appears under its name only when finish() returns; a writer
-// destroyed before that leaves nothing behind.
+// destroyed before that leaves no file.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ class VideoWriter {
 
   const VideoFormat& format() const { return format_; }
   int num_frames() const { return num_frames_; }
-  // What the user should know of this output, in one line; mostly empty.
+  // A warning about this output, in one line; usually empty.
   const std::string& note() const { return note_; }
 
  protected:
@@ -48,10 +48,10 @@ class VideoWriter {
 
 // The ending, in upper or lower case, decides the kind of file: .mp4, .mov, .mkv, .webm, .gif and
 // .webp are written by the ffmpeg program, .y4m is built in, and a name that ends with "/" or has
-// no ending is a folder of frame_00000.png, ... Throws Error at once if the output cannot be made
-// there: no such folder, no ffmpeg, an unknown ending. Half-written files of this output that
+// no ending is a folder of frame_00000.png, ... Throws Error at once if the output cannot be made:
+// the folder or ffmpeg is missing, or the ending is unknown. Half-written files of this output that
 // killed runs left are removed. ffmpeg's encoder is tried on two frames of this size and rate; if
-// it fails, another one takes its place, and note() says so. Waiting for ffmpeg, here and in the
+// it fails, another one takes its place, and note() names it. Waiting for ffmpeg, here and in the
 // writer, ends with Cancelled when should_stop says so.
 std::unique_ptr<VideoWriter> make_video_writer(const std::filesystem::path& path,
                                                const VideoFormat& format, StopFn should_stop = {});

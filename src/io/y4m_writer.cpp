@@ -51,7 +51,7 @@ class Y4mWriter final : public VideoWriter {
 
   void finish_file() override { file_.commit(); }
 
-  // Of block x block pixels; rgb begins at the first of them.
+  // Returns the mean colour of block x block pixels; rgb begins at the first of them.
   static std::array<float, 3> mean_color(std::span<const std::uint8_t> rgb, std::size_t width,
                                          std::size_t block) {
     std::array<float, 3> sum{};

@@ -6,8 +6,8 @@
 namespace mochi::job {
 namespace {
 
-// The saved value, with only those sparsity keys that have an effect: older versions also saved the
-// others.
+// Returns the saved value with only those sparsity keys that have an effect; older versions also
+// saved the others.
 Json read_saved(const Json& found, const std::string& key) {
   const Json saved = found.value(key, Json());
   if (key != "sparsity" || !saved.is_object()) return saved;
@@ -24,7 +24,7 @@ void check_same(const std::string& owner, const nlohmann::ordered_json& wanted, 
     fail("{} has {} {}, wanted is {}", owner, key, saved.dump(), value.dump());
   }
   for (const auto& [key, saved] : found.items()) {
-    if (!wanted.contains(key)) fail("{} has a {} of its own", owner, key);
+    if (!wanted.contains(key)) fail("{} has its own {}", owner, key);
   }
 }
 

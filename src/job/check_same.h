@@ -1,4 +1,4 @@
-// Whether work that was begun can be resumed.
+// Checks that work that was begun can be resumed.
 #pragma once
 
 #include <nlohmann/json.hpp>

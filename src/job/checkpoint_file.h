@@ -18,7 +18,7 @@ struct SamplingCheckpoint {
 // Throws Error naming the file, what was wanted and what was found; also for damaged files.
 SamplingCheckpoint read_checkpoint(const std::filesystem::path& path);
 
-// Whether the file is a checkpoint, as far as its metadata tell.
+// Returns true if the file is a checkpoint, judged by its metadata.
 bool is_checkpoint(const std::filesystem::path& path);
 
 // The file appears whole, in place of an earlier one.

@@ -14,7 +14,7 @@ namespace mochi::job {
 class Checksum {
  public:
   void add(std::span<const std::byte> bytes);
-  void add(std::string_view text);  // with its length, so that two texts are told apart
+  void add(std::string_view text);  // with its length, so that the split between texts matters
   void add(std::uint64_t number);
   std::string text() const;  // 16 hexadecimal digits
 

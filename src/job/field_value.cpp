@@ -239,7 +239,7 @@ OrderedJson describe_request(const Request& request) {
 std::string path_text(const fs::path& path) {
   std::string text = path.string();
   if (find_invalid_utf8(text)) {
-    fail("'{}': wanted a name in UTF-8, which the JSON beside a video can hold", text);
+    fail("'{}': wanted a name in UTF-8, which the JSON next to a video can hold", text);
   }
   return text;
 }

@@ -16,7 +16,7 @@ void set_from_text(Request& request, std::string_view field, const std::string& 
 // JSON describes with its fingerprint must still be the same. Throws Error naming file and key.
 Request read_request(JsonReader& reader);
 
-// Likewise only the fields that concern playing the video: fps.
+// Reads only the fields that concern playing the video: fps.
 Request read_playback(JsonReader& reader);
 
 // Writes one field's value, if it has one, under the field's name.

@@ -1,4 +1,4 @@
-// One video of a run, from what was asked for to the files on disk. Nothing here knows a terminal.
+// One video of a run, from its options to the files on disk. Nothing here knows a terminal.
 #pragma once
 
 #include <filesystem>
@@ -21,8 +21,8 @@ namespace mochi::job {
 
 struct JobInput {
   JobOptions options;
-  FieldSource source = {};                               // of values that the caller did not give
-  std::optional<SamplerState> start = {};                // resume from here
+  FieldSource source = {};                 // source of values that the caller did not give
+  std::optional<SamplerState> start = {};  // resume from here
   std::optional<std::filesystem::path> checkpoint = {};  // the file that `start` was read from
   Json checkpoint_recipe = {};                           // its recipe
   // Skip a video that was already made from the same recipe, and resume its checkpoint.
@@ -38,10 +38,10 @@ struct Job {
   std::filesystem::path checkpoint;
   std::shared_ptr<ReservedName> reserved;  // a name that the program has chosen
   bool is_done = false;                    // the video was made by an earlier run
-  std::string note;                        // about the output's format; mostly empty
+  std::string note;                        // about the output's format; usually empty
 };
 
-// What the jobs of a run share.
+// State that the jobs of a run share.
 struct Run {
   // `stop` ends what preparing a job may have to wait for: a pipe to read, ffmpeg.
   explicit Run(const Engine& engine, StopFn stop = {})
@@ -60,14 +60,14 @@ Job prepare_job(JobInput input, const ModelInfo& model, Run& run);
 // The recipe of a request that is resolved, without an output.
 Recipe make_recipe(const JobOptions& options, const Resolved& resolved);
 
-// What was kept of a job that ended without its video, and how it can be continued.
+// The file from which a job that ended without its video can be continued.
 struct Kept {
   enum class Kind { kCheckpoint, kLatents };
   Kind kind = Kind::kCheckpoint;
   std::filesystem::path file;
 };
 
-// What the caller of run_job() learns, in addition to what the engine reports.
+// Reports events of run_job() to its caller, in addition to those of the engine.
 class JobObserver : public Observer {
  public:
   // Something secondary went wrong; the video is not affected.
@@ -87,8 +87,8 @@ struct Outcome {
   nlohmann::ordered_json sidecar;  // the recipe with times and memory
 };
 
-// Samples, decodes, and writes the video and the JSON beside it. Latents that were sampled survive
-// whatever happens afterwards: in save_latents, beside the output, or in one of `rescue_folders`.
+// Samples, decodes, and writes the video and the JSON next to it. Sampled latents survive a later
+// failure: in save_latents, next to the output, or in one of `rescue_folders`.
 Outcome run_job(const Job& job, Engine& engine, JobObserver& observer,
                 const std::vector<std::filesystem::path>& rescue_folders);
 

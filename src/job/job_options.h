@@ -1,4 +1,4 @@
-// What is asked for of one video: its request, its files, the engine that makes it.
+// The options of one video: its request, its files, the engine that makes it.
 #pragma once
 
 #include <filesystem>

@@ -18,11 +18,11 @@ namespace mochi::job {
 
 struct LatentsFile {
   Latents latents;
-  std::vector<CachedTensor> caches;  // of a checkpoint
+  std::vector<CachedTensor> caches;  // checkpoints only
   std::map<std::string, std::string> metadata;
-  bool has_checksum = false;  // and it was right
+  bool has_checksum = false;  // and it is right
 
-  // Null where the file states none.
+  // Returns nothing if the file states none.
   std::optional<Json> recipe(const std::filesystem::path& path) const;
 };
 
@@ -39,8 +39,8 @@ void write_latents_file(const std::filesystem::path& path, const Latents& latent
                         const std::vector<CachedTensor>& caches = {},
                         const StopFn& should_stop = {});
 
-// With the recipe of the video. Waiting for the reader of a named pipe ends with Cancelled when
-// should_stop says so.
+// Writes the recipe of the video, too. Waiting for the reader of a named pipe ends with Cancelled
+// when should_stop says so.
 void write_latents(const std::filesystem::path& path, const Latents& latents,
                    const nlohmann::ordered_json& recipe, const StopFn& should_stop = {});
 

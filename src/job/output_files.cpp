@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What a path is known by: its place, and the file itself where it exists.
+// Returns the identities of a path: its location, and the file itself if it exists.
 std::vector<std::string> identities_of(const fs::path& path) {
   std::error_code ignored;
   const fs::path plain = path.has_filename() ? path : path.parent_path();
@@ -42,7 +42,7 @@ bool is_running(std::string_view pid_text) {
   return ::kill(pid, 0) == 0 || errno == EPERM;
 }
 
-// Whether a running process has a temporary file for this output.
+// Returns true if a running process has a temporary file for this output.
 bool is_reserved(const fs::path& path) {
   const std::string start = path.filename().string() + ".part-";
   for (const fs::directory_entry& entry : fs::directory_iterator(path.parent_path())) {
@@ -55,7 +55,7 @@ bool is_reserved(const fs::path& path) {
 }
 
 bool is_free(const fs::path& path) {
-  // In this order: a run that has just given up its reservation has left a video.
+  // Checked in this order, since a run that has just ended its reservation has left a video.
   if (is_reserved(path)) return false;
   std::error_code ignored;
   for (const fs::path& file : {path, sidecar_path(path), checkpoint_path(path)}) {

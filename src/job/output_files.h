@@ -11,19 +11,19 @@
 
 namespace mochi::job {
 
-// Which file is what. Two spellings of a path, links and hard links are the same file.
+// Records the use of each file. Two spellings of a path, links and hard links count as one file.
 class FileClaims {
  public:
-  // What the file is for, as sentences go on: "the start noise". Empty: nobody has claimed it.
+  // Returns the use of a claimed file, such as "the start noise"; empty if it is not claimed.
   std::string find(const std::filesystem::path& path) const;
   void add(const std::filesystem::path& path, const std::string& use);
 
  private:
-  std::map<std::string, std::string> uses_;  // of identities
+  std::map<std::string, std::string> uses_;  // by identity
 };
 
-// A name for an output that this process alone uses, held by a temporary file beside it. Other runs
-// of the program take another name.
+// A name for an output that this process alone uses, held by a temporary file next to it. Other
+// runs of the program take another name.
 class ReservedName {
  public:
   explicit ReservedName(const std::filesystem::path& path);
@@ -33,8 +33,8 @@ class ReservedName {
   AtomicPath holder_;
 };
 
-// Reserves the first name of "<text>-<seed>.mp4", "<text>-<seed>-2.mp4", ... for which there is
-// neither a video nor its JSON or checkpoint, and which no other run has reserved. Makes the
+// Reserves the first name of "<text>-<seed>.mp4", "<text>-<seed>-2.mp4", ... that has
+// neither a video nor its JSON or checkpoint, and that no other run has reserved. Creates the
 // folder.
 std::unique_ptr<ReservedName> reserve_output(const std::filesystem::path& folder,
                                              const std::string& text, std::uint64_t seed);

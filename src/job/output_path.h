@@ -1,4 +1,4 @@
-// Names of the files that a video comes with.
+// Names of a video's file and of the files next to it.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,14 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& output);
 // "clip.mp4" → "clip.mp4.json"; "frames/" → "frames.json".
 std::filesystem::path sidecar_path(const std::filesystem::path& output);
 
-// "clip.mp4" → "clip.mp4.latents.safetensors": where sampled latents are kept in need.
+// "clip.mp4" → "clip.mp4.latents.safetensors", for sampled latents whose video cannot be made.
 std::filesystem::path rescue_path(const std::filesystem::path& output);
 
 // `path`, or the first of "clip-2.json", "clip-3.json", ... that does not exist.
 std::filesystem::path unused_path(const std::filesystem::path& path);
 
-// The video that a checkpoint belongs to lies beside it: the folder of the checkpoint, with the
-// name that its recipe gives the video.
+// Returns the path of a checkpoint's video, which is next to it: the folder of the checkpoint, and
+// the name that its recipe gives the video.
 std::filesystem::path output_of_checkpoint(const std::filesystem::path& checkpoint,
                                            const std::filesystem::path& recorded_output);
 

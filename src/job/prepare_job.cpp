@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
-// As the parts of a recipe that say how the latents come about.
+// Returns the parts of a recipe that determine the latents.
 OrderedJson latents_part(const OrderedJson& recipe) {
   const auto section = [&recipe](const char* key) {
     return recipe.value(key, OrderedJson::object());
@@ -56,7 +56,7 @@ void check_checkpoint(const Job& job) {
   }
 }
 
-// ---- which file is what ----
+// ---- the use of each file ----
 
 void claim_input(const char* field, const fs::path& path, const char* use, Run& run) {
   if (const std::string owner = run.outputs.find(path); !owner.empty()) {
@@ -134,7 +134,7 @@ void check_unnamed_files(const Job& job) {
   }
 }
 
-// Better now than after the sampling: an output that cannot be written says so when it is opened.
+// Opens the outputs, so that one that cannot be written fails before the sampling.
 void probe_outputs(Job& job, Run& run) {
   if (job.input.options.save_latents) const AtomicFile latents(*job.input.options.save_latents);
   const VideoSize& size = job.resolved.size;
@@ -151,7 +151,7 @@ std::string naming_text(const Job& job) {
                               : job.resolved.generate.prompt;
 }
 
-// Of an earlier run with the same recipe: its video, or its checkpoint.
+// Returns true if an earlier run with an equal recipe has made this video.
 bool was_made(const Job& job, const fs::path& output) {
   std::error_code ignored;
   const fs::path sidecar = sidecar_path(output);
@@ -167,7 +167,8 @@ std::optional<SamplingCheckpoint> find_checkpoint(const Job& job, const fs::path
   return checkpoint;
 }
 
-// Takes over what an earlier run has left under this name; false: nothing of this video.
+// Takes over the results of an earlier run under this name. Returns false if it left none of this
+// video.
 bool continue_at(Job& job, const fs::path& output) {
   if (was_made(job, output)) {
     job.is_done = true;
@@ -182,7 +183,7 @@ bool continue_at(Job& job, const fs::path& output) {
   return true;
 }
 
-// Of the names that reserve_output() gives, those that exist and belong to no earlier line.
+// Tries the names that reserve_output() gives, as far as they exist and no earlier line has them.
 bool continue_default_output(Job& job, const fs::path& folder, const Run& run) {
   std::error_code ignored;
   for (int number = 1;; ++number) {
@@ -218,7 +219,7 @@ void prepare_output(Job& job, Run& run) {
   if (job.input.start) check_checkpoint(job);
 }
 
-// Everything wrong with a line of a sweep file names the line.
+// All errors about a line of a sweep file name the line.
 template <typename Prepare>
 void locate_line(const FieldSource& source, const Prepare& prepare) {
   try {

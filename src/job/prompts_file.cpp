@@ -30,7 +30,7 @@ std::vector<LinePrompt> read_prompts(const std::filesystem::path& path, const St
     if (text.empty() || text.starts_with('#')) continue;
     prompts.push_back({std::string(text), fmt::format("{}:{}", path.string(), line_idx)});
   }
-  if (prompts.empty()) fail("'{}': wanted a prompt a line, found none", path.string());
+  if (prompts.empty()) fail("'{}': wanted one prompt per line, found none", path.string());
   return prompts;
 }
 

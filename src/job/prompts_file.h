@@ -14,8 +14,8 @@ struct LinePrompt {
   std::string source;  // "prompts.txt:3", for messages
 };
 
-// Empty lines, and those that begin with #, are left out, and space around a prompt. Throws Error
-// naming the file; also when there is no prompt in it.
+// Skips empty lines and those that begin with #, and strips space around a prompt. Throws Error
+// naming the file, also if it has no prompt.
 std::vector<LinePrompt> read_prompts(const std::filesystem::path& path,
                                      const StopFn& should_stop = {});
 

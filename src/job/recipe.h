@@ -1,5 +1,5 @@
-// All that is needed to make a video again: the JSON beside a video, and what latents files and
-// checkpoints carry.
+// Everything that is needed to make a video again: the JSON next to a video, also stored in latents
+// files and checkpoints.
 #pragma once
 
 #include <filesystem>
@@ -20,13 +20,13 @@ struct Recipe {
   std::optional<std::filesystem::path> latents_file;
   EngineOptions engine;                // model_dir, random_weights, loras, device, dtype
   std::vector<ModelFile> model_files;  // as they were
-  // Of a checkpoint: what the run was asked for in addition to the video.
+  // Checkpoints only: further outputs of the run.
   std::optional<std::filesystem::path> save_latents;
   int checkpoint_every = 0;
   std::string source;  // the file that it was read from, for messages
 };
 
-// What runs a recipe.
+// The model files and the engine that run a recipe.
 struct MadeWith {
   std::vector<ModelFile> model_files;
   EngineInfo engine;
@@ -42,8 +42,8 @@ nlohmann::ordered_json describe_run(const Recipe& recipe);
 // longer exists. Keys of other sections (seconds) are passed over.
 Recipe parse_recipe(const Json& json, const std::string& source);
 
-// The recipe in metadata of latents, whose own input files may be gone: only what matters to
-// decoding is read.
+// Reads the recipe in the metadata of latents, but only the parts that decoding needs, because the
+// input files may no longer exist.
 Recipe parse_recipe_for_decoding(const Json& json, const std::string& source);
 
 // Throws Error naming the first model file that is not what it was.

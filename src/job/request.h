@@ -1,5 +1,5 @@
-// The fields of a request, listed once: flags, JSON, sweep lines, the rules of laying one request
-// over another, and what must be equal to resume all use this list.
+// The fields of a request, listed once. Flags, JSON, sweep lines, the overlay of two requests and
+// the check of a resumed run all use this list.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@
 
 namespace mochi::job {
 
-// One video as it is asked for. A field without a value keeps the model's default.
+// A request for one video. A field without a value keeps the model's default.
 struct Request {
   std::optional<std::string> prompt, negative_prompt;
   std::optional<int> width, height, num_frames;
@@ -34,7 +34,7 @@ struct Request {
   std::optional<FrameRate> fps;
 };
 
-// Which faces offer a field.
+// The faces that offer a field.
 enum class Offer : std::uint8_t {
   kAlways,      // every command that samples
   kPerVideo,    // commands that make one video or several different ones
@@ -55,7 +55,7 @@ struct Field {
   std::string_view help;
   Offer offer = Offer::kPerVideo;
   Range range = {};
-  // A field that makes this one have no effect where both are given together.
+  // A field that makes this one have no effect if both are given together.
   std::string_view overruled_by = {};
   // Fields of a lower layer that belong to its own value of this field, and go with it.
   std::array<std::string_view, 2> displaces = {};
@@ -155,8 +155,8 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
         request.fps, nullptr);
 }
 
-// Lays `upper` over `lower`: values given above win. A value given above also removes what would
-// overrule it below, and what belonged to the value that it replaces.
+// Lays `upper` over `lower`: values of `upper` win. A value of `upper` also removes fields of
+// `lower` that would overrule it, and those that belonged to the value that it replaces.
 Request overlay(Request lower, const Request& upper);
 
 // Fields that have a value.

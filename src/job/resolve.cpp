@@ -11,7 +11,7 @@
 namespace mochi::job {
 namespace {
 
-// The engine's names of fields that requests call otherwise.
+// The engine's names of fields that have other names in requests.
 std::string request_field(const std::string& engine_field) {
   return engine_field == "initial_noise" || engine_field == "latents" ? "noise" : engine_field;
 }
@@ -52,7 +52,7 @@ void apply_sparsity(const Request& given, const StopFn& should_stop, Resolved& r
   if (given.no_sparsity.value_or(false)) generate.sparsity.reset();
 }
 
-// `given` with all that the engine was told.
+// Returns `given` with the values of the engine's request in all other fields.
 Request complete(const Request& given, const GenerateRequest& generate) {
   Request request = given;
   visit_request(request, [&](const Field& /*field*/, auto& value, auto target) {

@@ -1,4 +1,4 @@
-// From what was asked for to a request with a value for every field.
+// Completes a request so that every field has a value.
 #pragma once
 
 #include <string>
@@ -9,17 +9,17 @@
 
 namespace mochi::job {
 
-// Where values come from if it is not the caller's own request: a line of a sweep file, a recipe.
-// Their errors name the file and the key.
+// The source of values that are not the caller's own request: a line of a sweep file, or a recipe.
+// Errors about them name the file and the key.
 struct FieldSource {
   std::string name;                 // "sweep.jsonl:3"; empty: there is none
-  std::string prefix;               // of keys: "request."
-  std::vector<std::string> fields;  // that come from there
-  bool is_line = false;             // of a sweep file: all of the video's errors name it
+  std::string prefix;               // prefix of its keys: "request."
+  std::vector<std::string> fields;  // the fields that come from there
+  bool is_line = false;             // a line of a sweep file, which all errors of its video name
 };
 
-// The engine's error about a field as an Error naming file and key, or as InvalidRequest with the
-// request's name of the field.
+// Throws the engine's error about a field as an Error naming file and key, or as InvalidRequest
+// with the request's name of the field.
 [[noreturn]] void throw_located(const InvalidRequest& error, const FieldSource& source);
 
 // Runs a check of a field that may come from `source`.
@@ -39,12 +39,12 @@ struct Resolved {
   Latents latents;                        // values where they are read from a file
   std::vector<Overruled> overruled;       // fields that were given and have no effect
   std::vector<std::string> warnings;      // about valid, but probably unintended settings
-  std::vector<std::string> ignored_keys;  // of the sparsity file: keys without effect here
+  std::vector<std::string> ignored_keys;  // keys of the sparsity file without effect here
 };
 
-// The model's defaults under what was given. Throws InvalidRequest naming the field, or Error
-// naming the file, for requests that the engine would refuse; Cancelled where should_stop ends the
-// wait for a file that is a pipe.
+// Returns the request, completed with the model's defaults. Throws InvalidRequest naming the field,
+// or Error naming the file, for requests that the engine would refuse; Cancelled if should_stop
+// ends the wait for a pipe.
 Resolved resolve(const JobOptions& options, const ModelInfo& model, const FieldSource& source = {},
                  const StopFn& should_stop = {});
 

@@ -66,7 +66,7 @@ class Checkpoints : public TimingObserver {
       write(view.num_done(), view.state());
     }
   }
-  // A run that was stopped leaves a checkpoint if it was asked for any; one that failed always.
+  // A stopped run leaves a checkpoint if checkpoints are on; a failed run always leaves one.
   void on_interrupted(const StepView& view) override {
     TimingObserver::on_interrupted(view);
     if (view.num_done() == written_steps_ || (every_ == 0 && was_stopped() && !is_written_)) return;
@@ -183,7 +183,7 @@ class JobRun {
     }
   }
 
-  // Into a video that appears whole or not at all.
+  // Writes a video that appears whole or not at all.
   void decode_to_file() {
     const VideoSize& size = job_.resolved.size;
     const std::unique_ptr<VideoWriter> writer = make_video_writer(
@@ -213,7 +213,7 @@ class JobRun {
         write_latents(path, latents_, job_.described);
         return path;
       } catch (const std::exception&) {
-        continue;  // the next place; the error that ends the job is told anyway
+        continue;  // try the next place; the error that ends the job is reported anyway
       }
     }
     return std::nullopt;
@@ -224,8 +224,7 @@ class JobRun {
     try {
       write_file_atomically(sidecar_path(job_.output), outcome.sidecar.dump(2) + "\n");
     } catch (const Error& error) {
-      observer_.on_warning(
-          fmt::format("the video is complete, the JSON beside it is not: {}", error.what()));
+      observer_.on_warning(fmt::format("the video is complete, its JSON is not: {}", error.what()));
     }
     std::error_code ignored;
     if (checkpoints_.is_written()) fs::remove(checkpoints_.path(), ignored);

@@ -34,7 +34,7 @@ JobOptions read_line(const std::string& line, const std::string& source) {
   return own;
 }
 
-// A line says nothing about the machine.
+// A line cannot set options of the machine.
 JobOptions lay_over(const JobOptions& base, const JobOptions& own) {
   JobOptions options = overlay(base, own);
   options.engine = base.engine;

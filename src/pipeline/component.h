@@ -1,4 +1,4 @@
-// The networks of a model, and how each is told from the others by its tensors.
+// The networks of a model, each of which is recognised by its tensors.
 #pragma once
 
 #include <array>
@@ -19,14 +19,14 @@ inline constexpr std::array kAllComponents{Component::kTextEncoder, Component::k
 // "transformer", as messages call it.
 const char* component_name(Component component);
 
-// Where the file of a network belongs in a model directory: "dit.safetensors, or the folder
+// Where the file of a network belongs in a model folder: "dit.safetensors, or the folder
 // transformer of diffusers".
 const char* component_place(Component component);
 
-// Whether these tensors are such a network, under the original names or diffusers'.
+// Returns true if these tensors are such a network, under the original names or diffusers'.
 bool holds_component(const TensorSource& source, Component component);
 
-// Whether such a network is stored under diffusers' names.
+// Returns true if such a network is stored under diffusers' names.
 bool is_diffusers_layout(const TensorSource& source, Component component);
 
 // A checkpoint under the names the engine's weights structs use, with its scales applied.

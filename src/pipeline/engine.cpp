@@ -34,7 +34,7 @@ DeviceChoice choose_device(DeviceKind kind) {
   return {Device::kCpu, problem};
 }
 
-// kAuto is F32 where F32 is asked for, and BF16 elsewhere: it does not matter on the CPU.
+// Returns F32 for kFp32, otherwise BF16. The CPU ignores it.
 DType choose_activation_dtype(Precision precision) {
   return precision == Precision::kFp32 ? DType::kF32 : DType::kBF16;
 }
@@ -104,10 +104,10 @@ struct Engine::Impl {
   Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
   // Runs a stage. When memory runs out, drops the networks that it does not need, if there are any,
-  // and runs it again, as long as `may_repeat` says so.
+  // and runs it again, as long as `may_repeat` returns true.
   template <typename Stage, typename MayRepeat>
   void run_stage(Component needed, const Stage& stage, const MayRepeat& may_repeat);
-  // Drops all networks but one. Returns whether there were any.
+  // Drops all networks but one. Returns true if there were others.
   bool drop_others(Component needed);
   std::set<Remedy> find_remedies(Component needed) const;
 
@@ -311,8 +311,7 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, Observer& obs
     Context ctx{*impl.backend, scratch, &should_stop};
     const StopScope stop(should_stop);
     ProgressReporter reporter(observer, Phase::kDecoding, size.num_frames);
-    decode_video(ctx, impl.decoder->decoder(), z,
-                 impl.backend->preferred_video_pieces().latent_frames,
+    decode_video(ctx, impl.decoder->decoder(), z, impl.backend->preferred_chunks().latent_frames,
                  [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
                    has_frames = true;
                    sink(rgb, frame_idx);

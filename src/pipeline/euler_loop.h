@@ -1,5 +1,5 @@
-// Euler's method along the flow from noise to latents. Arithmetic only: what the velocities are is
-// the caller's business.
+// Euler's method along the flow from noise to latents. Arithmetic only; the
+// caller provides the velocities.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@ namespace mochi {
 
 struct StepPlan {
   std::vector<double> sigmas;  // num_steps + 1 noise levels
-  std::vector<double> cfgs;    // guidance of each step; at 1 the null branch is left out
+  std::vector<double> cfgs;    // guidance of each step; at 1 the unconditional branch is not run
 
   int num_steps() const { return static_cast<int>(cfgs.size()); }
   bool needs_null_branch() const;
@@ -26,7 +26,7 @@ using DenoiseFn = std::function<void(Branch branch, int step, double sigma, cons
 using StepFn = std::function<bool(int num_done)>;
 
 // Moves z from noise (at sigmas.front()) to latents (at sigmas.back()); from first_step on, when a
-// former run has come that far. Returns whether all steps were done.
+// former run has come that far. Returns true if all steps were done.
 bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
                     const StepFn& on_step, const TensorView& z, int first_step = 0);
 

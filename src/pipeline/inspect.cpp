@@ -46,7 +46,7 @@ Sizes sizes_of(const ModelConfig& config, Component component) {
   }
 }
 
-// Looks for every parameter the sizes ask for.
+// Looks for every parameter that the sizes require.
 void compare(const Parameters& parameters, const TensorSource& source, ComponentReport& report) {
   for (const auto& [name, shape] : parameters) {
     if (!source.contains(name)) {
@@ -63,7 +63,7 @@ void compare(const Parameters& parameters, const TensorSource& source, Component
   report.unexpected = source.unread();
 }
 
-// Whether a stored tensor of a file with both halves of a VAE belongs to this one.
+// Returns true if a tensor of a file with both halves of a VAE belongs to this half.
 bool belongs(const std::string& name, Component component) {
   if (component == Component::kDecoder) return !name.starts_with("encoder.");
   if (component == Component::kEncoder) return !name.starts_with("decoder.");
@@ -83,7 +83,7 @@ void count(const Checkpoint& checkpoint, Component component, ComponentReport& r
   }
 }
 
-// What can be said without knowing the sizes.
+// Returns the part of the report that does not need the sizes.
 ComponentReport describe_component(Component component, const Checkpoint& checkpoint) {
   ComponentReport report;
   report.name = component_name(component);
@@ -110,7 +110,7 @@ ComponentReport report_inferred(Component component,
   } catch (const Error& error) {
     ComponentReport report = describe_component(component, *checkpoint);
     report.wrong.push_back(
-        fmt::format("its sizes cannot be told without a config.json: {}", error.what()));
+        fmt::format("its sizes cannot be determined without a config.json: {}", error.what()));
     return report;
   }
   return report_component(config, component, checkpoint);
@@ -147,7 +147,7 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
   return report;
 }
 
-// The config.json of the model directory that a file lies in, directly or in a folder of it.
+// The config.json of the model folder that a file lies in, directly or in a folder of it.
 std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
   std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
   if (is_model_subfolder(folder.filename().string())) folder = folder.parent_path();

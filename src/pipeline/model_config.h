@@ -1,4 +1,4 @@
-// All sizes of a model, and how it is used by default.
+// All sizes of a model, and its generation defaults.
 #pragma once
 
 #include <filesystem>
@@ -34,7 +34,7 @@ struct SeenRange {
   int largest = 0;
 };
 
-// What a model can be expected to draw. Nothing is known of Mochi 1.
+// The sizes and subjects of a model's training videos. Mochi 1's are unknown.
 struct TrainedOn {
   SeenRange width, height, num_frames;
   // Every word of its captions, in lower case and sorted; empty: not known.
@@ -54,8 +54,8 @@ struct ModelConfig {
   void validate() const;
 };
 
-// Whether a JSON file is a config.json of ours. transformers and diffusers use the name, too: a
-// file of another "model_type", or without one and without a section of ours, is not ours.
+// Returns true if a JSON file is a config.json of this program. transformers and diffusers use the
+// name, too: their files have another "model_type", or none and no section of this program.
 bool is_model_config(const std::filesystem::path& path);
 
 // Reads a config.json of ours. Sections and keys that are absent keep the defaults, unknown ones

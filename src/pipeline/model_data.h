@@ -1,4 +1,4 @@
-// What a ModelInfo knows.
+// The data of a ModelInfo.
 #pragma once
 
 #include "dit/lora.h"

@@ -37,7 +37,7 @@ std::string unfinished_download(const fs::path& folder) {
 ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   std::error_code ignored;
   if (!fs::is_directory(path_, ignored)) {
-    fail("model directory '{}' {}", path_.string(),
+    fail("model folder '{}' {}", path_.string(),
          fs::exists(path_, ignored) ? "is not a folder" : "does not exist");
   }
   files_ = find_model_files(path_);
@@ -65,7 +65,7 @@ void ModelDirectory::read_config() {
   try {
     infer_config();
   } catch (const Error& error) {
-    fail("model directory '{}' has no config.json, and its tensors do not show its sizes: {}",
+    fail("model folder '{}' has no config.json, and its tensors do not show its sizes: {}",
          path_.string(), error.what());
   }
 }
@@ -110,7 +110,7 @@ void ModelDirectory::require(std::span<const Component> components, bool needs_t
         fmt::format("the {} ({})", component_name(component), component_place(component)));
   }
   if (has_no_tokenizer) lines.push_back(fmt::format("the tokenizer ({})", kTokenizerPlaces[0]));
-  fail("model directory '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "),
+  fail("model folder '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "),
        unfinished_download(path_));
 }
 

@@ -16,8 +16,8 @@ namespace mochi {
 
 class ModelDirectory {
  public:
-  // Reads the headers of all files. Throws Error if there is no such folder or its config.json is
-  // wrong; what is wrong with a network's files is told when the network is asked for.
+  // Reads the headers of all files. Throws Error if the folder does not exist or its config.json is
+  // wrong. Problems with a network's files are reported when the network is needed.
   explicit ModelDirectory(std::filesystem::path path);
   // Every network, with random weights, of the sizes in path's config.json (kConfig; with the
   // tokenizer in `path` if there is one) or of Mochi 1 preview's sizes.
@@ -25,29 +25,30 @@ class ModelDirectory {
 
   const std::filesystem::path& path() const { return path_; }
   const ModelConfig& config() const { return config_; }
-  // Whether the sizes come from a config.json, not from the tensors' shapes.
+  // Returns true if the sizes come from a config.json, not from the tensors' shapes.
   bool has_config_file() const { return has_config_file_; }
 
   bool has_random_weights() const { return has_random_weights_; }
   bool has(Component component) const {
     return has_random_weights_ || files_.checkpoints.contains(component);
   }
-  // Why a network is not there although a file for it is; empty if there is no such file.
+  // Returns the reason why a network is missing although a file for it exists; empty if none does.
   std::string problem(Component component) const;
   // Choices that were made between several copies of a network, one line each.
   const std::vector<std::string>& notes() const { return files_.notes; }
   // Throws Error that names all of these networks (and the tokenizer, if it is needed) that are
   // missing, and where they belong.
   void require(std::span<const Component> components, bool needs_tokenizer) const;
-  // Throws Error if networks that are there do not fit together.
+  // Throws Error if the networks that are present do not fit together.
   void validate() const;
 
-  // As stored. Throws Error that says what is wrong with its file, or where it was looked for.
+  // Returns the stored tensors. Throws Error that states what is wrong with the file, or where it
+  // was looked for.
   std::shared_ptr<Checkpoint> checkpoint(Component component) const;
-  // The same under the engine's names.
+  // Returns the network's tensors under the engine's names. Throws as checkpoint() does.
   std::shared_ptr<TensorSource> open(Component component) const;
 
-  // spiece.model. The second throws Error saying where it was looked for.
+  // Return the path of spiece.model. tokenizer() throws Error stating where it was looked for.
   std::optional<std::filesystem::path> find_tokenizer() const;
   std::filesystem::path tokenizer() const;
 

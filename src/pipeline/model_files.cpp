@@ -21,11 +21,11 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kFileEnding = ".safetensors";
 constexpr std::string_view kIndexEnding = ".index.json";
-// What programs append to the name of a file while they download it.
+// Endings that programs append to the name of a file while they download it.
 constexpr std::array<std::string_view, 6> kPartEndings{".part",       ".incomplete", ".aria2",
                                                        ".crdownload", ".download",   ".tmp"};
 
-// Folders inside a model directory that hold networks; "" is the directory itself.
+// Folders inside a model folder that contain networks; "" is the folder itself.
 constexpr std::array<std::string_view, 4> kSubfolders{"", "text_encoder", "transformer", "vae"};
 
 // A checkpoint as users name it: a file, or the index of a sharded one. Opened, or with the reason
@@ -172,7 +172,7 @@ std::vector<Candidate> find_candidates(const fs::path& folder) {
   return candidates;
 }
 
-// 0 for the names model directories use, 1 for other ones, 2 for variants ("model.fp16..."): of
+// 0 for the names model folders use, 1 for other ones, 2 for variants ("model.fp16..."): of
 // several files with the same network the lowest wins.
 int rank_of(const fs::path& path, Component component) {
   const std::string name = path.filename().string();
@@ -188,7 +188,7 @@ int rank_of(const fs::path& path, Component component) {
   return stem.find('.') == std::string::npos ? 1 : 2;
 }
 
-// Whether a file that cannot be read may be this network, as far as its name and folder tell.
+// Returns true if a file that cannot be read may be this network, judged by its name and folder.
 bool may_be(const fs::path& path, Component component) {
   const std::string place = path.parent_path().filename().string();
   const std::string name = path.filename().string();
@@ -213,7 +213,7 @@ bool may_be(const fs::path& path, Component component) {
   return !is_text && !is_dit && !is_vae && !has("decoder") && !has("encoder");
 }
 
-// Whether every tensor is there that the sizes shown by the others ask for.
+// Returns true if no tensor is missing that the sizes require, which the other tensors show.
 bool is_whole(const Candidate& candidate, Component component) {
   try {
     const ModelConfig config = infer_component_config(candidate.checkpoint, component);
@@ -226,7 +226,8 @@ bool is_whole(const Candidate& candidate, Component component) {
   }
 }
 
-// Of copies with names of equal right: the whole ones, then the original layout.
+// Chooses between copies whose names are equally good: complete ones first, then the original
+// layout.
 std::vector<const Candidate*> prefer(std::vector<const Candidate*> copies, Component component) {
   const auto keep = [&](const auto& is_better) {
     if (copies.size() > 1 && std::ranges::any_of(copies, is_better)) {

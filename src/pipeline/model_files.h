@@ -1,5 +1,5 @@
-// Which files of a model directory hold which network. Every layout in use is recognised: files are
-// told apart by the tensors they hold; names only decide between several files that would do.
+// Assigns the files of a model folder to networks. Every layout in use is recognised by the tensors
+// that the files contain; names only decide between several suitable files.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@
 
 namespace mochi {
 
-// Whether networks of a model directory may lie in a folder of this name inside it.
+// Returns true if a folder of this name inside a model folder may contain networks.
 bool is_model_subfolder(const std::string& name);
 
 struct ModelFiles {

@@ -14,7 +14,7 @@ namespace {
 
 ModelDirectory open_directory(const EngineOptions& options) {
   if (options.random_weights == RandomWeights::kNone) return ModelDirectory(options.model_dir);
-  if (!options.loras.empty()) refuse("loras", "have no effect on random weights");
+  if (!options.loras.empty()) refuse("loras", "has no effect with random weights");
   return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
 }
 

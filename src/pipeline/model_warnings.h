@@ -1,4 +1,4 @@
-// A model's limits: what a request asks for that the model was not made for.
+// Warnings about requests that go beyond the limits of a model.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace mochi {
 
-// One line for each limit that a request exceeds: a prompt that is longer than what the model
+// Returns one line for each limit that a request exceeds: a prompt that is longer than the model
 // reads; sizes, numbers of frames and words that it did not see in training, as far as its
 // config.json knows them. The request is valid. Reads the tokenizer, if there is one.
 std::vector<std::string> model_warnings(const ModelDirectory& directory,

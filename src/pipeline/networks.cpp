@@ -11,7 +11,7 @@
 namespace mochi {
 namespace {
 
-// Fills `weights`, with progress: from the directory's files, with the LoRAs' changes if there are
+// Fills `weights`, with progress: from the folder's files, with the LoRAs' changes if there are
 // any, or at random.
 template <typename Weights>
 Weights load_weights(const ModelDirectory& directory, Component component, Weights weights,
@@ -22,7 +22,7 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
   ProgressReporter reporter(options.observer, Phase::kLoading, is_random ? 1 : num_tensors,
                             component_name(component));
   if (is_random) {
-    // Far apart: each tensor has a seed of its own.
+    // Seeds of components are far apart, because each tensor has its own seed.
     const auto seed = (static_cast<std::uint64_t>(component) + 1) << 32;
     store.init_random(weights, seed);
     options.backend.synchronize();
@@ -58,7 +58,7 @@ std::optional<Tokenizer> load_tokenizer(const ModelDirectory& directory) {
   return tokenizer;
 }
 
-// Without a tokenizer: a token for each byte, behind the padding, the end and the unknown one.
+// Used without a tokenizer. Each byte is a token; the ids follow padding, end and unknown.
 std::vector<std::int32_t> encode_bytes(const std::string& text, std::int64_t max_tokens,
                                        std::int64_t vocab_size) {
   constexpr std::int32_t kEndId = 1;

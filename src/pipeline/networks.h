@@ -23,10 +23,10 @@ using Parameters = std::vector<std::pair<std::string, Shape>>;
 // Name and shape of every parameter that a network of these sizes has.
 Parameters parameters_of(const ModelConfig& config, Component component);
 
-// Throws Error unless the directory's files hold all of them, in types that weights are read from.
+// Throws Error unless the folder's files hold all of them, in types that weights are read from.
 void check_weights(const ModelDirectory& directory, Component component);
 
-// What loading needs to know.
+// Options of loading.
 struct LoadOptions {
   Backend& backend;
   DType matrix_dtype;

@@ -11,7 +11,7 @@
 namespace mochi {
 namespace {
 
-constexpr int kMaxPixels = 1 << 14;  // of one side
+constexpr int kMaxPixels = 1 << 14;  // per side
 constexpr int kMaxFrames = 1 << 16;
 constexpr int kMaxSteps = 10'000;
 

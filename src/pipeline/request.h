@@ -1,4 +1,4 @@
-// Checks of what a caller asks for, and what follows from it.
+// Checks of requests, and values derived from them.
 #pragma once
 
 #include <span>

@@ -11,8 +11,9 @@ std::vector<double> linear_quadratic_schedule(int num_steps, double threshold_no
     refuse("threshold_noise", "wanted 0 to below 1, found {}", threshold_noise);
   }
   if (linear_steps < 0 || (linear_steps >= num_steps && num_steps > 1)) {
-    refuse("linear_steps", "wanted 1 to {} (below num_steps), or 0 for half of the steps, found {}",
-           num_steps - 1, linear_steps);
+    refuse("linear_steps",
+           "wanted 0 (half of the steps) or more, less than num_steps ({}), found {}", num_steps,
+           linear_steps);
   }
   if (num_steps == 1) return {1.0, 0.0};  // no room for two pieces
 

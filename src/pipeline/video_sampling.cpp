@@ -102,7 +102,7 @@ class VideoSampling final : public StepView {
 
  private:
   Backend& backend() const { return ctx_.backend; }
-  // Errors of the observer's functions come out as they are.
+  // Errors of the observer's functions pass unchanged.
   template <typename Call>
   std::invoke_result_t<const Call&> call_observer(const Call& call) {
     is_in_observer_ = true;  // and stays so if the observer throws
@@ -119,12 +119,12 @@ class VideoSampling final : public StepView {
   void prepare();
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
-  // Returns whether to go on.
+  // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
   // Throws NotFinite naming the layer that the values of this step come from.
   [[noreturn]] void locate_not_finite(int step);
   void run_steps(ProgressReporter& reporter);
-  // Gives the observer its last chance to keep the state.
+  // Lets the observer keep the state for the last time.
   void interrupt();
   // Throws the error that is being handled, with the step that it belongs to.
   [[noreturn]] void rethrow_in_words() const;
@@ -239,7 +239,7 @@ void VideoSampling::locate_not_finite(int step) {
   throw NotFinite("the latents are not finite, though every layer's output is");
 }
 
-// What the observer does here may fail, too; the error that ended the sampling is the one to tell.
+// The observer may fail here, too; the error that ended the sampling is the one to report.
 void VideoSampling::interrupt() {
   if (num_done_ <= first_step_ || num_done_ >= num_steps()) return;
   try {

@@ -8,7 +8,7 @@
 
 namespace mochi {
 
-// Features of both branches; the null branch's are absent where it is never run.
+// Features of both branches; the unconditional branch's are absent if it is never run.
 struct TextFeatures {
   Tensor cond;
   Tensor null;

@@ -39,7 +39,7 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
 
   SiteFn on_site_;
   // Policies with equal plans and the deltas that are not configured. DeltaKind::kNone caches
-  // nothing and needs no policy of its own.
+  // nothing and needs no separate policy.
   std::map<DeltaKind, ColumnSparsePolicy> shadows_;
 };
 

@@ -99,7 +99,7 @@ class CacheOffload {
   std::condition_variable has_more_;
   std::vector<Tensor> hosts_;  // by site; the first num_ready_ are allocated
   std::size_t num_ready_ = 0;
-  std::optional<double> allocation_seconds_;  // of all hosts_
+  std::optional<double> allocation_seconds_;  // total of all hosts_
   std::exception_ptr problem_;
   bool is_stopping_ = false;
   std::thread allocating_;

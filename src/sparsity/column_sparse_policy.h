@@ -67,7 +67,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
     const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
     return is_fp8 ? DType::kF8E4M3 : backend.activation_dtype();
   }
-  // Whether this step reads the site's plan and cache.
+  // Returns true if this step reads the site's plan and cache.
   bool reads_caches(AttentionSite site, int step) const;
   // Allocates a tensor that is still empty.
   void provide(Backend& backend, Branch branch, DType dtype, const Shape& shape, Tensor& tensor);
@@ -80,7 +80,7 @@ class ColumnSparsePolicy : public AttentionPolicy {
                          const AttentionOutputs& to, SiteState& state);
   void cache_delta(Context& ctx, AttentionSite site, DeltaKind kind, const AttentionInputs& in,
                    const AttentionOutputs& dense, SiteState& state);
-  // Columns that each group keeps whatever their scores are: [groups, words] i32.
+  // Columns that each group keeps independent of their scores: [groups, words] i32.
   const TensorView& fixed_columns(Backend& backend, std::int64_t num_tokens);
   void restore_one(Backend& backend, const PolicyTensor& saved);
   void restore_site(Backend& backend, AttentionSite site, const std::string& part,

@@ -60,7 +60,7 @@ void visit_sparsity_keys(Config& config, Visitor&& visit) {
   visit("attn.full_step_schedule", attn.full_step_schedule);
   visit("attn.recompute_mask", attn.recompute_mask);
   visit("attn.counts_multiple_of", attn.counts_multiple_of, ValueRange{1, 4096});
-  visit("attn.mbm", attn.group_size, kCount);  // of kVoxelSizes
+  visit("attn.mbm", attn.group_size, kCount);  // one of kVoxelSizes
   visit("attn.score_queries", attn.score_queries, ValueRange{1, 64});
   visit("attn.delta", attn.delta);
   visit("attn.cache_dtype", attn.cache_dtype);
@@ -101,7 +101,7 @@ struct IgnoredKey {
 };
 
 // Keys of the reference that have no effect here: they choose its kernels and buffers, belong to
-// other methods, or repeat what a request says. Only the type of their values is checked.
+// other methods, or repeat values of the request. Only the type of their values is checked.
 inline constexpr std::array kIgnoredKeys{
     IgnoredKey{"num_model_invocations_per_inference_step", IgnoredType::kNumber},
     IgnoredKey{"steps", IgnoredType::kNumber},

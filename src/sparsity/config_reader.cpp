@@ -76,7 +76,7 @@ class KeyTable {
   }
 
  private:
-  // Whether a value belongs to its key, as opposed to a map of further keys.
+  // Returns true if the node is the value of its key, not a map of further keys.
   static bool is_leaf(const YAML::Node& node, const std::string& path) {
     return !node.IsMap() || path.ends_with("_schedule") || find_ignored(path) != nullptr;
   }
@@ -286,7 +286,7 @@ class ConfigReader {
   const std::string& source_;
   LoadedSparsity loaded_;
   std::vector<std::string> given_;             // in the order of the list of keys
-  std::map<std::string, std::string> places_;  // of given keys: "file:line"
+  std::map<std::string, std::string> places_;  // "file:line" of each given key
 };
 
 }  // namespace

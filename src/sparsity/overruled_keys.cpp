@@ -7,7 +7,7 @@
 namespace mochi {
 namespace {
 
-// `concerns(key)` tells the keys that have no effect where `holds(config)`.
+// `concerns(key)` is true for the keys that have no effect if `holds(config)`.
 struct Rule {
   const char* reason;
   bool (*concerns)(std::string_view key);
@@ -29,7 +29,7 @@ bool is_top_keys(std::string_view key) {
   return key == "attn.top_keys" || (key.starts_with("overrides[") && key.ends_with(".top_keys"));
 }
 
-// Whether some layer at some step chooses columns by top_p (or by top_keys).
+// Returns true if some layer at some step chooses columns by top_p (or by top_keys).
 bool uses_top_p(const SparsityConfig& config, bool is_used) {
   return (config.attn.top_p > 0) == is_used ||
          std::ranges::any_of(config.overrides, [&](const SparsityOverride& entry) {

@@ -99,7 +99,7 @@ const char* name_weight(const AttentionDelta& delta) {
 
 constexpr std::string_view kMlpPrefix = "mlp_";
 
-// Whether a tensor determines the sizes of the others of its site and so must be restored first.
+// Returns true if a tensor determines the sizes of its site's others and must be restored first.
 bool tells_sizes(const std::string& name) {
   return name.ends_with(".lse") || name.ends_with(".mlp_activations");
 }

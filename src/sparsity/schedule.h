@@ -1,4 +1,4 @@
-// Functions that tell which steps and layers are dense and which values hold where.
+// Determines which steps and layers are dense, and which values apply to them.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +13,16 @@ enum class StepKind : std::uint8_t {
   kSparse,  // attention over the chosen columns with the delta
 };
 
-// Whether `step` is a full step of the layers with sparse attention.
+// Returns true if `step` is a full step of the layers with sparse attention.
 bool is_full_step(const SparsityConfig& config, int step);
 
 StepKind step_kind(const SparsityConfig& config, int step, int layer);
 
-// Whether `step` is a full step of the sparse feed-forward layers: 0, N, 2N, … with N =
+// Returns true if `step` is a full step of the sparse feed-forward layers: 0, N, 2N, … with N =
 // full_step_every.
 bool is_full_mlp_step(const MlpSparsity& mlp, int step);
 
-// Whether step caching skips the blocks at this step. Full steps are never skipped.
+// Returns true if step caching skips the blocks at this step. Full steps are never skipped.
 bool skips_blocks(const SparsityConfig& config, int step);
 
 // The settings of attention at this layer and step, with overrides applied.

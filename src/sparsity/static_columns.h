@@ -1,4 +1,4 @@
-// The columns that a query group always sees, whatever their scores are.
+// The columns that a query group always keeps, independent of their scores.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ class ColumnBits {
 
   std::int64_t num_groups() const { return num_groups_; }
   std::int64_t num_columns() const { return num_columns_; }
-  std::int64_t num_words() const { return num_words_; }  // of one group
+  std::int64_t num_words() const { return num_words_; }  // words per group
   const std::vector<std::uint32_t>& words() const { return words_; }
 
   bool get(std::int64_t group, std::int64_t column) const {

@@ -164,7 +164,7 @@ void add_errors(HtmlPage& page, const Analysis& analysis) {
   page.add_figure(report::draw_plot(plot));
 }
 
-// Times below a hundredth of a second, and ratios of such times, say nothing.
+// Times below a hundredth of a second, and ratios of such times, are meaningless.
 std::string seconds_cell(double seconds) {
   return seconds < 0.005 ? "below 0.01" : fmt::format("{:.2f}", seconds);
 }

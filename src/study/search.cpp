@@ -6,14 +6,14 @@
 namespace mochi::study {
 namespace {
 
-// How far below the goal the first prompts must point for the others to be left out.
+// A trial is abandoned if its first prompts indicate more than this below the goal.
 constexpr double kScreenMargin = 2;  // dB
 
 double mean_of_first(const Trial& trial, std::size_t count) {
   return mean_of(std::span(trial.evaluations).first(count), &Evaluation::psnr);
 }
 
-// Without a screen, of all prompts.
+// Evaluates all prompts, or, with a screen, prompts until the trial is hopeless.
 Trial try_out(const SparsityConfig& config, std::size_t num_prompts, const Screen* screen,
               const EvaluateFn& evaluate) {
   Trial trial{config, {}};
@@ -24,7 +24,7 @@ Trial try_out(const SparsityConfig& config, std::size_t num_prompts, const Scree
   return trial;
 }
 
-// By the prompts that all of them have. The first of equals.
+// Compares the starts on the prompts that all of them have. Returns the first of equals.
 Trial find_best_start(const std::vector<Trial>& starts) {
   std::size_t count = starts.front().evaluations.size();
   for (const Trial& trial : starts) count = std::min(count, trial.evaluations.size());

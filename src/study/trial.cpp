@@ -65,8 +65,8 @@ std::vector<std::size_t> find_pareto_front(std::span<const Trial> trials, const 
   std::ranges::stable_sort(order, {}, place_of);
   std::vector<std::size_t> front;
   for (const std::size_t i : order) {
-    // Those before are as fast or faster: only what is nearer to dense than all of them, or equal
-    // to the last one in both, is beaten by none.
+    // Earlier trials are at least as fast. No trial beats this one if it is closer to dense than
+    // all of them, or equal to the last one in both.
     if (front.empty() || mean_psnr(trials[i]) > mean_psnr(trials[front.back()]) ||
         place_of(i) == place_of(front.back())) {
       front.push_back(i);

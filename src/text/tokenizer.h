@@ -16,8 +16,8 @@ namespace mochi {
 
 // Where a text is cut because it has too many tokens.
 struct TextCut {
-  std::int64_t num_tokens = 0;    // of the whole text, with the end token
-  std::size_t first_dropped = 0;  // byte of the text
+  std::int64_t num_tokens = 0;    // tokens of the whole text and the end token
+  std::size_t first_dropped = 0;  // index of a byte of the text
 };
 
 class Tokenizer {
@@ -34,7 +34,8 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, std::int64_t max_tokens,
                                    std::string_view what) const;
 
-  // What encode() would drop; nothing if it reads all of the text. The text is valid UTF-8.
+  // Returns the cut that encode() would make; nothing if it reads the whole text, which must be
+  // valid UTF-8.
   std::optional<TextCut> find_cut(std::string_view text, std::int64_t max_tokens) const;
 
   std::int64_t vocab_size() const;

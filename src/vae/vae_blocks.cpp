@@ -49,7 +49,7 @@ void run_slice(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_g
 Shape cache_shape(const Shape& x) { return {kNumPastFrames, x[1] + 2, x[2] + 2, x[3]}; }
 
 std::int64_t frames_per_slice(const Backend& backend, std::int64_t frame_elements) {
-  const std::int64_t slice_elements = backend.preferred_video_pieces().slice_elements;
+  const std::int64_t slice_elements = backend.preferred_chunks().slice_elements;
   return std::max<std::int64_t>(slice_elements / std::max<std::int64_t>(frame_elements, 1), 1);
 }
 

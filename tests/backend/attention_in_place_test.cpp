@@ -46,7 +46,7 @@ class InPlaceFixture : public SparseOpsFixture {
     return copy;
   }
 
-  // The same values in place and as copies.
+  // Equal values, in place and as copies.
   struct Twice {
     Tensor of_queries, of_keys, q, k, v, bias;
     AttentionInputs in_place, of_copies;

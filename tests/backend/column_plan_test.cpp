@@ -152,7 +152,7 @@ TEST_P(Selection, KeepsTheFixedTheBestAndNoMoreThanThePaddingNeeds) {
   check_choice(random_scores({2, 3, 500}));
 }
 
-// Of equal scores the lower columns come first, also if a list has more of them than fit in a
+// Among equal scores the lower columns come first, also if a list has more of them than fit in a
 // processor's fast memory.
 TEST_P(Selection, TiesGoToLowerColumns) {
   for (const std::int64_t num_keys : {500, 3000, 60'000}) {

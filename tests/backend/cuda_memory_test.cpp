@@ -119,36 +119,36 @@ TEST_P(CudaMemoryTest, PrefetchesCanBeCaptured) {
   backend_->download(value, source);
   const Tensor slot = filled(-1, 1000);
   const Tensor sum = filled(0, 1000);
-  const std::unique_ptr<Recording> recording = backend_->record([&] {
+  const std::unique_ptr<CapturedGraph> graph = backend_->capture([&] {
     backend_->prefetch(4, source, slot);
     backend_->await_prefetch(4);
     backend_->add(sum, slot, sum);
   });
   backend_->synchronize();
   std::memset(source.view().bytes(), 0, source.view().size_bytes());
-  EXPECT_TRUE(recording->replay());
+  EXPECT_TRUE(graph->replay());
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 3.0F));
 }
 
 TEST_P(CudaMemoryTest, ACapturedGraphUsesTheCurrentValues) {
   const Tensor x = filled(1, 1000);
   const Tensor sum = filled(0, 1000);
-  const std::unique_ptr<Recording> recording = backend_->record([&] {
+  const std::unique_ptr<CapturedGraph> graph = backend_->capture([&] {
     backend_->add(sum, x, sum);
     backend_->add(sum, x, sum);
   });
-  ASSERT_NE(recording, nullptr);
+  ASSERT_NE(graph, nullptr);
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 2.0F));
   backend_->copy(filled(5, 1000), x);
-  EXPECT_TRUE(recording->replay());
-  EXPECT_TRUE(recording->replay());
+  EXPECT_TRUE(graph->replay());
+  EXPECT_TRUE(graph->replay());
   EXPECT_EQ(to_host(*backend_, sum), std::vector<float>(1000, 22.0F));
 }
 
 TEST_P(CudaMemoryTest, AnErrorDuringCaptureLeavesTheBackendUsable) {
   const Tensor x = filled(1, 10);
   const Tensor other = filled(1, 11);
-  EXPECT_THROW(backend_->record([&] {
+  EXPECT_THROW(backend_->capture([&] {
     backend_->add(x, x, x);
     backend_->add(x, other, x);
   }),

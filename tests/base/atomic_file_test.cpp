@@ -93,7 +93,7 @@ TEST(AtomicFile, ErrorsSayWhy) {
   expect_contains(creation_error(folder / "missing/out"), "missing' does not exist");
   folder.write("plain", "");
   expect_contains(creation_error(folder / "plain/out"), "is not a folder");
-  expect_contains(creation_error(folder.path()), "is a directory");
+  expect_contains(creation_error(folder.path()), "is a folder");
   expect_contains(creation_error("/"), "not a file name");
 }
 
@@ -117,7 +117,7 @@ TEST(AtomicPath, CommitsAFolder) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
-TEST(AtomicPath, PutsAFolderInThePlaceOfAnother) {
+TEST(AtomicPath, ReplacesAFolder) {
   const TempFolder folder;
   for (const char* name : {"a", "b"}) {
     AtomicPath target(folder / "frames");
@@ -167,7 +167,7 @@ TEST(AtomicFile, WritesToADevice) {
   expect_contains(message_of<Error>(write), "cannot write '/dev/full': No space left on device");
 }
 
-TEST(AtomicFile, WritesToAnOpenDescriptorBehindWhatItHolds) {
+TEST(AtomicFile, AppendsToAnOpenDescriptor) {
   const TempFolder folder;
   const fs::path path = folder.write("log", "first ");
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_APPEND));
@@ -219,7 +219,7 @@ TEST(AtomicFile, ReplacesTheTargetOfALinkAndKeepsTheLink) {
 
 // ---- parts that are left behind ----
 
-// Of a process that has ended.
+// The number of a process that has ended.
 pid_t dead_process() {
   const pid_t child = ::fork();
   if (child == 0) ::_exit(0);
@@ -227,7 +227,7 @@ pid_t dead_process() {
   return child;
 }
 
-TEST(AtomicFile, RemovesPartsOfProcessesThatAreGone) {
+TEST(AtomicFile, RemovesPartsOfProcessesThatEnded) {
   const TempFolder folder;
   const std::string dead = std::to_string(dead_process());
   folder.write("out.part-" + dead + "-3", "half");
@@ -307,7 +307,7 @@ TEST(RemovePartsAtExit, ManyPartsAreNoError) {
 
 // ---- names of one file ----
 
-TEST(SameFile, WhateverTheSpelling) {
+TEST(SameFile, IsFoundUnderAnySpelling) {
   const TempFolder folder;
   folder.write("file", "");
   folder.write("other", "");

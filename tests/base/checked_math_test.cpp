@@ -14,7 +14,7 @@ namespace {
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 constexpr std::uint64_t kUnsignedMax = std::numeric_limits<std::uint64_t>::max();
 
-TEST(CheckedMath, GivesTheValueUpToTheLimit) {
+TEST(CheckedMath, ReturnsTheValueUpToTheLimit) {
   EXPECT_EQ(checked_add<std::int64_t>(kMax - 1, 1, "size"), kMax);
   EXPECT_EQ(checked_mul<std::int64_t>(-3, 4, "size"), -12);
   EXPECT_EQ(checked_mul<std::uint64_t>(kUnsignedMax, 1, "size"), kUnsignedMax);

@@ -7,7 +7,7 @@
 namespace mochi {
 namespace {
 
-// Every value has a name of its own, which reads as that value.
+// Every value has a distinct name, which reads as that value.
 template <typename Values, typename Parse>
 void expect_round_trips(const Values& values, const Parse& parse) {
   std::set<std::string_view> names;

@@ -27,7 +27,7 @@ TEST(Error, BytesThatAreNotTextAreSpeltOut) {
   EXPECT_STREQ(Error("\xc2\x9b[31m \xc2\xa0").what(), "\\xc2\\x9b[31m \xc2\xa0");
 }
 
-TEST(Error, ARefusedFieldIsToldApartFromItsProblem) {
+TEST(Error, SeparatesARefusedFieldFromItsProblem) {
   try {
     refuse("num_frames", "wanted {}, found {}", 7, 8);
     FAIL() << "nothing was thrown";

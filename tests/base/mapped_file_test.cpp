@@ -16,7 +16,7 @@ std::string text_of(const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
-TEST(MappedFile, GivesTheContent) {
+TEST(MappedFile, HasTheContentOfTheFile) {
   const TempFolder folder;
   const MappedFile file(folder.write("a.txt", "some bytes"));
   EXPECT_EQ(text_of(file), "some bytes");
@@ -46,7 +46,7 @@ TEST(MappedFile, ErrorsNameTheFileAndTheReason) {
   expect_contains(message, missing.string());
   expect_contains(message, "No such file");
   const auto open_folder = [&] { const MappedFile file(folder.path()); };
-  expect_contains(message_of<Error>(open_folder), "is a directory");
+  expect_contains(message_of<Error>(open_folder), "is a folder");
   const auto open_device = [] { const MappedFile file("/dev/null"); };
   expect_contains(message_of<Error>(open_device), "not a regular file");
 }

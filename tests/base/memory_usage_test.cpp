@@ -21,7 +21,7 @@ TEST(MemoryUsage, PeakGrowsWithTouchedMemoryAndStays) {
   EXPECT_GE(peak_memory_bytes(), after);
 }
 
-TEST(MemoryUsage, TheMachineHasSomeLeft) {
+TEST(MemoryUsage, SomeMemoryIsAvailable) {
   EXPECT_GT(available_memory_bytes(), std::uint64_t{64} << 20);
   EXPECT_LT(available_memory_bytes(), std::uint64_t{1} << 50);
 }

@@ -98,7 +98,7 @@ TEST(TextFile, ReadsFilesAndPipesToTheirEnd) {
   EXPECT_EQ(read_text_file("/dev/null", 10), "");
 }
 
-TEST(TextFile, RefusesWhatIsTooLong) {
+TEST(TextFile, RefusesLongFiles) {
   const TempFolder folder;
   const auto error_of = [](const std::filesystem::path& path) {
     return message_of<Error>([&] { read_text_file(path, 1000); });
@@ -116,7 +116,7 @@ TEST(TextFile, ErrorsNameTheFile) {
     return message_of<Error>([&] { read_text_file(path, 1000); });
   };
   expect_contains(error_of(folder / "missing"), "missing': No such file");
-  expect_contains(error_of(folder.path()), "is a directory");
+  expect_contains(error_of(folder.path()), "is a folder");
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ TEST(Subprocess, ChattyStderrDoesNotBlock) {
   EXPECT_EQ(child.first_stderr_line(), "begin");
 }
 
-TEST(Subprocess, WritingToADeadChildIsAnErrorWithItsWords) {
+TEST(Subprocess, WritingToADeadChildIsAnErrorWithItsMessage) {
   Subprocess child(shell("echo 'no space left' >&2; exit 9"), {.to_stdin = true});
   const std::string block(1 << 20, 'x');
   const std::string message = message_of<Error>([&] { child.write_all(bytes_of(block)); });

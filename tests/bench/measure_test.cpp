@@ -15,7 +15,7 @@ TEST(Measure, MedianIsTheMiddle) {
   EXPECT_EQ(median({9.0, 1.0, 2.0, 4.0}), 3.0);
 }
 
-TEST(Measure, BatchesAreOfTheLengthAskedForAndTasksTakeTurns) {
+TEST(Measure, BatchesHaveTheRequestedLengthAndTasksTakeTurns) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   int num_first = 0;
   int num_second = 0;
@@ -40,7 +40,7 @@ TEST(Measure, BatchesAreOfTheLengthAskedForAndTasksTakeTurns) {
   EXPECT_GE(timing.slowest, timing.seconds);
 }
 
-TEST(Measure, WhatTakesLongIsRunOnceABatch) {
+TEST(Measure, SlowTasksRunOncePerBatch) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   int num_runs = 0;
   const Timing timing = time_batches(*backend, {[&] {

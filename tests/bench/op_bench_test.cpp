@@ -39,7 +39,7 @@ class OpBench : public testing::Test {
   std::unique_ptr<Backend> oracle_ = make_backend(Device::kCpu);
 };
 
-TEST_F(OpBench, WhatIsRightHasNoError) { EXPECT_EQ(verify(broken_silu(9, 0.0F)), 0.0); }
+TEST_F(OpBench, RightResultsHaveNoError) { EXPECT_EQ(verify(broken_silu(9, 0.0F)), 0.0); }
 
 TEST_F(OpBench, ErrorsInVerifiedRowsAreFound) {
   EXPECT_GT(verify(broken_silu(9, 0.5F)), max_op_error(DType::kBF16));
@@ -47,7 +47,7 @@ TEST_F(OpBench, ErrorsInVerifiedRowsAreFound) {
   EXPECT_EQ(verify(broken_silu(6, 0.5F)), 0.0);  // the oracle has not computed it
 }
 
-TEST_F(OpBench, WhatNobodyWritesIsFound) {
+TEST_F(OpBench, ElementsThatAreNeverWrittenAreFound) {
   const OpCase nothing{.name = "nothing",
                        .size = "",
                        .num_rows = kRows,
@@ -104,7 +104,7 @@ TEST_F(OpBench, EveryOperationsCaseIsVerified) {
   }
 }
 
-TEST_F(OpBench, CeilingsAreTheNearerOne) {
+TEST_F(OpBench, TheNearerCeilingCounts) {
   const Ceilings ceilings{.flops_per_second = 100, .bytes_per_second = 10};
   EXPECT_DOUBLE_EQ(ceilings.floor_of(1000, 10), 10);
   EXPECT_DOUBLE_EQ(ceilings.floor_of(100, 50), 5);

@@ -17,7 +17,7 @@ class OddBackend final : public MirrorBackend {
   std::string device_name() const override { return "odd"; }
   DType activation_dtype() const override { return DType::kBF16; }
   DType preferred_matrix_dtype() const override { return DType::kBF16; }
-  VideoPieces preferred_video_pieces() const override {
+  ChunkSizes preferred_chunks() const override {
     return {.latent_frames = 7, .slice_elements = 1234};
   }
   DeviceMemory memory() const override { return {.used_bytes = 1, .peak_bytes = peak_bytes}; }
@@ -43,7 +43,7 @@ class OddBackend final : public MirrorBackend {
   OwnAllocator allocator_, staging_allocator_;
 };
 
-TEST(ProfilingBackend, SaysOfItsDeviceWhatTheInnerBackendSays) {
+TEST(ProfilingBackend, ReportsTheDeviceOfTheInnerBackend) {
   const std::unique_ptr<Backend> cpu = make_backend(Device::kCpu);
   OddBackend odd(*cpu);
   ProfilingBackend profiling(odd, /*is_timing=*/false);
@@ -52,8 +52,8 @@ TEST(ProfilingBackend, SaysOfItsDeviceWhatTheInnerBackendSays) {
   EXPECT_EQ(profiling.activation_dtype(), DType::kBF16);
   EXPECT_EQ(profiling.preferred_matrix_dtype(), DType::kBF16);
   // A video cut in other slices would be another program than the one that is timed.
-  EXPECT_EQ(profiling.preferred_video_pieces().latent_frames, 7);
-  EXPECT_EQ(profiling.preferred_video_pieces().slice_elements, 1234);
+  EXPECT_EQ(profiling.preferred_chunks().latent_frames, 7);
+  EXPECT_EQ(profiling.preferred_chunks().slice_elements, 1234);
   EXPECT_EQ(&profiling.allocator(), &odd.allocator());
   EXPECT_EQ(&profiling.staging_allocator(), &odd.staging_allocator());
   EXPECT_NE(profiling.make_weight_loader(), nullptr);

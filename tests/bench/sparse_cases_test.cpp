@@ -38,7 +38,7 @@ TEST(SparseSizes, TakeTheGivenSparsity) {
 }
 
 // Groups of the last rows are those of the whole.
-TEST_F(SparseCases, AreRight) {
+TEST_F(SparseCases, PassVerification) {
   for (const OpCase& op : list_sparse_cases(sizes_of("micro", load_bundled()))) {
     RandomInputs inputs(*device_, 5);
     const OpTask task = op.make(inputs, op.num_rows);
@@ -59,7 +59,7 @@ TEST_F(SparseCases, AWrongWordIsFound) {
 }
 
 // 196 tokens, 2 heads of 128: half of them is 96 columns, a multiple of 16.
-TEST_F(SparseCases, CountTheColumnsThatAreKept) {
+TEST_F(SparseCases, CountTheKeptColumns) {
   const OpCase op = find("column_sparse_attention 50 %");
   RandomInputs inputs(*device_, 5);
   ProfilingBackend counting(*device_, /*is_timing=*/false);

@@ -83,7 +83,7 @@ TEST_F(Arguments, ValuesAreTakenLiterally) {
   }
 }
 
-TEST_F(Arguments, EmptyValueBehindEqualsStaysEmpty) {
+TEST_F(Arguments, EmptyValueAfterEqualsStaysEmpty) {
   parse({"make", "--prompt=", "--quiet"});
   EXPECT_EQ(prompt_, "");
   EXPECT_TRUE(is_quiet_);
@@ -122,14 +122,14 @@ TEST_F(Arguments, RefusalsNameTheFlag) {
             "unexpected argument '--prompt': after '--' nothing is a flag");
 }
 
-TEST_F(Arguments, BehindDashesNothingIsAFlag) {
+TEST_F(Arguments, AfterDashesNothingIsAFlag) {
   parse({"look", "--", "--a_b"});
   EXPECT_EQ(path_, "--a_b");
   EXPECT_EQ(refusal({"look", "--", "a", "b"}),
             "unexpected argument 'b': after '--' nothing is a flag");
 }
 
-TEST_F(Arguments, MissingOnesAreDescribed) {
+TEST_F(Arguments, MissingArgumentsAreDescribed) {
   EXPECT_THROW(parse({"look"}), CLI::RequiredError);
   EXPECT_EQ(describe_missing(*app_.get_subcommand("look")), "PATH: is required: which file");
 }

@@ -21,7 +21,7 @@ struct End {
   std::string said;  // on standard error
 };
 
-// Runs the body in a process of its own, whose handlers are installed.
+// Runs the body in a separate process, whose handlers are installed.
 template <typename Body>
 End run_in_child(const Body& body) {
   std::array<int, 2> ends{};
@@ -54,7 +54,7 @@ TEST(Interrupt, FirstSignalIsAnsweredAtOnceAndRemembered) {
   EXPECT_EQ(end.said, "\nstopping after this step; press Ctrl-C again to quit at once\n");
 }
 
-TEST(Interrupt, NothingIsSaidWhereTheProgramIsQuiet) {
+TEST(Interrupt, AQuietProgramPrintsNothing) {
   const End end = run_in_child([] { return ::raise(SIGINT); });
   EXPECT_EQ(end.status, 0);
   EXPECT_EQ(end.said, "");

@@ -44,7 +44,7 @@ TEST_F(Suggestion, PartsOfWordsAreUnderstood) {
   }
 }
 
-TEST_F(Suggestion, MisspeltOnesAreUnderstood) {
+TEST_F(Suggestion, MisspeltFlagsAreUnderstood) {
   EXPECT_EQ(about("generate", "--promt"), "unknown flag '--promt', did you mean '--prompt'?");
   EXPECT_EQ(about("generate", "--num-stepps"),
             "unknown flag '--num-stepps', did you mean '--num-steps'?");
@@ -52,7 +52,7 @@ TEST_F(Suggestion, MisspeltOnesAreUnderstood) {
   EXPECT_EQ(about("", "--versoin"), "unknown flag '--versoin', did you mean '--version'?");
 }
 
-TEST_F(Suggestion, WithoutAnIdeaItNamesTheHelp) {
+TEST_F(Suggestion, WithoutASuggestionItNamesTheHelp) {
   EXPECT_EQ(about("generate", "--frobnicate"),
             "unknown flag '--frobnicate'; see 'mochi generate --help'");
   EXPECT_EQ(about("", "--frobnicate"), "unknown flag '--frobnicate'; see 'mochi --help'");

@@ -14,7 +14,7 @@
 namespace mochi::cli {
 namespace {
 
-// Runs the body in a process of its own, whose exit status it returns.
+// Runs the body in a separate process, whose exit status it returns.
 template <typename Body>
 int in_child(const Body& body) {
   const pid_t child = ::fork();
@@ -24,7 +24,7 @@ int in_child(const Body& body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// What the body writes to the descriptor.
+// Returns the text that the body writes to the descriptor.
 template <typename Body>
 std::string written_to(int descriptor, const Body& body) {
   std::array<int, 2> ends{};

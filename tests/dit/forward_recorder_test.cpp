@@ -12,14 +12,14 @@ class RecordingBackend final : public MirrorBackend {
  public:
   using MirrorBackend::MirrorBackend;
 
-  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+  std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) override {
     fn();
     return std::make_unique<Counter>(num_replayed);
   }
   int num_replayed = 0;
 
  private:
-  struct Counter final : Recording {
+  struct Counter final : CapturedGraph {
     explicit Counter(int& count) : num_replayed(count) {}
     bool replay() override {
       ++num_replayed;

@@ -82,7 +82,8 @@ TEST_F(LoraFiles, AlphaFromGenmosMetadata) {
                   "'blocks.0.attn.qkv_x', found 8");
   expect_contains(error_of(write_genmo(R"({"qkv_proj_lora_alpha": "10"})")),
                   "(kwargs): qkv_proj_lora_alpha: wanted a number");
-  expect_contains(error_of(write_genmo("rank 4")), "a.safetensors (kwargs): column 1: not valid JSON");
+  expect_contains(error_of(write_genmo("rank 4")),
+                  "a.safetensors (kwargs): column 1: not valid JSON");
 }
 
 TEST_F(LoraFiles, AlphaFromPeftsMetadata) {
@@ -168,11 +169,11 @@ TEST_F(LoraFiles, EveryTensorMustBelongToAPair) {
   };
   const std::string file = " in '" + (folder_ / "a.safetensors").string() + "'";
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_A", {4, 6}),
-            "tensor 'blocks.0.attn.qkv_x.lora_A'" + file + " has no lora_B (lora_up) beside it");
+            "tensor 'blocks.0.attn.qkv_x.lora_A'" + file + " has no matching lora_B (lora_up)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_B", {6, 4}),
-            "tensor 'blocks.0.attn.qkv_x.lora_B'" + file + " has no lora_A (lora_down) beside it");
+            "tensor 'blocks.0.attn.qkv_x.lora_B'" + file + " has no matching lora_A (lora_down)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.alpha", {}),
-            "tensor 'blocks.0.attn.qkv_x.alpha'" + file + " has no lora_A (lora_down) beside it");
+            "tensor 'blocks.0.attn.qkv_x.alpha'" + file + " has no matching lora_A (lora_down)");
   EXPECT_EQ(error_with("blocks.0.attn.qkv_x.lora_C.weight", {4, 6}),
             "tensor 'blocks.0.attn.qkv_x.lora_C.weight'" + file +
                 " is no part of a LoRA, did you mean 'blocks.0.attn.qkv_x.lora_A.weight'?");

@@ -42,7 +42,7 @@ SparsityConfig sparse_config() {
 }
 
 struct Way {
-  bool is_recorded = false, is_offloaded = false, is_streamed = false;
+  bool is_captured = false, is_offloaded = false, is_streamed = false;
   int restart_at = 0;  // with a new policy; 0: never
 };
 
@@ -116,7 +116,7 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
     }
     for (const Branch branch : {Branch::kCond, Branch::kNull}) {
       DitCall call{.branch = branch, .step = step, .sigma = 0.5F};
-      if (way.is_recorded) call.recorder = &recorder;
+      if (way.is_captured) call.recorder = &recorder;
       dit.forward(ctx, run, call, texts[static_cast<std::size_t>(branch)], *policy, latents,
                   velocity);
       const std::vector<float> now = to_host(backend, velocity);
@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(On, SparseForward, all_backends(), name_of_case);
 TEST_P(SparseForward, CapturedStepsChangeNothing) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(std::ranges::all_of(plain, [](float value) { return std::isfinite(value); }));
-  EXPECT_TRUE(run({.is_recorded = true}) == plain);
+  EXPECT_TRUE(run({.is_captured = true}) == plain);
 }
 
 TEST_P(SparseForward, StepsThatDifferAreNotCaptured) {
@@ -141,8 +141,8 @@ TEST_P(SparseForward, StepsThatDifferAreNotCaptured) {
                       {.layers = {0, 3}, .random_keys = 0.1}};
   const std::vector<float> plain = run({}, config);
   EXPECT_FALSE(plain == run({}));
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
-  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true}, config) == plain);
 }
 
 TEST_P(SparseForward, CapturedFeedForwardLayersChangeNothing) {
@@ -156,19 +156,19 @@ TEST_P(SparseForward, CapturedFeedForwardLayersChangeNothing) {
   config.mlp.block_mask_cache = 1;
   const std::vector<float> plain = run({}, config);
   EXPECT_FALSE(plain == run({}));
-  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .restart_at = 5}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .restart_at = 5}, config) == plain);
   config.attn.is_enabled = false;
   config.mlp.full_step_every = 6;
   config.mlp.block_mask_cache = 2;
-  EXPECT_TRUE(run({.is_recorded = true}, config) == run({}, config));
+  EXPECT_TRUE(run({.is_captured = true}, config) == run({}, config));
 }
 
 TEST_P(SparseForward, CachesOnTheHostChangeNothing) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(run({.is_offloaded = true}) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .is_streamed = true}) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true, .is_streamed = true}) == plain);
 }
 
 TEST_P(SparseForward, OneKindOfCacheMayStay) {
@@ -177,16 +177,16 @@ TEST_P(SparseForward, OneKindOfCacheMayStay) {
   const std::vector<float> plain = run({}, config);
   EXPECT_TRUE(run({.is_offloaded = true}, config) == plain);
   config.offloading.attn_indices = false;
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}, config) == plain);
   config.offloading.attn_indices = true;
   config.offloading.attn_out_cache = false;
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}, config) == plain);
 }
 
 TEST_P(SparseForward, ContinuesFromSavedState) {
   const std::vector<float> plain = run({});
   EXPECT_TRUE(run({.restart_at = 3}) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true, .restart_at = 3}) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true, .restart_at = 3}) == plain);
   EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}) == plain);
 }
 
@@ -195,8 +195,8 @@ TEST_P(SparseForward, CachesOfEightBitsMayBeAnywhere) {
   config.attn.cache_dtype = CacheDType::kFp8;
   const std::vector<float> plain = run({}, config);
   EXPECT_FALSE(plain == run({}));
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .restart_at = 3}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .restart_at = 3}, config) == plain);
   EXPECT_TRUE(run({.is_offloaded = true, .is_streamed = true, .restart_at = 6}, config) == plain);
 }
 
@@ -227,8 +227,8 @@ TEST_P(SparseForward, SkippedBlocksWorkWithCapturedSteps) {
   SparsityConfig config = sparse_config();
   config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 7, 10}};
   const std::vector<float> plain = run({}, config);
-  EXPECT_TRUE(run({.is_recorded = true}, config) == plain);
-  EXPECT_TRUE(run({.is_recorded = true, .is_offloaded = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true}, config) == plain);
+  EXPECT_TRUE(run({.is_captured = true, .is_offloaded = true}, config) == plain);
 }
 
 TEST_P(SparseForward, CachesThatMustStayButDoNotFitAreRefused) {
@@ -252,15 +252,15 @@ class CountingBackend final : public MirrorBackend {
  public:
   using MirrorBackend::MirrorBackend;
 
-  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
-    ++num_recorded;
+  std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) override {
+    ++num_captured;
     fn();
     return std::make_unique<Stale>();
   }
-  int num_recorded = 0;
+  int num_captured = 0;
 
  private:
-  struct Stale final : Recording {
+  struct Stale final : CapturedGraph {
     bool replay() override { return false; }
   };
 };
@@ -278,17 +278,17 @@ TEST(SparseForwardOnCpu, FullAndSparseStepsAreCaptured) {
   const AttentionInputs in{.q = q, .k = q, .v = q, .bias = {}};
   const Tensor out(DType::kF32, {64, 32});
   ForwardRecorder recorder;
-  std::vector<int> recorded;
+  std::vector<int> captured;
   for (int step = 0; step < kNumSteps; ++step) {
-    const int before = backend.num_recorded;
+    const int before = backend.num_captured;
     policy.begin_forward(ctx, Branch::kCond, step);
     const auto key = policy.recording_key(Branch::kCond, step);
     ASSERT_TRUE(key);
     recorder.run(backend, Branch::kCond, {{q.view().bytes()}, scratch.epoch(), *key},
                  [&] { policy.attend(ctx, {Branch::kCond, 2}, step, in, out); });
-    if (backend.num_recorded > before) recorded.push_back(step);
+    if (backend.num_captured > before) captured.push_back(step);
   }
-  EXPECT_EQ(recorded, (std::vector<int>{3, 5, 6, 7, 8, 9, 10, 11}));
+  EXPECT_EQ(captured, (std::vector<int>{3, 5, 6, 7, 8, 9, 10, 11}));
 }
 
 }  // namespace

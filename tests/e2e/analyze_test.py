@@ -184,7 +184,7 @@ class AnalyzeTest(ProgramTest):
         self.refuse(1, "cannot write 'a/r': folder 'a' does not exist", "analyze", "--model-dir",
                     self.model, "--quiet", "--out", "a/r")
 
-    def test_what_is_refused(self):
+    def test_refused_inputs(self):
         (self.folder / "file").write_text("")
         (self.folder / "other").mkdir()
         (self.folder / "other/notes.txt").write_text("")

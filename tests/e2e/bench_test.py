@@ -73,7 +73,7 @@ class BenchTest(ProgramTest):
         self.assertRegex(table, r"\n  attention +2 x ")
         self.assertIn(b"<svg", self.content("growth.svg"))
 
-    def test_sparse_forwards_beside_dense_ones(self):
+    def test_sparse_and_dense_forwards(self):
         table, report = self.bench_json("sparse", "17 %", "forward", "--profile")
         self.assertIn("columns kept", table)
         by_name = {m["name"]: m for m in report["measurements"]}

@@ -62,7 +62,7 @@ class Bundle(unittest.TestCase):
         self.assertEqual(made.returncode, 0, made.stderr)
         self.assertGreater(video.stat().st_size, 7 * 320 * 192)
 
-    def test_has_its_papers(self):
+    def test_has_licences_and_documents(self):
         for name in ("LICENSE", "libraries.md", "models/micro/config.json"):
             self.assertTrue((self.bundle / name).is_file(), name)
 

@@ -1,4 +1,4 @@
-"""The program as users run it: what it writes, what it says, and what it leaves behind.
+"""The program as users run it: its files, its messages, and what remains on disk.
 
 Usage: cli_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 """
@@ -91,7 +91,7 @@ class CliTest(ProgramTest):
         first, second = ((self.folder / f"{n}.y4m").read_bytes() for n in (1, 2))
         self.assertEqual(first, second)
 
-    def test_quiet_says_nothing(self):
+    def test_quiet_prints_nothing(self):
         done = self.generate_ok("--out", "a.y4m", "--quiet")
         self.assertEqual((done.stdout, done.stderr), ("", ""))
 
@@ -172,7 +172,7 @@ class CliTest(ProgramTest):
             (["--height", -16], "--height: wanted a multiple of 16"),
             (["--num-steps", 0], "--num-steps: wanted 1 to"),
             (["--threshold-noise", 2], "--threshold-noise: wanted 0 to below 1"),
-            (["--linear-steps", 9], "--linear-steps: wanted 1 to 3"),
+            (["--linear-steps", 9], "--linear-steps: wanted 0 (half of the steps) or more, less than"),
             (["--cfg-schedule", "1,2", "--num-steps", 4], "--cfg-schedule: wanted 4 values"),
             (["--noise-source", "dice"], "--noise-source: wanted"),
             (["--fps", 0], "--fps: wanted a number or a fraction from 1/1000 to 1000"),
@@ -215,7 +215,7 @@ class CliTest(ProgramTest):
             with self.subTest(args):
                 self.expect_error(self.generate(*args), 1, message)
         done = self.run_mochi("generate", "--prompt", "x", "--model-dir", "none", "--out", "a.y4m")
-        self.expect_error(done, 1, "model directory 'none' does not exist")
+        self.expect_error(done, 1, "model folder 'none' does not exist")
         self.assertEqual([e for e in self.entries() if e != "videos"], [])
 
     def test_missing_files_are_found_before_the_work(self):

@@ -61,7 +61,7 @@ class CompareTest(ProgramTest):
         self.assertAlmostEqual(told["frames"][1]["relative_error"], 5 / math.sqrt(20))
         self.assertIn("1.000e+00", self.compare("a.safetensors", "b.safetensors").stdout)
 
-    def test_what_cannot_be_compared(self):
+    def test_files_that_cannot_be_compared(self):
         write_y4m(self.folder / "a.y4m", [50, 60])
         write_y4m(self.folder / "short.y4m", [50])
         write_y4m(self.folder / "wide.y4m", [50, 60], width=48)

@@ -140,7 +140,7 @@ class CudaDeviceTest(ProgramTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(read_y4m(self.folder / "b.y4m")[1], 13)
 
-    def test_a_checkpoint_goes_on_on_the_cpu(self):
+    def test_a_checkpoint_continues_on_the_cpu(self):
         self.kill_at_checkpoint(
             self.folder / "a.y4m.checkpoint.safetensors", "--out", "a.y4m", "--checkpoint-every", 1
         )

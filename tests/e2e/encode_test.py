@@ -52,7 +52,7 @@ class Encode(ProgramTest):
         ):
             self.expect_error(self.encode("v.y4m", *args), 2, message)
 
-    def test_the_rate_of_the_video_is_told(self):
+    def test_the_rate_of_the_video_is_stored(self):
         write_y4m(self.folder / "v.y4m", 64, 48, 1, fps="60000:1001")
         self.encode_ok("v.y4m")
         self.run_mochi("decode", "l.safetensors", "--out", "w.y4m")

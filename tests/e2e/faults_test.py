@@ -28,8 +28,8 @@ class OutputTest(ProgramTest):
             (["--out", "none/a/"], "cannot write 'none/a': folder 'none' does not exist"),
             (["--out", "file/a.y4m"], "cannot write 'file/a.y4m': 'file' is not a folder"),
             (["--out", "file/a.mp4"], "cannot write 'file/a.mp4': 'file' is not a folder"),
-            (["--out", "dir.y4m"], "cannot write 'dir.y4m': is a directory"),
-            (["--out", "dir.mp4"], "cannot write 'dir.mp4': is a directory"),
+            (["--out", "dir.y4m"], "cannot write 'dir.y4m': is a folder"),
+            (["--out", "dir.mp4"], "cannot write 'dir.mp4': is a folder"),
             (
                 ["--out", "full"],
                 "cannot replace folder 'full': it holds 'mine.txt', which this program did not "
@@ -52,7 +52,7 @@ class OutputTest(ProgramTest):
             (["--out", f"{name}.y4m"], f"cannot write '{name}.y4m': File name too long"),
             (["--out", name], f"'{name}': File name too long"),
             (["--save-latents", "none/l"], "cannot write 'none/l': folder 'none' does not exist"),
-            (["--save-latents", "dir"], "cannot write 'dir': is a directory"),
+            (["--save-latents", "dir"], "cannot write 'dir': is a folder"),
         ]
         args = ["generate", "--model-dir", self.model, "--prompt", PROMPT]
         for given, line in cases:
@@ -93,9 +93,9 @@ class OutputTest(ProgramTest):
 
 
 class SmallDiskTest(ProgramTest):
-    """With `disk`, a small file system of its own, in the test's folder."""
+    """Runs in the test's folder, where `disk` is a separate small file system."""
 
-    # In a mount namespace of its own, so that nothing is left mounted: mounts, runs the program, and
+    # In a separate mount namespace, so that nothing is left mounted: mounts, runs the program, and
     # lists what it has left.
     SCRIPT = """
         mount -t tmpfs -o "$1" tmpfs disk || exit

@@ -267,9 +267,9 @@ class HostileTest(ProgramTest):
 
     def test_model_folders(self):
         name = "m" * 300
-        self.refuse(1, "model directory 'none' does not exist", *GENERATE, "none")
-        self.refuse(1, f"model directory '{MOCHI}' is not a folder", *GENERATE, MOCHI)
-        self.refuse(1, f"model directory '{name}' does not exist", *GENERATE, name)
+        self.refuse(1, "model folder 'none' does not exist", *GENERATE, "none")
+        self.refuse(1, f"model folder '{MOCHI}' is not a folder", *GENERATE, MOCHI)
+        self.refuse(1, f"model folder '{name}' does not exist", *GENERATE, name)
         self.refuse(1, "cannot open 'none': no such file or folder", "inspect", "none")
         self.refuse(1, f"'{name}': File name too long", "inspect", name)
 
@@ -292,7 +292,7 @@ class HostileTest(ProgramTest):
         index.unlink()
         (model / "decoder.safetensors").unlink()
         line = (
-            f"model directory '{model}' lacks the transformer (dit.safetensors, or diffusers' "
+            f"model folder '{model}' lacks the transformer (dit.safetensors, or diffusers' "
             "folder transformer), and the video decoder (decoder.safetensors, or diffusers' "
             "folder vae)"
         )

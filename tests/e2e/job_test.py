@@ -234,7 +234,7 @@ class JobTest(ProgramTest):
             self.assertEqual(done.stderr.count(line), 1)
         self.assertNotIn("keys without effect", self.generate_ok(*args).stderr)
 
-    def test_a_sweep_goes_on_and_is_continued(self):
+    def test_a_sweep_survives_a_failed_video_and_can_be_resumed(self):
         lines = [{"seed": 1, "num_steps": 300, "out": "1.y4m"}, {"seed": 2, "out": "late/2.y4m"},
                  {"seed": 3, "out": "3.y4m"}]
         (self.folder / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))

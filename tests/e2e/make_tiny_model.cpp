@@ -1,4 +1,4 @@
-// Writes a model directory with tiny random networks: make_tiny_model FOLDER SPIECE_MODEL.
+// Writes a model folder with tiny random networks: make_tiny_model FOLDER SPIECE_MODEL.
 #include <cstdio>
 #include <exception>
 

@@ -84,7 +84,7 @@ class RunTest(ProgramTest):
                                         "--quiet").returncode, 0)
         self.assertEqual(self.content("e.y4m"), self.content("f.y4m"))
 
-    def test_a_json_that_does_not_fit_any_more(self):
+    def test_a_json_that_no_longer_fits(self):
         model = self.folder / "model"
         shutil.copytree(self.model, model)
         done = self.run_mochi("generate", "--model-dir", model, "--prompt", "x", "--out", "a.y4m",
@@ -243,7 +243,7 @@ COMP_WORDS=({line}); COMP_CWORD={len(words)}; _mochi; printf '%s\\n' "${{COMPREP
     def test_zsh_completion(self):
         script = self.run_mochi("completion", "zsh").stdout
         self.assertTrue(script.startswith("#compdef mochi\n"))
-        self.assertIn("'--dtype[of the weights in memory]:auto|fp32|bf16:(auto fp32 bf16)'", script)
+        self.assertIn("'--dtype[type of the weights in memory]:auto|fp32|bf16:(auto fp32 bf16)'", script)
         zsh = shutil.which("zsh")
         if zsh is None:
             self.skipTest("zsh is not installed")

@@ -68,7 +68,7 @@ class SparsityTest(ProgramTest):
         self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
         resume = ["--out", "a.y4m", "--resume"]
         self.expect_error(self.generate("--no-sparsity", *resume), 1,
-                          "the checkpoint's video has a sparsity of its own")
+                          "the checkpoint's video has its own sparsity")
         self.expect_error(self.generate("--chipmunk-config", BUNDLED, "--quiet", *resume), 1,
                           "the checkpoint's video has another sparsity")
         done = self.generate_ok(*args, "--resume")
@@ -108,7 +108,7 @@ class SparsityTest(ProgramTest):
                       "attn.full_step_schedule is given\n", done.stderr)
         self.assertIn("warning: attn.local_voxels = 2 does not select neighbours, because "
                       "patchify.is_enabled is false: ", done.stderr)
-        # The program writes the JSON beside a video, so overruled keys in it are no mistake.
+        # The program writes the JSON next to a video, so overruled keys in it are no mistake.
         self.config.unlink()
         done = self.run_mochi("generate", "--from-json", "a.y4m.json", "--out", "b.y4m")
         self.assertNotIn("full_step_every", done.stderr)

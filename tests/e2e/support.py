@@ -30,7 +30,7 @@ def read_y4m(path):
 
 
 def read_safetensors(path):
-    """The header and the bytes behind it."""
+    """Returns the header and the bytes after it."""
     content = path.read_bytes()
     (header_bytes,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + header_bytes]), content[8 + header_bytes :]
@@ -68,7 +68,7 @@ def read_latents(path):
 
 
 class ProgramTest(unittest.TestCase):
-    """One model for all tests of a class, a folder of its own for each test."""
+    """One model for all tests of a class, a separate folder for each test."""
 
     @classmethod
     def setUpClass(cls):

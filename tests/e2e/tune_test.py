@@ -108,7 +108,7 @@ class TuneTest(ProgramTest):
         self.assertIn("fastest good one", page)
         self.assertEqual(len(root.findall(".//{*}svg")), 1)
 
-    def test_the_figures_are_those_of_generate_and_compare(self):
+    def test_the_figures_equal_those_of_generate_and_compare(self):
         self.tune_ok(max_trials=5, seed=3)
         record = self.record()
         trial = record["trials"][record["fastest"] - 1]
@@ -197,7 +197,7 @@ class TuneTest(ProgramTest):
                 self.refuse(1, line, *self.args("--resume", **values))
         prompts = [
             ("a small red ball\na cube\n", f'{owner} prompt 2 "a blue cube", wanted is "a cube"'),
-            ("a small red ball\n", f"{owner} a prompt 2 of its own"),
+            ("a small red ball\n", f"{owner} its own prompt 2"),
         ]
         for text, line in prompts:
             with self.subTest(text):
@@ -267,8 +267,8 @@ class TuneTest(ProgramTest):
             ({"num_steps": 2}, 2, "--num-steps: wanted 3 or more, found 2"),
             ({"width": 50}, 2, re.compile(r"--width: wanted a multiple of 16, found 50; .*")),
             ({"prompts": "no.txt"}, 1, "cannot read 'no.txt': No such file or directory"),
-            ({"prompts": "."}, 1, "cannot read '.': is a directory"),
-            ({"prompts": "empty.txt"}, 1, "'empty.txt': wanted a prompt a line, found none"),
+            ({"prompts": "."}, 1, "cannot read '.': is a folder"),
+            ({"prompts": "empty.txt"}, 1, "'empty.txt': wanted one prompt per line, found none"),
             ({"prompts": "bytes.txt"}, 1, "bytes.txt:2: prompt: not valid UTF-8 at byte 0"),
             ({"output": "p.txt/o"}, 1,
              "cannot create the folder 'p.txt/o/dense': Not a directory"),

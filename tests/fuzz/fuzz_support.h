@@ -1,5 +1,5 @@
-// Helpers that the fuzz targets share. Input may be refused with an Error; anything else that is thrown
-// ends the target, and so counts as a find.
+// Helpers that the fuzz targets share. Input may be refused with an Error; anything else that is
+// thrown ends the target, and so counts as a find.
 #pragma once
 
 #include <cstddef>

@@ -105,7 +105,7 @@ TEST_F(CheckpointFiles, ErrorsNameTensorFileWantedAndFound) {
                   "wanted 5 elements, found [2, 3]");
 }
 
-TEST_F(CheckpointFiles, RefusesTypesAndRanksAsWeights) {
+TEST_F(CheckpointFiles, RefusesWeightsOfOtherTypesAndRanks) {
   const std::string header =
       R"({"long": {"dtype": "I64", "shape": [1], "data_offsets": [0, 8]},)"
       R"("int": {"dtype": "I32", "shape": [1], "data_offsets": [8, 12]},)"

@@ -115,7 +115,7 @@ TEST(ResizeTest, HonoursPixelsThatAreNotSquare) {
   EXPECT_NEAR(padded[3 * 7], 210, 2);
 }
 
-TEST(ResizeTest, OneColourStaysWhatItIs) {
+TEST(ResizeTest, OneColourDoesNotChange) {
   const std::vector<std::uint8_t> grey(33 * 17 * 3, 77);
   for (const FrameSize to : {FrameSize{16, 16}, FrameSize{64, 48}, FrameSize{1, 1}}) {
     for (const std::uint8_t value : resize_frame(grey, {33, 17}, 1, to, Fit::kCrop)) {

@@ -1,4 +1,4 @@
-// What other programs find in the videos that tests write.
+// Properties of the videos that tests write, as other programs report them.
 #pragma once
 
 #include <gtest/gtest.h>

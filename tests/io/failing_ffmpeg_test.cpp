@@ -193,7 +193,7 @@ TEST_F(FakeFfmpeg, ChecksTryEachKindOfVideoOnce) {
   expect_contains(message_of<Error>(check_missing), "does not exist");
 }
 
-TEST_F(FailingFfmpeg, IsAnErrorWithItsWords) {
+TEST_F(FailingFfmpeg, IsAnErrorWithItsMessage) {
   const TempFolder programs;
   const fs::path program =
       programs.write("ffmpeg", "#!/bin/sh\necho 'Unknown encoder libx264' >&2\nexit 1\n");

@@ -23,7 +23,7 @@ const std::string kLfsPointer =
     "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') +
     "\nsize 20060000000\n";
 
-TEST(FileKind, KnowsWhatPeopleTakeForWeights) {
+TEST(FileKind, RecognisesFilesThatPeopleTakeForWeights) {
   EXPECT_EQ(kind_of(kLfsPointer), "a Git LFS pointer");
   EXPECT_EQ(kind_of("# xet version 0\nfilesize = 1\n"), "a Xet pointer");
   EXPECT_EQ(kind_of("PK\3\4"s + std::string(26, '\0') + "archive/data.pkl"),
@@ -82,7 +82,7 @@ TEST_F(FileKinds, LinksAndFolders) {
   EXPECT_EQ(describe_file_kind(folder_ / "link"),
             "a link to '../blobs/0123', which does not exist");
   EXPECT_EQ(describe_file_kind(folder_.path()), "a folder");
-  EXPECT_EQ(describe_file_kind(folder_ / "none"), "not there");
+  EXPECT_EQ(describe_file_kind(folder_ / "none"), "missing");
   EXPECT_EQ(describe_file_kind(folder_.write("x", kLfsPointer)), "a Git LFS pointer");
   expect_contains(message_of<Error>([&] { SafetensorsFile{folder_ / "link"}; }),
                   "link': it is a link to '../blobs/0123', which does not exist");

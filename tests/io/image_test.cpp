@@ -57,7 +57,7 @@ std::string make_jpeg(const TempFolder& folder) {
   return read_text(folder / "source.jpg");
 }
 
-// Puts an Exif segment behind the first marker.
+// Puts an Exif segment after the first marker.
 std::string with_orientation(const std::string& jpeg, int orientation, bool is_little_endian) {
   using namespace std::string_literals;
   const char value = static_cast<char>(orientation);

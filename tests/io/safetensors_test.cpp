@@ -166,7 +166,7 @@ std::string two_tensors(const std::string& a, const std::string& b, int a_size, 
                      a_size, a, b_size, b);
 }
 
-TEST_F(Safetensors, RefusesWrongPlaces) {
+TEST_F(Safetensors, RefusesWrongOffsets) {
   expect_contains(error_of(two_tensors("0, 4", "2, 6", 4, 4), 6), "overlaps");
   expect_contains(error_of(two_tensors("0, 4", "0, 4", 4, 4), 4), "overlaps");
   expect_contains(error_of(two_tensors("0, 4", "1, 2", 4, 1), 4), "overlaps");
@@ -212,7 +212,7 @@ TEST_F(Safetensors, DeepNestingIsNoCrash) {
   expect_contains(error_of("{\"a\": " + closed + "}", 0), "nested deeper than 100");
 }
 
-TEST_F(Safetensors, WritesWhatItReads) {
+TEST_F(Safetensors, WrittenFilesAreReadBack) {
   const std::array<float, 6> values{1, -2, 3.5F, 0, 1e-30F, 7};
   const std::array<std::uint8_t, 3> codes{9, 8, 7};
   const float scalar = 42;
@@ -238,7 +238,7 @@ TEST_F(Safetensors, WritesWhatItReads) {
   EXPECT_EQ(folder_.num_entries(), 1U);
 }
 
-TEST_F(Safetensors, WriterRefusesWhatDoesNotFit) {
+TEST_F(Safetensors, WriterRefusesBytesThatDoNotFit) {
   const float value = 1;
   const auto bytes = std::as_bytes(std::span(&value, 1));
   const auto path = folder_ / "out.safetensors";

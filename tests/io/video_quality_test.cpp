@@ -13,7 +13,7 @@
 namespace mochi {
 namespace {
 
-// The same pattern as in the generator: integers only, so that both draw the same bytes.
+// The generator's pattern. It uses integers only, so that both draw the same bytes.
 std::vector<std::uint8_t> pattern(int width, int height, int shift) {
   std::vector<std::uint8_t> rgb;
   for (int y = 0; y < height; ++y) {
@@ -27,7 +27,7 @@ std::vector<std::uint8_t> pattern(int width, int height, int shift) {
   return rgb;
 }
 
-TEST(VideoQuality, IsScikitImages) {
+TEST(VideoQuality, EqualsScikitImage) {
   const FrameQuality quality = compare_frames(pattern(40, 24, 0), pattern(40, 24, 1), 40, 24);
   const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "quality.json");
   EXPECT_NEAR(quality.psnr, golden["psnr"].get<double>(), 1e-9);
@@ -42,7 +42,7 @@ TEST(VideoQuality, EqualFrames) {
   EXPECT_EQ(quality.largest_difference, 0);
 }
 
-// Of 10 and 20 dB the mean error is (0.1 + 0.01) / 2.
+// For 10 and 20 dB the mean error is (0.1 + 0.01) / 2.
 TEST(VideoQuality, AVideosPsnrIsThatOfAllItsBytes) {
   const double inf = std::numeric_limits<double>::infinity();
   const std::vector<FrameQuality> frames{{.psnr = 10, .ssim = 0.5}, {.psnr = 20, .ssim = 1}};

@@ -29,7 +29,7 @@ struct Kind {
 
 class VideoReaderTest : public testing::TestWithParam<Kind> {};
 
-TEST_P(VideoReaderTest, GivesBackTheFrames) {
+TEST_P(VideoReaderTest, ReturnsTheWrittenFrames) {
   const TempFolder folder;
   const VideoFormat& format = GetParam().format;
   const auto path = folder / GetParam().name;
@@ -205,7 +205,7 @@ TEST_F(ImageFolder, IsReadInTheOrderOfItsNumbers) {
   EXPECT_FALSE(make_video_reader(folder_.path())->has_rate());
 }
 
-TEST_F(ImageFolder, GapsAreTold) {
+TEST_F(ImageFolder, GapsCauseWarnings) {
   for (const int number : {8, 9, 10, 13}) put("f" + std::to_string(number) + ".png", 0);
   const auto notes = make_video_reader(folder_.path())->notes();
   ASSERT_EQ(notes.size(), 1U);

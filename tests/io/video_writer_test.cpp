@@ -169,7 +169,7 @@ TEST_F(VideoWriterTest, FoldersOfForeignFramesAreKept) {
   EXPECT_NO_THROW(make_video_writer(folder_ / "empty", kFormat));
 }
 
-TEST_F(VideoWriterTest, NamesThatAreNoneAreRefused) {
+TEST_F(VideoWriterTest, DashesAndNamesOfAnEndingAloneAreRefused) {
   expect_contains(make_error("-"), "cannot write to '-'");
   expect_contains(make_error(folder_ / ".mp4"), "nothing before its ending");
   expect_contains(make_error(folder_ / ".Y4M"), "nothing before its ending");

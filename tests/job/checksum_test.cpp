@@ -27,7 +27,7 @@ TEST(Checksum, DependsOnEveryBitAndOnTheLength) {
   }
 }
 
-TEST(Checksum, TellsTextsApartThatAreCutElsewhere) {
+TEST(Checksum, DependsOnWhereTextsAreSplit) {
   Checksum first;
   first.add("ab");
   first.add("c");

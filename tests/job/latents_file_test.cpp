@@ -55,7 +55,7 @@ TEST(LatentsFile, IsReadBack) {
   EXPECT_EQ(file.recipe(path)->at("video").at("fps"), 24);
 }
 
-TEST(LatentsFile, OfAnotherProgramHasNeitherChecksumNorRecipe) {
+TEST(LatentsFile, FilesOfOtherProgramsHaveNeitherChecksumNorRecipe) {
   const TempFolder folder;
   const fs::path path = folder / "l.safetensors";
   write_latents(folder / "ours.safetensors", make_latents(), {});

@@ -47,7 +47,7 @@ TEST(ReserveOutput, GivesOneNameToEachHolder) {
   EXPECT_EQ(reserve_output(videos, "a red ball", 7)->path(), videos / "a-red-ball-7.mp4");
 }
 
-TEST(ReserveOutput, PassesOverVideosAndWhatBelongsToThem) {
+TEST(ReserveOutput, SkipsNamesOfVideosAndTheirFiles) {
   const TempFolder folder;
   folder.write("a-0.mp4", "");
   folder.write("a-0-2.mp4.checkpoint.safetensors", "");
@@ -88,7 +88,7 @@ TEST(ReserveOutput, AReservationOfAProcessThatEndedDoesNotCount) {
   EXPECT_EQ(reserve_output(folder.path(), "a", 0)->path(), folder / "a-0.mp4");
 }
 
-TEST(OutputPath, NamesWhatComesWithAVideo) {
+TEST(OutputPath, NamesTheFilesNextToAVideo) {
   EXPECT_EQ(sidecar_path("frames/"), "frames.json");
   EXPECT_EQ(sidecar_path("v.mp4"), "v.mp4.json");
   EXPECT_EQ(checkpoint_path("a/v.mp4"), "a/v.mp4.checkpoint.safetensors");

@@ -53,7 +53,7 @@ TEST(Recipe, IsReadBack) {
   EXPECT_EQ(again.model_files[1].fingerprint, "t");
 }
 
-TEST(Recipe, OfACheckpointSaysWhatTheRunWasAskedFor) {
+TEST(Recipe, CheckpointsStateFurtherOutputsOfTheRun) {
   Recipe recipe = make_recipe();
   EXPECT_TRUE(describe_run(recipe).empty());
   recipe.save_latents = "l.safetensors";
@@ -65,7 +65,7 @@ TEST(Recipe, OfACheckpointSaysWhatTheRunWasAskedFor) {
   EXPECT_EQ(again.checkpoint_every, 3);
 }
 
-TEST(Recipe, OfTheFirstVersionIsRead) {
+TEST(Recipe, TheFirstVersionIsRead) {
   const auto path =
       std::filesystem::path(MOCHI_SOURCE_DIR) / "tests" / "job" / "sidecar_0.1.0.json";
   const Recipe recipe = parse_recipe(read_json(path), path.string());
@@ -117,7 +117,7 @@ TEST(Recipe, IsReadForDecodingWithoutTheFilesOfItsRequest) {
   EXPECT_EQ(parse_recipe_for_decoding(json, "l").request.fps, (FrameRate{24'000, 1001}));
 }
 
-TEST(CheckModelFiles, NamesAFileThatHasChangedOrIsGone) {
+TEST(CheckModelFiles, NamesAFileThatHasChangedOrNoLongerExists) {
   const Recipe recipe = parse_recipe(describe(make_recipe()), "v.json");
   std::vector<ModelFile> found = make_with().model_files;
   EXPECT_NO_THROW(check_model_files(recipe, found));

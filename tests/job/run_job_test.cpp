@@ -82,7 +82,7 @@ class RunJob : public testing::Test {
   TestObserver observer_;
 };
 
-TEST_F(RunJob, WritesTheVideoAndTheJsonBesideIt) {
+TEST_F(RunJob, WritesTheVideoAndItsJson) {
   const Outcome outcome = run(prepare(make_options("v.y4m")));
   EXPECT_EQ(outcome.output, folder_ / "v.y4m");
   EXPECT_EQ(outcome.size.num_frames, 7);
@@ -157,7 +157,7 @@ TEST_F(RunJob, StoppedWhileDecodingTheLatentsAreKept) {
   EXPECT_EQ(content("v.y4m"), content("whole.y4m"));
 }
 
-TEST_F(RunJob, AFolderThatDisappearsCostsTheVideoAndNotTheLatents) {
+TEST_F(RunJob, IfAFolderDisappearsTheLatentsAreKept) {
   fs::create_directory(folder_ / "out");
   fs::create_directory(folder_ / "rescue");
   const Job job = prepare(make_options("out/v.y4m"));
@@ -211,7 +211,7 @@ TEST_F(RunJob, SecondaryFilesNeverCostTheVideo) {
   ASSERT_EQ(observer_.warnings.size(), 3U);
   expect_contains(observer_.warnings[0], "no checkpoint after step 1");
   expect_contains(observer_.warnings[1], "the latents are not saved");
-  expect_contains(observer_.warnings[2], "the video is complete, the JSON beside it is not");
+  expect_contains(observer_.warnings[2], "the video is complete, its JSON is not");
 }
 
 TEST_F(RunJob, NoOutputIsAnInputOrAnotherOutput) {
@@ -290,7 +290,7 @@ TEST_F(RunJob, ASweepIsContinuedWhereItEnded) {
   EXPECT_EQ(resumed.output, folder_ / "videos/a-red-ball-1.mp4");
   ASSERT_TRUE(resumed.input.start);
   EXPECT_EQ(resumed.input.start->num_steps_done, 2);
-  const Job twice = prepare(first, true);  // an equal line further down is a video of its own
+  const Job twice = prepare(first, true);  // an equal line further down is a separate video
   EXPECT_FALSE(twice.is_done);
   EXPECT_EQ(twice.output, folder_ / "videos/a-red-ball-0-2.mp4");
 }

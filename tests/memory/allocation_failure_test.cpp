@@ -134,7 +134,7 @@ class OutOfMemoryAnywhere : public testing::Test {
   Latents latents_;
 };
 
-TEST_F(OutOfMemoryAnywhere, SamplingEndsInAnExceptionAndTheEngineGoesOn) {
+TEST_F(OutOfMemoryAnywhere, SamplingEndsInAnExceptionAndTheEngineStaysUsable) {
   fail_everywhere([&] { engine_->sample(request_); });
   EXPECT_EQ(engine_->sample(request_).values, latents_.values);
 }

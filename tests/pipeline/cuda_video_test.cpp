@@ -99,7 +99,7 @@ class CudaVideo : public OnDevice {
     RecordProperty("psnr_db", std::to_string(decibels));
     record_error("latents", relative_error(video.latents.values, want.latents.values));
     EXPECT_GE(decibels, min_psnr);
-    // The same again, by the engine that has its weights, and by a new one.
+    // Repeated by the engine that has its weights, and by a new one.
     EXPECT_TRUE(generate(engine, request).rgb == video.rgb);
     Engine other = make_engine(GetParam());
     EXPECT_TRUE(generate(other, request).rgb == video.rgb);
@@ -109,17 +109,17 @@ class CudaVideo : public OnDevice {
 // The portable kernels are no less exact, and tested one by one.
 INSTANTIATE_TEST_SUITE_P(On, CudaVideo, testing::Values(kCudaF32Case, kCudaBF16Case), name_of_case);
 
-TEST_P(CudaVideo, DenseIsThatOfTheCpu) {
+TEST_P(CudaVideo, DenseAgreesWithTheCpu) {
   expect_like_cpu(Kind::kDense, GetParam().dtype == DType::kF32 ? 60.0 : 38.0);
 }
 
-TEST_P(CudaVideo, SparseIsThatOfTheCpu) {
+TEST_P(CudaVideo, SparseAgreesWithTheCpu) {
   for (const Kind kind : {Kind::kSparse, Kind::kSparseAsTuned}) {
     expect_like_cpu(kind, GetParam().dtype == DType::kF32 ? 45.0 : 35.0);
   }
 }
 
-TEST_P(CudaVideo, GoesOnFromACheckpointToTheSameLatents) {
+TEST_P(CudaVideo, ResumesFromACheckpointToTheSameLatents) {
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
     Engine engine = make_engine(GetParam());
     GenerateRequest request = request_for(engine, kind);
@@ -193,7 +193,7 @@ TEST_P(CudaVideo, ALoraChangesItAsOnTheCpu) {
             GetParam().dtype == DType::kF32 ? 1e-4 : 3e-2);
 }
 
-// What becomes of a generation whose GPU fails behind its third step: says so, and what it saved.
+// A generation whose GPU fails after its third step reports the error and the saved file.
 void lose_gpu(const BackendCase& which, Kind kind) {
   StepObserver observer;
   try {
@@ -222,9 +222,9 @@ void lose_gpu(const BackendCase& which, Kind kind) {
 using CudaFaultsDeathTest = CudaVideo;
 INSTANTIATE_TEST_SUITE_P(On, CudaFaultsDeathTest, testing::Values(kCudaBF16Case), name_of_case);
 
-TEST_P(CudaFaultsDeathTest, AGpuThatFallsAwayEndsWithAMessageAndSavedLatents) {
+TEST_P(CudaFaultsDeathTest, ALostGpuEndsWithAMessageAndSavedLatents) {
   testing::FLAGS_gtest_death_test_style =
-      "threadsafe";  // a program of its own, with its own GPU work
+      "threadsafe";  // a separate program, with its own GPU work
   for (const Kind kind : {Kind::kDense, Kind::kSparse}) {
     const std::string state = kind == Kind::kDense ? "with a state" : "without a state";
     EXPECT_EXIT(lose_gpu(GetParam(), kind), testing::ExitedWithCode(1),

@@ -141,7 +141,7 @@ TEST_F(EngineRuns, AnEmptyPromptNeedsNoTextEncoder) {
   expect_contains(message_of<Error>([&] { engine.sample(unconditional); }), "no tokenizer found");
 }
 
-TEST_F(EngineRuns, GoesOnFromACheckpoint) {
+TEST_F(EngineRuns, ResumesFromACheckpoint) {
   Engine engine = open();
   const GenerateRequest base = request(engine);
   std::vector<SamplerState> states;
@@ -432,7 +432,7 @@ TEST_F(EngineRuns, ReportsEveryPhaseToItsEnd) {
   EXPECT_EQ(last[Phase::kDecoding].num_total, 13);
 }
 
-TEST_F(EngineRuns, CanBeCancelledInEveryPhaseAndGoesOn) {
+TEST_F(EngineRuns, CanBeCancelledInEveryPhaseAndUsedAgain) {
   Engine engine = open();
   const Latents latents = open().sample(request(engine));
   for (const Phase phase : {Phase::kLoading, Phase::kText, Phase::kSampling, Phase::kDecoding}) {
@@ -493,7 +493,7 @@ TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
   EXPECT_EQ(decode_error(broken), "latents: wanted finite values, found inf at index 5");
 }
 
-TEST_F(EngineRuns, FingerprintsTellFilesApart) {
+TEST_F(EngineRuns, FingerprintsOfDifferentFilesDiffer) {
   const std::vector<ModelFile> files = open().model().files();
   EXPECT_EQ(files.size(), 6U);
   for (const ModelFile& file : files) EXPECT_EQ(file.fingerprint.size(), 16U) << file.name;

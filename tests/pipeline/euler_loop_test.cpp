@@ -43,7 +43,7 @@ TEST_F(Sampler, FollowsAStraightLineExactly) {
   for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(z_.view().f32()[i], data(i), 2e-6);
 }
 
-TEST_F(Sampler, GuidesAwayFromTheNullBranch) {
+TEST_F(Sampler, GuidesAwayFromTheUnconditionalBranch) {
   // Constant velocities a and b: z ends at noise + b + cfg·(a − b).
   const DenoiseFn constant = [](Branch branch, int, double, const TensorView&,
                                 const TensorView& out) {
@@ -71,7 +71,7 @@ TEST_F(Sampler, SolvesAnEquationThatDependsOnNoiseLevel) {
   EXPECT_GT(coarse, 0.01F);
 }
 
-TEST_F(Sampler, LeavesOutTheNullBranchWhereGuidanceIsOne) {
+TEST_F(Sampler, SkipsTheUnconditionalBranchIfGuidanceIsOne) {
   std::vector<std::string> calls;
   const DenoiseFn record = [&](Branch branch, int step, double, const TensorView&,
                                const TensorView& out) {

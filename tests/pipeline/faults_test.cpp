@@ -1,4 +1,4 @@
-// What is left when a step goes wrong; networks without files.
+// State that remains when a step goes wrong; networks without files.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -47,7 +47,7 @@ TEST_F(EngineFaults, RandomWeightsMakeAFiniteVideoThatDependsOnThePrompt) {
   EXPECT_NE(engine.sample(request).values, latents.values);
 }
 
-TEST_F(EngineFaults, RandomWeightsUseATokenizerThatIsThere) {
+TEST_F(EngineFaults, RandomWeightsUseATokenizerIfOneExists) {
   std::filesystem::copy_file(golden_tokenizer(), folder_ / "spiece.model");
   Engine engine(options());
   EXPECT_EQ(engine.model().files().size(), 2U);
@@ -107,7 +107,7 @@ TEST_F(EngineFaults, ANanOfANetworkIsFoundWithItsLayer) {
             "step 3 of 4: the latents are not finite");
 }
 
-TEST_F(EngineFaults, ErrorsOfTheCallersOwnFunctionsComeOutAsTheyAre) {
+TEST_F(EngineFaults, ErrorsOfTheCallersFunctionsPassUnchanged) {
   Engine engine(options());
   StepObserver observer;
   int num_steps = 0;
@@ -124,7 +124,7 @@ TEST_F(EngineFaults, ErrorsOfTheCallersOwnFunctionsComeOutAsTheyAre) {
   EXPECT_EQ(message_of<std::runtime_error>([&] { engine.sample(request, polled); }), "poll failed");
 }
 
-// What goes wrong with keeping the state does not hide why the sampling ended.
+// An error while keeping the state does not hide the error that ended the sampling.
 TEST_F(EngineFaults, AStateThatCannotBeKeptIsAWarning) {
   struct Failing final : Observer {
     bool should_stop() override { return has_step; }

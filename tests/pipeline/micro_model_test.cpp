@@ -1,4 +1,4 @@
-// The model in the box: complete, small, usable, and its VAE gives back what it is shown.
+// The bundled model is complete, small and usable, and its VAE reproduces its input.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,7 +69,7 @@ std::vector<std::uint8_t> moving_disc(int frames, int rows, int columns) {
   return rgb;
 }
 
-// Of pure noise without a text.
+// From pure noise, without a text.
 std::vector<float> first_velocity(bool streams_layers) {
   const ModelDirectory directory(kMicro);
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);

@@ -87,7 +87,7 @@ TEST_F(ModelFolder, DiffusersFolders) {
   EXPECT_TRUE(directory.open(Component::kEncoder)->contains("layers.0.weight"));
 }
 
-TEST_F(ModelFolder, OneFileTextEncoderBesideAShardedTransformer) {
+TEST_F(ModelFolder, OneFileTextEncoderWithAShardedTransformer) {
   put("t5_one_file_f8_e4m3.safetensors", "t5xxl_fp8_e4m3fn.safetensors");
   for (const auto& entry : fs::directory_iterator(kFormats / "dit_sharded")) {
     put("dit_sharded/" + entry.path().filename().string(), entry.path().filename().string());
@@ -116,7 +116,7 @@ TEST_F(ModelFolder, TheUsualNameWinsOverOthers) {
   EXPECT_EQ(file_of(Component::kDit), "dit_fp8.safetensors");
 }
 
-TEST_F(ModelFolder, TwoFilesOfEqualRightAreRefused) {
+TEST_F(ModelFolder, TwoEquallyGoodFilesAreRefused) {
   put("dit_f32.safetensors", "one.safetensors");
   put("dit_f32.safetensors", "two.safetensors");
   const std::string message = error_of(Component::kDit);
@@ -154,7 +154,7 @@ TEST_F(ModelFolder, SizesThatNoTensorShowsNeedAConfig) {
   ASSERT_EQ(report.components.size(), 1U);
   EXPECT_GT(report.components[0].num_parameters, 1000);
   ASSERT_EQ(report.components[0].wrong.size(), 1U);
-  expect_contains(report.components[0].wrong[0], "cannot be told without a config.json");
+  expect_contains(report.components[0].wrong[0], "cannot be determined without a config.json");
 }
 
 TEST_F(ModelFolder, DamagedFilesAreNamed) {
@@ -164,7 +164,7 @@ TEST_F(ModelFolder, DamagedFilesAreNamed) {
   expect_contains(message_of<Error>([&] { inspect_model(folder_.path()); }), "dit.safetensors");
 }
 
-TEST_F(ModelFolder, DamagedFilesAreNamedAlsoBesideAnotherModel) {
+TEST_F(ModelFolder, DamagedFilesAreNamedAlsoNextToAnotherModel) {
   put("dit_f32.safetensors", "dit.safetensors");
   put("dit_f32.safetensors", "dit.bf16.safetensors");
   EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
@@ -199,7 +199,7 @@ TEST_F(ModelFolder, UnfinishedDownloadsAreNamed) {
   EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
 }
 
-TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
+TEST_F(ModelFolder, BothLayoutsOfACompleteDownload) {
   put("dit_f32.safetensors", "dit.safetensors");
   put("diffusers/transformer", "transformer");
   EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
@@ -209,12 +209,12 @@ TEST_F(ModelFolder, BothLayoutsOfAWholeDownload) {
   EXPECT_EQ(inspect_model(folder_.path()).notes, open().notes());
 }
 
-TEST_F(ModelFolder, TheWholeCopyIsTaken) {
+TEST_F(ModelFolder, TheCompleteCopyIsUsed) {
   put("diffusers/transformer", "transformer");
   const std::vector<TinyTensor> part{{"x_embedder.proj.weight", {1, 1}, {0.0F}}};
   write_tensors(folder_ / "dit.safetensors", part);
   EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
-  // A file that cannot be read does no harm beside a copy of equal right.
+  // A file that cannot be read does no harm if there is an equally good copy.
   folder_.write("dit.safetensors", "version https://git-lfs.github.com/spec/v1\n");
   EXPECT_EQ(file_of(Component::kDit).parent_path(), "transformer");
 }
@@ -247,7 +247,7 @@ TEST_F(ModelFolder, AllThatIsMissingIsNamedAtOnce) {
     directory.require(std::array{Component::kTextEncoder, Component::kDit, Component::kDecoder},
                       true);
   });
-  EXPECT_EQ(message, "model directory '" + folder_.path().string() +
+  EXPECT_EQ(message, "model folder '" + folder_.path().string() +
                          "' lacks the text encoder (text_encoder/model.safetensors (with its "
                          "index, if it is sharded), or t5xxl_*.safetensors), and the video decoder "
                          "(decoder.safetensors, or diffusers' folder vae), and the tokenizer "

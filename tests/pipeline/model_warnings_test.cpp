@@ -36,7 +36,7 @@ class ModelWarnings : public testing::Test {
 
 using Lines = std::vector<std::string>;
 
-TEST_F(ModelWarnings, NoneForWhatTheModelSaw) {
+TEST_F(ModelWarnings, NoneWithinTheTrainingData) {
   EXPECT_EQ(warnings(request()), Lines{});
   GenerateRequest other = request();
   other.width = 96;
@@ -78,7 +78,7 @@ TEST_F(ModelWarnings, APromptThatIsCut) {
   EXPECT_EQ(lines[1], "negative_" + lines[0]);
 }
 
-TEST_F(ModelWarnings, NothingIsToldOfAModelThatStatesNothing) {
+TEST_F(ModelWarnings, ModelsThatStateNothingCauseNoWarnings) {
   folder_.write("config.json", kTinyConfig);
   GenerateRequest other = request();
   other.prompt = "zebra";

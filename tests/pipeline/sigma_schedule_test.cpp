@@ -33,7 +33,7 @@ TEST(SigmaSchedule, TwoSteps) {
   EXPECT_EQ(sigmas, (std::vector<double>{1.0, 0.75, 0.0}));
 }
 
-TEST(SigmaSchedule, RefusesWhatIsNoSchedule) {
+TEST(SigmaSchedule, RefusesInvalidSchedules) {
   const auto error_of = [](int num_steps, double threshold_noise, int linear_steps) {
     return message_of<Error>(
         [&] { linear_quadratic_schedule(num_steps, threshold_noise, linear_steps); });
@@ -41,8 +41,10 @@ TEST(SigmaSchedule, RefusesWhatIsNoSchedule) {
   expect_contains(error_of(0, 0.025, 0), "num_steps: wanted at least 1");
   expect_contains(error_of(8, 1.0, 0), "threshold_noise: wanted 0 to below 1");
   expect_contains(error_of(8, -0.1, 0), "threshold_noise: wanted 0 to below 1");
-  expect_contains(error_of(8, 0.1, 8), "linear_steps: wanted 1 to 7");
-  expect_contains(error_of(8, 0.1, -1), "linear_steps: wanted 1 to 7");
+  expect_contains(error_of(8, 0.1, 8),
+                  "linear_steps: wanted 0 (half of the steps) or more, less than num_steps (8)");
+  expect_contains(error_of(8, 0.1, -1),
+                  "linear_steps: wanted 0 (half of the steps) or more, less than num_steps (8)");
   expect_contains(error_of(8, 0.9, 1), "rise at step");
 }
 

@@ -141,7 +141,7 @@ TEST_F(SparseEngine, StepCachingRunsLessAndKeepsBranchesApart) {
   const std::vector<float> skipping = engine.sample(request).values;
   EXPECT_NE(skipping, every_step);
   EXPECT_LT(relative_error(skipping, every_step), 0.3);
-  // Without guidance the null branch never runs; with it, that must not change the other.
+  // Without guidance the unconditional branch never runs; with it, that must not change the other.
   request.cfg_schedule.assign(8, 1.0);
   const std::vector<float> unguided = engine.sample(request).values;
   request.cfg_schedule[0] = 2.0;
@@ -164,7 +164,7 @@ WatchedSample sample_with_states(Engine& engine, const GenerateRequest& request)
 }
 
 // From every step, whatever is cached there.
-TEST_F(SparseEngine, GoesOnFromACheckpoint) {
+TEST_F(SparseEngine, ResumesFromACheckpoint) {
   Engine engine = open();
   for (const DeltaKind delta : {DeltaKind::kSubtract, DeltaKind::kWeighted, DeltaKind::kLseMerge,
                                 DeltaKind::kHalfMerge, DeltaKind::kNone}) {
@@ -181,7 +181,7 @@ TEST_F(SparseEngine, GoesOnFromACheckpoint) {
   }
 }
 
-// What is left of samplings that are interrupted at every pause between blocks in turn.
+// States that remain of samplings that are interrupted at every pause between blocks in turn.
 struct Interruptions {
   int num_with_state = 0;
   std::set<int> steps_without_state;  // that were running
@@ -263,7 +263,7 @@ TEST_F(SparseEngine, AFailedFullStepGivesNoStateAndAFailedSparseStepTheLastOne) 
 }
 
 // A device that was lost has kept them.
-TEST_F(SparseEngine, GoesOnWithoutItsCaches) {
+TEST_F(SparseEngine, ResumesWithoutItsCaches) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
   make_mlp_sparse(request);
@@ -317,7 +317,7 @@ TEST_F(SparseEngine, RefusesConfigurationsThatNoFileMayHave) {
 }
 
 // Watching a sampling changes none of its latents; and of what it did, everything is told.
-TEST_F(SparseEngine, TellsWhatItDoesAndDoesTheSame) {
+TEST_F(SparseEngine, ObserversSeeEachSiteAndDoNotChangeTheLatents) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
   request.sparsity->step_caching = {.is_enabled = true, .skip_step_schedule = {3}};

@@ -53,12 +53,12 @@ class SparseGolden : public OnDevice {
 
 INSTANTIATE_TEST_SUITE_P(On, SparseGolden, testing::Values(kCpuCase, kCudaF32Case), name_of_case);
 
-TEST_P(SparseGolden, DenseLatentsAreTheirs) {
+TEST_P(SparseGolden, DenseLatentsAgreeWithTheReference) {
   EXPECT_LE(relative_error(sample({}), golden_.values("output.dense")), 1e-5);
 }
 
 // Nearly equal scores may be ordered in another way, and then a column is another one.
-TEST_P(SparseGolden, SparseLatentsAreTheirs) {
+TEST_P(SparseGolden, SparseLatentsAgreeWithTheReference) {
   const std::vector<float> dense = golden_.values("output.dense");
   for (const Case& c : kCases) {
     const std::string yaml =

@@ -14,7 +14,7 @@ struct StepObserver : Observer {
   std::function<void(const StepView&)> after_step = {};
   std::function<void(const SiteReport&)> site = {};
 
-  // Of the last interruption.
+  // The state at the last interruption.
   int num_interruptions = 0;
   int num_done = 0;
   Latents latents;

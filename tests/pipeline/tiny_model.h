@@ -1,4 +1,4 @@
-// A model directory of the usual layout with tiny random networks, for tests of whole runs.
+// A model folder of the usual layout with tiny random networks, for tests of whole runs.
 #pragma once
 
 #include <cmath>
@@ -85,7 +85,7 @@ inline std::vector<TinyTensor> split_gates(const std::vector<TinyTensor>& tensor
   return split;
 }
 
-// The same tensors in two files and their index.
+// Writes the tensors to two files and their index.
 inline void write_sharded(const std::filesystem::path& folder, const std::string& stem,
                           const std::vector<TinyTensor>& tensors) {
   const auto middle = tensors.begin() + std::ssize(tensors) / 2;

@@ -16,7 +16,7 @@ TEST(Markup, EscapesAndMendsText) {
 }
 
 // RFC 4648, section 10.
-TEST(Markup, Base64AsThePublishedVectors) {
+TEST(Markup, Base64MatchesThePublishedVectors) {
   EXPECT_EQ(encode_base64(""), "");
   EXPECT_EQ(encode_base64("f"), "Zg==");
   EXPECT_EQ(encode_base64("fo"), "Zm8=");

@@ -35,15 +35,15 @@ TEST(ReportFolder, LeavesNothingUnlessCommitted) {
   EXPECT_EQ(folder.num_entries(), 0U);
 }
 
-TEST(ReportFolder, WantsAName) {
+TEST(ReportFolder, RefusesAnEmptyName) {
   for (const char* path : {".", "./", ".."}) {
     expect_contains(message_of<Error>([&] { ReportFolder(path, kNames); }),
                     "cannot write '" + std::string(path) + "': wanted a name");
   }
 }
 
-// What comes in while the report is made is found, too.
-TEST(ReportFolder, DoesNotReplaceWhatIsNoReport) {
+// Files that appear while the report is made are found, too.
+TEST(ReportFolder, ReplacesReportsOnly) {
   const TempFolder folder;
   ReportFolder report(folder / "r", kNames);
   std::filesystem::create_directory(folder / "r");

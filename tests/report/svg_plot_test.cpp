@@ -30,7 +30,7 @@ void expect_numbers(const std::string& svg) {
   }
 }
 
-// What stands behind the first `key` up to the closing quotation mark.
+// Returns the text after the first `key` up to the closing quotation mark.
 std::string attribute(const std::string& svg, const std::string& key) {
   const std::size_t begin = svg.find(key) + key.size();
   return svg.substr(begin, svg.find('"', begin) - begin);
@@ -52,7 +52,7 @@ TEST(Plot, AGapWhereAValueIsNotFinite) {
   }
 }
 
-TEST(Plot, LogAxesLeaveOutWhatHasNoLogarithm) {
+TEST(Plot, LogAxesLeaveOutValuesWithoutALogarithm) {
   const std::string svg = elements_of({"t", "x", "y", {{"", {{0, 0}, {1, -1}, {2, 1}}}}, true});
   expect_numbers(svg);
   EXPECT_EQ(count(svg, "<circle"), 1U);
@@ -119,7 +119,7 @@ std::vector<double> middles_of(const std::string& elements, const std::string& t
 
 TEST(Figures, StepsOfPlotsAndHeatMapsAreAligned) {
   const std::string line = elements_of({"t", "step", "y", {{"", {{0, 5}, {1, 6}, {2, 7}}}}});
-  // Of a plot without a value at its first step, and with longer numbers.
+  // A plot without a value at its first step, and with longer numbers.
   const std::string late = elements_of({"t", "step", "y", {{"", {{0, kNan}, {1, 6e4}, {2, 7e4}}}}});
   const Figure map = draw_heat_map({"t", "step", "l", {"0", "1", "2"}, {"a"}, {{1, 1, 1}}, 0, 1});
   const std::vector<double> points = middles_of(line, "<circle");

@@ -1,4 +1,4 @@
-// What an analysis says of a site, beside literal loops and identities.
+// The report of an analysis about a site, compared with literal loops and identities.
 #include "sparsity/analysis_policy.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ TEST_F(Analysis, ChangesNoOutput) {
   }
 }
 
-TEST_F(Analysis, SaysWhatEachSiteDid) {
+TEST_F(Analysis, ReportsTheKindOfEachSite) {
   AnalysisPolicy policy = make(make_config());
   for (int step = 0; step <= 2; ++step) attend(policy, problem_at(step), step);
   attend(policy, problem_at(2), 2, {Branch::kNull, 1});  // a dense layer
@@ -53,7 +53,7 @@ TEST_F(Analysis, SaysWhatEachSiteDid) {
   }
 }
 
-TEST_F(Analysis, TheKeptFractionIsThePlans) {
+TEST_F(Analysis, TheKeptFractionIsThatOfThePlan) {
   SparsityConfig config = make_config();
   config.attn.random_keys = 0.05;      // each head draws its own columns,
   config.attn.counts_multiple_of = 1;  // and so their numbers differ

@@ -80,7 +80,7 @@ step_caching:
                                       "offloading.mlp.sparse_act_T", "tea_cache"}));
 }
 
-TEST(SparsityConfig, ReadsWhatTheReferenceDoesNotHave) {
+TEST(SparsityConfig, ReadsKeysThatTheReferenceLacks) {
   const SparsityConfig config = parse(
       "attn: {delta: half_merge, cache_dtype: fp8, top_p: 0.9, score_queries: 4, mbm: 64, "
       "full_step_schedule: [0, 9]}\n"
@@ -98,7 +98,7 @@ TEST(SparsityConfig, ReadsWhatTheReferenceDoesNotHave) {
   EXPECT_EQ(config.overrides[1].delta, DeltaKind::kNone);
 }
 
-TEST(SparsityConfig, WhatIsWrittenReadsTheSame) {
+TEST(SparsityConfig, WrittenFilesAreReadBack) {
   SparsityConfig config;
   config.attn.top_keys = 1.0 / 3;
   config.attn.full_step_schedule = {0, 1, 15};

@@ -45,7 +45,7 @@ TEST_P(Policy, RightAfterAFullStepTheDeltaGivesTheDenseOutput) {
   }
 }
 
-TEST_P(Policy, TheDeltaMakesUpForMostOfWhatIsLeftOut) {
+TEST_P(Policy, TheDeltaCompensatesMostOfTheError) {
   const Problem later = problem_at(2);
   const auto error_with = [&](DeltaKind delta) {
     ColumnSparsePolicy policy(make_config(delta), kGrid, 0);
@@ -146,8 +146,8 @@ TEST_P(Policy, TheSeedDecidesTheRandomColumns) {
   EXPECT_NE(run(1), run(2));
 }
 
-// The branches have states of their own: what one saw does not change the other.
-TEST_P(Policy, BranchesAreApart) {
+// Each branch has its own state: the inputs of one do not change the other.
+TEST_P(Policy, BranchesAreIndependent) {
   ColumnSparsePolicy both(make_config(), kGrid, 0);
   ColumnSparsePolicy alone(make_config(), kGrid, 0);
   for (int step = 0; step < 3; ++step) {
@@ -158,7 +158,7 @@ TEST_P(Policy, BranchesAreApart) {
 }
 
 // So have the layers of a branch, which take turns with the place of a new log-sum-exp.
-TEST_P(Policy, LayersAreApart) {
+TEST_P(Policy, LayersAreIndependent) {
   ColumnSparsePolicy both(make_config(DeltaKind::kHalfMerge), kGrid, 0);
   ColumnSparsePolicy alone(make_config(DeltaKind::kHalfMerge), kGrid, 0);
   for (int step = 0; step < 7; ++step) {
@@ -187,7 +187,7 @@ TEST_P(Policy, AKeptMaskSavesScoringAndStaysTheSame) {
   EXPECT_LE(error(attend(policy, problem, 6), dense(problem)), limit(3e-6, 2.0));
 }
 
-TEST_P(Policy, MoreColumnsComeNearer) {
+TEST_P(Policy, MoreColumnsReduceTheError) {
   double former = 1e9;
   for (const double top_keys : {0.05, 0.2, 0.5, 0.9}) {
     SparsityConfig config = make_config(DeltaKind::kNone);
@@ -200,7 +200,7 @@ TEST_P(Policy, MoreColumnsComeNearer) {
   }
 }
 
-TEST_P(Policy, HiddenStatesAreKeptOfEachBranch) {
+TEST_P(Policy, EachBranchKeepsItsHiddenStates) {
   SparsityConfig config = make_config();
   config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 5}};
   ColumnSparsePolicy policy(config, kGrid, 0);

@@ -38,7 +38,7 @@ TEST(Schedule, StepZeroIsFullWhateverTheScheduleSays) {
   EXPECT_EQ(full_steps(config, 8), (std::set<int>{0, 4}));
 }
 
-TEST(Schedule, SwitchedOffAllIsDense) {
+TEST(Schedule, AllStepsAreDenseIfSwitchedOff) {
   SparsityConfig config;
   config.attn.is_enabled = false;
   EXPECT_EQ(step_kind(config, 7, 7), StepKind::kDense);
@@ -56,7 +56,7 @@ TEST(Schedule, AFullStepIsNeverSkipped) {
   EXPECT_FALSE(skips_blocks(config, 17));
 }
 
-TEST(Schedule, FeedForwardLayersHaveFullStepsOfTheirOwn) {
+TEST(Schedule, FeedForwardLayersHaveTheirOwnFullSteps) {
   MlpSparsity mlp;
   mlp.full_step_every = 4;
   for (int step = 0; step < 9; ++step) EXPECT_EQ(is_full_mlp_step(mlp, step), step % 4 == 0);

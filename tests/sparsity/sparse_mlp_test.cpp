@@ -133,7 +133,7 @@ TEST_F(SparseMlpPolicy, AllColumnsAreDenseAtEveryStep) {
   }
 }
 
-TEST_F(SparseMlpPolicy, MoreColumnsComeNearer) {
+TEST_F(SparseMlpPolicy, MoreColumnsReduceTheError) {
   const Tensor x = input_at(1);
   double former = error(dense(input_at(0)), dense(x));  // nothing computed anew
   for (const double top_keys : {0.1, 0.3, 0.6, 0.9}) {
@@ -146,7 +146,7 @@ TEST_F(SparseMlpPolicy, MoreColumnsComeNearer) {
   }
 }
 
-TEST_F(SparseMlpPolicy, EarlyLayersAndOnesSwitchedOffAreDense) {
+TEST_F(SparseMlpPolicy, EarlyAndDisabledLayersAreDense) {
   ColumnSparsePolicy early = make_policy(make_config());
   SparsityConfig config = make_config();
   config.mlp.is_enabled = false;
@@ -203,7 +203,7 @@ TEST_F(SparseMlpPolicy, TheColumnsThatMovedMostAreChosen) {
         if ((plan[block * kWords + j / 32] >> (j % 32) & 1) != 0) found.insert(j);
       }
       EXPECT_EQ(found, wanted) << step;
-      // What was computed anew is what the next movement counts from.
+      // The next movement counts from the values that were computed again.
       for (const std::int64_t j : wanted) {
         for (const std::int64_t row : {j, kHidden + j}) {
           kept[block * 2 * kHidden + row] = now[block * 2 * kHidden + row];
@@ -213,7 +213,7 @@ TEST_F(SparseMlpPolicy, TheColumnsThatMovedMostAreChosen) {
   }
 }
 
-TEST_F(SparseMlpPolicy, ColumnsAreKeptForSoManySteps) {
+TEST_F(SparseMlpPolicy, ColumnsAreKeptForTheConfiguredSteps) {
   SparsityConfig config = make_config();
   config.mlp.block_mask_cache = 2;
   ColumnSparsePolicy policy = make_policy(config);
@@ -243,7 +243,7 @@ TEST_F(SparseMlpPolicy, TheSeedDecidesTheRandomColumns) {
   EXPECT_NE(plan_seed(1, PlanKind::kMlp, kMlpSite), plan_seed(1, PlanKind::kAttention, kMlpSite));
 }
 
-TEST_F(SparseMlpPolicy, BranchesAreApartAndMayBeginLate) {
+TEST_F(SparseMlpPolicy, BranchesAreIndependentAndMayBeginLate) {
   constexpr AttentionSite kNullSite{Branch::kNull, 3};
   ColumnSparsePolicy both = make_policy(make_config());
   ColumnSparsePolicy alone = make_policy(make_config());
@@ -258,7 +258,7 @@ TEST_F(SparseMlpPolicy, BranchesAreApartAndMayBeginLate) {
 }
 
 // After any step; columns are chosen at steps 1, 4 and 6.
-TEST_F(SparseMlpPolicy, GoesOnFromWhatWasSaved) {
+TEST_F(SparseMlpPolicy, ResumesFromSavedState) {
   SparsityConfig config = make_config();
   config.mlp.block_mask_cache = 3;
   config.mlp.random_keys = 0.1;

@@ -41,14 +41,14 @@ TEST(SparsityWarnings, NameFullStepsThatCannotBeSkipped) {
                    "skipped"}));
 }
 
-TEST(SparsityWarnings, TellThatAllLayersAreDense) {
+TEST(SparsityWarnings, ReportThatAllLayersAreDense) {
   SparsityConfig config;
   config.attn.first_n_dense_layers = 8;
   EXPECT_EQ(warn(config), Lines{"attn.first_n_dense_layers = 8 covers all 8 layers: all attention "
                                 "is dense"});
 }
 
-TEST(SparsityWarnings, TellThatFeedForwardLayersStayDense) {
+TEST(SparsityWarnings, ReportThatFeedForwardLayersStayDense) {
   SparsityConfig config;
   config.mlp.first_n_dense_layers = 8;
   EXPECT_EQ(warn(config), Lines{});  // not enabled
@@ -65,7 +65,7 @@ TEST(SparsityWarnings, TellThatFeedForwardLayersStayDense) {
 }
 
 // In raster order a window of voxels does not do what its name says.
-TEST(SparsityWarnings, TellWhatKeysOfVoxelsDoWithoutVoxels) {
+TEST(SparsityWarnings, ReportTheEffectOfVoxelKeysWithoutVoxels) {
   SparsityConfig config;
   config.attn.local_voxels = 2;
   config.attn.full_attn_to_3d_tail = true;

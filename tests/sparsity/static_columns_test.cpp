@@ -28,7 +28,7 @@ constexpr Case kCases[] = {
     {{1, 3, 3}, 4, 192, 1, 0, true, false, false},
 };
 
-// Whether an axis of `length` voxels has `other` in the window of `own`.
+// Returns true if an axis of `length` voxels has `other` in the window of `own`.
 bool is_near(std::int64_t own, std::int64_t other, std::int64_t reach, std::int64_t length) {
   std::int64_t first = own - reach;
   std::int64_t last = own + reach;
@@ -67,7 +67,7 @@ bool is_static(const Case& c, std::int64_t group, std::int64_t column) {
          is_near(group % voxels.columns, other % voxels.columns, reach, voxels.columns);
 }
 
-TEST(StaticColumns, AreTheDescribedOnes) {
+TEST(StaticColumns, MatchTheDescription) {
   for (const Case& c : kCases) {
     SparsityConfig config;
     config.patchify_is_enabled = c.has_voxels;

@@ -27,7 +27,7 @@ std::array<std::int64_t, 8> key_of(const TokenGrid& grid, const Voxel& voxel, st
   return {0, vt, vh, vw, t, h, w, 0};
 }
 
-TEST(TokenOrder, IsTheDescribedOne) {
+TEST(TokenOrder, MatchesTheDescription) {
   for (const int group_size : {192, 128, 64}) {
     const Voxel voxel = voxel_of(group_size);
     EXPECT_EQ(voxel.num_tokens(), group_size);
@@ -42,7 +42,7 @@ TEST(TokenOrder, IsTheDescribedOne) {
   }
 }
 
-TEST(TokenOrder, TheInverseGoesBack) {
+TEST(TokenOrder, TheInverseRestoresTheOrder) {
   for (const TokenGrid& grid : kGrids) {
     const std::vector<std::int32_t> order = voxel_order(grid, Voxel{});
     const std::vector<std::int32_t> positions = invert_order(order);

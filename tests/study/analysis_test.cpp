@@ -86,7 +86,7 @@ TEST(Analysis, TimesAreSplitByTheSparseRunsSteps) {
   EXPECT_DOUBLE_EQ(times[1].sparse_seconds, 3);
 }
 
-TEST(Analysis, RowsAreThereForBranchesThatGuidanceWants) {
+TEST(Analysis, EveryBranchThatGuidanceNeedsHasRows) {
   const std::string csv = make_sites_csv(make_analysis());
   expect_contains(csv, "\ncond,1,1,1,sparse,0.2,0.7,0.25,0.25,0.25,0.25,0.25\n");
   expect_contains(csv, "\nnull,0,2,0,skipped,,,,,,,\n");
@@ -94,7 +94,7 @@ TEST(Analysis, RowsAreThereForBranchesThatGuidanceWants) {
   expect_contains(make_steps_csv(make_analysis()), "\n2,skipped,,,,,,,,0.2,3,0.5\n");
 }
 
-TEST(Analysis, TheWordsHoldTheNumbers) {
+TEST(Analysis, TheSummaryContainsTheNumbers) {
   Analysis analysis = make_analysis();
   const std::vector<std::string> words = summarise_in_words(analysis);
   ASSERT_EQ(words.size(), 4U);

@@ -83,7 +83,7 @@ TEST(TuneSearch, FindsTheCheapestGoodOne) {
   }
 }
 
-TEST(TuneSearch, NoConfigurationComesTwice) {
+TEST(TuneSearch, NoConfigurationIsTriedTwice) {
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
     const std::vector<std::string> configs = configs_of(search_with(random_quality(seed), 30));
     EXPECT_EQ(std::set(configs.begin(), configs.end()).size(), configs.size());
@@ -99,7 +99,7 @@ TEST(TuneSearch, KeepsToItsBudgetAndIsDeterministic) {
   }
 }
 
-TEST(TuneSearch, GoesOnWithTheBestDelta) {
+TEST(TuneSearch, ContinuesWithTheBestDelta) {
   Quality quality = random_quality(1);
   quality.of_delta = {{DeltaKind::kWeighted, 2}, {DeltaKind::kSubtract, -10}};
   const std::vector<Trial> trials = search_with(quality, 30);
@@ -122,9 +122,9 @@ TEST(TuneSearch, TimesDoNotMatter) {
   EXPECT_EQ(configs_of(trials), configs_of(search_with(quality, 30)));
 }
 
-// Known evaluations stand for a search that was broken off: whatever their number, the rest is the
-// same and none of them is asked for again.
-TEST(TuneSearch, GoesTheSameWayWithSomeEvaluationsKnown) {
+// Known evaluations stand for a search that was interrupted. For any number of them, the rest is
+// the same and none of them is evaluated again.
+TEST(TuneSearch, KnownEvaluationsDoNotChangeTheTrials) {
   const Quality quality = random_quality(8);
   constexpr std::size_t kNumPrompts = 3;
   using Key = std::pair<std::string, std::size_t>;
@@ -153,7 +153,7 @@ TEST(TuneSearch, GoesTheSameWayWithSomeEvaluationsKnown) {
   }
 }
 
-TEST(TuneSearch, HopelessTrialsAreGivenUp) {
+TEST(TuneSearch, HopelessTrialsAreAbandoned) {
   const Trial yardstick{{}, {{1, 24}, {1, 36}}};  // the first prompt is a hard one
   const Screen screen(yardstick, 30);
   EXPECT_FALSE(screen.is_hopeless({{}, {{1, 22.5}}}));  // points to 28.5

@@ -88,7 +88,7 @@ TEST(SearchSpace, StartsDifferInTheDeltaAlone) {
   EXPECT_EQ(list_starts(start).size(), 5U);
 }
 
-TEST(SearchSpace, TheStartIsTheFileInTheBoxAsFarAsItFits) {
+TEST(SearchSpace, TheStartIsTheBundledFileAsFarAsItFits) {
   const SparsityConfig box = load_box();
   SparsityConfig start = make_start({64, 48});
   EXPECT_EQ(start.attn.full_step_schedule, (std::set<int>{0, 1, 14, 26, 39, 51}));
@@ -102,7 +102,7 @@ TEST(SearchSpace, TheStartIsTheFileInTheBoxAsFarAsItFits) {
   EXPECT_EQ(fit_start(every_second, {8, 4}).attn.full_step_schedule->size(), 5U);
 }
 
-TEST(SearchSpace, Describes) {
+TEST(SearchSpace, DescribesConfigurations) {
   const SparsityConfig start = make_start(kMochi);
   EXPECT_EQ(describe_briefly(start, 64),
             "half_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1");

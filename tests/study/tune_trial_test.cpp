@@ -33,7 +33,7 @@ std::vector<std::size_t> literal_front(const std::vector<Trial>& trials, std::si
   return front;
 }
 
-TEST(Trial, FrontIsTheLiteralOne) {
+TEST(Trial, TheFrontEqualsALiteralComputation) {
   constexpr int kNumTrials = 12;
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     std::vector<float> noise(2 * kNumTrials);
@@ -53,7 +53,7 @@ TEST(Trial, FrontIsTheLiteralOne) {
   }
 }
 
-TEST(Trial, FastestIsOfTheCompleteAndGoodOnes) {
+TEST(Trial, TheFastestIsCompleteAndGood) {
   const std::vector<Trial> trials{
       make_trial({4, 4}, {30, 40}),  // good
       make_trial({1}, {50}),         // given up

@@ -50,7 +50,7 @@ TEST(Tokenizer, FindsWhereATextIsCut) {
     const auto cut = tokenizer.find_cut(text, max_tokens);
     ASSERT_TRUE(cut);
     EXPECT_EQ(cut->num_tokens, num_tokens);
-    // What stands before the cut has the tokens that are read; a space at the end has none.
+    // The text before the cut has the tokens that are read; a space at the end has none.
     const std::string read = text.substr(0, cut->first_dropped);
     if (read.ends_with(' ')) continue;
     ++num_compared;

@@ -31,7 +31,7 @@ memory::dims weight_dims(const Shape& shape) {
 // The rows of one output frame that a thread computes at a time, from a copy of the input that they
 // depend on. The sizes depend on the tensors alone, as do the results.
 struct Bands {
-  std::int64_t rows;  // of a band; the last one of a frame may have fewer
+  std::int64_t rows;  // rows per band; the last band of a frame may have fewer
   std::int64_t per_frame;
   std::int64_t last_rows;
 
@@ -49,7 +49,7 @@ struct Bands {
   }
 };
 
-// What a band of some number of rows needs.
+// Sizes and scratch memory that a band of some number of rows needs.
 struct Plan {
   Shape x, out;
   dnnl::convolution_forward::primitive_desc desc;

@@ -23,12 +23,12 @@ class CpuBackend final : public Backend {
   DType activation_dtype() const override { return DType::kF32; }
   DType preferred_matrix_dtype() const override;
   std::string device_name() const override { return "CPU"; }
-  VideoPieces preferred_video_pieces() const override { return {}; }
+  ChunkSizes preferred_chunks() const override { return {}; }
   DeviceMemory memory() const override { return {}; }
   void restart_peak() override {}
   Allocator& staging_allocator() override { return host_allocator(); }
   std::unique_ptr<WeightLoader> make_weight_loader() override { return nullptr; }
-  std::unique_ptr<Recording> record(const std::function<void()>& fn) override {
+  std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) override {
     fn();
     return nullptr;
   }

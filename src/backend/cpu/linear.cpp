@@ -17,8 +17,9 @@ using dnnl::memory;
 using DataType = memory::data_type;
 using Tag = memory::format_tag;
 
-// What one thread multiplies at a time. oneDNN's own split over threads changes the order of sums
-// on some processors; this one depends on the sizes alone, and so do the results.
+// The part of the matmul that one thread computes at a time. oneDNN's own split over threads
+// changes the order of sums on some processors. This split, and so the result, depends on the sizes
+// alone.
 struct Tile {
   std::int64_t num_rows;
   std::int64_t num_cols;

@@ -32,10 +32,10 @@ class CudaBackend final : public Backend {
   void restart_peak() override;
   Allocator& staging_allocator() override;  // returns pinned memory
   std::unique_ptr<WeightLoader> make_weight_loader() override;
-  std::unique_ptr<Recording> record(const std::function<void()>& fn) override;
+  std::unique_ptr<CapturedGraph> capture(const std::function<void()>& fn) override;
   // At 848×480 the last blocks process 1.9 GB of frames at a time, in slices of 1 GB. Two more
   // latent frames would make decoding 1.5 % faster and take 2 GB more.
-  VideoPieces preferred_video_pieces() const override {
+  ChunkSizes preferred_chunks() const override {
     return {.latent_frames = 3, .slice_elements = std::int64_t{1} << 29};
   }
 

@@ -7,24 +7,24 @@
 namespace mochi {
 namespace {
 
-class GraphRecording final : public Recording {
+class CudaGraph final : public CapturedGraph {
  public:
-  // `workspace` is the backend's working memory now; `recorded_workspace_` is where it was at
+  // `workspace` is the backend's working memory now; `captured_workspace_` is where it was at
   // capture.
-  GraphRecording(cudaGraph_t graph, cudaStream_t stream, const Tensor& workspace)
-      : stream_(stream), workspace_(workspace), recorded_workspace_(workspace.view().bytes()) {
+  CudaGraph(cudaGraph_t graph, cudaStream_t stream, const Tensor& workspace)
+      : stream_(stream), workspace_(workspace), captured_workspace_(workspace.view().bytes()) {
     const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
     cudaGraphDestroy(graph);
     cuda::check(code, "instantiating a graph");
   }
-  ~GraphRecording() override {
+  ~CudaGraph() override {
     if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
   }
-  GraphRecording(const GraphRecording&) = delete;
-  GraphRecording& operator=(const GraphRecording&) = delete;
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
 
   bool replay() override {
-    if (workspace_.view().bytes() != recorded_workspace_) return false;
+    if (workspace_.view().bytes() != captured_workspace_) return false;
     cuda::check(cudaGraphLaunch(graph_, stream_), "launching a graph");
     return true;
   }
@@ -33,12 +33,12 @@ class GraphRecording final : public Recording {
   cudaGraphExec_t graph_ = nullptr;
   cudaStream_t stream_;
   const Tensor& workspace_;
-  const std::byte* recorded_workspace_;
+  const std::byte* captured_workspace_;
 };
 
 }  // namespace
 
-std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) {
+std::unique_ptr<CapturedGraph> CudaBackend::capture(const std::function<void()>& fn) {
   cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
               "beginning graph capture");
   cudaGraph_t graph = nullptr;
@@ -51,9 +51,9 @@ std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& fn) 
     throw;
   }
   cuda::check(cudaStreamEndCapture(stream_, &graph), "ending graph capture");
-  auto recording = std::make_unique<GraphRecording>(graph, stream_, workspace_);
-  recording->replay();
-  return recording;
+  auto captured = std::make_unique<CudaGraph>(graph, stream_, workspace_);
+  captured->replay();
+  return captured;
 }
 
 }  // namespace mochi
