@@ -76,7 +76,7 @@ void skip_common_ends(std::string_view& left, std::string_view& right) {
 // above.
 constexpr std::size_t kMaxColumn = 64;
 std::size_t column_distance(std::string_view left, std::string_view right) {
-  std::array<std::uint64_t, 256> rows_of{};  // of each letter in `left`
+  std::array<std::uint64_t, 256> rows_of{};  // the rows of each letter in `left`
   for (std::size_t i = 0; i < left.size(); ++i) {
     rows_of[static_cast<unsigned char>(left[i])] |= std::uint64_t{1} << i;
   }

@@ -34,7 +34,7 @@ std::int64_t range_size(std::int64_t num_indices, std::int64_t grain) {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kStopInterval{50};
 
-thread_local const StopFn* s_should_stop = nullptr;  // of the innermost StopScope
+thread_local const StopFn* s_should_stop = nullptr;  // the innermost StopScope's
 thread_local Clock::time_point s_next_look;
 
 // Workers have no StopFn: they end with the ranges that they have begun.

@@ -14,7 +14,7 @@ void install_interrupt_handlers();
 // The signal that has arrived, or 0.
 int interrupt_signal();
 
-// Whether it has: the StopFn of calls that may block.
+// Returns true if a signal has arrived: the StopFn of calls that may block.
 bool was_interrupted();
 
 // Readable from the first signal on, for poll(); -1 where the system gave none.

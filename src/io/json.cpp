@@ -102,7 +102,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   const std::string& source_;
   Json root_;
   std::vector<Json*> open_;  // objects and arrays, from the root on
-  Json* member_ = nullptr;   // of the innermost object, where the next value goes
+  Json* member_ = nullptr;   // the innermost object's, where the next value goes
 };
 
 template <typename T>

@@ -24,7 +24,7 @@ std::optional<DType> parse_dtype(std::string_view name);
 struct SafetensorsEntry {
   std::string dtype_name;  // as in the file; may be one that parse_dtype does not know
   std::vector<std::int64_t> sizes;
-  std::span<const std::byte> bytes;  // of the file, of any alignment
+  std::span<const std::byte> bytes;  // part of the file, of any alignment
 };
 
 // A memory-mapped file, or one in memory, whose header has been checked in full: every tensor lies

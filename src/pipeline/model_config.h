@@ -62,7 +62,7 @@ bool is_model_config(const std::filesystem::path& path);
 // are errors.
 ModelConfig read_model_config(const std::filesystem::path& path);
 
-// The same two functions for the content of a file; `path` names it in messages.
+// Variants for the content of a file; `path` names it in messages.
 bool is_model_config(std::string_view content, const std::filesystem::path& path);
 ModelConfig parse_model_config(std::string_view content, const std::filesystem::path& path);
 
