@@ -106,6 +106,7 @@ void detail::run_ranges(std::int64_t begin, std::int64_t end, std::int64_t grain
     }
     return;
   }
+  throw_if_stopped();  // workers may run all the ranges of a short loop
   Loop loop{begin, end, size, context, run};
   ThreadPool::instance().run(num_threads(), static_cast<std::uint32_t>(num_ranges), &loop,
                              Loop::run_range);

@@ -194,7 +194,7 @@ class SmallDiskTest(ProgramTest):
         # A y4m of 60,043 bytes takes all of its 15 pages.
         done, left = self.run_on_disk("size=60k", "--out", "disk/a.y4m")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(f"warning: cannot write 'disk/a.y4m.json': {NO_SPACE}", done.stderr)
+        self.assertIn(f"warning: the video is complete, its JSON is not: cannot write 'disk/a.y4m.json': {NO_SPACE}", done.stderr)
         self.assertEqual(left, ["a.y4m"])
 
     def test_read_only_disk(self):

@@ -55,7 +55,7 @@ class LoraTest(ProgramTest):
              "wanted shape [2, 32], found [2, 64]"),
             (1, "wide.safetensors:0", "tensor 'blocks.0.attn.qkv_x.lora_A'"),
             (1, "lonely.safetensors", "tensor 'blocks.0.attn.qkv_x.lora_A' in 'lonely.safetensors'"
-             " has no lora_B"),
+             " has no matching lora_B"),
             (1, "none.safetensors", "cannot open 'none.safetensors'"),
             (1, self.model / "dit.safetensors", "is no part of a LoRA"),
             (1, self.model, "wanted a .safetensors file, found a folder"),
@@ -86,7 +86,7 @@ class LoraTest(ProgramTest):
         self.assertIn("alpha: not given: equal to the rank", done.stdout)
         self.assertIn("blocks.0.attn.qkv_x.lora_A F32 [2, 32]", done.stdout)
         write_lora(self.folder / "c.safetensors", up=".alpha")
-        self.expect_error(self.run_mochi("inspect", "c.safetensors"), 1, "has no lora_B")
+        self.expect_error(self.run_mochi("inspect", "c.safetensors"), 1, "has no matching lora_B")
 
 
 if __name__ == "__main__":

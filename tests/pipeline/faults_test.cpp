@@ -58,7 +58,7 @@ TEST_F(EngineFaults, RefusesLorasOfRandomWeights) {
   EngineOptions with_lora = options();
   with_lora.loras = {{"lora.safetensors"}};
   expect_contains(message_of<InvalidRequest>([&] { Engine engine(with_lora); }),
-                  "loras: have no effect");
+                  "loras: has no effect");
 }
 
 TEST_F(EngineFaults, RefusesALimitOfGpuMemoryOnTheCpu) {
