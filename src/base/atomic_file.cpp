@@ -70,8 +70,9 @@ void replace_part(const char* old_name, const char* new_name) noexcept {
 // longer runs, "-" and another number.
 bool is_abandoned(std::string_view rest) {
   pid_t pid = 0;
-  const char* const end = rest.data() + rest.size();
-  const auto [dash, error] = std::from_chars(rest.data(), end, pid);
+  const char* const begin = rest.data();
+  const char* const end = begin + rest.size();
+  const auto [dash, error] = std::from_chars(begin, end, pid);
   if (error != std::errc() || pid <= 0 || dash == end || *dash != '-') return false;
   if (dash + 1 == end || !std::all_of(dash + 1, end, [](char c) { return c >= '0' && c <= '9'; })) {
     return false;
@@ -100,8 +101,7 @@ void remove_abandoned_parts(const fs::path& target) try {
   }
   std::error_code ignored;
   for (const fs::path& path : abandoned) fs::remove_all(path, ignored);
-} catch (const std::bad_alloc&) {
-  // The output itself is written.
+} catch (const std::bad_alloc&) {  // NOLINT(bugprone-empty-catch): the output itself is written
 }
 
 // Returns the type of the path's target, following links; 0 if nothing exists there.
@@ -203,8 +203,8 @@ AtomicPath::~AtomicPath() {
   if (is_committed_ || ::unlink(temp_path_.c_str()) == 0 || errno == ENOENT) return;
   try {
     fs::remove_all(temp_path_);
-  } catch (const std::exception&) {
     // It stays until the output is written again. A lack of memory must not end the program here.
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
   }
 }
 
@@ -263,6 +263,11 @@ AtomicFile::AtomicFile(const fs::path& path, SpecialFile special, StopFn should_
   // Other machines that share the folder see by the lock that this part is in use. A file system
   // without locks goes without.
   ::flock(file_.get(), LOCK_EX | LOCK_NB);
+}
+
+const fs::path& AtomicFile::temp_path() const {
+  if (!target_) fail("'{}' is written to directly", path_.string());
+  return target_->temp_path();
 }
 
 void AtomicFile::open_special() {

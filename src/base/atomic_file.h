@@ -57,7 +57,7 @@ class AtomicFile {
                       SpecialFile special = SpecialFile::kWriteThrough, StopFn should_stop = {});
 
   // For programs that write the file themselves, with SpecialFile::kRefuse only.
-  const std::filesystem::path& temp_path() const { return target_->temp_path(); }
+  const std::filesystem::path& temp_path() const;
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);

@@ -27,7 +27,8 @@ fs::path canonical_target(const fs::path& path) {
   }
   const fs::path absolute = fs::absolute(target, error);
   fs::path result = fs::weakly_canonical(absolute, error);
-  return error ? absolute.lexically_normal() : result;
+  if (error) result = absolute.lexically_normal();
+  return result;
 }
 
 bool same_file(const fs::path& a, const fs::path& b) {

@@ -195,8 +195,7 @@ void ThreadPool::resize(int num_workers) {
       const auto worker_idx = static_cast<int>(workers_.size());
       workers_.emplace_back([this, worker_idx] { work(worker_idx); });
     }
-  } catch (const std::exception&) {
-    // Fewer threads do the same work.
+  } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): fewer threads do the same work
   }
 }
 

@@ -75,7 +75,7 @@ void run_analyze(GenerateOptions options) {
   const study::AnalysisOutcome outcome =
       study::analyze(engine,
                      {.request = resolved.generate,
-                      .fps = *recipe.request.fps,
+                      .fps = recipe.fps(),
                       .recipe = job::describe_recipe(recipe, job::made_with(engine)),
                       .folder = recipe.output},
                      observer);

@@ -51,7 +51,7 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
   words.insert(words.end(), {"decode", kept.file.string()});
   add_model(words, given.job.engine);
   words.insert(words.end(),
-               {"--out", job.output.string(), "--fps", format_frame_rate(*job.recipe.request.fps)});
+               {"--out", job.output.string(), "--fps", format_frame_rate(job.recipe.fps())});
   add_threads(words, given.job.engine);
   return join_command(words);
 }

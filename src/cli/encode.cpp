@@ -37,7 +37,7 @@ FrameSize wanted_size(const EncodeOptions& options) {
 Fit wanted_fit(const EncodeOptions& options) {
   if (!options.fit) return Fit::kCrop;
   if (!options.width) throw UsageError("--fit: has no effect without --width and --height");
-  return parse_fit(*options.fit).value();  // read_arguments() has looked at it
+  return parse_fit(*options.fit).value_or(Fit::kCrop);  // read_arguments() accepts no other name
 }
 
 ClipOptions clip_options(const EncodeOptions& options) {

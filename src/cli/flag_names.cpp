@@ -53,7 +53,8 @@ std::string to_flag(std::string_view field) {
 
 std::string flag_of(std::string_view field) {
   std::string flag = to_flag(field);
-  return is_declared(flag) ? flag : std::string(field);
+  if (!is_declared(flag)) flag = field;
+  return flag;
 }
 
 std::string describe_error(const Error& error) {

@@ -81,9 +81,10 @@ CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
 }
 
 void check_flags(const GenerateOptions& options) {
-  if (options.job.checkpoint_every.value_or(0) < 0) {
-    throw UsageError(fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}",
-                                 *options.job.checkpoint_every));
+  const int every = options.job.checkpoint_every.value_or(0);
+  if (every < 0) {
+    throw UsageError(
+        fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}", every));
   }
 }
 

@@ -37,10 +37,9 @@ fs::path find_checkpoint(const GenerateOptions& options) {
   }
 }
 
-std::vector<JobInput> read_sweep(const GenerateOptions& given) {
+std::vector<JobInput> read_sweep(const GenerateOptions& given, const fs::path& file) {
   std::vector<JobInput> videos;
-  for (job::SweepVideo& video :
-       job::read_sweep_file(*given.run.sweep_file, given.job, was_interrupted)) {
+  for (job::SweepVideo& video : job::read_sweep_file(file, given.job, was_interrupted)) {
     JobInput input{.options = std::move(video.options),
                    .source = {.name = std::move(video.source),
                               .prefix = "",
@@ -92,8 +91,7 @@ RunInputs read_resumed(const GenerateOptions& given) {
 }
 
 // Latents that the program wrote know their model and their frame rate.
-RunInputs read_decoded(const GenerateOptions& given) {
-  const fs::path& path = *given.job.latents_file;
+RunInputs read_decoded(const GenerateOptions& given, const fs::path& path) {
   const std::optional<Json> json = job::read_latents_file(path).recipe(path);
   if (!json) return {.videos = {{.options = given.job}}, .recipe = std::nullopt};
   Recipe recipe = job::parse_recipe_for_decoding(*json, path.string());
@@ -114,9 +112,11 @@ RunInputs read_inputs(const GenerateOptions& given) {
     throw UsageError(fmt::format("--out-dir has no effect with {}",
                                  given.job.output ? "--out" : "--resume FILE"));
   }
-  if (given.run.sweep_file) return {.videos = read_sweep(given), .recipe = std::nullopt};
+  if (given.run.sweep_file) {
+    return {.videos = read_sweep(given, *given.run.sweep_file), .recipe = std::nullopt};
+  }
   if (given.run.resumes) return read_resumed(given);
-  if (given.job.latents_file) return read_decoded(given);
+  if (given.job.latents_file) return read_decoded(given, *given.job.latents_file);
   if (!given.run.recipe) return {.videos = {{.options = given.job}}, .recipe = std::nullopt};
   Recipe recipe =
       job::parse_recipe(read_json(*given.run.recipe, was_interrupted), given.run.recipe->string());

@@ -82,10 +82,11 @@ std::optional<ReadStart> parse_read_start(std::string_view text) {
   const bool is_time = text.ends_with('s');
   if (is_time) text.remove_suffix(1);
   if (text.empty() || text.front() < '0' || text.front() > '9') return std::nullopt;
-  const char* const end = text.data() + text.size();
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
   const auto [rest, error] =
-      is_time ? std::from_chars(text.data(), end, start.seconds, std::chars_format::fixed)
-              : std::from_chars(text.data(), end, start.frame);
+      is_time ? std::from_chars(begin, end, start.seconds, std::chars_format::fixed)
+              : std::from_chars(begin, end, start.frame);
   const bool is_valid = error == std::errc() && rest == end && start.seconds <= kMaxSeconds;
   return is_valid ? std::optional(start) : std::nullopt;
 }

@@ -48,7 +48,7 @@ class FfmpegReader final : public VideoReader {
       return true;
     }
     is_at_end_ = true;
-    check_end(num_read);
+    check_end(*ffmpeg_, num_read);
     return false;
   }
 
@@ -86,9 +86,9 @@ class FfmpegReader final : public VideoReader {
   }
 
   // ffmpeg reads what it can of a file that was cut off, complains and reports success.
-  void check_end(std::size_t num_left_over) {
-    const int exit_code = ffmpeg_->wait();
-    const std::string line = ffmpeg_->first_stderr_line();
+  void check_end(Subprocess& ffmpeg, std::size_t num_left_over) const {
+    const int exit_code = ffmpeg.wait();
+    const std::string line = ffmpeg.first_stderr_line();
     const std::int64_t num_before = start_.seconds > 0 ? 0 : start_.frame;
     const bool is_short = probe_.num_stored > 0 && start_.seconds <= 0 &&
                           num_before + num_frames_ < probe_.num_stored;
@@ -99,7 +99,7 @@ class FfmpegReader final : public VideoReader {
            num_before + num_frames_, whole);
     }
     if (exit_code != 0 || num_left_over != 0) {
-      fail("cannot read '{}': ffmpeg {}", path_.string(), describe_ffmpeg_end(*ffmpeg_));
+      fail("cannot read '{}': ffmpeg {}", path_.string(), describe_ffmpeg_end(ffmpeg));
     }
   }
 

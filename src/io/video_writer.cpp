@@ -82,7 +82,8 @@ std::string VideoOutputChecks::check(const fs::path& path, const VideoFormat& fo
   std::string note = make_video_writer(path, format, should_stop)->note();
   tried_.insert(kind);
   const bool is_news = !note.empty() && noted_.insert(lower_extension(path)).second;
-  return is_news ? note : "";
+  if (!is_news) note.clear();
+  return note;
 }
 
 }  // namespace mochi

@@ -9,7 +9,7 @@ namespace {
 // Returns the saved value with only those sparsity keys that have an effect; older versions also
 // saved the others.
 Json read_saved(const Json& found, const std::string& key) {
-  const Json saved = found.value(key, Json());
+  Json saved = found.value(key, Json());
   if (key != "sparsity" || !saved.is_object()) return saved;
   return Json::parse(to_json(parse_sparsity_config(saved.dump(), key).config));
 }

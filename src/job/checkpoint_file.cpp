@@ -36,7 +36,7 @@ SamplingCheckpoint read_checkpoint(const std::filesystem::path& path) {
   return {.state = {.num_steps_done = num_steps_done,
                     .latents = std::move(file.latents),
                     .caches = std::move(file.caches)},
-          .recipe = *file.recipe(path)};
+          .recipe = file.recipe(path).value_or(Json())};
 }
 
 bool is_checkpoint(const std::filesystem::path& path) {

@@ -151,9 +151,10 @@ void convert(JsonReader& reader, const Field& field, std::vector<double>& values
 void convert(JsonReader& reader, const Field& field, fs::path& value) {
   const std::string key(field.name);
   if (!reader.get_json(key)->is_object()) return parse(field, reader.require_string(key), value);
-  JsonReader record = *reader.get_object(key);
-  value = read_file_record(record);
-  record.finish();
+  if (std::optional<JsonReader> record = reader.get_object(key)) {
+    value = read_file_record(*record);
+    record->finish();
+  }
 }
 
 void convert(JsonReader& reader, const Field& field, FrameRate& value) {

@@ -138,8 +138,8 @@ void check_unnamed_files(const Job& job) {
 void probe_outputs(Job& job, Run& run) {
   if (job.input.options.save_latents) const AtomicFile latents(*job.input.options.save_latents);
   const VideoSize& size = job.resolved.size;
-  job.note = run.checks.check(job.output, {size.width, size.height, *job.recipe.request.fps},
-                              run.should_stop);
+  job.note =
+      run.checks.check(job.output, {size.width, size.height, job.recipe.fps()}, run.should_stop);
   const AtomicFile sidecar(sidecar_path(job.output));
 }
 

@@ -188,6 +188,11 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   return recipe;
 }
 
+FrameRate Recipe::fps() const {
+  if (!request.fps) fail("the recipe of '{}' has no frame rate", output.string());
+  return *request.fps;
+}
+
 Recipe parse_recipe_for_decoding(const Json& json, const std::string& source) {
   JsonReader root(json, source);
   Recipe recipe;

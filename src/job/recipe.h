@@ -24,6 +24,9 @@ struct Recipe {
   std::optional<std::filesystem::path> save_latents;
   int checkpoint_every = 0;
   std::string source;  // the file that it was read from, for messages
+
+  // The frame rate, which every recipe has.
+  FrameRate fps() const;
 };
 
 // The model files and the engine that run a recipe.

@@ -126,7 +126,7 @@ class JobRun {
     const Clock::time_point begin = Clock::now();
     Outcome outcome{.output = job_.output,
                     .size = job_.resolved.size,
-                    .fps = *job_.recipe.request.fps,
+                    .fps = job_.recipe.fps(),
                     .seconds = {},
                     .sidecar = {}};
     const bool samples = !job_.input.options.latents_file;
@@ -186,8 +186,8 @@ class JobRun {
   // Writes a video that appears whole or not at all.
   void decode_to_file() {
     const VideoSize& size = job_.resolved.size;
-    const std::unique_ptr<VideoWriter> writer = make_video_writer(
-        job_.output, {size.width, size.height, *job_.recipe.request.fps}, should_stop());
+    const std::unique_ptr<VideoWriter> writer =
+        make_video_writer(job_.output, {size.width, size.height, job_.recipe.fps()}, should_stop());
     engine_.decode(
         latents_,
         [&writer](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
@@ -209,7 +209,7 @@ class JobRun {
     for (const fs::path& folder : rescue_folders_) places.push_back(folder / beside.filename());
     for (const fs::path& place : places) {
       try {
-        const fs::path path = unused_path(place);
+        fs::path path = unused_path(place);
         write_latents(path, latents_, job_.described);
         return path;
       } catch (const std::exception&) {

@@ -105,6 +105,7 @@ void ModelDirectory::require(std::span<const Component> components, bool needs_t
   if (missing.size() == 1 && !has_no_tokenizer) checkpoint(missing.front());
   if (missing.empty()) return;
   std::vector<std::string> lines;
+  lines.reserve(missing.size() + 1);
   for (const Component component : missing) {
     lines.push_back(
         fmt::format("the {} ({})", component_name(component), component_place(component)));

@@ -48,8 +48,8 @@ void Arena::merge_blocks() {
   try {
     const Shape shape{static_cast<std::int64_t>(peak_bytes_)};
     blocks_.push_back({Tensor(DType::kU8, shape, allocator_), peak_bytes_});
-  } catch (const OutOfMemory&) {
-    // No piece of memory is that large any more: smaller blocks may still do.
+    // No piece of memory may be that large any more; smaller blocks may still do.
+  } catch (const OutOfMemory&) {  // NOLINT(bugprone-empty-catch)
   }
 }
 

@@ -13,7 +13,7 @@
 namespace mochi {
 namespace {
 
-using Lists = std::vector<std::vector<std::int32_t>>;  // one per block
+using BlockLists = std::vector<std::vector<std::int32_t>>;  // one per block
 
 struct MlpSizes {
   std::int64_t tokens, width, hidden, block_size;
@@ -77,7 +77,7 @@ class SparseMlpOpsBase : public OpsFixture {
   struct Literal {
     std::vector<double> activations, out, means;
   };
-  static Literal run_literally(const Problem& p, const Tensor& x, const Lists& lists,
+  static Literal run_literally(const Problem& p, const Tensor& x, const BlockLists& lists,
                                const Cache& before) {
     const auto& [tokens, width, hidden, block_size] = p.sizes;
     const auto widen = [](const Tensor& tensor) {
@@ -127,14 +127,14 @@ class SparseMlpOpsBase : public OpsFixture {
     return cache;
   }
 
-  static Lists all_columns(const Problem& p) {
+  static BlockLists all_columns(const Problem& p) {
     std::vector<std::int32_t> all(static_cast<std::size_t>(p.sizes.hidden));
     std::iota(all.begin(), all.end(), 0);
-    return Lists(static_cast<std::size_t>(p.num_blocks()), all);
+    return BlockLists(static_cast<std::size_t>(p.num_blocks()), all);
   }
   // Returns lists of unequal lengths; the second one is empty.
-  Lists some_columns(const Problem& p) {
-    Lists lists = all_columns(p);
+  BlockLists some_columns(const Problem& p) {
+    BlockLists lists = all_columns(p);
     for (std::size_t i = 0; i < lists.size(); ++i) {
       std::ranges::shuffle(lists[i], generator_);
       lists[i].resize(i == 1 ? 0 : generator_() % lists[i].size() + 1);
@@ -143,7 +143,7 @@ class SparseMlpOpsBase : public OpsFixture {
     return lists;
   }
 
-  void update(const Problem& p, const Tensor& x, const Lists& lists, const MlpCache& cache) {
+  void update(const Problem& p, const Tensor& x, const BlockLists& lists, const MlpCache& cache) {
     std::vector<std::int32_t> offsets{0};
     std::vector<std::int32_t> columns;
     columns.reserve(1);  // so that there is always memory
@@ -172,7 +172,7 @@ TEST_P(SparseMlpOps, OnlyListedColumnsAreRecomputed) {
       const Problem p = make_problem(sizes, dtype);
       const Tensor x = random({sizes.tokens, sizes.width});
       const Cache cache = random_cache(p);
-      const Lists lists = some_columns(p);
+      const BlockLists lists = some_columns(p);
       const Literal want = run_literally(p, x, lists, cache);
       update(p, x, lists, cache.view());
       EXPECT_LE(relative_error(cache.activations.view().f32(), want.activations), limit(1e-6));
@@ -208,7 +208,7 @@ TEST_P(SparseMlpOps, WithoutColumnsTheCacheIsUnchanged) {
   const Tensor x = random({p.sizes.tokens, p.sizes.width});
   const Cache cache = dense_cache(p, x);
   const std::vector<float> before = values(cache.out);
-  update(p, random(x.view().shape()), Lists(3), cache.view());
+  update(p, random(x.view().shape()), BlockLists(3), cache.view());
   EXPECT_EQ(values(cache.out), before);
   // Columns whose input is unchanged do not change much either.
   update(p, x, some_columns(p), cache.view());
@@ -219,7 +219,7 @@ TEST_F(SparseMlpOpsOnCpu, TheNumberOfThreadsChangesNothing) {
   const Problem p = make_problem({700, 40, 90, 128}, DType::kF32);
   const Tensor x = random({p.sizes.tokens, p.sizes.width});
   const Tensor former = random(x.view().shape());
-  const Lists lists = some_columns(p);
+  const BlockLists lists = some_columns(p);
   const auto run = [&](int num_threads) {
     set_num_threads(num_threads);
     const Cache cache = dense_cache(p, former);
