@@ -7,6 +7,12 @@ set(public_objects "")
 foreach(room ${public_rooms})
   list(APPEND public_objects $<TARGET_OBJECTS:mochi_${room}>)
 endforeach()
+# The objects that a library takes from object libraries are not among its own.
+foreach(kernels mochi_cuda_kernels mochi_cuda_sm90)
+  if(TARGET ${kernels})
+    list(APPEND public_objects $<TARGET_OBJECTS:${kernels}>)
+  endif()
+endforeach()
 
 function(mochi_public_library target kind exported)
   add_library(${target} ${kind} ${public_objects})
