@@ -86,4 +86,10 @@ using MeasurementFn = std::function<void(const BenchReport& so_far, const Measur
 // naming the field when the request is wrong, and when there is no such device.
 BenchReport run_benchmark(const BenchRequest& request, const MeasurementFn& on_measurement = {});
 
+// The measurements as JSON text.
+std::string to_json(const BenchReport& report, const BenchRequest& request);
+// An SVG file: seconds and memory over the length of the video. The report holds two or more
+// lengths.
+std::string draw_growth(const BenchReport& report);
+
 }  // namespace mochi::bench

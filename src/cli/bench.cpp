@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -12,12 +11,10 @@
 #include "cli/terminal.h"
 #include "cli/usage_error.h"
 #include "mochi/mochi.h"
-#include "report/svg_plot.h"
 
 namespace mochi::cli {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
 using bench::BenchReport;
 using bench::Measurement;
 using bench::OpTime;
@@ -93,72 +90,6 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
                100 * *measurement.launch_seconds / measurement.seconds);
   }
   if (!measurement.profile.empty()) print_profile(report, measurement);
-}
-
-OrderedJson to_json(const OpTime& op) {
-  return {{"name", op.name},
-          {"calls", op.num_calls},
-          {"seconds", op.seconds},
-          {"flop", op.flops},
-          {"bytes", op.bytes}};
-}
-
-OrderedJson to_json(const Measurement& measurement) {
-  OrderedJson json{{"name", measurement.name},       {"size", measurement.size},
-                   {"seconds", measurement.seconds}, {"fastest", measurement.fastest},
-                   {"slowest", measurement.slowest}, {"repetitions", measurement.num_repetitions},
-                   {"flop", measurement.flops},      {"bytes", measurement.bytes},
-                   {"share", measurement.share}};
-  if (measurement.relative_error) {
-    json["relative_error"] = *measurement.relative_error;
-    json["max_error"] = measurement.max_error;
-  }
-  if (!measurement.problem.empty()) json["problem"] = measurement.problem;
-  if (measurement.num_tokens > 0) json["tokens"] = measurement.num_tokens;
-  if (measurement.num_frames > 0) json["frames"] = measurement.num_frames;
-  if (measurement.peak_bytes > 0) {
-    json["peak_bytes"] = measurement.peak_bytes;
-    json["weight_bytes"] = measurement.weight_bytes;
-  }
-  if (measurement.launch_seconds) json["launch_seconds"] = *measurement.launch_seconds;
-  if (measurement.kept_fraction > 0) json["kept_fraction"] = measurement.kept_fraction;
-  if (measurement.host_bytes > 0) json["host_bytes"] = measurement.host_bytes;
-  if (measurement.waited_seconds) json["waited_seconds"] = *measurement.waited_seconds;
-  for (const OpTime& op : measurement.profile) json["profile"].push_back(to_json(op));
-  return json;
-}
-
-OrderedJson to_json(const BenchReport& report, const bench::BenchRequest& request) {
-  OrderedJson json{{"subject", request.subject},
-                   {"size", request.size},
-                   {"version", report.version},
-                   {"device", report.device},
-                   {"device_name", report.device_name},
-                   {"dtype", report.dtype},
-                   {"threads", report.num_threads},
-                   {"ceilings",
-                    {{"flop_per_second", report.ceilings.flops_per_second},
-                     {"bytes_per_second", report.ceilings.bytes_per_second}}}};
-  json["measurements"] = OrderedJson::array();
-  for (const Measurement& measurement : report.measurements) {
-    json["measurements"].push_back(to_json(measurement));
-  }
-  return json;
-}
-
-// Seconds and memory by the length of the video.
-std::string draw_growth(const BenchReport& report) {
-  report::Series seconds{.name = "seconds", .points = {}};
-  report::Series gigabytes{.name = "GB of peak memory", .points = {}};
-  for (const Measurement& measurement : report.measurements) {
-    if (measurement.num_frames == 0 || !measurement.problem.empty()) continue;
-    seconds.points.emplace_back(measurement.num_frames, measurement.seconds);
-    gigabytes.points.emplace_back(measurement.num_frames,
-                                  static_cast<double>(measurement.peak_bytes) / kGigabyte);
-  }
-  const std::string title =
-      fmt::format("{}, {}", report.measurements.back().name, report.device_name);
-  return report::make_svg_file(report::draw_plot({title, "frames", "", {seconds, gigabytes}}));
 }
 
 // The request with the bundled sparsity where the subject needs one.
@@ -244,11 +175,11 @@ void run_bench(const BenchOptions& options) {
                              if (was_interrupted()) throw Cancelled();
                            });
   if (json_file) {
-    json_file->write(to_json(report, options.request).dump(1) + "\n");
+    json_file->write(bench::to_json(report, options.request));
     json_file->commit();
   }
   if (plot_file) {
-    plot_file->write(draw_growth(report));
+    plot_file->write(bench::draw_growth(report));
     plot_file->commit();
   }
   for (const Measurement& measurement : report.measurements) {
