@@ -132,7 +132,8 @@ class StepView {
 
 // Receives the progress of a call and can end it early. All members have defaults that do nothing.
 // They are called from the thread that runs the engine. They must not call the engine, which would
-// throw Busy. An exception that they throw ends the call and propagates to its caller.
+// throw Busy. An exception that they throw ends the call and propagates to its caller; those of
+// on_interrupted only cause a warning, and std::bad_alloc may come out as OutOfMemory.
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -225,7 +226,8 @@ struct EngineInfo {
 // sample(), decode() and encode() run one at a time: called while one of them is running, from
 // another thread or from a callback, they throw Busy and change nothing. model() and info() may be
 // called at any time from any thread. After an error, also OutOfMemory, and after Cancelled the
-// engine can be used again.
+// engine can be used again. An engine that was moved to another object throws Error. Neither move
+// nor destroy an engine during a call.
 class Engine {
  public:
   // Throws InvalidRequest for options that do not fit together, and Error as ModelInfo does or when
@@ -255,6 +257,7 @@ class Engine {
 
  private:
   struct Impl;
+  Impl& checked_impl() const;
   std::unique_ptr<Impl> impl_;
 };
 

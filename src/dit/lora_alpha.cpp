@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <span>
@@ -29,6 +30,10 @@ constexpr std::array<const char*, 2> kRootKeys{"transformer.use_rslora", "use_rs
 constexpr const char* kPeftFile = "adapter_model.safetensors";
 constexpr const char* kPeftSettings = "adapter_config.json";
 
+// Prefixes that libraries put before the names of the network's layers, in any combination.
+constexpr std::array<std::string_view, 4> kPrefixes{"base_model.model.", "transformer.",
+                                                    "diffusion_model.", "model."};
+
 // peft takes patterns for regular expressions; those in use are names.
 void check_pattern(const std::string& pattern, const std::string& where) {
   constexpr const char* kNameLetters =
@@ -47,6 +52,13 @@ std::optional<double> parse_number(const std::string& text) {
   return is_number ? std::optional(value) : std::nullopt;
 }
 
+// As JSON and Python write it, or as a number.
+std::optional<bool> parse_bool(std::string_view text) {
+  if (text == "true" || text == "True" || text == "1") return true;
+  if (text == "false" || text == "False" || text == "0") return false;
+  return std::nullopt;
+}
+
 // How trainers write that a setting was not given.
 bool is_unset(const std::string& text) { return text.empty() || text == "None" || text == "null"; }
 
@@ -57,8 +69,13 @@ bool is_peft_text(const std::string& text) {
 
 // Returns true if a key of the metadata states an alpha in an unknown form.
 bool is_strange_alpha(const std::string& key, const std::string& text) {
+  constexpr std::string_view kAlpha = "alpha";
+  const auto same_letter = [](unsigned char a, char b) { return std::tolower(a) == b; };
+  const std::string_view ending =
+      std::string_view(key).substr(key.size() - std::min(key.size(), kAlpha.size()));
   const bool is_known = std::ranges::find(kAlphaKeys, key) != kAlphaKeys.end();
-  return !is_known && !is_unset(text) && key.ends_with("alpha") && !key.starts_with("text_encoder");
+  return !is_known && !is_unset(text) && std::ranges::equal(ending, kAlpha, same_letter) &&
+         !key.starts_with("text_encoder");
 }
 
 struct Stated {
@@ -87,11 +104,53 @@ std::optional<Stated> read_stated(const std::map<std::string, std::string>& meta
   return found;
 }
 
-bool matches(std::string_view module, const std::string& pattern) {
-  return module == pattern || module.ends_with("." + pattern);
+// The value of the pattern that names the module, or the end of its name.
+std::optional<double> find_pattern(const std::map<std::string, double>& patterns,
+                                   std::string_view module) {
+  for (const auto& [pattern, value] : patterns) {
+    if (module == pattern || module.ends_with("." + pattern)) return value;
+  }
+  return std::nullopt;
+}
+
+// Patterns of the object `key`, without the prefixes that files put before the names of layers.
+std::map<std::string, double> read_patterns(JsonReader& reader, const Json& json,
+                                            const std::string& key) {
+  std::map<std::string, double> patterns;
+  std::optional<JsonReader> values = reader.get_object(key);
+  if (!values) return patterns;
+  for (const auto& [pattern, value] : json.at(key).items()) {
+    check_pattern(pattern, reader.locate(key));
+    patterns[strip_lora_prefixes(pattern)] = values->get_float(pattern, 0.0);
+  }
+  return patterns;
+}
+
+// Throws if the settings are those of something that the engine would merge wrongly.
+void check_kind(JsonReader& reader, const std::string& part) {
+  const std::string kind = reader.get_string(part + "peft_type", "LORA");
+  if (kind != "LORA") {
+    fail("{}: wanted LORA, found '{}'", reader.locate(part + "peft_type"), kind);
+  }
+  if (reader.get_bool(part + "use_dora", false)) {
+    fail("{}: a DoRA, which is not supported: wanted a plain LoRA",
+         reader.locate(part + "use_dora"));
+  }
 }
 
 }  // namespace
+
+std::string strip_lora_prefixes(std::string_view module) {
+  for (bool is_stripped = true; is_stripped;) {
+    is_stripped = false;
+    for (const std::string_view prefix : kPrefixes) {
+      if (!module.starts_with(prefix)) continue;
+      module.remove_prefix(prefix.size());
+      is_stripped = true;
+    }
+  }
+  return std::string(module);
+}
 
 LoraAlphas::LoraAlphas(const Checkpoint& checkpoint) {
   const std::filesystem::path path = checkpoint.files().front();
@@ -121,7 +180,7 @@ void LoraAlphas::read_genmo(const std::string& text) {
     Kind kind;
     const std::string rank = prefix + "_rank";
     const std::string alpha = prefix + "_alpha";
-    if (reader.has(rank)) kind.rank = reader.require_int(rank);
+    if (reader.has(rank)) kind.rank = static_cast<double>(reader.require_int(rank));
     if (reader.has(alpha)) kind.alpha = reader.get_float(alpha, 0.0);
     return kind;
   };
@@ -134,13 +193,18 @@ void LoraAlphas::read_peft(const Json& json, const std::string& where) {
   const std::string part = reader.has(std::string(kPart) + "lora_alpha") ? kPart : "";
   if (reader.has(part + "lora_alpha")) alpha_ = reader.get_float(part + "lora_alpha", 0.0);
   is_rank_stabilised_ = reader.get_bool(part + "use_rslora", false);
-  const std::string patterns_key = part + "alpha_pattern";
-  std::optional<JsonReader> patterns = reader.get_object(patterns_key);
-  if (!patterns) return;
-  for (const auto& [pattern, value] : json.at(patterns_key).items()) {
-    check_pattern(pattern, reader.locate(patterns_key));
-    patterns_[pattern] = patterns->get_float(pattern, 0.0);
-  }
+  check_kind(reader, part);
+  alpha_patterns_ = read_patterns(reader, json, part + "alpha_pattern");
+  rank_patterns_ = read_patterns(reader, json, part + "rank_pattern");
+  if (reader.has(part + "r")) peft_rank_ = reader.get_float(part + "r", 0.0);
+  peft_source_ = reader.locate(part + "r");
+}
+
+void LoraAlphas::check_peft_rank(std::string_view module, std::int64_t rank) const {
+  std::optional<double> stated = find_pattern(rank_patterns_, module);
+  if (!stated) stated = peft_rank_;
+  if (!stated || *stated == static_cast<double>(rank)) return;
+  fail("{}: wanted {}, the rank of '{}', found {}", peft_source_, rank, module, *stated);
 }
 
 void LoraAlphas::read_plain(const std::map<std::string, std::string>& metadata) {
@@ -150,24 +214,27 @@ void LoraAlphas::read_plain(const std::map<std::string, std::string>& metadata) 
   const std::optional<Stated> alpha = read_stated(metadata, kAlphaKeys, not_understood_);
   const std::optional<Stated> rank = read_stated(metadata, kRankKeys, not_understood_);
   if (alpha) plain_.alpha = alpha->value;
-  if (rank) plain_.rank = static_cast<std::int64_t>(rank->value);
+  if (rank) plain_.rank = rank->value;
   for (const char* key : kRootKeys) {
     const auto found = metadata.find(key);
-    if (found == metadata.end()) continue;
-    is_rank_stabilised_ = found->second == "true" || found->second == "True";
+    if (found == metadata.end() || is_unset(found->second)) continue;
+    const std::optional<bool> value = parse_bool(found->second);
+    if (!value) {
+      not_understood_ = fmt::format("{}: wanted true or false, found '{}'", key, found->second);
+    }
+    is_rank_stabilised_ = value.value_or(false);
   }
 }
 
 std::optional<double> LoraAlphas::find(std::string_view module, std::int64_t rank) const {
-  for (const auto& [pattern, alpha] : patterns_) {
-    if (matches(module, pattern)) return alpha;
-  }
+  check_peft_rank(module, rank);
+  if (const auto alpha = find_pattern(alpha_patterns_, module)) return alpha;
   if (alpha_) return alpha_;
   const bool is_qkv = module.find(".attn.qkv_") != std::string_view::npos;
   const bool is_out = module.find(".attn.proj_") != std::string_view::npos;
   if (!is_qkv && !is_out) return find_plain(module, rank);
   const Kind& kind = is_qkv ? qkv_ : out_;
-  if (kind.rank && *kind.rank != rank) {
+  if (kind.rank && *kind.rank != static_cast<double>(rank)) {
     fail("{} ({}): {}_proj_lora_rank: wanted {}, the rank of '{}', found {}", file_name_, kGenmoKey,
          is_qkv ? "qkv" : "out", rank, module, *kind.rank);
   }
@@ -176,7 +243,7 @@ std::optional<double> LoraAlphas::find(std::string_view module, std::int64_t ran
 
 std::optional<double> LoraAlphas::find_plain(std::string_view module, std::int64_t rank) const {
   if (!not_understood_.empty()) fail("{} (metadata): {}", file_name_, not_understood_);
-  if (plain_.alpha && plain_.rank && *plain_.rank != rank) {
+  if (plain_.alpha && plain_.rank && *plain_.rank != static_cast<double>(rank)) {
     fail("{} (metadata): wanted rank {}, that of '{}', found {}", file_name_, rank, module,
          *plain_.rank);
   }

@@ -39,22 +39,6 @@ constexpr std::array kEndings{
     Ending{".alpha", Part::kAlpha},
 };
 
-// Prefixes that libraries put before the names of the network's layers, in any combination.
-constexpr std::array<std::string_view, 4> kPrefixes{"base_model.model.", "transformer.",
-                                                    "diffusion_model.", "model."};
-
-std::string strip_prefixes(std::string_view module) {
-  for (bool is_stripped = true; is_stripped;) {
-    is_stripped = false;
-    for (const std::string_view prefix : kPrefixes) {
-      if (!module.starts_with(prefix)) continue;
-      module.remove_prefix(prefix.size());
-      is_stripped = true;
-    }
-  }
-  return std::string(module);
-}
-
 const Ending* find_ending(std::string_view name) {
   const auto* const found = std::ranges::find_if(
       kEndings, [name](const Ending& ending) { return name.ends_with(ending.text); });
@@ -121,7 +105,7 @@ std::map<std::string, Parts> group_by_module(const Checkpoint& checkpoint,
     if (ending == nullptr) fail_unknown(name, file_name);
     const std::string_view stem =
         std::string_view(name).substr(0, name.size() - ending->text.size());
-    std::string& part = groups[strip_prefixes(stem)].of(ending->part);
+    std::string& part = groups[strip_lora_prefixes(stem)].of(ending->part);
     if (!part.empty()) {
       fail("tensors '{}' and '{}' in '{}' are the same part of a LoRA", part, name, file_name);
     }

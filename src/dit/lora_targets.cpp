@@ -1,5 +1,6 @@
 #include "dit/lora_targets.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -84,6 +85,18 @@ void add_diffusers(const std::string& module, const std::string& last_block,
   }
 }
 
+// Adds each layer under the names of kohya's trainers, which have underscores instead of dots:
+// "lora_unet_blocks_0_attn_qkv_x".
+void add_flat_names(LoraTargets& targets) {
+  LoraTargets flat;
+  for (const auto& [module, target] : targets) {
+    std::string name = module;
+    std::ranges::replace(name, '.', '_');
+    flat["lora_unet_" + name] = flat["lora_transformer_" + name] = target;
+  }
+  targets.merge(flat);
+}
+
 }  // namespace
 
 LoraTargets list_lora_targets(const DitConfig& config) {
@@ -97,6 +110,7 @@ LoraTargets list_lora_targets(const DitConfig& config) {
     targets[module] = target;
     add_diffusers(module, last_block, target, targets);
   }
+  add_flat_names(targets);
   return targets;
 }
 

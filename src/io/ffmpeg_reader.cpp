@@ -34,6 +34,13 @@ class FfmpegReader final : public VideoReader {
           "second on average",
           path.string(), format_.fps.value()));
     }
+    if (probe_.is_interlaced) note_interlaced("'" + path.string() + "'");
+    if (probe_.is_hdr) {
+      notes_.push_back(fmt::format(
+          "'{}': it is an HDR video; its values are read as those of an ordinary one, which makes "
+          "it look pale",
+          path.string()));
+    }
   }
 
   bool read_frame(std::span<std::uint8_t> rgb) override {

@@ -13,6 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "io/file_kind.h"
 #include "io/file_name.h"
 #include "io/jpeg_header.h"
 
@@ -41,7 +42,8 @@ void check_image(const MappedFile& file) {
   if (is_jpeg(file.bytes())) {
     if (!is_complete_jpeg(file.bytes())) fail("cannot read '{}': the JPEG file was cut off", name);
   } else if (!is_png(file.bytes())) {
-    fail("cannot read '{}': neither a PNG nor a JPEG file", name);
+    fail("cannot read '{}': neither a PNG nor a JPEG file: it is {}", name,
+         recognise_content(file.bytes()).name);
   }
 }
 
@@ -113,8 +115,8 @@ Image read_image(const std::filesystem::path& path) {
                             &stored_channels, kChannels),
       stbi_image_free);
   if (!pixels) {
-    fail("cannot read '{}': a damaged {} file ({})", path.string(),
-         is_png(file.bytes()) ? "PNG" : "JPEG", stbi_failure_reason());
+    fail("cannot read '{}': a damaged {} file, or one of a rare kind", path.string(),
+         is_png(file.bytes()) ? "PNG" : "JPEG");
   }
   const std::size_t num_bytes =
       static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * kChannels;

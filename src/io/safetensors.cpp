@@ -71,7 +71,8 @@ class HeaderParser {
       fail("{}: truncated: header of {} bytes in a file of {}", file_name_, header_bytes,
            bytes.size());
     }
-    if (header_bytes == 0) fail_kind();
+    if (header_bytes == 0 && bytes.size() == kLengthBytes) fail_kind();
+    if (header_bytes == 0) fail("{}: the header is empty: the file is damaged", file_name_);
     header_ = {reinterpret_cast<const char*>(bytes.data()) + kLengthBytes, header_bytes};
     data_ = bytes.subspan(kLengthBytes + header_bytes);
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -53,8 +54,8 @@ std::string run_ffprobe(const fs::path& path, const std::vector<std::string>& wa
   return text;
 }
 
-// Quarter turns of the picture, from the display matrix or the tag of older versions.
-int quarter_turns(const Json& stream) {
+// Returns true if the display matrix, or the tag of older versions, turns the picture on its side.
+bool is_turned(const Json& stream) {
   double degrees = 0;
   for (const Json& data : stream.value("side_data_list", Json::array())) {
     const Json rotation = data.value("rotation", Json(0));
@@ -63,7 +64,7 @@ int quarter_turns(const Json& stream) {
   const std::string tag = stream.value("tags", Json::object()).value("rotate", "");
   std::from_chars(tag.data(), tag.data() + tag.size(), degrees);
   constexpr double kQuarter = 90;
-  return static_cast<int>(std::lround(degrees / kQuarter));
+  return std::abs(std::abs(std::remainder(degrees, 2 * kQuarter)) - kQuarter) < 1;
 }
 
 void read_rates(const Json& stream, VideoProbe& probe) {
@@ -81,6 +82,42 @@ void read_rates(const Json& stream, VideoProbe& probe) {
   probe.format.fps = probe.is_irregular ? *average : *nominal;
 }
 
+// Packets whose times are looked at, and those of them whose order may differ from that of the
+// frames.
+constexpr std::size_t kNumTimes = 96;
+constexpr std::size_t kNumReordered = 16;
+
+// The times of the first frames in seconds, in order; empty if the file does not state them all.
+std::vector<double> first_times(const Json& json) {
+  std::vector<double> times;
+  for (const Json& packet : json.value("packets", Json::array())) {
+    if (packet.value("flags", "").find('D') != std::string::npos) continue;
+    const std::string text = packet.value("pts_time", "");
+    double seconds = 0;
+    if (std::from_chars(text.data(), text.data() + text.size(), seconds).ec != std::errc()) {
+      return {};
+    }
+    times.push_back(seconds);
+  }
+  std::ranges::sort(times);
+  if (times.size() + kNumReordered > kNumTimes) times.resize(times.size() - kNumReordered);
+  return times;
+}
+
+// Matroska files state the rate that was wanted; the frames' times tell whether they have it.
+void read_times(const Json& json, VideoProbe& probe) {
+  constexpr double kClock = 0.002;  // times are rounded to a millisecond
+  const std::vector<double> times = first_times(json);
+  if (probe.is_irregular || times.size() < 3) return;
+  std::vector<double> gaps(times.size() - 1);
+  std::transform(times.begin() + 1, times.end(), times.begin(), gaps.begin(), std::minus<>{});
+  const auto [least, most] = std::ranges::minmax(gaps);
+  probe.is_irregular = most > 1.5 * least + kClock;
+  if (!probe.is_irregular) return;
+  const double rate = static_cast<double>(gaps.size()) / (times.back() - times.front());
+  probe.format.fps = parse_frame_rate(fmt::format("{:.3f}", rate)).value_or(probe.format.fps);
+}
+
 std::int64_t parse_count(const std::string& text) {
   std::int64_t number = 0;
   std::from_chars(text.data(), text.data() + text.size(), number);
@@ -94,8 +131,9 @@ VideoProbe probe_video(const fs::path& path, const StopFn& should_stop) {
       parse_json(run_ffprobe(path,
                              {"-show_entries",
                               "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,"
-                              "nb_frames:stream_side_data=rotation:stream_tags=rotate",
-                              "-of", "json"},
+                              "nb_frames,field_order,color_transfer:stream_side_data=rotation:"
+                              "stream_tags=rotate:packet=pts_time,flags",
+                              "-read_intervals", fmt::format("%+#{}", kNumTimes), "-of", "json"},
                              should_stop),
                  "ffprobe of " + path.string());
   const Json streams = json.value("streams", Json::array());
@@ -114,11 +152,16 @@ VideoProbe probe_video(const fs::path& path, const StopFn& should_stop) {
   const std::optional<FrameRate> aspect =
       parse_stream_rate(stream.value("sample_aspect_ratio", ""), ':');
   if (aspect) probe.pixel_aspect = aspect->value();
-  if (quarter_turns(stream) % 2 != 0) {
+  if (is_turned(stream)) {
     std::swap(probe.format.width, probe.format.height);
     probe.pixel_aspect = 1 / probe.pixel_aspect;
   }
   probe.num_stored = parse_count(stream.value("nb_frames", ""));
+  read_times(json, probe);
+  const std::string order = stream.value("field_order", "");
+  probe.is_interlaced = order == "tt" || order == "bb" || order == "tb" || order == "bt";
+  const std::string transfer = stream.value("color_transfer", "");
+  probe.is_hdr = transfer == "smpte2084" || transfer == "arib-std-b67";
   return probe;
 }
 

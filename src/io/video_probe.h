@@ -16,6 +16,8 @@ struct VideoProbe {
   bool is_irregular = false;    // the frames' times are not evenly spaced
   double pixel_aspect = 1;      // width / height of a displayed pixel
   std::int64_t num_stored = 0;  // frames by the file's own index; 0: it has none
+  bool is_interlaced = false;   // a frame holds two fields of different times
+  bool is_hdr = false;          // its colours have the curve of HDR10 or HLG
 };
 
 // Throws Error, naming the file and what it is, if it is no video that ffmpeg reads.

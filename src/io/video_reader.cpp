@@ -59,6 +59,10 @@ void VideoReader::check_frame_size(std::span<const std::uint8_t> rgb) const {
   }
 }
 
+void VideoReader::note_interlaced(const std::string& source) {
+  notes_.push_back(source + ": it is interlaced; frames are read as stored, with both fields");
+}
+
 void check_frame_format(const VideoFormat& format, const std::string& source) {
   constexpr int kMaxSide = 1 << 15;
   const bool is_valid = format.width >= 1 && format.height >= 1 && format.width <= kMaxSide &&

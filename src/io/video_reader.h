@@ -47,6 +47,8 @@ class VideoReader {
  protected:
   VideoReader() = default;
   void check_frame_size(std::span<const std::uint8_t> rgb) const;
+  // `source` is the file's name in quotes.
+  void note_interlaced(const std::string& source);
 
   VideoFormat format_;
   bool has_rate_ = true;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/color.h"
+#include "io/file_kind.h"
 #include "io/video_readers.h"
 
 namespace mochi {
@@ -53,8 +54,12 @@ class Y4mReader final : public VideoReader {
   Y4mReader(std::span<const std::byte> bytes, const fs::path& name, const ReadStart& start)
       : bytes_(bytes), source_("'" + name.string() + "'") {
     if (bytes_.empty()) fail("{}: the file is empty", source_);
+    const auto fail_kind = [&] {
+      fail("{}: not a y4m file: it is {}", source_, recognise_content(bytes_).name);
+    };
+    if (bytes_.size() > kY4mMagic.size() && static_cast<char>(bytes_[0]) != 'Y') fail_kind();
     const std::string_view header = next_line();
-    if (!header.starts_with(kY4mMagic)) fail("{}: not a y4m file", source_);
+    if (!header.starts_with(kY4mMagic)) fail_kind();
     visit_fields(header, [this](char key, std::string_view value) { parse_field(key, value); });
     check_frame_format(format_, source_);
     const auto num_skipped =
@@ -108,6 +113,7 @@ class Y4mReader final : public VideoReader {
     if (key == 'H') format_.height = parse_number(value);
     if (key == 'F') parse_rate(value);
     if (key == 'A') parse_aspect(value);
+    if (key == 'I' && (value == "t" || value == "b" || value == "m")) note_interlaced(source_);
     if (key == 'X' && value == "COLORRANGE=FULL") range_ = ColorRange::kFull;
     if (key != 'C') return;
     block_ = block_of(value);

@@ -32,6 +32,18 @@ void apply_noise(const Latents& noise, const ModelInfo& model, GenerateRequest& 
   generate.initial_noise = noise.values;
 }
 
+// Noise of another shape may have as many values.
+void check_noise(const Latents& noise, const ModelInfo& model, const GenerateRequest& generate) {
+  const VideoSize found = model.video_size(noise);
+  if (found.width == generate.width && found.height == generate.height &&
+      found.num_frames == generate.num_frames) {
+    return;
+  }
+  refuse("noise", "wanted noise for {} frames of {}x{}, found noise for {} of {}x{}",
+         generate.num_frames, generate.width, generate.height, found.num_frames, found.width,
+         found.height);
+}
+
 void apply_steps(const Request& given, GenerateRequest& generate) {
   if (given.cfg_schedule && !given.num_steps) {
     generate.num_steps = static_cast<int>(given.cfg_schedule->size());
@@ -76,6 +88,7 @@ void resolve_sampling(const Request& given, const ModelInfo& model, const StopFn
   apply_steps(given, generate);
   apply_sparsity(given, should_stop, resolved);
   model.check(generate);
+  if (given.noise) check_noise(noise, model, generate);
   model.check_files(generate);
   resolved.request = complete(given, generate);
   resolved.overruled = find_overruled(given);

@@ -241,10 +241,15 @@ Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
-const ModelInfo& Engine::model() const { return impl_->model; }
+Engine::Impl& Engine::checked_impl() const {
+  if (!impl_) fail("the engine was moved to another object and cannot be used");
+  return *impl_;
+}
+
+const ModelInfo& Engine::model() const { return checked_impl().model; }
 
 EngineInfo Engine::info() const {
-  const Impl& impl = *impl_;
+  const Impl& impl = checked_impl();
   return {.device = impl.is_gpu() ? DeviceKind::kCuda : DeviceKind::kCpu,
           .device_name = impl.backend->device_name(),
           .device_note = impl.choice.note,
@@ -260,7 +265,7 @@ Latents Engine::sample(const GenerateRequest& request, const SampleOptions& opti
 
 Latents Engine::sample(const GenerateRequest& request, Observer& observer,
                        const SampleOptions& options) {
-  Impl& impl = *impl_;
+  Impl& impl = checked_impl();
   const BusyScope busy(impl.is_busy);
   model().check(request);
   const StepPlan plan = make_step_plan(request);
@@ -297,10 +302,11 @@ void Engine::decode(const Latents& latents, const FrameSink& sink) {
 }
 
 void Engine::decode(const Latents& latents, const FrameSink& sink, Observer& observer) {
-  Impl& impl = *impl_;
+  Impl& impl = checked_impl();
   const BusyScope busy(impl.is_busy);
   const VideoSize size = model().video_size(latents);
   check_values("latents", latents, latents.values);
+  if (!sink) refuse("sink", "wanted a function, found none");
   bool has_frames = false;
   const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto run = [&] {
@@ -329,7 +335,7 @@ Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size)
 
 Latents Engine::encode(std::span<const std::uint8_t> rgb, const VideoSize& size,
                        Observer& observer) {
-  Impl& impl = *impl_;
+  Impl& impl = checked_impl();
   const BusyScope busy(impl.is_busy);
   const Latents latents = model().latent_size(size);
   const Shape frames_shape{size.num_frames, size.height, size.width, 3};

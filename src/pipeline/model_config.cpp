@@ -11,21 +11,22 @@
 namespace mochi {
 namespace {
 
-int get_count(JsonReader& section, const std::string& key, int fallback, int least) {
-  constexpr std::int64_t kMaxCount = 1 << 20;
+int get_count(JsonReader& section, const std::string& key, int fallback, int least,
+              std::int64_t most = 1 << 20) {
   const std::int64_t value = section.get_int(key, fallback);
-  if (value < least || value > kMaxCount) {
-    fail("{}: wanted {} to {}, found {}", section.locate(key), least, kMaxCount, value);
+  if (value < least || value > most) {
+    fail("{}: wanted {} to {}, found {}", section.locate(key), least, most, value);
   }
   return static_cast<int>(value);
 }
 
 GenerationDefaults parse_generation(JsonReader& section) {
+  constexpr std::int64_t kMaxFps = 1000;  // that of parse_frame_rate()
   GenerationDefaults generation;
   generation.width = get_count(section, "width", generation.width, 1);
   generation.height = get_count(section, "height", generation.height, 1);
   generation.num_frames = get_count(section, "num_frames", generation.num_frames, 1);
-  generation.fps = get_count(section, "fps", generation.fps, 1);
+  generation.fps = get_count(section, "fps", generation.fps, 1, kMaxFps);
   generation.num_steps = get_count(section, "num_steps", generation.num_steps, 1);
   generation.linear_steps = get_count(section, "linear_steps", generation.linear_steps, 0);
   generation.cfg_scale = section.get_float("cfg_scale", generation.cfg_scale);

@@ -13,15 +13,30 @@ namespace mochi {
 namespace {
 
 ModelDirectory open_directory(const EngineOptions& options) {
+  check_choice("device", options.device, kDeviceKinds);
+  check_choice("precision", options.precision, kPrecisions);
+  check_choice("random_weights", options.random_weights, kRandomWeights);
   if (options.random_weights == RandomWeights::kNone) return ModelDirectory(options.model_dir);
   if (!options.loras.empty()) refuse("loras", "has no effect with random weights");
   return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
+}
+
+// Errors of a request that leaves everything to the model are those of its file.
+void check_defaults(const ModelDirectory& directory) {
+  const ModelConfig& config = directory.config();
+  try {
+    check_request(config, make_default_request(config.generation));
+  } catch (const InvalidRequest& error) {
+    fail("{}: generation.{}: {}", (directory.path() / "config.json").string(), error.field(),
+         error.problem());
+  }
 }
 
 }  // namespace
 
 ModelInfo::Data::Data(const EngineOptions& options) : directory(open_directory(options)) {
   directory.validate();
+  if (directory.has_config_file()) check_defaults(directory);
   if (options.on_message) {
     for (const std::string& note : directory.notes()) {
       options.on_message(MessageLevel::kDebug, note);

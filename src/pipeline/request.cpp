@@ -131,6 +131,7 @@ void check_request(const ModelConfig& config, const GenerateRequest& request) {
   check_text("negative_prompt", request.negative_prompt);
   const Latents size = size_latents(config, {request.width, request.height, request.num_frames});
   make_step_plan(request);
+  check_choice("noise_source", request.noise_source, kNoiseSources);
   if (!request.initial_noise.empty()) check_values("initial_noise", size, request.initial_noise);
   if (request.sparsity) validate(*request.sparsity);
 }

@@ -1,10 +1,12 @@
 // Checks of requests, and values derived from them.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "mochi/mochi.h"
 #include "pipeline/euler_loop.h"
 #include "pipeline/model_config.h"
@@ -24,6 +26,14 @@ Latents size_latents(const ModelConfig& config, const VideoSize& size);
 
 // Throws InvalidRequest naming "latents" when they do not fit the model.
 VideoSize size_video(const ModelConfig& config, const Latents& latents);
+
+// Throws InvalidRequest naming `field` unless the value is one of its type's choices: a cast can
+// make others.
+template <typename Choices>
+void check_choice(const char* field, typename Choices::value_type value, const Choices& choices) {
+  if (std::ranges::find(choices, value) != choices.end()) return;
+  refuse(field, "wanted a value of its type, found {}", static_cast<int>(value));
+}
 
 // Throws InvalidRequest naming `field` unless there are as many values as latents of this size
 // have, all of them finite.

@@ -98,6 +98,30 @@ TEST_F(LoraFiles, AlphaFromPeftsMetadata) {
                   "alpha_pattern: wanted names of layers, found '.*qkv'");
 }
 
+TEST_F(LoraFiles, PeftsPatternsMayHavePrefixes) {
+  for (const char* prefix : {"", "transformer.", "base_model.model."}) {
+    const std::string pattern = std::string(prefix) + "blocks.0.attn.qkv_x";
+    EXPECT_EQ(
+        only_layer(write_peft(R"({"lora_alpha": 2, "alpha_pattern": {")" + pattern + R"(": 8}})"))
+            .strength,
+        2.0);
+  }
+}
+
+TEST_F(LoraFiles, PeftsRankAndKindMustBeTheFiles) {
+  EXPECT_EQ(only_layer(write_peft(R"({"r": 16, "lora_alpha": 8, "rank_pattern": {"qkv_x": 4}})"))
+                .strength,
+            2.0);
+  expect_contains(error_of(write_peft(R"({"r": 16, "lora_alpha": 8})")),
+                  "r: wanted 4, the rank of 'blocks.0.attn.qkv_x', found 16");
+  expect_contains(error_of(write_peft(R"({"r": 4, "rank_pattern": {"qkv_x": 8}})")),
+                  "wanted 4, the rank of 'blocks.0.attn.qkv_x', found 8");
+  expect_contains(error_of(write_peft(R"({"lora_alpha": 8, "use_dora": true})")),
+                  "use_dora: a DoRA, which is not supported");
+  expect_contains(error_of(write_peft(R"({"peft_type": "LOKR", "alpha": 8})")),
+                  "peft_type: wanted LORA, found 'LOKR'");
+}
+
 TEST_F(LoraFiles, AlphaFromTheSettingsBesidePeftsFile) {
   folder_.write("adapter_config.json", R"({"peft_type": "LORA", "r": 4, "lora_alpha": 12})");
   const auto write = [this](const char* name) {
@@ -138,7 +162,14 @@ TEST_F(LoraFiles, AlphaFromPlainMetadata) {
   }
   EXPECT_EQ(only_layer(write({{"lora_alpha", "2.5"}, {"r", "4"}})).alpha, 2.5);
   EXPECT_EQ(only_layer(write({{"lora_alpha", "6"}, {"use_rslora", "True"}})).strength, 3.0);
+  EXPECT_EQ(only_layer(write({{"lora_alpha", "6"}, {"use_rslora", "1"}})).strength, 3.0);
+  EXPECT_EQ(only_layer(write({{"lora_alpha", "6"}, {"use_rslora", "False"}})).strength, 1.5);
+  expect_contains(error_of(write({{"lora_alpha", "6"}, {"use_rslora", "yes"}})),
+                  "use_rslora: wanted true or false, found 'yes'");
   EXPECT_EQ(only_layer(write({{"ss_network_alpha", "None"}})).strength, 1.0);
+  expect_contains(error_of(write({{"lora_alpha", "8"}, {"r", "4.5"}})), "found 4.5");
+  expect_contains(error_of(write({{"lora_alpha", "8"}, {"r", "1e30"}})), "found 1e+30");
+  expect_contains(error_of(write({{"Alpha", "8"}})), "(metadata): Alpha: unknown key");
   expect_contains(
       error_of(write({{"lora_alpha", "16"}, {"r", "8"}})),
       "a.safetensors (metadata): wanted rank 4, that of 'blocks.0.attn.qkv_x', found 8");

@@ -163,6 +163,18 @@ TEST(Lora, LayersOfDiffusersAreMappedAsWholeWeights) {
   }
 }
 
+TEST(Lora, LayersHaveKohyasNamesToo) {
+  const LoraTargets targets = list_lora_targets(golden_dit_config(Golden(kModel)));
+  for (const auto& [flat, dotted] :
+       {std::pair{"lora_unet_blocks_0_attn_qkv_x", "blocks.0.attn.qkv_x"},
+        {"lora_unet_final_layer_linear", "final_layer.linear"},
+        {"lora_transformer_transformer_blocks_1_attn1_to_k", "transformer_blocks.1.attn1.to_k"}}) {
+    ASSERT_TRUE(targets.contains(flat)) << flat;
+    EXPECT_EQ(targets.at(flat).weight, targets.at(dotted).weight);
+    EXPECT_EQ(targets.at(flat).rows.front().target, targets.at(dotted).rows.front().target);
+  }
+}
+
 TEST(Lora, AnotherModelsSizeIsRefusedWithTheTensor) {
   const TempFolder folder;
   LoraTensors lora;

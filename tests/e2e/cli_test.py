@@ -143,6 +143,12 @@ class CliTest(ProgramTest):
         self.assertEqual(first, second)
         done = self.generate("--noise", "n.safetensors", "--width", 64, "--out", "c.y4m")
         self.expect_error(done, 2, "--noise: wanted")
+        # Noise of another shape with as many values.
+        write_latents(self.folder / "wide.safetensors", [1, 12, 1, 6, 8])
+        size = ("--width", 48, "--height", 64, "--num-frames", 1)
+        done = self.generate("--noise", "wide.safetensors", *size, "--out", "c.y4m")
+        self.expect_error(done, 2, "--noise: wanted noise for 1 frames of 48x64, found noise for 1 of "
+                          "64x48")
 
     def test_bad_latent_files(self):
         cases = {

@@ -223,7 +223,7 @@ class HostileTest(ProgramTest):
                 change("vae", temporal_factors=[16] * 20),
                 "vae.temporal_factors: wanted 1 to 8 values, found 20",
             ),
-            (change("generation", fps=0), "generation.fps: wanted 1 to 1048576, found 0"),
+            (change("generation", fps=0), "generation.fps: wanted 1 to 1000, found 0"),
             ({"dit": {}}, "model_type: key is missing"),
             (
                 config | {"trained_on": {"words": "ball"}},

@@ -42,7 +42,10 @@ TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   }
   const std::string whole = encode_png(2, 2, std::vector<std::uint8_t>(12));
   const auto path = folder.write("cut.png", std::string_view(whole).substr(0, whole.size() / 2));
-  expect_contains(message_of<Error>([&] { read_image(path); }), "a damaged PNG file");
+  EXPECT_EQ(message_of<Error>([&] { read_image(path); }),
+            "cannot read '" + path.string() + "': a damaged PNG file, or one of a rare kind");
+  const auto web = folder.write("web.png", "<!DOCTYPE html><html>");
+  expect_contains(message_of<Error>([&] { read_image(web); }), "it is a web page");
 }
 
 // A JPEG of ffmpeg's, left half dark and right half bright.

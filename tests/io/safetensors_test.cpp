@@ -117,6 +117,7 @@ TEST_F(Safetensors, RefusesBrokenHeaders) {
 TEST_F(Safetensors, RefusesHugeHeaderLengths) {
   expect_contains(error_of(little_endian(100'000'001) + "[]"), "not a safetensors file");
   expect_contains(error_of(little_endian(~std::uint64_t{0}) + "{}"), "not a safetensors file");
+  expect_contains(error_of(little_endian(std::uint64_t{0}) + "{}"), "the header is empty");
   expect_contains(error_of(little_endian(100'000'000) + "{}"), "truncated");
 }
 

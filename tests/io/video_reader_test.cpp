@@ -104,6 +104,46 @@ TEST(VideoReading, RotationIsApplied) {
   EXPECT_GT(mean_difference(b, a), 20.0);
 }
 
+// ffmpeg turns such a picture within its frame.
+TEST(VideoReading, OtherAnglesKeepTheSize) {
+  const TempFolder folder;
+  make_source(folder / "flat.mp4", "64x48", {"-c:v", "libx264", "-qp", "0"});
+  run_ffmpeg({"-i", (folder / "flat.mp4").string(), "-c", "copy", "-metadata:s:v", "rotate=45",
+              (folder / "turned.mp4").string()});
+  EXPECT_EQ(make_video_reader(folder / "turned.mp4")->format().width, 64);
+}
+
+// Matroska files state a rate for frames that do not have it.
+TEST(VideoReading, IrregularTimesAreFoundInEveryContainer) {
+  const TempFolder folder;
+  make_source(folder / "even.mkv", "64x48", {"-c:v", "ffv1"});
+  EXPECT_TRUE(make_video_reader(folder / "even.mkv")->notes().empty());
+  make_source(folder / "uneven.mkv", "64x48",
+              {"-vf", "setpts='if(lt(N,5),N,5*N)/24/TB'", "-vsync", "vfr", "-c:v", "ffv1"});
+  const auto uneven = make_video_reader(folder / "uneven.mkv");
+  ASSERT_EQ(uneven->notes().size(), 1U);
+  expect_contains(uneven->notes()[0], "uneven.mkv': the frames are not evenly spaced in time");
+  EXPECT_NEAR(uneven->format().fps.value(), 9 * 24 / 45.0, 0.01);
+}
+
+TEST(VideoReading, FieldsAndHdrCauseWarnings) {
+  const TempFolder folder;
+  make_source(folder / "fields.mpg", "64x48",
+              {"-vf", "setfield=tff", "-c:v", "mpeg2video", "-flags", "+ildct+ilme"});
+  const auto fields = make_video_reader(folder / "fields.mpg");
+  ASSERT_EQ(fields->notes().size(), 1U);
+  expect_contains(fields->notes()[0], "fields.mpg': it is interlaced");
+  const auto y4m = make_video_reader(
+      folder.write("fields.y4m", "YUV4MPEG2 W2 H2 F24:1 It C444\nFRAME\n" + std::string(12, 'x')));
+  ASSERT_EQ(y4m->notes().size(), 1U);
+  expect_contains(y4m->notes()[0], "fields.y4m': it is interlaced");
+  make_source(folder / "hdr.mkv", "64x48",
+              {"-c:v", "ffv1", "-pix_fmt", "yuv444p10le", "-color_trc", "smpte2084"});
+  const auto hdr = make_video_reader(folder / "hdr.mkv");
+  ASSERT_EQ(hdr->notes().size(), 1U);
+  expect_contains(hdr->notes()[0], "hdr.mkv': it is an HDR video");
+}
+
 // The very same picture in many formats, each with the meaning of its values in its header.
 TEST(VideoReading, RangesMatricesAndDepths) {
   const TempFolder folder;
@@ -286,6 +326,12 @@ TEST(VideoReaderErrors, VideosThatWereCutOff) {
               (folder / "late.mp4").string()});
   std::filesystem::resize_file(folder / "late.mp4", 2000);
   expect_contains(read_error(folder / "late.mp4"), "its index is missing");
+}
+
+TEST(VideoReaderErrors, OtherFilesWithTheNameOfAY4m) {
+  const TempFolder folder;
+  expect_contains(read_error(folder.write("a.y4m", "<!DOCTYPE html><html>")),
+                  "a.y4m': not a y4m file: it is a web page");
 }
 
 TEST(VideoReaderErrors, BrokenY4m) {

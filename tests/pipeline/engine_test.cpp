@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
+#include <initializer_list>
 #include <thread>
 #include <tuple>
 
@@ -478,7 +480,27 @@ TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
   EXPECT_EQ(message_of<InvalidRequest>(
                 [&] { Engine({.model_dir = *folder_ / "model", .num_threads = -1}); }),
             "num_threads: wanted 0 (all) or more, found -1");
+  const auto refused_field = [&](const EngineOptions& options) {
+    try {
+      const ModelInfo model(options);
+      return std::string("none");
+    } catch (const InvalidRequest& error) {
+      return error.field();
+    }
+  };
+  EXPECT_EQ(refused_field({.model_dir = *folder_ / "model", .device = DeviceKind{99}}), "device");
+  EXPECT_EQ(refused_field({.model_dir = *folder_ / "model", .precision = Precision{99}}),
+            "precision");
+  EXPECT_EQ(refused_field({.model_dir = *folder_ / "model", .random_weights = RandomWeights{99}}),
+            "random_weights");
   Engine engine = open();
+  GenerateRequest strange = request(engine);
+  strange.noise_source = NoiseSource{99};
+  EXPECT_EQ(message_of<InvalidRequest>([&] { engine.sample(strange); }),
+            "noise_source: wanted a value of its type, found 99");
+  EXPECT_EQ(message_of<InvalidRequest>(
+                [&] { engine.decode({std::vector<float>(48), 12, 1, 2, 2}, FrameSink()); }),
+            "sink: wanted a function, found none");
   const auto decode_error = [&](const Latents& latents) {
     return message_of<InvalidRequest>([&] { decode(engine, latents); });
   };
@@ -491,6 +513,17 @@ TEST_F(EngineRuns, RefusesBadOptionsAndLatents) {
   Latents broken{std::vector<float>(48), 12, 1, 2, 2};
   broken.values[5] = INFINITY;
   EXPECT_EQ(decode_error(broken), "latents: wanted finite values, found inf at index 5");
+}
+
+TEST_F(EngineRuns, AnEngineThatWasMovedIsRefused) {
+  Engine engine = open();
+  const GenerateRequest base = request(engine);
+  Engine other = std::move(engine);
+  EXPECT_EQ(other.info().device, DeviceKind::kCpu);
+  for (const auto& call : std::initializer_list<std::function<void()>>{
+           [&] { engine.sample(base); }, [&] { engine.info(); }, [&] { engine.model(); }}) {
+    EXPECT_EQ(message_of<Error>(call), "the engine was moved to another object and cannot be used");
+  }
 }
 
 TEST_F(EngineRuns, FingerprintsOfDifferentFilesDiffer) {

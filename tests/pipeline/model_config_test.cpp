@@ -40,7 +40,7 @@ TEST(ModelConfigText, ErrorsAreThoseOfTheFile) {
     EXPECT_EQ(message_of<Error>([&] { parse_model_config(content, path); }), of_file);
   }
   expect_contains(parse_error(R"({"model_type": "mochi", "generation": {"fps": 0}})"),
-                  "a/config.json: generation.fps: wanted 1 to 1048576, found 0");
+                  "a/config.json: generation.fps: wanted 1 to 1000, found 0");
 }
 
 TEST(ModelConfigText, OursIsToldFromOtherPrograms) {

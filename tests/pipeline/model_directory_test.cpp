@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "mochi/inspect.h"
+#include "mochi/mochi.h"
 #include "pipeline/tiny_model.h"
 #include "support/test_data.h"
 
@@ -276,6 +277,18 @@ TEST_F(ModelFolder, WrongConfigsAreNamed) {
   expect_contains(open_error(), "did you mean 'depth'?");
   folder_.write("config.json", R"({"model_type": "mochi", "generation": {"fps": 0}})");
   expect_contains(open_error(), "generation.fps: wanted 1 to");
+  for (const auto& [value, message] :
+       {std::pair{R"("threshold_noise": 2)", "generation.threshold_noise: wanted 0 to below 1"},
+        {R"("width": 17)", "generation.width: wanted a multiple of 16, found 17"},
+        {R"("num_frames": 8)", "generation.num_frames: wanted 6·k + 1, found 8"},
+        {R"("fps": 1000000)", "generation.fps: wanted 1 to 1000"}}) {
+    folder_.write("config.json", std::string(R"({"model_type": "mochi", "generation": {)") + value +
+                                     R"(}, "text_encoder": {}})");
+    const EngineOptions options{.model_dir = folder_.path()};
+    const std::string error = message_of<Error>([&] { ModelInfo model(options); });
+    expect_contains(error, message);
+    expect_contains(error, "config.json");
+  }
   folder_.write("config.json", R"({"model_type": "mochi", "dit": {"text_width": 8}})");
   expect_contains(open_error(), "config.json: the transformer wants text features of width 8");
 }
