@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/parallel_for.h"
 #include "cli/bundled.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
@@ -183,7 +184,7 @@ void check_flags(const BenchOptions& options) {
 
 void add_bench_flags(CLI::App& command, BenchOptions& options) {
   bench::BenchRequest& request = options.request;
-  command.add_option("subject", request.subject, "what to measure; weights are random")
+  command.add_option("subject", request.subject, "what to measure, with random weights")
       ->type_name("op|dit|sparse|vae|t5|video|load")
       ->required();
   command
@@ -237,6 +238,8 @@ void run_bench(const BenchOptions& options) {
   if (options.plot_file) {
     plot_file.emplace(*options.plot_file, SpecialFile::kWriteThrough, was_interrupted);
   }
+  const StopFn should_stop = was_interrupted;
+  const StopScope stop(should_stop);  // operations on the CPU take up to minutes
   const BenchReport report =
       bench::run_benchmark(complete_request(options.request),
                            [](const BenchReport& so_far, const Measurement& measurement) {
