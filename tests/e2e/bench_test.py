@@ -13,7 +13,7 @@ import time
 import unittest
 import unittest.mock
 
-from support import ProgramTest
+from support import MOCHI, ProgramTest
 
 MICRO = ("--size", "micro", "--device", "cpu", "--repetitions", 1)
 
