@@ -224,7 +224,9 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
   command.add_option("--dtype", request.dtype, "type of the activations")
       ->type_name("auto|fp32|bf16")
       ->capture_default_str();
-  command.add_option("--threads", request.num_threads, "number of CPU threads; 0: all cores")
+  command
+      .add_option("--threads", request.num_threads,
+                  "number of CPU threads; 0: OMP_NUM_THREADS, or all cores")
       ->capture_default_str();
 }
 

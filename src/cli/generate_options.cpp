@@ -155,7 +155,9 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
   add_choice(command, "--dtype", options.precision, parse_precision, "auto|fp32|bf16",
              "type of the weights in memory")
       ->default_str("auto");
-  command.add_option("--threads", options.num_threads, "number of CPU threads; 0: all cores")
+  command
+      .add_option("--threads", options.num_threads,
+                  "number of CPU threads; 0: OMP_NUM_THREADS, or all cores")
       ->capture_default_str()
       ->group(kMachine);
 }
