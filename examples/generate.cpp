@@ -34,9 +34,11 @@ class ProgressPrinter : public mochi::Observer {
 // A file of uncompressed frames, 4:4:4 and BT.601.
 class Y4mFile {
  public:
-  Y4mFile(const std::string& path, const mochi::VideoSize& size, int fps)
-      : file_(path, std::ios::binary) {
-    file_.exceptions(std::ios::badbit | std::ios::failbit);
+  explicit Y4mFile(const std::string& path) : file_(path, std::ios::binary) {
+    if (!file_) throw mochi::Error("cannot write " + path);
+  }
+
+  void begin(const mochi::VideoSize& size, int fps) {
     file_ << "YUV4MPEG2 W" << size.width << " H" << size.height << " F" << fps
           << ":1 Ip A1:1 C444\n";
   }
@@ -56,7 +58,10 @@ class Y4mFile {
     file_ << "FRAME\n";
     file_.write(planes.data(), static_cast<std::streamsize>(planes.size()));
   }
-  void close() { file_.close(); }
+  void close() {
+    file_.close();
+    if (!file_) throw mochi::Error("the video could not be written");
+  }
 
  private:
   static char to_byte(double value) {
@@ -88,9 +93,10 @@ void generate(int argc, char** argv) {
   for (const std::string& warning : engine.model().warnings(request)) {
     std::fprintf(stderr, "warning: %s\n", warning.c_str());
   }
+  Y4mFile file(argv[3]);  // better now than after the work
   ProgressPrinter observer;
   const mochi::Latents latents = engine.sample(request, observer);
-  Y4mFile file(argv[3], engine.model().video_size(latents), engine.model().default_fps());
+  file.begin(engine.model().video_size(latents), engine.model().default_fps());
   engine.decode(
       latents, [&](std::span<const std::uint8_t> rgb, std::int64_t) { file.add(rgb); }, observer);
   file.close();

@@ -135,7 +135,7 @@ void check_folder(const fs::path& path, const fs::path& folder) {
   }
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {
     fail("cannot write '{}': folder '{}' is not writable: {}", path.string(), folder.string(),
-         std::strerror(errno));
+         describe_errno(errno));
   }
 }
 
@@ -150,7 +150,7 @@ void write_all(int descriptor, std::span<const std::byte> bytes, const fs::path&
     } else if (errno == EAGAIN) {
       await_ready(descriptor, POLLOUT, should_stop);
     } else if (errno != EINTR) {
-      fail("cannot write '{}': {}", path.string(), std::strerror(errno));
+      fail("cannot write '{}': {}", path.string(), describe_errno(errno));
     }
   }
 }
@@ -158,16 +158,16 @@ void write_all(int descriptor, std::span<const std::byte> bytes, const fs::path&
 FileDescriptor create(const fs::path& name, const fs::path& shown) {
   constexpr mode_t kMode = 0666;  // less the umask
   FileDescriptor file(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode));
-  if (!file.is_open()) fail("cannot write '{}': {}", shown.string(), std::strerror(errno));
+  if (!file.is_open()) fail("cannot write '{}': {}", shown.string(), describe_errno(errno));
   return file;
 }
 
 void sync_to_disk(const fs::path& path) {
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.is_open()) fail("cannot open '{}': {}", path.string(), std::strerror(errno));
+  if (!file.is_open()) fail("cannot open '{}': {}", path.string(), describe_errno(errno));
   // Some file systems cannot sync a folder (EINVAL): the rename is then as safe as it gets.
   if (::fsync(file.get()) != 0 && errno != EINVAL) {
-    fail("cannot write '{}' to disk: {}", path.string(), std::strerror(errno));
+    fail("cannot write '{}' to disk: {}", path.string(), describe_errno(errno));
   }
 }
 
@@ -214,7 +214,8 @@ void AtomicPath::commit() {
   std::error_code error;
   fs::rename(temp_path_, target_, error);
   if (error)
-    fail("cannot rename '{}' to '{}': {}", temp_path_.string(), path_.string(), error.message());
+    fail("cannot rename '{}' to '{}': {}", temp_path_.string(), path_.string(),
+         describe_errno(error.value()));
   is_committed_ = true;
   sync_to_disk(folder_of(target_));
   remove_abandoned_parts(target_);
@@ -232,7 +233,7 @@ void AtomicPath::commit_over_folder() {
   }
   if (errno != EINVAL && errno != ENOSYS) {
     fail("cannot rename '{}' to '{}': {}", temp_path_.string(), path_.string(),
-         std::strerror(errno));
+         describe_errno(errno));
   }
   const AtomicPath aside(path_);
   fs::rename(target_, aside.temp_path());
@@ -250,7 +251,7 @@ AtomicFile::AtomicFile(const fs::path& path, SpecialFile special, StopFn should_
   const bool is_stream = S_ISFIFO(mode) || S_ISCHR(mode) || is_own_descriptor(path);
   if (is_stream && special == SpecialFile::kWriteThrough) {
     if (::access(path.c_str(), W_OK) != 0) {
-      fail("cannot write '{}': {}", path.string(), std::strerror(errno));
+      fail("cannot write '{}': {}", path.string(), describe_errno(errno));
     }
     return;
   }
@@ -276,7 +277,7 @@ void AtomicFile::open_special() {
     if (file_.is_open()) return;
     // Nobody reads the named pipe yet.
     if (errno != ENXIO && errno != EINTR) {
-      fail("cannot write '{}': {}", path_.string(), std::strerror(errno));
+      fail("cannot write '{}': {}", path_.string(), describe_errno(errno));
     }
     pause_between_attempts(should_stop_);
   }

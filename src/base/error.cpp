@@ -1,8 +1,19 @@
 #include "base/error.h"
 
+#include <cstring>
+
 #include "base/printable.h"
 
 namespace mochi {
+
+std::string describe_errno(int code) {
+  std::string text = std::strerror(code);
+  for (const auto& [theirs, ours] : {std::pair{"directory", "folder"}, {"Directory", "Folder"}}) {
+    const std::size_t at = text.find(theirs);
+    if (at != std::string::npos) text.replace(at, std::strlen(theirs), ours);
+  }
+  return text;
+}
 
 Error::Error(const std::string& message) : std::runtime_error(printable(message)) {}
 

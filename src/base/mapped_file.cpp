@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -21,7 +20,7 @@ namespace {
     fail("cannot open '{}': it is a link to '{}', which does not exist", path.string(),
          std::filesystem::read_symlink(path, error).string());
   }
-  fail("cannot open '{}': {}", path.string(), std::strerror(code));
+  fail("cannot open '{}': {}", path.string(), describe_errno(code));
 }
 
 }  // namespace
@@ -32,7 +31,7 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
   if (!file.is_open()) fail_to_open(path_, errno);
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) {
-    fail("cannot stat '{}': {}", path_.string(), std::strerror(errno));
+    fail("cannot stat '{}': {}", path_.string(), describe_errno(errno));
   }
   if (!S_ISREG(status.st_mode)) {
     fail("cannot read '{}': is {}, not a regular file", path_.string(),
@@ -42,7 +41,7 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
   if (size_bytes_ == 0) return;  // mmap refuses a length of zero
   void* mapped = ::mmap(nullptr, size_bytes_, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (mapped == MAP_FAILED) {
-    fail("cannot map '{}' ({} bytes): {}", path_.string(), size_bytes_, std::strerror(errno));
+    fail("cannot map '{}' ({} bytes): {}", path_.string(), size_bytes_, describe_errno(errno));
   }
   data_ = static_cast<const std::byte*>(mapped);
 }

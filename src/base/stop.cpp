@@ -3,7 +3,6 @@
 #include <poll.h>
 
 #include <cerrno>
-#include <cstring>
 
 #include "base/error.h"
 
@@ -25,7 +24,7 @@ void await_ready(int descriptor, short events, const StopFn& should_stop) {
     throw_if_stopped(should_stop);
     const int num_ready = ::poll(&entry, 1, should_stop ? kPollMilliseconds : -1);
     if (num_ready > 0) return;
-    if (num_ready < 0 && errno != EINTR) fail("cannot wait: {}", std::strerror(errno));
+    if (num_ready < 0 && errno != EINTR) fail("cannot wait: {}", describe_errno(errno));
   }
 }
 

@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <system_error>
 #include <utility>
 
@@ -33,20 +32,20 @@ struct Pipe {
 
 Pipe make_pipe() {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail("cannot make a pipe: {}", std::strerror(errno));
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) fail("cannot make a pipe: {}", describe_errno(errno));
   return {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
 }
 
 // Only for this process: the child's end is another open file.
 void set_non_blocking(const FileDescriptor& end) {
   if (::fcntl(end.get(), F_SETFL, O_NONBLOCK) != 0) {
-    fail("cannot set up a pipe: {}", std::strerror(errno));
+    fail("cannot set up a pipe: {}", describe_errno(errno));
   }
 }
 
 FileDescriptor open_null(int flags) {
   FileDescriptor null_file(::open("/dev/null", flags | O_CLOEXEC));
-  if (!null_file.is_open()) fail("cannot open '/dev/null': {}", std::strerror(errno));
+  if (!null_file.is_open()) fail("cannot open '/dev/null': {}", describe_errno(errno));
   return null_file;
 }
 
@@ -107,7 +106,7 @@ Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes, Sto
   program_ = args[0];
   // A file in memory instead of a pipe: the child never blocks on it and nobody need drain it.
   stderr_ = FileDescriptor(::memfd_create("stderr", MFD_CLOEXEC));
-  if (!stderr_.is_open()) fail("cannot make a memory file: {}", std::strerror(errno));
+  if (!stderr_.is_open()) fail("cannot make a memory file: {}", describe_errno(errno));
 
   FileDescriptor child_stdin;
   FileDescriptor child_stdout;
@@ -130,7 +129,7 @@ Subprocess::Subprocess(std::vector<std::string> args, SubprocessPipes pipes, Sto
   const int error = spawn(args, child_stdin.get(), child_stdout.get(), stderr_.get(), &pid_);
   if (error != 0) {
     pid_ = -1;
-    fail("cannot start '{}': {}", program_, std::strerror(error));
+    fail("cannot start '{}': {}", program_, describe_errno(error));
   }
 }
 
@@ -147,7 +146,7 @@ void Subprocess::write_all(std::span<const std::byte> bytes) {
       wait();
       fail("'{}' ended early: it {}", program_, describe_end());
     } else if (errno != EINTR && errno != EAGAIN) {
-      fail("cannot write to '{}': {}", program_, std::strerror(errno));
+      fail("cannot write to '{}': {}", program_, describe_errno(errno));
     }
   }
 }
@@ -163,7 +162,7 @@ std::size_t Subprocess::read_some(std::span<std::byte> bytes) {
     if (count > 0) {
       num_read += static_cast<std::size_t>(count);
     } else if (errno != EINTR && errno != EAGAIN) {
-      fail("cannot read from '{}': {}", program_, std::strerror(errno));
+      fail("cannot read from '{}': {}", program_, describe_errno(errno));
     }
   }
   return num_read;
@@ -190,7 +189,7 @@ int Subprocess::wait() {
     // Without a StopFn, nothing needs to be polled meanwhile.
     const pid_t ended = ::waitpid(pid_, &status, should_stop_ ? WNOHANG : 0);
     if (ended < 0 && errno != EINTR) {
-      fail("cannot wait for '{}': {}", program_, std::strerror(errno));
+      fail("cannot wait for '{}': {}", program_, describe_errno(errno));
     }
     if (ended > 0) {
       remember_end(status);

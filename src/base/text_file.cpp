@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
@@ -17,7 +16,7 @@ namespace mochi {
 namespace {
 
 [[noreturn]] void fail_reading(const std::filesystem::path& path) {
-  fail("cannot read '{}': {}", path.string(), std::strerror(errno));
+  fail("cannot read '{}': {}", path.string(), describe_errno(errno));
 }
 
 [[noreturn]] void fail_size(const std::filesystem::path& path, std::size_t max_bytes) {

@@ -104,6 +104,8 @@ Measurement measure_op(Session& session, const OpCase& op) {
   result.max_error = max_op_error(session.backend->activation_dtype());
   try {
     measure_into(session, op, result);
+  } catch (const Cancelled&) {
+    throw;
   } catch (const Error& error) {
     result.problem = error.what();  // other operations may still run
   }

@@ -179,7 +179,7 @@ std::string describe_missing(const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
     if (!option->get_required() || option->count() > 0) continue;
     const FlagInfo flag = describe_flag(*option);
-    return fmt::format("{}: is required: {}", flag.name, flag.help);
+    return fmt::format("{}: is required: {}", flag.name, help_of(flag));
   }
   return fmt::format("an argument is missing; see 'mochi {} --help'", command.get_name());
 }

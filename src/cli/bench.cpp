@@ -6,6 +6,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/parallel_for.h"
 #include "cli/bundled.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
@@ -114,7 +115,7 @@ void check_flags(const BenchOptions& options) {
 
 void add_bench_flags(CLI::App& command, BenchOptions& options) {
   bench::BenchRequest& request = options.request;
-  command.add_option("subject", request.subject, "what to measure; weights are random")
+  command.add_option("subject", request.subject, "what to measure, with random weights")
       ->type_name("op|dit|sparse|vae|t5|video|load")
       ->required();
   command
@@ -154,7 +155,9 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
   command.add_option("--dtype", request.dtype, "type of the activations")
       ->type_name("auto|fp32|bf16")
       ->capture_default_str();
-  command.add_option("--threads", request.num_threads, "number of CPU threads; 0: all cores")
+  command
+      .add_option("--threads", request.num_threads,
+                  "number of CPU threads; 0: OMP_NUM_THREADS, or all cores")
       ->capture_default_str();
 }
 
@@ -168,6 +171,8 @@ void run_bench(const BenchOptions& options) {
   if (options.plot_file) {
     plot_file.emplace(*options.plot_file, SpecialFile::kWriteThrough, was_interrupted);
   }
+  const StopFn should_stop = was_interrupted;
+  const StopScope stop(should_stop);  // operations on the CPU take up to minutes
   const BenchReport report =
       bench::run_benchmark(complete_request(options.request),
                            [](const BenchReport& so_far, const Measurement& measurement) {

@@ -132,6 +132,8 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
       ->type_name("FILE")
       ->required();
   add_output_flags(command, options);
+  add_field_flag(command, options.job.request, "fps",
+                 "frames per second, such as 24 or 24000/1001 (default: that of the latents)");
   add_engine_flags(command, options.job.engine);
   add_report_flags(command, options);
 }

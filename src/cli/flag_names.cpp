@@ -10,6 +10,7 @@
 #include <new>
 #include <utility>
 
+#include "base/error.h"
 #include "cli/app.h"
 
 namespace mochi::cli {
@@ -71,7 +72,7 @@ std::string describe_exception(const std::exception& error) {
   if (const auto* ours = dynamic_cast<const Error*>(&error)) return describe_error(*ours);
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
   if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
-    return fmt::format("'{}': {}", file->path1().string(), file->code().message());
+    return fmt::format("'{}': {}", file->path1().string(), describe_errno(file->code().value()));
   }
   return error.what();
 }

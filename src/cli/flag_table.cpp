@@ -25,6 +25,7 @@ void sort_by_groups(std::vector<FlagInfo>& flags) {
 FlagInfo describe_flag(const CLI::Option& option) {
   FlagInfo flag;
   flag.is_positional = option.get_positional();
+  flag.is_required = option.get_required();
   if (flag.is_positional) {
     flag.name = option.get_single_name();
     std::ranges::transform(flag.name, flag.name.begin(),
@@ -65,6 +66,10 @@ std::string synopsis_of(const FlagInfo& flag) {
 }
 
 std::string help_of(const FlagInfo& flag) {
+  // The synopsis of an argument does not list its choices.
+  if (flag.is_positional && !choices_of(flag).empty()) {
+    return fmt::format("{}: {}", flag.help, fmt::join(choices_of(flag), ", "));
+  }
   if (flag.default_text.empty()) return flag.help;
   return fmt::format("{} (default: {})", flag.help, flag.default_text);
 }
@@ -73,7 +78,8 @@ std::string usage_of(const CommandInfo& command) {
   std::string usage = "mochi " + command.name;
   bool has_flags = false;
   for (const FlagInfo& flag : command.flags) {
-    if (flag.is_positional) usage += " " + flag.name;
+    if (flag.is_positional)
+      usage += flag.is_required ? " " + flag.name : " [" + flag.name + " ...]";
     has_flags = has_flags || !flag.is_positional;
   }
   return has_flags ? usage + " [flags]" : usage;

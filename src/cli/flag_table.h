@@ -13,6 +13,7 @@ struct FlagInfo {
   std::string name;                  // "--out"; of a positional argument "VIDEO"
   std::vector<std::string> aliases;  // other spellings that are accepted
   bool is_positional = false;
+  bool is_required = false;
   std::string value;  // "FILE", "INT", "auto|cpu"; empty: a flag without one
   std::string help;
   std::string default_text;  // empty: none, or stated in the help
@@ -33,7 +34,7 @@ std::vector<CommandInfo> list_commands(const CLI::App& app);
 // "--out FILE", "VIDEO", "--quiet".
 std::string synopsis_of(const FlagInfo& flag);
 
-// Returns the help, followed by the default.
+// Returns the help, followed by the choices of an argument or the default of a flag.
 std::string help_of(const FlagInfo& flag);
 
 // "mochi inspect PATH [flags]".

@@ -118,7 +118,6 @@ void add_output_flags(CLI::App& command, GenerateOptions& options) {
   command.add_option("--out-dir", options.job.out_dir, "folder of videos without --out (videos/)")
       ->type_name("DIR")
       ->group(kFiles);
-  add_request_flags(command, options.job.request, {Offer::kPlayback});
 }
 
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what) {
@@ -156,7 +155,9 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
   add_choice(command, "--dtype", options.precision, parse_precision, "auto|fp32|bf16",
              "type of the weights in memory")
       ->default_str("auto");
-  command.add_option("--threads", options.num_threads, "number of CPU threads; 0: all cores")
+  command
+      .add_option("--threads", options.num_threads,
+                  "number of CPU threads; 0: OMP_NUM_THREADS, or all cores")
       ->capture_default_str()
       ->group(kMachine);
 }
@@ -165,6 +166,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   Flags of_sampling = add_request_flags(command, options.job.request,
                                         {Offer::kAlways, Offer::kPerVideo, Offer::kGenerating});
   add_output_flags(command, options);
+  add_request_flags(command, options.job.request, {Offer::kPlayback});
   const Flags files = add_sampling_file_flags(command, options);
   of_sampling.insert(of_sampling.end(), files.begin(), files.end());
   const CLI::Option* from_latents =

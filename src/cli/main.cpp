@@ -70,7 +70,11 @@ void run_command(const CLI::App& app, Commands& commands) {
 // Returns one line about the refusal of the parser, in this program's words.
 std::string describe(const CLI::ParseError& error, const CLI::App& app, bool has_args) {
   const auto chosen = app.get_subcommands();
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return describe_extras(app);
+  const bool is_unknown = !chosen.empty() && !chosen.front()->remaining().empty();
+  // A misspelt flag comes before the one that is missing because of that.
+  if (is_unknown || dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    return describe_extras(app);
+  }
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     if (!chosen.empty()) return describe_missing(*chosen.front());
     return has_args ? describe_extras(app) : "no command given; see 'mochi --help'";

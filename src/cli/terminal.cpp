@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/printable.h"
@@ -100,7 +99,7 @@ void tell_raw(std::string_view text) noexcept {
 
 void print_result(std::string_view text) {
   if (const int error = write_all(STDOUT_FILENO, text, Patience::kWaits); error != 0) {
-    const char* reason = error == EBADF ? "it is closed" : std::strerror(error);
+    const std::string reason = error == EBADF ? "it is closed" : describe_errno(error);
     fail("cannot write to the standard output: {}", reason);
   }
 }

@@ -41,6 +41,13 @@ bool is_written(const fs::path& path) {
   return fs::file_size(path, error) > 0 && !error;
 }
 
+// The name that the user gave instead of the temporary one.
+std::string with_shown_name(std::string text, const fs::path& temp, const fs::path& shown) {
+  const std::size_t at = text.find(temp.string());
+  if (at != std::string::npos) text.replace(at, temp.string().size(), shown.string());
+  return text;
+}
+
 // Encodes two black frames into `target`; the reason if that fails, else nothing.
 std::string try_encoder(const VideoContainer& container, const VideoEncoder& encoder,
                         const VideoFormat& format, const fs::path& target,
@@ -71,7 +78,8 @@ EncoderChoice choose_encoder(const fs::path& path, const VideoContainer& contain
                              const StopFn& should_stop) {
   std::vector<std::string> reasons;
   for (const VideoEncoder& encoder : container.encoders) {
-    std::string reason = try_encoder(container, encoder, format, target, should_stop);
+    std::string reason =
+        with_shown_name(try_encoder(container, encoder, format, target, should_stop), target, path);
     if (reason.empty()) {
       const std::string_view preferred = container.encoders.front().name;
       return {encoder, encoder.name == preferred
@@ -140,7 +148,8 @@ class FfmpegWriter final : public VideoWriter {
   }
 
   [[noreturn]] void fail_end() const {
-    fail("cannot write '{}': ffmpeg {}", path().string(), describe_ffmpeg_end(ffmpeg_));
+    fail("cannot write '{}': ffmpeg {}", path().string(),
+         with_shown_name(describe_ffmpeg_end(ffmpeg_), target_.temp_path(), path()));
   }
 
   // An ffmpeg that is only a wrapper, or was ended from outside, may claim success all the same.

@@ -46,7 +46,7 @@ std::vector<fs::path> list_images(const fs::path& folder) {
       files.push_back(entry.path());
     }
   }
-  if (error) fail("cannot read folder '{}': {}", folder.string(), error.message());
+  if (error) fail("cannot read folder '{}': {}", folder.string(), describe_errno(error.value()));
   if (files.empty()) fail("folder '{}' holds no PNG or JPEG file", folder.string());
   const auto stem = [](const fs::path& path) { return path.stem().string(); };
   std::ranges::sort(files, natural_less, stem);

@@ -79,7 +79,8 @@ class PngFolderWriter final : public VideoWriter {
     check_replaceable(target_.path());
     std::error_code error;
     fs::create_directory(target_.temp_path(), error);
-    if (error) fail("cannot make folder '{}': {}", target_.path().string(), error.message());
+    if (error)
+      fail("cannot make folder '{}': {}", target_.path().string(), describe_errno(error.value()));
   }
 
  private:

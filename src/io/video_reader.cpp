@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -39,7 +38,7 @@ void check_source(const fs::path& path) {
   }
   errno = 0;
   if (!std::ifstream(path, std::ios::binary)) {
-    fail("cannot open '{}': {}", path.string(), std::strerror(errno));
+    fail("cannot open '{}': {}", path.string(), describe_errno(errno));
   }
 }
 

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <string_view>
 #include <vector>
 
@@ -80,14 +79,15 @@ void FileClaims::add(const fs::path& path, const std::string& use) {
 ReservedName::ReservedName(const fs::path& path) : holder_(path) {
   const FileDescriptor file(
       ::open(holder_.temp_path().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  if (!file.is_open()) fail("cannot write '{}': {}", path.string(), std::strerror(errno));
+  if (!file.is_open()) fail("cannot write '{}': {}", path.string(), describe_errno(errno));
 }
 
 std::unique_ptr<ReservedName> reserve_output(const fs::path& folder, const std::string& text,
                                              std::uint64_t seed) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) fail("cannot make the folder '{}': {}", folder.string(), error.message());
+  if (error)
+    fail("cannot make the folder '{}': {}", folder.string(), describe_errno(error.value()));
   // Looking and reserving are one step for all runs that choose a name in this folder. A file
   // system that cannot lock a folder leaves that to chance.
   const FileDescriptor lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -65,26 +65,28 @@ struct Field {
 template <typename AnyRequest, typename Visitor>
 void visit_request(AnyRequest& request, Visitor&& visit) {
   using Target = GenerateRequest;
-  visit(Field{.name = "prompt", .value = "TEXT", .help = "what the video shows"}, request.prompt,
-        &Target::prompt);
+  visit(
+      Field{
+          .name = "prompt", .value = "TEXT", .help = "what the video shows (default: the model's)"},
+      request.prompt, &Target::prompt);
   visit(Field{.name = "negative_prompt",
               .value = "TEXT",
-              .help = "what to avoid",
+              .help = "what to avoid (default: the model's)",
               .offer = Offer::kAlways},
         request.negative_prompt, &Target::negative_prompt);
   visit(Field{.name = "width",
               .value = "INT",
-              .help = "pixels, a multiple of 16",
+              .help = "pixels, a multiple of 16 (default: the model's)",
               .offer = Offer::kAlways},
         request.width, &Target::width);
   visit(Field{.name = "height",
               .value = "INT",
-              .help = "pixels, a multiple of 16",
+              .help = "pixels, a multiple of 16 (default: the model's)",
               .offer = Offer::kAlways},
         request.height, &Target::height);
   visit(Field{.name = "num_frames",
               .value = "INT",
-              .help = "number of frames: 1, 7, 13, ... (6k + 1)",
+              .help = "number of frames: 1, 7, 13, ... (6k + 1) (default: the model's)",
               .offer = Offer::kAlways},
         request.num_frames, &Target::num_frames);
   visit(Field{.name = "seed",
@@ -95,14 +97,14 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
         request.seed, &Target::seed);
   visit(Field{.name = "num_steps",
               .value = "INT",
-              .help = "sampling steps",
+              .help = "sampling steps (default: the model's)",
               .offer = Offer::kAlways,
               .range = {1, 10'000},
               .displaces = {"linear_steps"}},
         request.num_steps, &Target::num_steps);
   visit(Field{.name = "cfg_scale",
               .value = "FLOAT",
-              .help = "guidance; 1: none",
+              .help = "guidance; 1: none (default: the model's)",
               .offer = Offer::kAlways,
               .overruled_by = "cfg_schedule"},
         request.cfg_scale, &Target::cfg_scale);
@@ -113,16 +115,16 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
         request.cfg_schedule, &Target::cfg_schedule);
   visit(Field{.name = "threshold_noise",
               .value = "FLOAT",
-              .help = "share of the noise removed by the linear steps"},
+              .help = "share of the noise removed by the linear steps (default: the model's)"},
         request.threshold_noise, &Target::threshold_noise);
   visit(Field{.name = "linear_steps",
               .value = "INT",
-              .help = "linear part of the steps (0: half of them)",
+              .help = "linear part of the steps; 0: half of them (default: 0)",
               .range = {0, 10'000}},
         request.linear_steps, &Target::linear_steps);
   visit(Field{.name = "noise_source",
               .value = "mochi|torch-cpu|torch-cuda",
-              .help = "which random number generator makes the start noise",
+              .help = "which random number generator makes the start noise (default: mochi)",
               .overruled_by = "noise"},
         request.noise_source, &Target::noise_source);
   visit(Field{.name = "noise",
@@ -150,7 +152,7 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
         request.sparsity, &Target::sparsity);
   visit(Field{.name = "fps",
               .value = "RATE",
-              .help = "frames per second, such as 24 or 24000/1001",
+              .help = "frames per second, such as 24 or 24000/1001 (default: the model's)",
               .offer = Offer::kPlayback},
         request.fps, nullptr);
 }

@@ -95,7 +95,7 @@ Listing list_folder(const fs::path& folder) {
   Listing listing;
   std::error_code error;
   const fs::directory_iterator entries(folder, error);
-  if (error) fail("cannot read folder '{}': {}", folder.string(), error.message());
+  if (error) fail("cannot read folder '{}': {}", folder.string(), describe_errno(error.value()));
   for (const fs::directory_entry& entry : entries) {
     const fs::path& path = entry.path();
     const std::string name = path.filename().string();

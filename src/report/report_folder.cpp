@@ -16,7 +16,9 @@ ReportFolder::ReportFolder(const fs::path& path, std::span<const std::string_vie
   check_replaceable();
   std::error_code error;
   fs::create_directory(folder(), error);
-  if (error) fail("cannot create the folder '{}': {}", target_.path().string(), error.message());
+  if (error)
+    fail("cannot create the folder '{}': {}", target_.path().string(),
+         describe_errno(error.value()));
 }
 
 void ReportFolder::commit() {

@@ -33,7 +33,7 @@ void add_site_rows(const Analysis& analysis, const SiteKey& key, std::string& cs
   const auto site = analysis.sites.find(key);
   if (site == analysis.sites.end() && !analysis.has_branch(step, is_null_branch)) return;
   for (int head = 0; head < analysis.num_heads(); ++head) {
-    csv += fmt::format("{},{},{},{},", is_null_branch ? "null" : "cond", layer, step, head);
+    csv += fmt::format("{},{},{},{},", is_null_branch ? "uncond" : "cond", layer, step, head);
     if (site == analysis.sites.end()) {
       csv += "skipped,," + error_cells({}) + "\n";
       continue;

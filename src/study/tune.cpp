@@ -62,7 +62,8 @@ void prepare_folder(const TuneTask& task, TuneRecord& record) {
   std::error_code error;
   fs::create_directories(folder / "dense", error);
   if (error) {
-    fail("cannot create the folder '{}': {}", (folder / "dense").string(), error.message());
+    fail("cannot create the folder '{}': {}", (folder / "dense").string(),
+         describe_errno(error.value()));
   }
   for (const fs::path& path : {record_path(folder), report_path(folder), config_path(folder),
                                latents_path(folder, record.dense.size())}) {

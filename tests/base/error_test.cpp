@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <string>
 
 #include "base/temp_folder.h"
@@ -12,6 +13,13 @@ namespace {
 TEST(Error, FailFormatsTheMessage) {
   const auto action = [] { fail("tensor '{}': wanted {}, found {}", "x", 3, 4); };
   EXPECT_EQ(message_of<Error>(action), "tensor 'x': wanted 3, found 4");
+}
+
+TEST(Error, WordsOfTheSystemSpeakOfFolders) {
+  EXPECT_EQ(describe_errno(ENOENT), "No such file or folder");
+  EXPECT_EQ(describe_errno(EISDIR), "Is a folder");
+  EXPECT_EQ(describe_errno(ENOTEMPTY), "Folder not empty");
+  EXPECT_EQ(describe_errno(EACCES), "Permission denied");
 }
 
 TEST(Error, ControlCharactersAreSpeltOut) {

@@ -111,7 +111,7 @@ class AnalyzeTest(ProgramTest):
         sites, steps, told = self.rows("sites.csv"), self.rows("steps.csv"), self.json()
         self.assertEqual(
             [(row["branch"], row["layer"], row["step"], row["head"]) for row in sites],
-            [(branch, str(layer), str(step), str(head)) for branch in ("cond", "null")
+            [(branch, str(layer), str(step), str(head)) for branch in ("cond", "uncond")
              for layer in range(NUM_LAYERS) for step in range(8) for head in range(NUM_HEADS)])
         self.assertEqual([row["kind"] for row in steps], KINDS)
         for row in sites:
@@ -159,7 +159,7 @@ class AnalyzeTest(ProgramTest):
         told = json.loads(self.analyze_ok(*args, "--json").stdout)["analysis"]
         self.assertIsNone(told["kept"])
         self.assertEqual([step["kind"] for step in told["steps"]], ["dense", "dense"])
-        self.assertEqual([row["step"] for row in self.rows("sites.csv") if row["branch"] == "null"],
+        self.assertEqual([row["step"] for row in self.rows("sites.csv") if row["branch"] == "uncond"],
                          ["0"] * NUM_LAYERS * NUM_HEADS)
         sections = self.sections()
         self.assertIn("all attention was dense", sections["Columns kept"][0].text)

@@ -7,10 +7,13 @@ Usage: bench_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 import json
 import os
 import re
+import signal
+import subprocess
+import time
 import unittest
 import unittest.mock
 
-from support import ProgramTest
+from support import MOCHI, ProgramTest
 
 MICRO = ("--size", "micro", "--device", "cpu", "--repetitions", 1)
 
@@ -104,9 +107,18 @@ class BenchTest(ProgramTest):
         self.assertEqual(loading["bytes"], file.stat().st_size)
         self.assertEqual(loading["relative_error"], 0)
 
+    def test_a_signal_ends_an_operation_that_takes_long(self):
+        args = [MOCHI, "bench", "op", "--device", "cpu", "--threads", "1"]
+        child = subprocess.Popen(args, cwd=self.folder, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True)
+        time.sleep(2)  # now it verifies or times a product that takes minutes in all
+        child.send_signal(signal.SIGTERM)
+        _, told = child.communicate(timeout=20)
+        self.assertEqual((child.returncode, told), (143, "mochi: interrupted\n"))
+
     def test_wrong_commands(self):
         cases = [
-            (["bench"], 2, "SUBJECT: is required: what to measure; weights are random"),
+            (["bench"], 2, "SUBJECT: is required: what to measure, with random weights: op, dit, sparse, vae, t5, video, load"),
             (["bench", "dti"], 2, "SUBJECT: wanted 'op', 'dit', 'sparse', 'vae', 't5', 'video' or 'load', found 'dti'"),
             (["bench", "load"], 2, "--file: wanted a .safetensors file of a transformer"),
             (["bench", "load", "--file", "none"], 1, re.compile(".*'none'.*")),

@@ -208,6 +208,11 @@ class CliTest(ProgramTest):
             "--prompt: not valid UTF-8",
         )
         self.expect_error(self.run_mochi("generat"), 2, "did you mean 'generate'?")
+        # The misspelt flag is told, not the required one that is missing because of that.
+        done = self.run_mochi("tune", "--psnr", 30)
+        self.expect_error(done, 2, "unknown flag '--psnr', did you mean '--min-psnr'?")
+        done = self.run_mochi("completion")
+        self.expect_error(done, 2, "SHELL: is required: which shell: bash, zsh")
         self.expect_error(self.run_mochi(), 2, "mochi --help")
         self.assertEqual(self.entries(), [])
 
@@ -377,6 +382,11 @@ class CliTest(ProgramTest):
             done = self.run_mochi(*args)
             self.assertEqual(done.returncode, 0)
             self.assertLessEqual(len(done.stdout.splitlines()), 45)
+        self.assertRegex(self.run_mochi("generate", "--help").stdout,
+                         r"--width INT +pixels, a multiple of 16 \(default: the model's\)\n")
+        bench = self.run_mochi("bench", "--help").stdout
+        self.assertIn("Usage: mochi bench SUBJECT [NAMES ...] [flags]\n", bench)
+        self.assertIn(": op, dit, sparse, vae, t5, video, load\n", bench)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class DeviceTest(ProgramTest):
         line = "--random-weights: wanted 'mochi-1-preview' or 'config', found 'mochi-9'"
         args = ["generate", "--random-weights", "mochi-9", "--prompt", "x", "--out", "a.y4m"]
         self.refuse(2, line, *args, "--device", "cpu")
-        line = "cannot open 'none/config.json': No such file or directory"
+        line = "cannot open 'none/config.json': No such file or folder"
         args = ["generate", "--random-weights", "config", "--model-dir", "none", "--prompt", "x"]
         self.refuse(1, line, *args, "--device", "cpu", "--out", "a.y4m")
 

@@ -90,6 +90,11 @@ class Library(unittest.TestCase):
                                  capture_output=True, text=True)
         self.assertEqual(refused.returncode, 2)
         self.assertIn("num_frames is refused: wanted 6", refused.stderr)
+        failed = subprocess.run([program, model, "a ball", "nowhere/x.y4m", "7"],
+                                cwd=self.folder, capture_output=True, text=True)
+        self.assertEqual(failed.returncode, 1)
+        self.assertTrue(failed.stderr.endswith("\ngenerate: cannot write nowhere/x.y4m\n"))
+        self.assertNotIn("sampling", failed.stderr)
 
 
 if __name__ == "__main__":

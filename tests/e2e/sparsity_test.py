@@ -145,7 +145,7 @@ class SparsityTest(ProgramTest):
                 self.config.write_text(text)
                 self.expect_error(self.generate("--chipmunk-config", "c.yml"), 1, message)
         self.expect_error(self.generate("--chipmunk-config", "no.yml"), 1,
-                          "cannot read 'no.yml': No such file or directory")
+                          "cannot read 'no.yml': No such file or folder")
         self.expect_error(self.generate("--chipmunk-config", "c.yml", "--no-sparsity"), 2,
                           "--chipmunk-config has no effect with --no-sparsity")
 

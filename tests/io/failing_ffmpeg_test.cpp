@@ -72,6 +72,12 @@ class FakeFfmpeg : public FailingFfmpeg {
   std::optional<ReplacedPath> path_;
 };
 
+TEST_F(FakeFfmpeg, WordsOfFfmpegNameTheVideoAndNoTemporaryFile) {
+  replace_ffmpeg("for last; do :; done; echo \"Error writing trailer of $last\" >&2; exit 1");
+  const std::string name = (folder_ / "out.mp4").string();
+  expect_contains(make_error(name), "Error writing trailer of " + name + " (");
+}
+
 constexpr const char* kWithoutX264 =
     "case \" $* \" in *\" libx264 \"*) echo \"[x @ 0x55d0] Unknown encoder 'libx264'\" >&2; exit "
     "1;; "

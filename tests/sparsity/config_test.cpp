@@ -181,7 +181,7 @@ TEST(SparsityConfig, AMissingFileIsNamed) {
           load_sparsity_config("/nowhere/c.yml");
         } catch (const Error& error) {
           EXPECT_EQ(std::string(error.what()),
-                    "cannot read '/nowhere/c.yml': No such file or directory");
+                    "cannot read '/nowhere/c.yml': No such file or folder");
           throw;
         }
       },

@@ -89,8 +89,8 @@ TEST(Analysis, TimesAreSplitByTheSparseRunsSteps) {
 TEST(Analysis, EveryBranchThatGuidanceNeedsHasRows) {
   const std::string csv = make_sites_csv(make_analysis());
   expect_contains(csv, "\ncond,1,1,1,sparse,0.2,0.7,0.25,0.25,0.25,0.25,0.25\n");
-  expect_contains(csv, "\nnull,0,2,0,skipped,,,,,,,\n");
-  EXPECT_EQ(csv.find("null,0,3"), std::string::npos);
+  expect_contains(csv, "\nuncond,0,2,0,skipped,,,,,,,\n");
+  EXPECT_EQ(csv.find("uncond,0,3"), std::string::npos);
   expect_contains(make_steps_csv(make_analysis()), "\n2,skipped,,,,,,,,0.2,3,0.5\n");
 }
 
