@@ -1,5 +1,8 @@
 #include "base/file_target.h"
 
+#include <fmt/format.h>
+
+#include <cerrno>
 #include <system_error>
 
 namespace mochi {
@@ -12,6 +15,16 @@ const char* describe_file_kind(mode_t mode) {
   if (S_ISFIFO(mode)) return "a named pipe";
   if (S_ISSOCK(mode)) return "a socket";
   return "a device";
+}
+
+std::string explain_open(const fs::path& path, int code) {
+  std::error_code error;
+  if (code == ENOENT && fs::is_symlink(path, error)) {
+    return fmt::format("it is a link to '{}', which does not exist",
+                       fs::read_symlink(path, error).string());
+  }
+  if (code == ENXIO && fs::is_socket(path, error)) return "it is a socket";
+  return describe_errno(code);
 }
 
 fs::path canonical_target(const fs::path& path) {

@@ -4,11 +4,15 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <string>
 
 namespace mochi {
 
 // "a regular file", "a named pipe", "a device", ...
 const char* describe_file_kind(mode_t mode);
+
+// Why open() gave this errno for the path: "it is a link to 'x', which does not exist".
+std::string explain_open(const std::filesystem::path& path, int code);
 
 // Returns the path without links, "." and "..", even if the file does not exist yet. A file that is
 // written to `path` appears there. Two spellings of one file give equal results.

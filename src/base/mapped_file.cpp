@@ -12,23 +12,10 @@
 #include "base/file_target.h"
 
 namespace mochi {
-namespace {
-
-[[noreturn]] void fail_to_open(const std::filesystem::path& path, int code) {
-  std::error_code error;
-  if (code == ENOENT && std::filesystem::is_symlink(path, error)) {
-    fail("cannot open '{}': it is a link to '{}', which does not exist", path.string(),
-         std::filesystem::read_symlink(path, error).string());
-  }
-  fail("cannot open '{}': {}", path.string(), describe_errno(code));
-}
-
-}  // namespace
-
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
   // Without O_NONBLOCK a named pipe would hold open() until somebody writes to it.
   const FileDescriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!file.is_open()) fail_to_open(path_, errno);
+  if (!file.is_open()) fail("cannot open '{}': {}", path_.string(), explain_open(path_, errno));
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) {
     fail("cannot stat '{}': {}", path_.string(), describe_errno(errno));

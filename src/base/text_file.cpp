@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
@@ -27,7 +28,7 @@ namespace {
 FileDescriptor open_text(const std::filesystem::path& path, std::size_t max_bytes) {
   // Without O_NONBLOCK a named pipe would hold open() until somebody writes to it.
   FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!file.is_open()) fail_reading(path);
+  if (!file.is_open()) fail("cannot read '{}': {}", path.string(), explain_open(path, errno));
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) fail_reading(path);
   if (S_ISDIR(status.st_mode) || S_ISBLK(status.st_mode)) {
@@ -54,8 +55,11 @@ std::string read_text_file(const std::filesystem::path& path, std::size_t max_by
     if (num_read < 0 && errno != EINTR && errno != EAGAIN) fail_reading(path);
     text.resize(old_size + static_cast<std::size_t>(std::max<ssize_t>(num_read, 0)));
     if (text.size() > max_bytes) fail_size(path, max_bytes);
-    if (num_read == 0) return text;
+    if (num_read == 0) break;
   }
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  return text;
 }
 
 }  // namespace mochi

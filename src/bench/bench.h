@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stop.h"
 #include "mochi/sparsity.h"
 
 namespace mochi::bench {
@@ -27,6 +28,7 @@ struct BenchRequest {
   int num_threads = 0;
   std::filesystem::path file;  // for "load"
   bool is_profiled = false;    // networks: time of each operation
+  StopFn should_stop = {};     // asked between operations and between the blocks of a network
 };
 
 struct Ceilings {
@@ -83,7 +85,8 @@ struct BenchReport {
 using MeasurementFn = std::function<void(const BenchReport& so_far, const Measurement&)>;
 
 // Verifies, then times. Results that are wrong are reported as such and do not end it. Throws Error
-// naming the field when the request is wrong, and when there is no such device.
+// naming the field when the request is wrong, and when there is no such device; Cancelled when the
+// work should stop.
 BenchReport run_benchmark(const BenchRequest& request, const MeasurementFn& on_measurement = {});
 
 // The measurements as JSON text.

@@ -62,6 +62,7 @@ std::vector<int> frames_of(const Session& session) {
 DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents,
                      const SparsityConfig* sparsity)
     : backend_(*session.backend),
+      should_stop_(session.request.should_stop),
       dit_(dit),
       inputs_(*session.backend, session.next_seed++),
       scratch_(session.backend->allocator()),
@@ -74,13 +75,13 @@ DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents,
       run_(dit.prepare(*session.backend, dit.token_grid(latents[1], latents[2], latents[3]),
                        sparse_ ? sparse_->token_order() : std::span<const std::int32_t>(),
                        kSigmas)) {
-  Context ctx{*session.backend, scratch_};
+  Context ctx{*session.backend, scratch_, &should_stop_};
   text_ = dit.condition(
       ctx, inputs_.activations({session.sizes.num_text_tokens, dit.config().text_width}));
 }
 
 void DitRunner::run(Backend& backend, int step) {
-  Context ctx{backend, scratch_};
+  Context ctx{backend, scratch_, &should_stop_};
   AttentionPolicy& policy = sparse_ ? static_cast<AttentionPolicy&>(*sparse_) : dense_;
   DitCall call{.branch = Branch::kCond, .step = step, .sigma = kSigma};
   // Captured, as in a generation, unless a profile must see every operation.

@@ -28,6 +28,7 @@ class DitRunner {
 
  private:
   Backend& backend_;
+  const StopFn& should_stop_;
   const Dit& dit_;
   RandomInputs inputs_;
   Arena scratch_;

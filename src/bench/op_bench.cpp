@@ -42,7 +42,12 @@ void measure_into(Session& session, const OpCase& op, Measurement& result) {
   }
   std::vector<Task> runs;
   runs.reserve(tasks.size());
-  for (const OpTask& task : tasks) runs.emplace_back([&] { task(*session.backend); });
+  for (const OpTask& task : tasks) {
+    runs.emplace_back([&] {
+      if (session.should_stop()) throw Cancelled();
+      task(*session.backend);
+    });
+  }
   const Timing timing = time_batches(*session.backend, runs, session.request.num_repetitions,
                                      session.sizes.batch_seconds);
   result.seconds = timing.seconds;

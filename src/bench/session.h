@@ -21,6 +21,7 @@ struct Session {
   Session(const BenchRequest& bench_request, const MeasurementFn& callback);
 
   bool has_bf16() const { return backend->activation_dtype() == DType::kBF16; }
+  bool should_stop() const { return request.should_stop && request.should_stop(); }
   void add(Measurement measurement);
   // Device memory since restart_peak(); on the CPU, the process's peak.
   std::uint64_t peak_bytes() const;

@@ -78,7 +78,7 @@ void bench_t5(Session& session) {
   measure_network(
       session,
       [&](Backend& backend) {
-        Context ctx{backend, scratch};
+        Context ctx{backend, scratch, &session.request.should_stop};
         encoder.encode(ctx, ids, features);
       },
       result);

@@ -77,7 +77,7 @@ void bench_vae(Session& session) {
     measure_network(
         session,
         [&](Backend& backend) {
-          Context ctx{backend, scratch};
+          Context ctx{backend, scratch, &session.request.should_stop};
           decode_video(ctx, decoder, latents, kChunkFrames,
                        [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});
         },

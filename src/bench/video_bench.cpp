@@ -39,7 +39,7 @@ void run_text(Session& session, const TensorView& features) {
   phase.size = fmt::format("{} tokens", features.dim(0));
   phase.flops = t5_flops(config, features.dim(0));
   add_phase(session, phase, network.store.size_bytes(), [&] {
-    Context ctx{*session.backend, scratch};
+    Context ctx{*session.backend, scratch, &session.request.should_stop};
     encoder.encode(ctx, ids, features);
   });
 }
@@ -56,7 +56,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   request.linear_steps = 0;
   const StepPlan plan = make_step_plan(request);
   Arena scratch(backend.allocator());
-  Context ctx{backend, scratch};
+  Context ctx{backend, scratch, &session.request.should_stop};
   const TokenGrid grid = dit.token_grid(z.dim(1), z.dim(2), z.dim(3));
   const DitRun run = dit.prepare(backend, grid, {}, plan.sigmas);
   const TextCondition cond = dit.condition(ctx, features);
@@ -92,7 +92,7 @@ void run_decoding(Session& session, const TensorView& z) {
   phase.size = fmt::format("{} frames", phase.num_frames);
   phase.flops = decode_flops(config, z.dim(1), z.dim(2), z.dim(3));
   add_phase(session, phase, network.store.size_bytes(), [&] {
-    Context ctx{*session.backend, scratch};
+    Context ctx{*session.backend, scratch, &session.request.should_stop};
     decode_video(ctx, decoder, z, kChunkFrames,
                  [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});
   });

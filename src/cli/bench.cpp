@@ -102,11 +102,18 @@ bench::BenchRequest complete_request(bench::BenchRequest request) {
 }
 
 void check_flags(const BenchOptions& options) {
+  const std::string& subject = options.request.subject;
+  if (!options.request.file.empty() && subject != "load") {
+    throw UsageError("--file: works with 'load' only");
+  }
+  if (options.request.is_profiled && (subject == "op" || subject == "video" || subject == "load")) {
+    throw UsageError("--profile: works with 'dit', 'sparse', 'vae' and 't5' only");
+  }
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
     throw UsageError("--plot: wanted two or more lengths in --num-frames");
   }
-  if (options.request.subject != "dit" && options.request.subject != "vae") {
+  if (subject != "dit" && subject != "vae") {
     throw UsageError("--plot: works with 'dit' and 'vae' only");
   }
 }
@@ -171,14 +178,15 @@ void run_bench(const BenchOptions& options) {
   if (options.plot_file) {
     plot_file.emplace(*options.plot_file, SpecialFile::kWriteThrough, was_interrupted);
   }
-  const StopFn should_stop = was_interrupted;
-  const StopScope stop(should_stop);  // operations on the CPU take up to minutes
+  bench::BenchRequest request = complete_request(options.request);
+  request.should_stop = was_interrupted;
+  set_activity(Activity::kWorking);
+  const StopScope stop(request.should_stop);  // operations on the CPU take up to minutes
   const BenchReport report =
-      bench::run_benchmark(complete_request(options.request),
-                           [](const BenchReport& so_far, const Measurement& measurement) {
-                             print_measurement(so_far, measurement);
-                             if (was_interrupted()) throw Cancelled();
-                           });
+      bench::run_benchmark(request, [](const BenchReport& so_far, const Measurement& measurement) {
+        print_measurement(so_far, measurement);
+        if (was_interrupted()) throw Cancelled();
+      });
   if (json_file) {
     json_file->write(bench::to_json(report, options.request));
     json_file->commit();

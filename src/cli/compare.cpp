@@ -132,6 +132,15 @@ void compare_latents(const CompareOptions& options) {
 
 bool is_latents(const fs::path& path) { return path.extension() == ".safetensors"; }
 
+// Opens the file as what its name says, for the error about a file that is something else.
+void check_file(const fs::path& path) {
+  if (is_latents(path)) {
+    job::read_latents(path);
+  } else {
+    make_video_reader(path, {}, was_interrupted);
+  }
+}
+
 }  // namespace
 
 void add_compare_flags(CLI::App& command, CompareOptions& options) {
@@ -150,6 +159,8 @@ void add_compare_flags(CLI::App& command, CompareOptions& options) {
 
 void run_compare(const CompareOptions& options) {
   if (is_latents(options.first) != is_latents(options.second)) {
+    check_file(options.first);
+    check_file(options.second);
     fail_unlike(options, is_latents(options.first) ? "a latents file" : "a video",
                 is_latents(options.second) ? "a latents file" : "a video");
   }

@@ -31,7 +31,7 @@ void add_machine(Words& words, const EngineOptions& engine) {
 
 void add_model(Words& words, const EngineOptions& engine) {
   if (!engine.model_dir.empty()) {
-    words.insert(words.end(), {"--model-dir", engine.model_dir.string()});
+    words.insert(words.end(), {"--model-dir", path_word(engine.model_dir)});
   }
   if (engine.random_weights != RandomWeights::kNone) {
     words.insert(words.end(), {"--random-weights", std::string(name_of(engine.random_weights))});
@@ -44,14 +44,14 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
                                const GenerateOptions& given) {
   Words words{program_of(given)};
   if (kept.kind == job::Kept::Kind::kCheckpoint) {
-    words.insert(words.end(), {"generate", "--resume", kept.file.string()});
+    words.insert(words.end(), {"generate", "--resume", path_word(kept.file)});
     add_machine(words, given.job.engine);
     return join_command(words);
   }
-  words.insert(words.end(), {"decode", kept.file.string()});
+  words.insert(words.end(), {"decode", path_word(kept.file)});
   add_model(words, given.job.engine);
   words.insert(words.end(),
-               {"--out", job.output.string(), "--fps", format_frame_rate(job.recipe.fps())});
+               {"--out", path_word(job.output), "--fps", format_frame_rate(job.recipe.fps())});
   add_threads(words, given.job.engine);
   return join_command(words);
 }

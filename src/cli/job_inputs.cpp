@@ -37,6 +37,17 @@ fs::path find_checkpoint(const GenerateOptions& options) {
   }
 }
 
+// What is not a regular file, such as a pipe, gives its text once.
+void check_shared_config(const GenerateOptions& given, std::size_t num_videos) {
+  const std::optional<fs::path>& config = given.job.request.chipmunk_config;
+  std::error_code error;
+  if (num_videos < 2 || !config || !fs::exists(*config, error)) return;
+  if (fs::is_regular_file(*config, error) || fs::is_directory(*config, error)) return;
+  throw UsageError(fmt::format(
+      "--chipmunk-config: wanted a regular file for {} videos, found '{}', which can be read once",
+      num_videos, config->string()));
+}
+
 std::vector<JobInput> read_sweep(const GenerateOptions& given, const fs::path& file) {
   std::vector<JobInput> videos;
   for (job::SweepVideo& video : job::read_sweep_file(file, given.job, was_interrupted)) {
@@ -49,6 +60,7 @@ std::vector<JobInput> read_sweep(const GenerateOptions& given, const fs::path& f
     input.source.fields.insert(input.source.fields.end(), {"out", "save_latents"});
     videos.push_back(std::move(input));
   }
+  check_shared_config(given, videos.size());
   return videos;
 }
 

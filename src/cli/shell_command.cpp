@@ -1,10 +1,22 @@
 #include "cli/shell_command.h"
 
+#include "base/printable.h"
+
 namespace mochi::cli {
 namespace {
 
 constexpr std::string_view kPlain =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,:=+@%";
+
+// $'...', in which a backslash begins an escape.
+std::string quote_escaped(std::string_view word) {
+  std::string escaped;
+  for (const char letter : word) {
+    if (letter == '\'' || letter == '\\') escaped += '\\';
+    escaped += letter;
+  }
+  return "$'" + printable(escaped) + "'";
+}
 
 }  // namespace
 
@@ -12,6 +24,8 @@ std::string quote(std::string_view word) {
   if (!word.empty() && word.find_first_not_of(kPlain) == std::string_view::npos) {
     return std::string(word);
   }
+  // A message that is printed would replace these letters.
+  if (printable(word) != word) return quote_escaped(word);
   std::string quoted = "'";
   for (const char letter : word) {
     if (letter == '\'') {
@@ -21,6 +35,11 @@ std::string quote(std::string_view word) {
     }
   }
   return quoted + "'";
+}
+
+std::string path_word(const std::filesystem::path& path) {
+  const std::string word = path.string();
+  return word.starts_with('-') ? "./" + word : word;
 }
 
 std::string join_command(std::span<const std::string> words) {

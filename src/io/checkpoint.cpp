@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "io/convert.h"
-#include "io/file_kind.h"
 #include "io/json.h"
 
 namespace mochi {

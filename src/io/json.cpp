@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 #include "base/nearest.h"
 #include "base/text_file.h"
-#include "io/file_kind.h"
 
 namespace mochi {
 namespace {
@@ -176,11 +176,7 @@ Json parse_json(std::string_view text, const std::string& source) {
 }
 
 Json parse_json_file(std::string_view content, const std::filesystem::path& path) {
-  const std::span<const std::byte> bytes = std::as_bytes(std::span(content));
-  // For a text, the error names the place instead.
-  if (const FileKind kind = recognise_content(bytes); !kind.is_text || !kind.remedy.empty()) {
-    fail_wrong_kind(path, bytes, "a JSON file");
-  }
+  check_text(path, content, "a JSON file");
   return parse_json(content, path.string());
 }
 

@@ -13,7 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/checked_math.h"
 #include "base/error.h"
-#include "io/file_kind.h"
+#include "base/file_kind.h"
 #include "io/json.h"
 
 namespace mochi {

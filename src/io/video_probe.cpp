@@ -12,10 +12,10 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 #include "base/subprocess.h"
 #include "io/ffmpeg_message.h"
-#include "io/file_kind.h"
 #include "io/json.h"
 #include "io/video_readers.h"
 

@@ -123,7 +123,10 @@ void convert(JsonReader& reader, const Field& field, std::string& value) {
 void convert(JsonReader& reader, const Field& field, int& value) {
   const std::int64_t number = reader.require_int(std::string(field.name));
   if (!std::in_range<int>(number)) {
-    refuse(field, fmt::format("{} to {}", field.range.min, field.range.max),
+    using Int = std::numeric_limits<int>;
+    refuse(field,
+           fmt::format("{} to {}", std::max<double>(field.range.min, Int::min()),
+                       std::min<double>(field.range.max, Int::max())),
            fmt::format("{}", number));
   }
   value = static_cast<int>(number);

@@ -120,15 +120,25 @@ bool is_sidecar(const fs::path& path) {
   }
 }
 
+void refuse_link(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_symlink(path, ignored)) return;
+  fail("'{}' is a link to '{}', which would be replaced: remove the link", path.string(),
+       fs::read_symlink(path, ignored).string());
+}
+
 void check_unnamed_files(const Job& job) {
   std::error_code ignored;
   const fs::path sidecar = sidecar_path(job.output);
+  refuse_link(sidecar);
   if (fs::exists(sidecar, ignored) && !is_sidecar(sidecar)) {
     fail("'{}' exists and is not the JSON of a video: it would be replaced", sidecar.string());
   }
   const bool writes = job.input.options.checkpoint_every.value_or(0) > 0;
   const bool is_resumed = job.input.checkpoint.has_value();
-  if (writes && !is_resumed && fs::exists(job.checkpoint, ignored)) {
+  if (!writes || is_resumed) return;
+  refuse_link(job.checkpoint);
+  if (fs::exists(job.checkpoint, ignored)) {
     fail("'{}' belongs to an unfinished run and would be replaced: resume it, or remove the file",
          job.checkpoint.string());
   }

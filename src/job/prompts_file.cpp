@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/text_file.h"
 
 namespace mochi::job {
@@ -22,7 +23,9 @@ std::string_view trim(std::string_view line) {
 
 std::vector<LinePrompt> read_prompts(const std::filesystem::path& path, const StopFn& should_stop) {
   constexpr std::size_t kMaxBytes = 16U << 20U;
-  std::istringstream text_lines(read_text_file(path, kMaxBytes, should_stop));
+  const std::string content = read_text_file(path, kMaxBytes, should_stop);
+  check_text(path, content, "a file of prompts");
+  std::istringstream text_lines(content);
   std::vector<LinePrompt> prompts;
   std::string line;
   for (int line_idx = 1; std::getline(text_lines, line); ++line_idx) {

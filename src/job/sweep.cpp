@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/text_file.h"
 #include "job/field_value.h"
 
@@ -51,7 +52,9 @@ JobOptions parse_sweep_line(const std::string& line, const std::string& source,
 std::vector<SweepVideo> read_sweep_file(const fs::path& path, const JobOptions& base,
                                         const StopFn& should_stop) {
   constexpr std::size_t kMaxBytes = 64U << 20U;
-  std::istringstream text(read_text_file(path, kMaxBytes, should_stop));
+  const std::string content = read_text_file(path, kMaxBytes, should_stop);
+  check_text(path, content, "a file of JSON lines");
+  std::istringstream text(content);
   std::vector<SweepVideo> videos;
   std::string line;
   for (int line_idx = 1; std::getline(text, line); ++line_idx) {

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "io/file_kind.h"
+#include "base/file_kind.h"
 #include "io/json.h"
 #include "pipeline/networks.h"
 

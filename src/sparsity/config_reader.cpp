@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/text_file.h"
 #include "sparsity/config_check.h"
 #include "sparsity/config_keys.h"
@@ -292,7 +293,12 @@ class ConfigReader {
 }  // namespace
 
 LoadedSparsity parse_sparsity_config(const std::string& text, const std::string& source) try {
-  return ConfigReader(YAML::Load(text), source).take();
+  const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+  if (documents.size() > 1) {
+    fail("{}: wanted one YAML document, found {} with '---' between them", source,
+         documents.size());
+  }
+  return ConfigReader(documents.empty() ? YAML::Node() : documents.front(), source).take();
 } catch (const YAML::Exception& error) {
   fail("{}:{}: wanted YAML, found a syntax error at column {}", source, error.mark.line + 1,
        error.mark.column + 1);
@@ -300,7 +306,9 @@ LoadedSparsity parse_sparsity_config(const std::string& text, const std::string&
 
 LoadedSparsity load_sparsity_config(const std::filesystem::path& path,
                                     const std::function<bool()>& should_stop) {
-  return parse_sparsity_config(read_text_file(path, kMaxFileBytes, should_stop), path.string());
+  const std::string text = read_text_file(path, kMaxFileBytes, should_stop);
+  check_text(path, text, "a YAML file");
+  return parse_sparsity_config(text, path.string());
 }
 
 }  // namespace mochi

@@ -51,13 +51,23 @@ OrderedJson describe_settings(const TuneTask& task, const Engine& engine) {
   return settings;
 }
 
+// The files of a finished search; none may replace one that the user put there.
+void refuse_used_folder(const fs::path& folder) {
+  if (fs::exists(folder) && !fs::is_directory(folder)) {
+    fail("cannot write '{}': wanted a folder, found a file", folder.string());
+  }
+  for (const fs::path& path : {record_path(folder), report_path(folder), config_path(folder)}) {
+    if (fs::exists(path)) fail("'{}' already exists, and would be replaced", path.string());
+  }
+}
+
 // Opens every output, so that one that cannot be written is found before the work.
 void prepare_folder(const TuneTask& task, TuneRecord& record) {
   const fs::path& folder = task.folder;
   if (task.resumes) {
     read_record(folder, record);
-  } else if (fs::exists(record_path(folder))) {
-    fail("'{}' already exists", record_path(folder).string());
+  } else {
+    refuse_used_folder(folder);
   }
   std::error_code error;
   fs::create_directories(folder / "dense", error);

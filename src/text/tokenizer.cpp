@@ -3,9 +3,9 @@
 #include <sentencepiece_processor.h>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
-#include "io/file_kind.h"
 
 namespace mochi {
 

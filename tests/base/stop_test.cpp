@@ -96,6 +96,7 @@ TEST(TextFile, ReadsFilesAndPipesToTheirEnd) {
   EXPECT_EQ(read_text_file(fifo, 1 << 20), text);
   writer.join();
   EXPECT_EQ(read_text_file("/dev/null", 10), "");
+  EXPECT_EQ(read_text_file(folder.write("mark", "\xef\xbb\xbf{}"), 10), "{}");
 }
 
 TEST(TextFile, RefusesLongFiles) {
@@ -117,6 +118,8 @@ TEST(TextFile, ErrorsNameTheFile) {
   };
   expect_contains(error_of(folder / "missing"), "missing': No such file");
   expect_contains(error_of(folder.path()), "is a folder");
+  std::filesystem::create_symlink("nowhere", folder / "link");
+  expect_contains(error_of(folder / "link"), "it is a link to 'nowhere', which does not exist");
 }
 
 }  // namespace

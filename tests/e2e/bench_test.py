@@ -35,6 +35,31 @@ class BenchTest(ProgramTest):
                 self.assertEqual(self.bench_json("op", "silu")[1]["threads"], int(number))
                 self.assertEqual(self.bench_json("op", "silu", "--threads", 2)[1]["threads"], 2)
 
+    def test_a_signal_stops_the_measurement(self):
+        for subject in ("op", "dit", "vae", "t5"):
+            with self.subTest(subject):
+                child = subprocess.Popen(
+                    [MOCHI, "bench", subject, "--size", "micro", "--device", "cpu",
+                     "--repetitions", "100000000"],
+                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                time.sleep(1)
+                child.send_signal(signal.SIGTERM)
+                try:
+                    _, said = child.communicate(timeout=60)
+                finally:
+                    child.kill()
+                self.assertEqual(child.returncode, 128 + signal.SIGTERM)
+                self.assertIn("stopping; press Ctrl-C again", said)
+                self.assertTrue(said.endswith("mochi: interrupted\n"), said)
+
+    def test_flags_of_other_subjects_are_refused(self):
+        for line, args in {
+            "--file: works with 'load' only": ("dit", "--file", "x"),
+            "--profile: works with 'dit', 'sparse', 'vae' and 't5' only": ("op", "--profile"),
+        }.items():
+            done = self.run_mochi("bench", *args, *MICRO)
+            self.assertEqual((done.returncode, done.stderr), (2, f"mochi: {line}\n"))
+
     def test_operations(self):
         table, report = self.bench_json("op", "norm", "linear qkv", "--threads", 1)
         self.assertRegex(table, r"^mochi \d+\.\d+\.\d+ on .* \(cpu\), activations fp32\n")

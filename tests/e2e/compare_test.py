@@ -70,6 +70,7 @@ class CompareTest(ProgramTest):
         for names, message in [
             (("a.y4m", "short.y4m"), "'a.y4m' is 2 frames or more, 'short.y4m' is 1 frames: they "
                                      "cannot be compared"),
+            (("l.safetensors", "none.mp4"), "cannot open 'none.mp4': no such file or folder"),
             (("a.y4m", "wide.y4m"), "'a.y4m' is 32x16, 'wide.y4m' is 48x16: they cannot be compared"),
             (("a.y4m", "l.safetensors"), "'a.y4m' is a video, 'l.safetensors' is a latents file"),
             (("l.safetensors", "m.safetensors"), "'l.safetensors' is [1, 2, 2, 1, 1], "

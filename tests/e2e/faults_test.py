@@ -21,6 +21,8 @@ class OutputTest(ProgramTest):
         for name in ("dir.y4m", "dir.mp4", "b.y4m.json", "dir", "full"):
             (self.folder / name).mkdir()
         (self.folder / "full" / "mine.txt").write_text("mine")
+        (self.folder / "c.y4m.json").symlink_to("of-another.json")
+        (self.folder / "d.y4m.checkpoint.safetensors").symlink_to("nowhere")
         name = "n" * 300
         cases = [
             (["--out", "none/a.y4m"], "cannot write 'none/a.y4m': folder 'none' does not exist"),
@@ -43,6 +45,16 @@ class OutputTest(ProgramTest):
             (
                 ["--out", "b.y4m"],
                 "'b.y4m.json' exists and is not the JSON of a video: it would be replaced",
+            ),
+            (
+                ["--out", "c.y4m"],
+                "'c.y4m.json' is a link to 'of-another.json', which would be replaced: remove the "
+                "link",
+            ),
+            (
+                ["--out", "d.y4m", "--checkpoint-every", 1],
+                "'d.y4m.checkpoint.safetensors' is a link to 'nowhere', which would be replaced: "
+                "remove the link",
             ),
             (
                 ["--out", "a.avi"],

@@ -159,6 +159,25 @@ class RunTest(ProgramTest):
             self.assertEqual(done.returncode, 1 if len(args) > 1 else 2, done.stderr)
             self.assertIn("--resume: ", done.stderr)
 
+    def test_hints_can_be_pasted_whatever_the_name(self):
+        for name in ("-a.y4m", "--fps.y4m", "two\nlines.y4m", "it's \\ \x1b[31m.y4m"):
+            with self.subTest(name):
+                checkpoint = self.folder / f"{name}.checkpoint.safetensors"
+                child = self.start("--prompt", PROMPT, "--num-steps", "3000", "--checkpoint-every",
+                                   "1", f"--out={name}")
+                while not checkpoint.exists() and child.poll() is None:
+                    time.sleep(0.005)
+                child.send_signal(signal.SIGINT)
+                _, said = child.communicate(timeout=TIMEOUT_S)
+                hint = said.partition("to continue: ")[2].partition("\n")[0]
+                self.assertTrue(hint.isprintable(), said)
+                resumed = subprocess.Popen(["bash", "-c", f"exec {hint}"], cwd=self.folder,
+                                           stderr=subprocess.PIPE, text=True)
+                self.assertTrue(any("done before" in line for line in resumed.stderr), hint)
+                resumed.kill()
+                resumed.communicate(timeout=TIMEOUT_S)
+                checkpoint.unlink()
+
     # ---- both ways ----
 
     def test_encode_and_decode(self):

@@ -220,6 +220,19 @@ class TuneTest(ProgramTest):
                        "--out", *self.args())
         self.refuse(1, "--resume: 'none/trials.json' does not exist", *self.args("--resume", output="none"))
 
+    def test_files_of_others_are_not_replaced(self):
+        for name in ("chipmunk-config.yml", "report.html"):
+            with self.subTest(name):
+                folder = self.folder / name.partition(".")[0]
+                folder.mkdir()
+                (folder / name).write_text(CONFIG)
+                place = f"{folder.name}/{name}"
+                self.refuse(1, f"'{place}' already exists, and would be replaced",
+                            *self.args(output=folder.name))
+                self.assertEqual((folder / name).read_text(), CONFIG)
+        self.refuse(1, "cannot write 'p.txt': wanted a folder, found a file",
+                    *self.args(output="p.txt"))
+
     def test_damaged_records(self):
         self.tune_ok(max_trials=1)
         path = self.folder / "o" / "trials.json"

@@ -1,4 +1,4 @@
-#include "io/file_kind.h"
+#include "base/file_kind.h"
 
 #include <gtest/gtest.h>
 
@@ -44,7 +44,31 @@ TEST(FileKind, RecognisesFilesThatPeopleTakeForWeights) {
   EXPECT_EQ(kind_of(std::string(4096, '\0')), "a file of zeros");
   EXPECT_EQ(kind_of(""), "empty");
   EXPECT_EQ(kind_of("\2\0\0\0\0\0\0\0{}"s), "a safetensors file");
-  EXPECT_EQ(kind_of("\xff\xfe\1\2\3\4\5\6\7\x08"s), "a binary file of an unknown kind");
+  EXPECT_EQ(kind_of("\xfe\xed\1\2\3\4\5\6\7\x08"s), "a binary file of an unknown kind");
+}
+
+TEST(FileKind, RecognisesArchivesAndTexts) {
+  EXPECT_EQ(kind_of("BZh91AY&SY"), "a bzip2 archive");
+  EXPECT_EQ(kind_of("Rar!\x1a\7\0"s), "a RAR archive");
+  EXPECT_EQ(kind_of("SQLite format 3\0"s), "an SQLite database");
+  EXPECT_EQ(kind_of("\xff\xfe{\0}\0"s), "a UTF-16 text");
+  EXPECT_EQ(kind_of("\xfe\xff\0{\0}"s), "a UTF-16 text");
+  EXPECT_EQ(kind_of("<error>\x1b[31mno"), "an XML text");
+  EXPECT_EQ(kind_of("a \x1b[31mred ball"), "a text file (\"a [31mred ball\")");
+  EXPECT_EQ(kind_of("<a red ball>"), "a text file (\"<a red ball>\")");
+}
+
+TEST(FileKind, OnlyTextsPassAsTexts) {
+  const auto error_of = [](const std::string& content) {
+    return message_of<Error>([&] { check_text("c.yml", content, "a YAML file"); });
+  };
+  EXPECT_EQ(error_of(kLfsPointer),
+            "'c.yml' is a Git LFS pointer, not a YAML file: run 'git lfs pull' in its folder");
+  EXPECT_EQ(error_of("\xff\xfe{\0}\0"s),
+            "'c.yml' is a UTF-16 text, not a YAML file: save it as UTF-8");
+  expect_contains(error_of("<!doctype html>"), "is a web page (HTML), not a YAML file");
+  EXPECT_NO_THROW(check_text("c.yml", "attn: {}", "a YAML file"));
+  EXPECT_NO_THROW(check_text("c.yml", "", "a YAML file"));
 }
 
 class FileKinds : public testing::Test {

@@ -29,5 +29,18 @@ TEST(PromptsFile, MustHaveAPrompt) {
   EXPECT_THROW(read_prompts(folder / "p.txt"), Error);
 }
 
+TEST(PromptsFile, IsAText) {
+  const TempFolder folder;
+  EXPECT_EQ(read_prompts(folder.write("mark.txt",
+                                      "\xef\xbb\xbf"
+                                      "a red ball"))
+                .front()
+                .text,
+            "a red ball");
+  const auto page = folder.write("p.txt", "<!DOCTYPE html>\n<p>Not found");
+  expect_contains(message_of<Error>([&] { read_prompts(page); }),
+                  "p.txt' is a web page (HTML), not a file of prompts");
+}
+
 }  // namespace
 }  // namespace mochi::job

@@ -47,6 +47,9 @@ TEST(Sweep, AFileIsReadLineByLine) {
   EXPECT_EQ(given_fields(videos[1].own), std::vector<std::string>{"prompt"});
   EXPECT_THROW(read_sweep_file(folder.write("e.jsonl", "\n"), {}), Error);
   EXPECT_THROW(read_sweep_file(folder / "none.jsonl", {}), Error);
+  const auto archive = folder.write("z.jsonl", "PK\3\4");
+  expect_contains(message_of<Error>([&] { read_sweep_file(archive, {}); }),
+                  "z.jsonl' is a zip archive, not a file of JSON lines: unpack it first");
 }
 
 }  // namespace

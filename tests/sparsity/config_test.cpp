@@ -167,6 +167,8 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"mlp: {is_enabled: true, is_fp8: true}",
        "c.yml:1: mlp.is_fp8: wanted false, found true: there are no 8-bit matmuls"},
       {"mlp: {mbm: 0}", "c.yml:1: mlp.mbm: wanted a whole number from 1 to 4096, found 0"},
+      {"steps: 1\n---\nsteps: 2",
+       "c.yml: wanted one YAML document, found 2 with '---' between them"},
       {std::string(2000, '['), "c.yml:1: wanted YAML, found a syntax error at column "},
   };
   for (const auto& [text, wanted] : cases) {
@@ -186,6 +188,14 @@ TEST(SparsityConfig, AMissingFileIsNamed) {
         }
       },
       Error);
+}
+
+TEST(SparsityConfig, AFileOfAnotherKindIsNamed) {
+  const TempFolder folder;
+  const auto path = folder.write("c.yml", "version https://git-lfs.github.com/spec/v1\noid x\n");
+  EXPECT_EQ(mochi::message_of<Error>([&] { load_sparsity_config(path); }),
+            "'" + path.string() +
+                "' is a Git LFS pointer, not a YAML file: run 'git lfs pull' in its folder");
 }
 
 TEST(SparsityConfig, ALargeFileIsRefused) {

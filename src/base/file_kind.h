@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace mochi {
 
@@ -24,6 +25,10 @@ FileKind recognise_content(std::span<const std::byte> bytes);
 // A noun phrase for the file, folder or link at `path`: "a GGUF file", "a folder", "a link to 'x',
 // which does not exist". Never throws.
 std::string describe_file_kind(const std::filesystem::path& path);
+
+// Refuses a text's content that is not one, and a web page in its place, as fail_wrong_kind() does.
+void check_text(const std::filesystem::path& path, std::string_view text,
+                const std::string& wanted);
 
 // Throws Error: "'dit.safetensors' is a Git LFS pointer, not <wanted>: run ...". `wanted` has its
 // article: "a safetensors file".

@@ -1,4 +1,4 @@
-#include "io/file_kind.h"
+#include "base/file_kind.h"
 
 #include <algorithm>
 #include <array>
@@ -18,6 +18,7 @@ using std::string_view_literals::operator""sv;
 constexpr std::size_t kMaxHeadBytes = 1024;
 constexpr const char* kDownloadAgain = "download the file itself";
 constexpr const char* kConvert = "convert it to safetensors first";
+constexpr const char* kSaveAsUtf8 = "save it as UTF-8";
 
 struct Signature {
   std::size_t offset;
@@ -41,6 +42,11 @@ constexpr std::array kSignatures{
     Signature{0, "\x1f\x8b"sv, "a gzip archive", "unpack it first"},
     Signature{0, "\x28\xb5\x2f\xfd"sv, "a zstd archive", "unpack it first"},
     Signature{0, "\xfd\x37zXZ\x00"sv, "an xz archive", "unpack it first"},
+    Signature{0, "BZh"sv, "a bzip2 archive", "unpack it first"},
+    Signature{0, "Rar!"sv, "a RAR archive", "unpack it first"},
+    Signature{0, "SQLite format 3"sv, "an SQLite database"},
+    Signature{0, "\xff\xfe"sv, "a UTF-16 text", kSaveAsUtf8},
+    Signature{0, "\xfe\xff"sv, "a UTF-16 text", kSaveAsUtf8},
     Signature{0, "7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive", "unpack it first"},
     Signature{257, "ustar"sv, "a tar archive", "unpack it first"},
     Signature{0, "\x89PNG"sv, "a PNG image"},
@@ -82,7 +88,8 @@ bool is_safetensors(std::string_view head) {
 bool is_text(std::string_view head) {
   return std::ranges::all_of(head, [](char letter) {
     const auto code = static_cast<unsigned char>(letter);
-    return code >= 0x20 ? code != 0x7f : code == '\n' || code == '\r' || code == '\t';
+    constexpr std::string_view kControls = "\a\b\t\n\v\f\r\x1b";  // an escape colours a text
+    return code >= 0x20 ? code != 0x7f : kControls.find(letter) != std::string_view::npos;
   });
 }
 
@@ -90,7 +97,10 @@ bool is_text(std::string_view head) {
 std::string excerpt(std::string_view text) {
   constexpr std::size_t kMaxLength = 48;
   std::string line(text.substr(0, std::min(text.find_first_of("\r\n"), kMaxLength)));
-  std::erase_if(line, [](char letter) { return static_cast<unsigned char>(letter) >= 0x7f; });
+  std::erase_if(line, [](char letter) {
+    const auto code = static_cast<unsigned char>(letter);
+    return code < 0x20 || code >= 0x7f;
+  });
   return line;
 }
 
@@ -102,7 +112,8 @@ FileKind recognise_text(std::string_view head) {
   if (lower.starts_with("<!doctype html") || lower.starts_with("<html")) {
     return {"a web page (HTML)", kDownloadAgain, true};
   }
-  if (lower.starts_with("<")) return {"an XML text", kDownloadAgain, true};
+  if (lower.starts_with("<?xml") || lower.starts_with("<error"))
+    return {"an XML text", kDownloadAgain, true};
   if (lower.starts_with("{") || lower.starts_with("[")) return {"a JSON text", "", true};
   return {fmt::format("a text file (\"{}\")", excerpt(text)), "", true};
 }
@@ -139,6 +150,12 @@ std::string describe_file_kind(const fs::path& path) {
   } catch (const Error&) {
     return "a file that cannot be read";
   }
+}
+
+void check_text(const fs::path& path, std::string_view text, const std::string& wanted) {
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(text));
+  const FileKind kind = recognise_content(bytes);
+  if (!kind.is_text || !kind.remedy.empty()) fail_wrong_kind(path, bytes, wanted);
 }
 
 void fail_wrong_kind(const fs::path& path, std::span<const std::byte> bytes,
