@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <system_error>
 
+#include "base/error.h"
+
 namespace mochi {
 
 namespace fs = std::filesystem;

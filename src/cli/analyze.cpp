@@ -2,10 +2,10 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/bundled.h"
 #include "cli/command_observer.h"
 #include "cli/request_flags.h"
 #include "cli/terminal.h"
+#include "job/bundled.h"
 #include "job/job.h"
 #include "job/recipe.h"
 #include "job/resolve.h"
@@ -61,9 +61,9 @@ void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
 
 void run_analyze(GenerateOptions options) {
   if (options.run.prints_json) check_standard_output();
-  choose_model(options.job.engine);
+  job::choose_model(options.job.engine);
   job::Request& request = options.job.request;
-  if (!request.chipmunk_config) request.chipmunk_config = find_bundled_sparsity();
+  if (!request.chipmunk_config) request.chipmunk_config = job::find_bundled_sparsity();
   options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
   Engine engine(options.job.engine);
   const job::Resolved resolved = job::resolve(options.job, engine.model(), {}, was_interrupted);

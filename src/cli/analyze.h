@@ -1,8 +1,8 @@
 // `mochi analyze`: the effect and the cost of sparse attention in one video.
 #pragma once
 
-#include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
+#include "flags/cli11_fwd.h"
 
 namespace mochi::cli {
 

@@ -7,12 +7,12 @@
 
 #include "cli/analyze.h"
 #include "cli/bench.h"
-#include "cli/cli_fwd.h"
 #include "cli/compare.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
 #include "cli/tune_options.h"
+#include "flags/cli11_fwd.h"
 
 namespace mochi::cli {
 

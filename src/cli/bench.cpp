@@ -7,10 +7,10 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
-#include "cli/bundled.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
+#include "job/bundled.h"
 #include "mochi/mochi.h"
 
 namespace mochi::cli {
@@ -96,7 +96,7 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
 // The request with the bundled sparsity where the subject needs one.
 bench::BenchRequest complete_request(bench::BenchRequest request) {
   if (request.subject == "op" || request.subject == "sparse") {
-    request.sparsity = load_sparsity_config(find_bundled_sparsity()).config;
+    request.sparsity = load_sparsity_config(job::find_bundled_sparsity()).config;
   }
   return request;
 }
@@ -104,17 +104,17 @@ bench::BenchRequest complete_request(bench::BenchRequest request) {
 void check_flags(const BenchOptions& options) {
   const std::string& subject = options.request.subject;
   if (!options.request.file.empty() && subject != "load") {
-    throw UsageError("--file: works with 'load' only");
+    throw flags::UsageError("--file: works with 'load' only");
   }
   if (options.request.is_profiled && (subject == "op" || subject == "video" || subject == "load")) {
-    throw UsageError("--profile: works with 'dit', 'sparse', 'vae' and 't5' only");
+    throw flags::UsageError("--profile: works with 'dit', 'sparse', 'vae' and 't5' only");
   }
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
-    throw UsageError("--plot: wanted two or more lengths in --num-frames");
+    throw flags::UsageError("--plot: wanted two or more lengths in --num-frames");
   }
   if (subject != "dit" && subject != "vae") {
-    throw UsageError("--plot: works with 'dit' and 'vae' only");
+    throw flags::UsageError("--plot: works with 'dit' and 'vae' only");
   }
 }
 

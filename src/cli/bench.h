@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "bench/bench.h"
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 
 namespace mochi::cli {
 

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/difference.h"
-#include "base/error.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "io/video_quality.h"
@@ -20,12 +19,6 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 namespace fs = std::filesystem;
-
-[[noreturn]] void fail_unlike(const CompareOptions& options, const std::string& first,
-                              const std::string& second) {
-  fail("'{}' is {}, '{}' is {}: they cannot be compared", options.first.string(), first,
-       options.second.string(), second);
-}
 
 // Infinity, which JSON does not have, is null.
 OrderedJson number(double value) { return std::isfinite(value) ? OrderedJson(value) : nullptr; }
@@ -61,38 +54,10 @@ void print_videos_json(const std::vector<FrameQuality>& frames) {
   print_result(json.dump(2) + "\n");
 }
 
-std::string describe(const VideoFormat& format) {
-  return fmt::format("{}x{}", format.width, format.height);
-}
-
-void compare_videos(const CompareOptions& options) {
-  const std::unique_ptr<VideoReader> first = make_video_reader(options.first, {}, was_interrupted);
-  const std::unique_ptr<VideoReader> second =
-      make_video_reader(options.second, {}, was_interrupted);
-  const VideoFormat& format = first->format();
-  if (format.width != second->format().width || format.height != second->format().height) {
-    fail_unlike(options, describe(format), describe(second->format()));
-  }
-  std::vector<std::uint8_t> a(format.frame_bytes());
-  std::vector<std::uint8_t> b(format.frame_bytes());
-  std::vector<FrameQuality> frames;
-  for (;;) {
-    if (was_interrupted()) throw Cancelled();
-    const bool has_first = first->read_frame(a);
-    const bool has_second = second->read_frame(b);
-    if (has_first != has_second) {
-      const auto longer = fmt::format("{} frames or more", frames.size() + 1);
-      const auto shorter = fmt::format("{} frames", frames.size());
-      fail_unlike(options, has_first ? longer : shorter, has_first ? shorter : longer);
-    }
-    if (!has_first) break;
-    frames.push_back(compare_frames(a, b, format.width, format.height));
-  }
-  if (frames.empty()) fail("'{}' has no frames", options.first.string());
-  for (const auto& reader : {first.get(), second.get()}) {
-    for (const std::string& note : reader->notes()) tell("warning: {}", note);
-  }
-  options.prints_json ? print_videos_json(frames) : print_videos(frames);
+void compare_two_videos(const CompareOptions& options) {
+  const VideoQuality quality = compare_videos(options.first, options.second, was_interrupted);
+  for (const std::string& note : quality.notes) tell("warning: {}", note);
+  options.prints_json ? print_videos_json(quality.frames) : print_videos(quality.frames);
 }
 
 std::string describe(const Latents& latents) {
@@ -103,7 +68,9 @@ std::string describe(const Latents& latents) {
 void compare_latents(const CompareOptions& options) {
   const Latents a = job::read_latents(options.first);
   const Latents b = job::read_latents(options.second);
-  if (describe(a) != describe(b)) fail_unlike(options, describe(a), describe(b));
+  if (describe(a) != describe(b)) {
+    fail_to_compare(options.first, describe(a), options.second, describe(b));
+  }
   Difference whole;
   std::vector<Difference> frames(static_cast<std::size_t>(a.num_frames));
   const auto frame_size = static_cast<std::size_t>(a.height * a.width);
@@ -161,10 +128,12 @@ void run_compare(const CompareOptions& options) {
   if (is_latents(options.first) != is_latents(options.second)) {
     check_file(options.first);
     check_file(options.second);
-    fail_unlike(options, is_latents(options.first) ? "a latents file" : "a video",
-                is_latents(options.second) ? "a latents file" : "a video");
+    const auto kind_of = [](const fs::path& path) {
+      return is_latents(path) ? "a latents file" : "a video";
+    };
+    fail_to_compare(options.first, kind_of(options.first), options.second, kind_of(options.second));
   }
-  is_latents(options.first) ? compare_latents(options) : compare_videos(options);
+  is_latents(options.first) ? compare_latents(options) : compare_two_videos(options);
 }
 
 }  // namespace mochi::cli

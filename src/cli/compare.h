@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 
 namespace mochi::cli {
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "cli/shell_command.h"
+#include "flags/shell_command.h"
 
 namespace mochi::cli {
 namespace {
@@ -31,7 +31,7 @@ void add_machine(Words& words, const EngineOptions& engine) {
 
 void add_model(Words& words, const EngineOptions& engine) {
   if (!engine.model_dir.empty()) {
-    words.insert(words.end(), {"--model-dir", path_word(engine.model_dir)});
+    words.insert(words.end(), {"--model-dir", flags::path_word(engine.model_dir)});
   }
   if (engine.random_weights != RandomWeights::kNone) {
     words.insert(words.end(), {"--random-weights", std::string(name_of(engine.random_weights))});
@@ -44,21 +44,21 @@ std::string continuing_command(const job::Kept& kept, const job::Job& job,
                                const GenerateOptions& given) {
   Words words{program_of(given)};
   if (kept.kind == job::Kept::Kind::kCheckpoint) {
-    words.insert(words.end(), {"generate", "--resume", path_word(kept.file)});
+    words.insert(words.end(), {"generate", "--resume", flags::path_word(kept.file)});
     add_machine(words, given.job.engine);
-    return join_command(words);
+    return flags::join_command(words);
   }
-  words.insert(words.end(), {"decode", path_word(kept.file)});
+  words.insert(words.end(), {"decode", flags::path_word(kept.file)});
   add_model(words, given.job.engine);
-  words.insert(words.end(),
-               {"--out", path_word(job.output), "--fps", format_frame_rate(job.recipe.fps())});
+  words.insert(words.end(), {"--out", flags::path_word(job.output), "--fps",
+                             format_frame_rate(job.recipe.fps())});
   add_threads(words, given.job.engine);
-  return join_command(words);
+  return flags::join_command(words);
 }
 
 std::string resuming_command(std::vector<std::string> words) {
   if (std::ranges::find(words, "--resume") == words.end()) words.emplace_back("--resume");
-  return join_command(words);
+  return flags::join_command(words);
 }
 
 std::string continue_hint(const job::Kept& kept, const job::Job& job,

@@ -11,14 +11,14 @@
 #include "base/error.h"
 #include "base/file_target.h"
 #include "base/memory_usage.h"
-#include "cli/bundled.h"
 #include "cli/command_observer.h"
 #include "cli/interrupt.h"
 #include "cli/progress_display.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 #include "io/clip.h"
 #include "io/file_name.h"
+#include "job/bundled.h"
 #include "job/latents_file.h"
 #include "job/recipe.h"
 
@@ -29,22 +29,23 @@ namespace fs = std::filesystem;
 
 FrameSize wanted_size(const EncodeOptions& options) {
   if (options.width.has_value() != options.height.has_value()) {
-    throw UsageError("--width and --height: wanted both or neither");
+    throw flags::UsageError("--width and --height: wanted both or neither");
   }
   return {options.width.value_or(0), options.height.value_or(0)};
 }
 
 Fit wanted_fit(const EncodeOptions& options) {
   if (!options.fit) return Fit::kCrop;
-  if (!options.width) throw UsageError("--fit: has no effect without --width and --height");
-  return parse_fit(*options.fit).value_or(Fit::kCrop);  // read_arguments() accepts no other name
+  if (!options.width) throw flags::UsageError("--fit: has no effect without --width and --height");
+  return parse_fit(*options.fit)
+      .value_or(Fit::kCrop);  // flags::read_arguments() accepts no other name
 }
 
 ClipOptions clip_options(const EncodeOptions& options) {
   ClipOptions clip;
   const std::optional<ReadStart> start = parse_read_start(options.start);
   if (!start) {
-    throw UsageError(fmt::format(
+    throw flags::UsageError(fmt::format(
         "--start: wanted a frame such as 48 or a time such as 2.5s, found '{}'", options.start));
   }
   clip.start = *start;
@@ -58,15 +59,15 @@ ClipOptions clip_options(const EncodeOptions& options) {
 void check_output(const EncodeOptions& options, const Engine& engine) {
   const fs::path& output = options.output;
   if (lower_extension(output) != ".safetensors") {
-    throw UsageError(
+    throw flags::UsageError(
         fmt::format("--out: wanted a name that ends in .safetensors, found '{}'", output.string()));
   }
   if (same_file(options.video, output)) {
-    throw UsageError(fmt::format("--out: '{}' is the video to encode", output.string()));
+    throw flags::UsageError(fmt::format("--out: '{}' is the video to encode", output.string()));
   }
   for (const ModelFile& file : engine.model().files()) {
     if (same_file(options.engine.model_dir / file.name, output)) {
-      throw UsageError(fmt::format("--out: '{}' is a file of the model", output.string()));
+      throw flags::UsageError(fmt::format("--out: '{}' is a file of the model", output.string()));
     }
   }
 }
@@ -140,7 +141,7 @@ void add_decode_flags(CLI::App& command, GenerateOptions& options) {
 
 void run_encode(EncodeOptions options) {
   ClipOptions clip_wanted = clip_options(options);
-  choose_model(options.engine);
+  job::choose_model(options.engine);
   options.engine.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(options.engine);
   check_output(options, engine);

@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
-#include "cli/cli_fwd.h"
 #include "cli/generate_options.h"
+#include "flags/cli11_fwd.h"
 
 namespace mochi::cli {
 

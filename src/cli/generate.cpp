@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "cli/bundled.h"
 #include "cli/command_observer.h"
 #include "cli/continue_hint.h"
 #include "cli/flag_names.h"
@@ -15,6 +14,7 @@
 #include "cli/progress_display.h"
 #include "cli/request_flags.h"
 #include "cli/terminal.h"
+#include "job/bundled.h"
 #include "job/output_path.h"
 
 namespace mochi::cli {
@@ -97,7 +97,7 @@ class GenerateRun {
  private:
   Engine open_engine() {
     engine_options_ = inputs_.videos.front().options.engine;
-    choose_model(engine_options_);
+    job::choose_model(engine_options_);
     engine_options_.on_message = message_printer(given_.run.is_quiet, given_.run.is_verbose);
     return Engine(engine_options_);
   }

@@ -8,9 +8,9 @@
 #include <iterator>
 #include <utility>
 
-#include "cli/byte_size.h"
 #include "cli/request_flags.h"
-#include "cli/usage_error.h"
+#include "flags/byte_size.h"
+#include "flags/usage_error.h"
 
 namespace mochi::cli {
 namespace {
@@ -63,7 +63,8 @@ const CLI::Option* first_given(const Flags& flags) {
 
 void refuse_together(const CLI::Option* flag, const CLI::Option* other) {
   if (flag->count() == 0 || other == nullptr || other->count() == 0) return;
-  throw UsageError(fmt::format("{} has no effect with {}", other->get_name(), flag->get_name()));
+  throw flags::UsageError(
+      fmt::format("{} has no effect with {}", other->get_name(), flag->get_name()));
 }
 
 // A flag whose value is the name of an enum's value.
@@ -83,7 +84,7 @@ CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
 void check_flags(const GenerateOptions& options) {
   const int every = options.job.checkpoint_every.value_or(0);
   if (every < 0) {
-    throw UsageError(
+    throw flags::UsageError(
         fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}", every));
   }
 }
@@ -147,7 +148,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
       .add_option_function<std::string>(
           "--vram-limit",
           [&options](const std::string& text) {
-            options.vram_limit_bytes = parse_byte_size(text, "--vram-limit");
+            options.vram_limit_bytes = flags::parse_byte_size(text, "--vram-limit");
           },
           "use at most this much GPU memory, such as 16GB (default: all)")
       ->type_name("SIZE")
@@ -202,7 +203,7 @@ Lora parse_lora(const std::string& text) {
   double scale = 0;
   const auto [end, error] = std::from_chars(number.data(), number_end, scale);
   if (path.empty() || error != std::errc() || end != number_end || !std::isfinite(scale)) {
-    throw UsageError(
+    throw flags::UsageError(
         fmt::format("--lora-path: wanted FILE or FILE:scale, found '{}', whose scale would be '{}'",
                     text, number));
   }

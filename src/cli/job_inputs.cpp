@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "cli/interrupt.h"
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 #include "job/checkpoint_file.h"
 #include "job/latents_file.h"
 #include "job/output_path.h"
@@ -25,7 +25,8 @@ fs::path find_checkpoint(const GenerateOptions& options) {
   if (options.job.output) return job::checkpoint_path(*options.job.output);
   const job::Request& request = options.job.request;
   if (!request.prompt) {
-    throw UsageError("--resume: give the checkpoint's file, or --out or --prompt of its video");
+    throw flags::UsageError(
+        "--resume: give the checkpoint's file, or --out or --prompt of its video");
   }
   const fs::path folder = options.job.out_dir.value_or("videos");
   for (int number = 1;; ++number) {
@@ -37,13 +38,13 @@ fs::path find_checkpoint(const GenerateOptions& options) {
   }
 }
 
-// What is not a regular file, such as a pipe, gives its text once.
+// A pipe gives its text once.
 void check_shared_config(const GenerateOptions& given, std::size_t num_videos) {
   const std::optional<fs::path>& config = given.job.request.chipmunk_config;
   std::error_code error;
   if (num_videos < 2 || !config || !fs::exists(*config, error)) return;
   if (fs::is_regular_file(*config, error) || fs::is_directory(*config, error)) return;
-  throw UsageError(fmt::format(
+  throw flags::UsageError(fmt::format(
       "--chipmunk-config: wanted a regular file for {} videos, found '{}', which can be read once",
       num_videos, config->string()));
 }
@@ -121,8 +122,8 @@ RunInputs read_decoded(const GenerateOptions& given, const fs::path& path) {
 RunInputs read_inputs(const GenerateOptions& given) {
   const bool has_place = given.job.output || (given.run.resumes && given.run.checkpoint);
   if (given.job.out_dir && has_place) {
-    throw UsageError(fmt::format("--out-dir has no effect with {}",
-                                 given.job.output ? "--out" : "--resume FILE"));
+    throw flags::UsageError(fmt::format("--out-dir has no effect with {}",
+                                        given.job.output ? "--out" : "--resume FILE"));
   }
   if (given.run.sweep_file) {
     return {.videos = read_sweep(given, *given.run.sweep_file), .recipe = std::nullopt};

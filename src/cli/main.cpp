@@ -11,18 +11,18 @@
 
 #include "cli/analyze.h"
 #include "cli/app.h"
-#include "cli/arguments.h"
 #include "cli/bench.h"
-#include "cli/completion.h"
 #include "cli/flag_names.h"
-#include "cli/flag_table.h"
 #include "cli/generate.h"
-#include "cli/help.h"
 #include "cli/interrupt.h"
-#include "cli/manual.h"
 #include "cli/terminal.h"
 #include "cli/tune.h"
-#include "cli/usage_error.h"
+#include "flags/arguments.h"
+#include "flags/completion.h"
+#include "flags/flag_table.h"
+#include "flags/help.h"
+#include "flags/manual.h"
+#include "flags/usage_error.h"
 #include "mochi/mochi.h"
 
 namespace mochi::cli {
@@ -33,21 +33,23 @@ constexpr int kExitUsage = 2;
 constexpr int kExitSignalBase = 128;
 
 void print_completion(const CLI::App& app, const std::string& shell) {
-  const std::vector<CommandInfo> commands = list_commands(app);
-  print_result(shell == "bash" ? make_bash_completion(commands) : make_zsh_completion(commands));
+  const std::vector<flags::CommandInfo> commands = flags::list_commands(app);
+  print_result(shell == "bash" ? flags::make_bash_completion(commands)
+                               : flags::make_zsh_completion(commands));
 }
 
 void print_manual(const CLI::App& app, const std::string& form) {
-  const std::vector<CommandInfo> commands = list_commands(app);
-  print_result(form == "man" ? make_man_page(commands) : make_markdown(commands));
+  const std::vector<flags::CommandInfo> commands = flags::list_commands(app);
+  print_result(form == "man" ? flags::make_man_page(commands, version())
+                             : flags::make_markdown(commands));
 }
 
 void print_help(const CLI::App& app) {
-  const std::vector<CommandInfo> commands = list_commands(app);
+  const std::vector<flags::CommandInfo> commands = flags::list_commands(app);
   const auto chosen = app.get_subcommands();
-  if (chosen.empty()) return print_result(make_help(commands));
-  print_result(make_command_help(
-      *std::ranges::find(commands, chosen.front()->get_name(), &CommandInfo::name)));
+  if (chosen.empty()) return print_result(flags::make_help(commands));
+  print_result(flags::make_command_help(
+      *std::ranges::find(commands, chosen.front()->get_name(), &flags::CommandInfo::name)));
 }
 
 void print_version() { print_line("mochi {}", version()); }
@@ -73,11 +75,11 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, bool has
   const bool is_unknown = !chosen.empty() && !chosen.front()->remaining().empty();
   // A misspelt flag comes before the one that is missing because of that.
   if (is_unknown || dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-    return describe_extras(app);
+    return flags::describe_extras(app);
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
-    if (!chosen.empty()) return describe_missing(*chosen.front());
-    return has_args ? describe_extras(app) : "no command given; see 'mochi --help'";
+    if (!chosen.empty()) return flags::describe_missing(*chosen.front());
+    return has_args ? flags::describe_extras(app) : "no command given; see 'mochi --help'";
   }
   if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr) return error.what();
   const std::string command = chosen.empty() ? "" : chosen.front()->get_name() + " ";
@@ -92,7 +94,7 @@ void run(const std::vector<std::string>& command) {
   commands.tune.command = command;
   const std::vector<std::string> given(command.begin() + 1, command.end());
   const std::unique_ptr<CLI::App> app = make_app(commands);
-  std::vector<std::string> args = read_arguments(*app, given);
+  std::vector<std::string> args = flags::read_arguments(*app, given);
   std::ranges::reverse(args);  // the order that CLI11 wants
   try {
     app->parse(args);
@@ -101,7 +103,7 @@ void run(const std::vector<std::string>& command) {
   } catch (const CLI::CallForVersion&) {
     return print_version();
   } catch (const CLI::ParseError& error) {
-    throw UsageError(describe(error, *app, !given.empty()));
+    throw flags::UsageError(describe(error, *app, !given.empty()));
   }
   run_command(*app, commands);
 }
@@ -116,7 +118,7 @@ int report(const char* message, int exit_code) noexcept {
 int report_exception() {
   try {
     throw;
-  } catch (const UsageError& error) {
+  } catch (const flags::UsageError& error) {
     return report(error.what(), kExitUsage);
   } catch (const InvalidRequest& error) {
     const bool is_flag = flag_of(error.field()) != error.field();  // else a file is at fault

@@ -8,7 +8,7 @@
 
 #include "cli/flag_names.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 #include "job/field_value.h"
 
 namespace mochi::cli {
@@ -22,7 +22,7 @@ void set_field(Request& request, const std::string& field, const std::string& te
   try {
     job::set_from_text(request, field, text);
   } catch (const InvalidRequest& error) {
-    throw UsageError(fmt::format("{}: {}", to_flag(field), error.problem()));
+    throw flags::UsageError(fmt::format("{}: {}", to_flag(field), error.problem()));
   }
 }
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 #include "job/resolve.h"
 
 namespace mochi::cli {

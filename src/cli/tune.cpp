@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "cli/bundled.h"
 #include "cli/command_observer.h"
 #include "cli/continue_hint.h"
 #include "cli/terminal.h"
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
+#include "job/bundled.h"
 #include "job/job.h"
 #include "job/prompts_file.h"
 #include "job/resolve.h"
@@ -59,11 +59,12 @@ class SearchObserver : public study::TuneObserver {
 
 void check_flags(const TuneOptions& options) {
   if (!(options.min_psnr > 0 && options.min_psnr <= study::kMaxPsnr)) {
-    throw UsageError(fmt::format("--min-psnr: wanted above 0 to {}, found {}", study::kMaxPsnr,
-                                 options.min_psnr));
+    throw flags::UsageError(fmt::format("--min-psnr: wanted above 0 to {}, found {}",
+                                        study::kMaxPsnr, options.min_psnr));
   }
   if (options.max_trials < 1) {
-    throw UsageError(fmt::format("--max-trials: wanted 1 or more, found {}", options.max_trials));
+    throw flags::UsageError(
+        fmt::format("--max-trials: wanted 1 or more, found {}", options.max_trials));
   }
 }
 
@@ -76,7 +77,7 @@ void check_record(const TuneOptions& options) {
 }
 
 SparsityConfig make_start(const TuneOptions& options, const study::Workload& workload) {
-  const fs::path file = options.start ? *options.start : find_bundled_sparsity();
+  const fs::path file = options.start ? *options.start : job::find_bundled_sparsity();
   const LoadedSparsity loaded = load_sparsity_config(file, was_interrupted);
   if (!options.is_quiet) {
     for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
@@ -126,7 +127,7 @@ void run_tune(TuneOptions options) {
   check_flags(options);
   std::vector<job::LinePrompt> prompts = job::read_prompts(options.prompts, was_interrupted);
   EngineOptions& engine_options = options.generation.engine;
-  choose_model(engine_options);
+  job::choose_model(engine_options);
   engine_options.on_message = message_printer(options.is_quiet, options.is_verbose);
   Engine engine(engine_options);
   const study::TuneTask task = make_task(options, std::move(prompts), engine.model());

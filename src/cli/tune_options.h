@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 #include "job/job_options.h"
 
 namespace mochi::cli {

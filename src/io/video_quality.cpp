@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "io/video_reader.h"
 
 namespace mochi {
 namespace {
@@ -127,6 +128,47 @@ double mean_of(std::span<const FrameQuality> frames, double FrameQuality::* memb
   double sum = 0;
   for (const FrameQuality& frame : frames) sum += frame.*member;
   return sum / static_cast<double>(frames.size());
+}
+
+void fail_to_compare(const std::filesystem::path& first, const std::string& found_first,
+                     const std::filesystem::path& second, const std::string& found_second) {
+  fail("'{}' is {}, '{}' is {}: they cannot be compared", first.string(), found_first,
+       second.string(), found_second);
+}
+
+VideoQuality compare_videos(const std::filesystem::path& first, const std::filesystem::path& second,
+                            const StopFn& should_stop) {
+  const std::array readers{make_video_reader(first, {}, should_stop),
+                           make_video_reader(second, {}, should_stop)};
+  const VideoFormat& format = readers[0]->format();
+  const VideoFormat& other = readers[1]->format();
+  if (format.width != other.width || format.height != other.height) {
+    const auto describe = [](const VideoFormat& size) {
+      return fmt::format("{}x{}", size.width, size.height);
+    };
+    fail_to_compare(first, describe(format), second, describe(other));
+  }
+  std::vector<std::uint8_t> a(format.frame_bytes());
+  std::vector<std::uint8_t> b(format.frame_bytes());
+  VideoQuality quality;
+  for (;;) {
+    if (should_stop && should_stop()) throw Cancelled();
+    const bool has_first = readers[0]->read_frame(a);
+    const bool has_second = readers[1]->read_frame(b);
+    if (has_first != has_second) {
+      const auto longer = fmt::format("{} frames or more", quality.frames.size() + 1);
+      const auto shorter = fmt::format("{} frames", quality.frames.size());
+      fail_to_compare(first, has_first ? longer : shorter, second, has_first ? shorter : longer);
+    }
+    if (!has_first) break;
+    quality.frames.push_back(compare_frames(a, b, format.width, format.height));
+  }
+  if (quality.frames.empty()) fail("'{}' has no frames", first.string());
+  for (const auto& reader : readers) {
+    const std::vector<std::string> notes = reader->notes();
+    quality.notes.insert(quality.notes.end(), notes.begin(), notes.end());
+  }
+  return quality;
 }
 
 }  // namespace mochi

@@ -2,7 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <span>
+#include <string>
+#include <vector>
+
+#include "base/stop.h"
 
 namespace mochi {
 
@@ -23,5 +28,21 @@ FrameQuality compare_frames(std::span<const std::uint8_t> a, std::span<const std
 double whole_psnr(std::span<const FrameQuality> frames);
 // &FrameQuality::psnr or ssim.
 double mean_of(std::span<const FrameQuality> frames, double FrameQuality::* member);
+
+struct VideoQuality {
+  std::vector<FrameQuality> frames;
+  std::vector<std::string> notes;  // the readers' warnings, one line each
+};
+
+// Compares two videos, images or folders of images. Throws Error naming the files if they differ in
+// size or length or have no frames, and Cancelled if should_stop returns true.
+VideoQuality compare_videos(const std::filesystem::path& first, const std::filesystem::path& second,
+                            const StopFn& should_stop);
+
+// Throws Error: they are of different kinds, sizes or lengths, which are described.
+[[noreturn]] void fail_to_compare(const std::filesystem::path& first,
+                                  const std::string& found_first,
+                                  const std::filesystem::path& second,
+                                  const std::string& found_second);
 
 }  // namespace mochi

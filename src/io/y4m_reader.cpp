@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/color.h"
-#include "io/file_kind.h"
+#include "base/file_kind.h"
 #include "io/video_readers.h"
 
 namespace mochi {

@@ -38,9 +38,7 @@ void check_text(const char* field, const std::string& text) {
 }
 
 void check_guidance(const char* field, double cfg) {
-  // The device computes in fp32.
-  if (!std::isfinite(static_cast<float>(cfg)))
-    refuse(field, "wanted a finite number, found {}", cfg);
+  if (!std::isfinite(cfg)) refuse(field, "wanted a finite number, found {}", cfg);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "cli/suggestion.h"
+#include "flags/suggestion.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,12 +14,12 @@ namespace {
 class Suggestion : public testing::Test {
  protected:
   std::string about(const std::string& command, const std::string& flag) const {
-    return describe_unknown_flag(list_, command, flag);
+    return flags::describe_unknown_flag(list_, command, flag);
   }
 
   Commands commands_;
   std::unique_ptr<CLI::App> app_ = make_app(commands_);
-  std::vector<CommandInfo> list_ = list_commands(*app_);
+  std::vector<flags::CommandInfo> list_ = flags::list_commands(*app_);
 };
 
 TEST_F(Suggestion, FlagsOfTheCommandItselfGoFirst) {
@@ -60,9 +60,9 @@ TEST_F(Suggestion, WithoutASuggestionItNamesTheHelp) {
 }
 
 TEST_F(Suggestion, Commands) {
-  EXPECT_EQ(describe_unknown_command(list_, "inspct"),
+  EXPECT_EQ(flags::describe_unknown_command(list_, "inspct"),
             "unknown command 'inspct', did you mean 'inspect'?");
-  EXPECT_TRUE(describe_unknown_command(list_, "render")
+  EXPECT_TRUE(flags::describe_unknown_command(list_, "render")
                   .starts_with("unknown command 'render', known are: generate, decode,"));
 }
 

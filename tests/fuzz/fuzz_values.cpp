@@ -7,8 +7,8 @@
 
 #include "base/printable.h"
 #include "base/utf8.h"
-#include "cli/byte_size.h"
-#include "cli/flag_value.h"
+#include "flags/byte_size.h"
+#include "flags/flag_value.h"
 #include "fuzz_support.h"
 #include "io/clip.h"
 #include "io/ffmpeg_message.h"
@@ -33,13 +33,13 @@ void use_read_start(std::string_view text) {
 }
 
 void use_byte_size(std::string_view text) {
-  require(cli::parse_byte_size(std::string(text), "--flag") > 0);
+  require(flags::parse_byte_size(std::string(text), "--flag") > 0);
 }
 
 // A checked value is checked again as it is.
 void use_flag(std::string_view type, std::string_view text) {
-  const std::string value = cli::check_value("--flag", type, text);
-  require(cli::check_value("--flag", type, value) == value);
+  const std::string value = flags::check_value("--flag", type, text);
+  require(flags::check_value("--flag", type, value) == value);
 }
 
 // "seed=7": a field of a request, as a flag or a form gives it.

@@ -1,9 +1,9 @@
-#include "cli/completion.h"
+#include "flags/completion.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 bool is_path(const FlagInfo& flag) {
@@ -14,7 +14,7 @@ bool is_path(const FlagInfo& flag) {
 }
 
 // Inside single quotes of a shell.
-std::string quote(const std::string& text) {
+std::string quote_text(const std::string& text) {
   std::string quoted;
   for (const char letter : text) {
     if (letter == '\'') {
@@ -33,7 +33,7 @@ std::string quote_spec(const std::string& text) {
     if (letter == ':' || letter == '[' || letter == ']' || letter == '\\') escaped += '\\';
     escaped += letter;
   }
-  return quote(escaped);
+  return quote_text(escaped);
 }
 
 // Returns the values that may follow a flag: `  generate:--device) words='auto cpu';;`
@@ -138,4 +138,4 @@ _mochi "$@"
                      names, cases);
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 // Returns a whole decimal number, which may begin with a minus sign; nothing for "0x10", "1e3",
 // "+5", " 5" and for numbers that 64 bits cannot hold.
@@ -30,4 +30,4 @@ std::optional<double> parse_decimal(std::string_view text);
 // Throws UsageError that begins with `flag` for every other value.
 std::string check_value(std::string_view flag, std::string_view type, std::string_view value);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 // The word as a shell reads it back: "a b" → "'a b'". What cannot be printed needs $'...', which
 // Bash and Zsh know.
@@ -19,4 +19,4 @@ std::string path_word(const std::filesystem::path& path);
 // All words quoted where they need it.
 std::string join_command(std::span<const std::string> words);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

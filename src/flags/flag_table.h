@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 struct FlagInfo {
   std::string name;                  // "--out"; of a positional argument "VIDEO"
@@ -43,4 +43,4 @@ std::string usage_of(const CommandInfo& command);
 // The words of "auto|cpu" and "UINT|random"; none where the value is of another kind.
 std::vector<std::string> choices_of(const FlagInfo& flag);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

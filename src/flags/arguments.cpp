@@ -1,4 +1,4 @@
-#include "cli/arguments.h"
+#include "flags/arguments.h"
 
 #include <fmt/format.h>
 
@@ -8,12 +8,12 @@
 #include <map>
 #include <optional>
 
-#include "cli/flag_table.h"
-#include "cli/flag_value.h"
-#include "cli/suggestion.h"
-#include "cli/usage_error.h"
+#include "flags/flag_table.h"
+#include "flags/flag_value.h"
+#include "flags/suggestion.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 using Args = std::vector<std::string>;
@@ -184,4 +184,4 @@ std::string describe_missing(const CLI::App& command) {
   return fmt::format("an argument is missing; see 'mochi {} --help'", command.get_name());
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -1,4 +1,4 @@
-#include "cli/bundled.h"
+#include "job/bundled.h"
 
 #include <sys/auxv.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 namespace {
 
 namespace fs = std::filesystem;
@@ -25,7 +25,7 @@ fs::path find_program_file() {
 
 // The first of these files, relative to the program's folder, that exists.
 fs::path find_next_to_program(const std::array<const char*, 3>& files, const char* what,
-                              const char* flag) {
+                              const char* field) {
   std::error_code error;
   const fs::path program = find_program_file();
   std::string places;
@@ -34,7 +34,9 @@ fs::path find_next_to_program(const std::array<const char*, 3>& files, const cha
     if (fs::exists(path, error)) return path;
     places += fmt::format("{}'{}'", places.empty() ? "" : ", ", path.parent_path().string());
   }
-  fail("no {} found in {}; give one with {}", what, places, flag);
+  throw InvalidRequest(
+      field,
+      fmt::format("is not given, and none comes with the program: no {} in {}", what, places));
 }
 
 }  // namespace
@@ -43,14 +45,14 @@ fs::path find_bundled_model() {
   return find_next_to_program(
              {"../../models/micro/config.json", "../share/mochi/models/micro/config.json",
               "../models/micro/config.json"},
-             "model", "--model-dir")
+             "config.json", "model_dir")
       .parent_path();
 }
 
 fs::path find_bundled_sparsity() {
   return find_next_to_program(
       {"../../chipmunk-config.yml", "../share/mochi/chipmunk-config.yml", "../chipmunk-config.yml"},
-      "chipmunk-config.yml", "--chipmunk-config");
+      "chipmunk-config.yml", "chipmunk_config");
 }
 
 void choose_model(EngineOptions& options) {
@@ -58,4 +60,4 @@ void choose_model(EngineOptions& options) {
   if (options.model_dir.empty() && !has_sizes) options.model_dir = find_bundled_model();
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::job

@@ -4,12 +4,12 @@
 #include <span>
 #include <string>
 
-#include "cli/flag_table.h"
+#include "flags/flag_table.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 std::string make_help(std::span<const CommandInfo> commands);
 
 std::string make_command_help(const CommandInfo& command);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -4,9 +4,9 @@
 #include <span>
 #include <string>
 
-#include "cli/flag_table.h"
+#include "flags/flag_table.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 // `command`: the name of the chosen command, empty if there is none.
 std::string describe_unknown_flag(std::span<const CommandInfo> commands, const std::string& command,
@@ -15,4 +15,4 @@ std::string describe_unknown_flag(std::span<const CommandInfo> commands, const s
 std::string describe_unknown_command(std::span<const CommandInfo> commands,
                                      const std::string& word);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

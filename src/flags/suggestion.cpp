@@ -1,4 +1,4 @@
-#include "cli/suggestion.h"
+#include "flags/suggestion.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/nearest.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 std::vector<std::string> flags_of(const CommandInfo& command) {
@@ -78,4 +78,4 @@ std::string describe_unknown_command(std::span<const CommandInfo> commands,
   return fmt::format("unknown command '{}', {}", word, suggest_name(word, known));
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

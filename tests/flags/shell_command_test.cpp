@@ -1,10 +1,10 @@
-#include "cli/shell_command.h"
+#include "flags/shell_command.h"
 
 #include <gtest/gtest.h>
 
 #include <vector>
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 TEST(ShellCommand, QuotesWordsThatNeedIt) {
@@ -26,4 +26,4 @@ TEST(ShellCommand, PathsAreNotTakenForFlags) {
 }
 
 }  // namespace
-}  // namespace mochi::cli
+}  // namespace mochi::flags

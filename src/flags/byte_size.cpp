@@ -1,4 +1,4 @@
-#include "cli/byte_size.h"
+#include "flags/byte_size.h"
 
 #include <fmt/format.h>
 
@@ -7,9 +7,9 @@
 #include <cmath>
 #include <map>
 
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 constexpr double kMostBytes = 1e15;
@@ -40,4 +40,4 @@ std::uint64_t parse_byte_size(const std::string& text, const std::string& flag) 
   return static_cast<std::uint64_t>(bytes);
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

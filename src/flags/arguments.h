@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/cli_fwd.h"
+#include "flags/cli11_fwd.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 // Normalises `args`, which excludes the program's name. In the result, flag names have dashes
 // instead of underscores; each value is a separate argument, so that "--width=64" and "--width 64"
@@ -23,4 +23,4 @@ std::string describe_extras(const CLI::App& app);
 // One line about the first required flag or argument of the chosen command that was not given.
 std::string describe_missing(const CLI::App& command);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

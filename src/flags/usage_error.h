@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 // The command line is at fault, not the machine or a file.
 class UsageError : public Error {
@@ -10,4 +10,4 @@ class UsageError : public Error {
   using Error::Error;
 };
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

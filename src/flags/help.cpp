@@ -1,10 +1,10 @@
-#include "cli/help.h"
+#include "flags/help.h"
 
 #include <fmt/format.h>
 
-#include "cli/manual.h"
+#include "flags/manual.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 // Longer names get a separate line.
@@ -36,4 +36,4 @@ std::string make_command_help(const CommandInfo& command) {
   return help;
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -1,8 +1,8 @@
-#include "cli/shell_command.h"
+#include "flags/shell_command.h"
 
 #include "base/printable.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 constexpr std::string_view kPlain =
@@ -51,4 +51,4 @@ std::string join_command(std::span<const std::string> words) {
   return command;
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -1,4 +1,4 @@
-#include "cli/flag_table.h"
+#include "flags/flag_table.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cctype>
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 // Groups in the order of their first flags, so that each of them is one table.
@@ -94,4 +94,4 @@ std::vector<std::string> choices_of(const FlagInfo& flag) {
   return words;
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

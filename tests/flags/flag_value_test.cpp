@@ -1,13 +1,13 @@
-#include "cli/flag_value.h"
+#include "flags/flag_value.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 std::string refusal(const char* type, const std::string& value) {
@@ -91,4 +91,4 @@ TEST(FlagValue, RandomSeedsDiffer) {
 }
 
 }  // namespace
-}  // namespace mochi::cli
+}  // namespace mochi::flags

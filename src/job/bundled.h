@@ -5,15 +5,15 @@
 
 #include "mochi/mochi.h"
 
-namespace mochi::cli {
+namespace mochi::job {
 
-// models/micro next to the program: in its source tree or below its install prefix. Throws Error
-// naming the places.
+// models/micro next to the program: in its source tree or below its install prefix. Throws
+// InvalidRequest naming "model_dir" and the places.
 std::filesystem::path find_bundled_model();
-// Likewise chipmunk-config.yml.
+// Likewise chipmunk-config.yml, for "chipmunk_config".
 std::filesystem::path find_bundled_sparsity();
 
 // Takes the bundled model if no model is named but one is needed.
 void choose_model(EngineOptions& options);
 
-}  // namespace mochi::cli
+}  // namespace mochi::job

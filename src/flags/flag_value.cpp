@@ -1,4 +1,4 @@
-#include "cli/flag_value.h"
+#include "flags/flag_value.h"
 
 #include <fmt/format.h>
 
@@ -9,9 +9,9 @@
 #include <random>
 #include <vector>
 
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 constexpr std::string_view kRandom = "random";
@@ -125,4 +125,4 @@ std::string check_value(std::string_view flag, std::string_view type, std::strin
   return std::string(value);
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

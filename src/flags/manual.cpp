@@ -1,10 +1,8 @@
-#include "cli/manual.h"
+#include "flags/manual.h"
 
 #include <fmt/format.h>
 
-#include "mochi/mochi.h"
-
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 constexpr const char* kAboutFlags =
@@ -51,9 +49,9 @@ std::string escape_cell(const std::string& text) {
 
 }  // namespace
 
-std::string make_man_page(const std::vector<CommandInfo>& commands) {
+std::string make_man_page(const std::vector<CommandInfo>& commands, const std::string& version) {
   std::string page = fmt::format(".TH MOCHI 1 \"\" \"mochi {}\"\n.SH NAME\nmochi \\- {}\n",
-                                 version(), escape_roff(kSummary));
+                                 escape_roff(version), escape_roff(kSummary));
   page += ".SH SYNOPSIS\n";
   for (const CommandInfo& command : commands) {
     page += fmt::format(".B {}\n.br\n", escape_roff(usage_of(command)));
@@ -97,4 +95,4 @@ std::string make_markdown(const std::vector<CommandInfo>& commands) {
   return page;
 }
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

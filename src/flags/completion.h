@@ -4,11 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/flag_table.h"
+#include "flags/flag_table.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 
 std::string make_bash_completion(const std::vector<CommandInfo>& commands);
 std::string make_zsh_completion(const std::vector<CommandInfo>& commands);
 
-}  // namespace mochi::cli
+}  // namespace mochi::flags

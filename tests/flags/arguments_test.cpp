@@ -1,4 +1,4 @@
-#include "cli/arguments.h"
+#include "flags/arguments.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 using Args = std::vector<std::string>;
@@ -135,4 +135,4 @@ TEST_F(Arguments, MissingArgumentsAreDescribed) {
 }
 
 }  // namespace
-}  // namespace mochi::cli
+}  // namespace mochi::flags

@@ -1,10 +1,10 @@
-#include "cli/byte_size.h"
+#include "flags/byte_size.h"
 
 #include <gtest/gtest.h>
 
-#include "cli/usage_error.h"
+#include "flags/usage_error.h"
 
-namespace mochi::cli {
+namespace mochi::flags {
 namespace {
 
 TEST(ByteSize, ReadsUsualSpellings) {
@@ -21,4 +21,4 @@ TEST(ByteSize, RefusesEverythingElse) {
 }
 
 }  // namespace
-}  // namespace mochi::cli
+}  // namespace mochi::flags
