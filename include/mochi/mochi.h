@@ -124,6 +124,9 @@ class StepView {
   virtual int num_done() const = 0;
   virtual int num_steps() const = 0;
   virtual const Latents& latents() const = 0;
+  // The steps so far that evaluated the transformer, counted from 0, in order; all of them without
+  // step skipping.
+  virtual std::vector<int> evaluated_steps() const = 0;
   // Everything needed to resume with the same result; sparse caches are copied from the device when
   // this is called. Nothing where no consistent state is available: the next step has already
   // rewritten a part of the caches, or the GPU cannot be read any more.

@@ -1,0 +1,127 @@
+#include "pipeline/step_skipper.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace mochi {
+namespace {
+
+constexpr double kLargestSlopeWeight = 3;  // extrapolation over longer gaps is not trusted
+
+double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 : 0.1; }
+
+}  // namespace
+
+StepSkipper::StepSkipper(StepSkipping config, std::vector<double> sigmas, std::set<int> always)
+    : config_(std::move(config)), sigmas_(std::move(sigmas)), always_(std::move(always)) {
+  if (config_.rule == SkipRule::kSchedule) chosen_ = config_.evaluated_steps;
+  if (config_.rule == SkipRule::kBudget) {
+    chosen_ = spread_evaluations(sigmas_, config_.max_evaluations, always_);
+  }
+}
+
+bool StepSkipper::is_always_evaluated(int step) const {
+  const std::vector<int>& evaluated = state_.evaluated_steps;
+  if (evaluated.empty() || always_.contains(step)) return true;
+  return config_.longest_run > 0 && step - evaluated.back() > config_.longest_run;
+}
+
+double StepSkipper::error_at(int step) const {
+  const double moved = sigma(step - 1) - sigma(step);
+  if (config_.rule == SkipRule::kEasy) return state_.error + state_.rate * moved;
+  const double gap = sigma(state_.evaluated_steps.back()) - sigma(step);
+  return state_.error + state_.rate * gap * gap * moved;
+}
+
+bool StepSkipper::skips(int step) const {
+  switch (config_.rule) {
+    case SkipRule::kOff:
+      return false;
+    case SkipRule::kSchedule:
+    case SkipRule::kBudget:
+      return !state_.evaluated_steps.empty() && !always_.contains(step) && !chosen_.contains(step);
+    case SkipRule::kEasy:
+    case SkipRule::kLine:
+      break;
+  }
+  if (is_always_evaluated(step)) return false;
+  if (step < config_.warm_up || step >= num_steps() - config_.cool_down) return false;
+  // Not a number where steps do not move: nothing is known about those.
+  return error_at(step) < config_.threshold.value_or(default_threshold(config_.rule));
+}
+
+bool StepSkipper::evaluates_null(int step) const {
+  const auto num_evaluated = static_cast<int>(state_.evaluated_steps.size());
+  return always_.contains(step) || num_evaluated % config_.null_every == 0;
+}
+
+bool StepSkipper::needs_norms() const {
+  return config_.rule == SkipRule::kEasy || config_.rule == SkipRule::kLine;
+}
+
+double StepSkipper::line_weight(int step) const {
+  const std::vector<int>& evaluated = state_.evaluated_steps;
+  if (evaluated.size() < 2) return 0;
+  const double last = sigma(evaluated.back());
+  const double gap = sigma(evaluated[evaluated.size() - 2]) - last;
+  return gap > 0 ? std::min((last - sigma(step)) / gap, kLargestSlopeWeight) : 0;
+}
+
+double StepSkipper::slope_weight(int step) const {
+  return config_.extrapolation == Extrapolation::kLine ? line_weight(step) : 0;
+}
+
+void StepSkipper::note_skip(int step) {
+  if (needs_norms()) state_.error = static_cast<float>(error_at(step));
+}
+
+void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
+  const std::vector<int>& evaluated = state_.evaluated_steps;
+  if (needs_norms() && !evaluated.empty()) {
+    const double gap = sigma(evaluated.back()) - sigma(step);
+    if (config_.rule == SkipRule::kEasy) {
+      state_.rate = static_cast<float>(norms.change / norms.former / gap);
+    } else if (evaluated.size() > 1) {
+      const double rate = norms.line_error / norms.current / (gap * gap);
+      const double former = std::isfinite(state_.rate) ? state_.rate : 0;
+      state_.rate = static_cast<float>(std::max(rate, former / 2));
+    }
+  }
+  state_.error = 0;
+  state_.evaluated_steps.push_back(step);
+}
+
+std::set<int> spread_evaluations(const std::vector<double>& sigmas, int count,
+                                 const std::set<int>& always) {
+  const auto num_steps = static_cast<int>(sigmas.size()) - 1;
+  std::vector<double> place{0};  // of each step, in the measure of gaps
+  for (int step = 0; step < num_steps; ++step) {
+    const auto at = static_cast<std::size_t>(step);
+    place.push_back(place.back() + std::sqrt(sigmas[at] - sigmas[at + 1]));
+  }
+  const auto place_of = [&](int step) { return place[static_cast<std::size_t>(step)]; };
+  std::set<int> chosen{0, num_steps - 1};
+  for (const int step : always) {
+    if (step < num_steps) chosen.insert(step);
+  }
+  while (std::ssize(chosen) < std::min(count, num_steps)) {
+    double widest = -1;
+    int middle = 0;
+    for (auto right = std::next(chosen.begin()); right != chosen.end(); ++right) {
+      const int left = *std::prev(right);
+      const double gap = place_of(*right) - place_of(left);
+      if (*right - left < 2 || gap <= widest) continue;
+      widest = gap;
+      middle = left + 1;
+      for (int step = left + 1; step < *right; ++step) {
+        const double target = place_of(left) + gap / 2;
+        if (std::abs(place_of(step) - target) < std::abs(place_of(middle) - target)) middle = step;
+      }
+    }
+    chosen.insert(middle);
+  }
+  return chosen;
+}
+
+}  // namespace mochi
