@@ -119,6 +119,17 @@ struct StepSkipping {
   int max_evaluations = 0;
 };
 
+// Ready-made step skipping.
+enum class SkipTier : std::uint8_t {
+  kOff,      // "off": every step is evaluated
+  kCareful,  // "careful": differences to the whole sampling are hard to see
+  kFast,     // "fast": visible differences in details
+};
+inline constexpr std::array kSkipTiers{SkipTier::kOff, SkipTier::kCareful, SkipTier::kFast};
+std::string_view name_of(SkipTier tier);
+std::optional<SkipTier> parse_skip_tier(std::string_view name);
+StepSkipping make_step_skipping(SkipTier tier);
+
 // A range of integers that includes both ends.
 struct IntRange {
   int first = 0;

@@ -24,6 +24,7 @@ class SkippingRun {
                   const TensorView& z, const Velocities& target);
 
   const std::vector<int>& evaluated_steps() const { return skipper_.evaluated_steps(); }
+  double estimate_evaluations(int step) const { return skipper_.estimate_evaluations(step); }
 
   // True from the moment at which a step changes what save() returns until begin_step().
   bool has_changed() const { return has_changed_; }

@@ -11,10 +11,22 @@ constexpr double kLargestSlopeWeight = 3;  // extrapolation over longer gaps is 
 
 double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 : 0.1; }
 
+// Where each step lies if the way from one to the next is √|Δσ|: num_steps + 1 values.
+std::vector<double> measure_places(const std::vector<double>& sigmas) {
+  std::vector<double> places{0};
+  for (std::size_t i = 0; i + 1 < sigmas.size(); ++i) {
+    places.push_back(places.back() + std::sqrt(sigmas[i] - sigmas[i + 1]));
+  }
+  return places;
+}
+
 }  // namespace
 
 StepSkipper::StepSkipper(StepSkipping config, std::vector<double> sigmas, std::set<int> always)
-    : config_(std::move(config)), sigmas_(std::move(sigmas)), always_(std::move(always)) {
+    : config_(std::move(config)),
+      sigmas_(std::move(sigmas)),
+      always_(std::move(always)),
+      places_(measure_places(sigmas_)) {
   if (config_.rule == SkipRule::kSchedule) chosen_ = config_.evaluated_steps;
   if (config_.rule == SkipRule::kBudget) {
     chosen_ = spread_evaluations(sigmas_, config_.max_evaluations, always_);
@@ -72,6 +84,19 @@ double StepSkipper::slope_weight(int step) const {
   return config_.extrapolation == Extrapolation::kLine ? line_weight(step) : 0;
 }
 
+double StepSkipper::estimate_evaluations(int step) const {
+  const auto num_left = static_cast<double>(num_steps() - step);
+  if (!needs_norms()) {
+    double num = 0;
+    for (int later = step; later < num_steps(); ++later) num += skips(later) ? 0 : 1;
+    return num;
+  }
+  const double place = places_[static_cast<std::size_t>(step)];
+  const auto num_evaluated = static_cast<double>(state_.evaluated_steps.size());
+  if (place <= 0) return num_left;
+  return std::min(num_evaluated * (places_.back() - place) / place, num_left);
+}
+
 void StepSkipper::note_skip(int step) {
   if (needs_norms()) state_.error = static_cast<float>(error_at(step));
 }
@@ -95,12 +120,8 @@ void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
 std::set<int> spread_evaluations(const std::vector<double>& sigmas, int count,
                                  const std::set<int>& always) {
   const auto num_steps = static_cast<int>(sigmas.size()) - 1;
-  std::vector<double> place{0};  // of each step, in the measure of gaps
-  for (int step = 0; step < num_steps; ++step) {
-    const auto at = static_cast<std::size_t>(step);
-    place.push_back(place.back() + std::sqrt(sigmas[at] - sigmas[at + 1]));
-  }
-  const auto place_of = [&](int step) { return place[static_cast<std::size_t>(step)]; };
+  const std::vector<double> places = measure_places(sigmas);
+  const auto place_of = [&](int step) { return places[static_cast<std::size_t>(step)]; };
   std::set<int> chosen{0, num_steps - 1};
   for (const int step : always) {
     if (step < num_steps) chosen.insert(step);

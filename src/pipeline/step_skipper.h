@@ -41,6 +41,9 @@ class StepSkipper {
   // The same for the line that VelocityNorms::line_error compares with, whatever is extrapolated.
   double line_weight(int step) const;
 
+  // Estimates how many of the steps from `step` on will be evaluated.
+  double estimate_evaluations(int step) const;
+
   void note_skip(int step);
   // `norms` is read if needs_norms().
   void note_evaluation(int step, const VelocityNorms& norms);
@@ -60,7 +63,8 @@ class StepSkipper {
   StepSkipping config_;
   std::vector<double> sigmas_;
   std::set<int> always_;
-  std::set<int> chosen_;  // of the rules schedule and budget
+  std::set<int> chosen_;        // of the rules schedule and budget
+  std::vector<double> places_;  // of each step, in a measure in which evaluations are about even
   State state_;
 };
 

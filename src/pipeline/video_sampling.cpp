@@ -30,11 +30,18 @@ std::unique_ptr<AttentionPolicy> make_policy(const std::optional<SparsityConfig>
   return std::make_unique<ColumnSparsePolicy>(*sparsity, grid, seed);
 }
 
+// Null if every step is evaluated. `evaluated_steps` are those of SampleOptions.
 std::unique_ptr<SkippingRun> make_skipping(const std::optional<SparsityConfig>& sparsity,
+                                           const std::set<int>& evaluated_steps,
                                            const StepPlan& plan, Backend& backend,
                                            const Shape& shape) {
   if (!sparsity || sparsity->step_skipping.rule == SkipRule::kOff) return nullptr;
-  StepSkipper skipper(sparsity->step_skipping, plan.sigmas,
+  StepSkipping config = sparsity->step_skipping;
+  if (!evaluated_steps.empty()) {
+    config.rule = SkipRule::kSchedule;
+    config.evaluated_steps = evaluated_steps;
+  }
+  StepSkipper skipper(std::move(config), plan.sigmas,
                       list_needed_steps(*sparsity, plan.num_steps()));
   return std::make_unique<SkippingRun>(std::move(skipper), backend, shape,
                                        plan.needs_null_branch());
@@ -134,6 +141,7 @@ class VideoSampling final : public StepView {
   void restore(const std::vector<CachedTensor>& caches);
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
+  void tell_evaluations(ProgressReporter& reporter) const;
   // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
   // Throws NotFinite naming the layer that the values of this step come from.
@@ -196,7 +204,8 @@ void VideoSampling::prepare() {
   const std::string placement = policy_->place_caches(
       backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
   if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
-  skipping_ = make_skipping(sparsity_, in_.plan, backend(), z_.shape());
+  skipping_ =
+      make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape());
   if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
 }
@@ -250,11 +259,20 @@ bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
   num_done_ = num_done;
   policy_->begin_step();
   if (skipping_) skipping_->begin_step();
+  tell_evaluations(reporter);
   return call_observer([&] {
     const bool goes_on = reporter.try_report(num_done);
     in_.observer.on_step(*this);
     return goes_on;
   });
+}
+
+void VideoSampling::tell_evaluations(ProgressReporter& reporter) const {
+  const auto is_of_this_call = [this](int step) { return step >= first_step_; };
+  const std::vector<int> steps = evaluated_steps();
+  reporter.set_evaluations(
+      std::ranges::count_if(steps, is_of_this_call),
+      skipping_ ? skipping_->estimate_evaluations(num_done_) : num_steps() - num_done_);
 }
 
 // Repeats the step from the latents before it and looks at every layer's output.

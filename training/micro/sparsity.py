@@ -7,6 +7,7 @@ run at once, and it is an oracle. A batch is [conditional branches, null branche
 import torch
 import torch.nn.functional as F
 from micro import dit as micro_dit
+from micro.skipping import Skipper
 
 VOXEL = (4, 6, 8)  # frames, rows, columns of tokens
 GROUP = 192
@@ -212,8 +213,10 @@ def predict(model, z, sigma, feats, mask, sparsity, step):
 
 
 @torch.no_grad()
-def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config):
-    """(latents [B, C, T, H, W], mean kept fraction) of token ids [B, L] from noise."""
+def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config, skipping=None):
+    """(latents [B, C, T, H, W], mean kept fraction, evaluated steps of each video) of token ids
+    [B, L] from noise. Full steps are evaluated whatever `skipping` says, a dict of skipping.DEFAULTS.
+    """
     b, num_text = ids.shape
     counts = torch.cat([counts, torch.zeros_like(counts)])
     mask = torch.arange(num_text, device=ids.device)[None] < counts[:, None]
@@ -221,10 +224,14 @@ def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config):
     grid = (t, h // model.patch, w // model.patch)
     feats = text_encoder(torch.cat([ids, ids]), mask)
     sparsity = Sparsity(config, grid, counts.tolist(), num_text, len(model.blocks), noise.device)
+    skipper = Skipper(skipping or {}, sigmas, config["full_steps"] if config else [])
+    skipper.begin(b)
     z = noise
     for step, (now, after) in enumerate(zip(sigmas[:-1], sigmas[1:])):
-        sigma = torch.full((2 * b,), now, device=z.device)
-        v = predict(model, torch.cat([z, z]), sigma, feats, mask, sparsity, step)
-        z = z + (now - after) * (v[b:] + cfg * (v[:b] - v[b:]))
+        def evaluate():
+            sigma = torch.full((2 * b,), now, device=z.device)
+            v = predict(model, torch.cat([z, z]), sigma, feats, mask, sparsity, step)
+            return v[:b], v[b:]
+        z = z + (now - after) * skipper.advance(step, cfg, evaluate)
     kept = sum(sparsity.kept) / len(sparsity.kept) if sparsity.kept else 1.0
-    return z, kept
+    return z, kept, skipper.evaluated
