@@ -30,6 +30,8 @@ def parse_args():
     p.add_argument("--seed", type=int, default=7, help="of the prompts")
     p.add_argument("--noise-seed", type=int, default=1000, help="of the first video")
     p.add_argument("--num-steps", type=int, default=64)
+    p.add_argument("--reference-steps", type=int,
+                   help="steps of the dense videos to compare with (default: --num-steps)")
     p.add_argument("--cfg", type=float, help="guidance (default: the model's)")
     p.add_argument("--save-latents", type=Path, help="folder for CONFIG-NNN.safetensors")
     p.add_argument("--exact", action="store_true", help="fp32 products, not TF32")
@@ -45,9 +47,7 @@ class Setup:
         self.models, self.config = export.load_directory(args.model, args.device)
         generation = self.config["generation"]
         self.cfg = args.cfg or generation["cfg_scale"]
-        linear = max(1, round(generation["linear_steps"] * args.num_steps
-                              / generation["num_steps"]))
-        self.sigmas = sampler.sigmas(args.num_steps, generation["threshold_noise"], linear)
+        self.sigmas = self.levels(args.num_steps)
         pairs = scenes.test_prompts(args.num, args.seed)
         self.wanted = [measure.record(scene, prompt) for scene, prompt in pairs]
         ids, counts = tokenizer.encode(
@@ -59,6 +59,11 @@ class Setup:
             torch.randn(dit_training.latent_shape(),
                         generator=torch.Generator().manual_seed(args.noise_seed + i))
             for i in range(len(pairs))]).to(args.device)
+
+    def levels(self, num_steps):
+        generation = self.config["generation"]
+        linear = max(1, round(generation["linear_steps"] * num_steps / generation["num_steps"]))
+        return sampler.sigmas(num_steps, generation["threshold_noise"], linear)
 
     def sample(self, config, skipping=None):
         return sparsity.sample(self.models["dit"], self.models["text_encoder"], self.ids,
@@ -114,6 +119,7 @@ def describe(args):
     device = (torch.cuda.get_device_name() if args.device == "cuda" else args.device)
     return {"device": device, "torch": torch.__version__, "num_prompts": args.num,
             "prompt_seed": args.seed, "noise_seed": args.noise_seed, "num_steps": args.num_steps,
+            "reference_steps": args.reference_steps or args.num_steps, "cfg": args.cfg,
             "products": "fp32" if args.exact else "tf32"}
 
 
@@ -133,7 +139,10 @@ def main():
     setup = Setup(args)
     report = json.loads(args.report.read_text()) if args.report.exists() else {
         "setup": describe(args), "configs": {}}
+    own = setup.sigmas
+    setup.sigmas = setup.levels(args.reference_steps or args.num_steps)
     dense_latents, _, _ = setup.sample(None)
+    setup.sigmas = own
     dense_videos = setup.decode(dense_latents)
     if args.save_latents:
         save(args.save_latents, "dense", dense_latents)
@@ -158,6 +167,7 @@ def main():
         counts = [len(steps) for steps in evaluated]
         result = {"config": given, "step_skipping": steps, "kept": round(kept, 4),
                   "evaluations": round(sum(counts) / len(counts), 2),
+                  "evaluated_steps": evaluated if steps else [],
                   **compare(latents, videos, dense_latents, dense_videos),
                   "judged": judge(videos, setup.wanted)}
         report["configs"][name] = result

@@ -67,7 +67,6 @@ void apply_skipping(const Request& given, GenerateRequest& generate) {
   if (given.skip) skipping = make_step_skipping(*given.skip);
   if (given.max_evaluations) {
     skipping.rule = SkipRule::kBudget;
-    skipping.extrapolation = Extrapolation::kLine;
     skipping.max_evaluations = *given.max_evaluations;
   }
   const bool is_dense = !generate.sparsity->attn.is_enabled && !generate.sparsity->mlp.is_enabled;

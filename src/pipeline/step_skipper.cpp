@@ -11,13 +11,34 @@ constexpr double kLargestSlopeWeight = 3;  // extrapolation over longer gaps is 
 
 double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 : 0.1; }
 
-// Where each step lies if the way from one to the next is √|Δσ|: num_steps + 1 values.
+// Where each step lies: the logarithm of its signal-to-noise ratio, bounded at both ends. Evenly
+// spaced evaluations are about equally useful in this measure. num_steps + 1 values.
 std::vector<double> measure_places(const std::vector<double>& sigmas) {
-  std::vector<double> places{0};
-  for (std::size_t i = 0; i + 1 < sigmas.size(); ++i) {
-    places.push_back(places.back() + std::sqrt(sigmas[i] - sigmas[i + 1]));
+  const double least_signal = 1 - sigmas[1];
+  const double least_noise = sigmas[sigmas.size() - 2];
+  std::vector<double> places;
+  for (const double sigma : sigmas) {
+    places.push_back(std::log((1 - sigma + least_signal) / (sigma + least_noise)));
   }
   return places;
+}
+
+// Steps from the first one to the last one, each as far from the one before as `width` allows, but
+// at least the next; steps of `needed` are not jumped over.
+std::set<int> jump(const std::vector<double>& places, const std::set<int>& needed, double width) {
+  const int last = static_cast<int>(places.size()) - 2;
+  std::set<int> chosen{0};
+  for (int here = 0; here < last;) {
+    const auto here_at = static_cast<std::size_t>(here);
+    int next = here + 1;
+    while (next < last && !needed.contains(next) &&
+           places[static_cast<std::size_t>(next) + 1] - places[here_at] <= width) {
+      ++next;
+    }
+    chosen.insert(next);
+    here = next;
+  }
+  return chosen;
 }
 
 }  // namespace
@@ -91,10 +112,11 @@ double StepSkipper::estimate_evaluations(int step) const {
     for (int later = step; later < num_steps(); ++later) num += skips(later) ? 0 : 1;
     return num;
   }
-  const double place = places_[static_cast<std::size_t>(step)];
   const auto num_evaluated = static_cast<double>(state_.evaluated_steps.size());
-  if (place <= 0) return num_left;
-  return std::min(num_evaluated * (places_.back() - place) / place, num_left);
+  const double way = places_[static_cast<std::size_t>(step)] - places_.front();
+  if (way <= 0) return num_left;
+  const double way_left = places_.back() - places_.front() - way;
+  return std::min(num_evaluated * way_left / way, num_left);
 }
 
 void StepSkipper::note_skip(int step) {
@@ -119,30 +141,15 @@ void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
 
 std::set<int> spread_evaluations(const std::vector<double>& sigmas, int count,
                                  const std::set<int>& always) {
-  const auto num_steps = static_cast<int>(sigmas.size()) - 1;
+  constexpr int kNumHalvings = 50;
   const std::vector<double> places = measure_places(sigmas);
-  const auto place_of = [&](int step) { return places[static_cast<std::size_t>(step)]; };
-  std::set<int> chosen{0, num_steps - 1};
-  for (const int step : always) {
-    if (step < num_steps) chosen.insert(step);
+  double low = 0;
+  double high = places[places.size() - 2] - places.front();
+  for (int i = 0; i < kNumHalvings; ++i) {
+    const double middle = (low + high) / 2;
+    (std::ssize(jump(places, always, middle)) <= count ? high : low) = middle;
   }
-  while (std::ssize(chosen) < std::min(count, num_steps)) {
-    double widest = -1;
-    int middle = 0;
-    for (auto right = std::next(chosen.begin()); right != chosen.end(); ++right) {
-      const int left = *std::prev(right);
-      const double gap = place_of(*right) - place_of(left);
-      if (*right - left < 2 || gap <= widest) continue;
-      widest = gap;
-      middle = left + 1;
-      for (int step = left + 1; step < *right; ++step) {
-        const double target = place_of(left) + gap / 2;
-        if (std::abs(place_of(step) - target) < std::abs(place_of(middle) - target)) middle = step;
-      }
-    }
-    chosen.insert(middle);
-  }
-  return chosen;
+  return jump(places, always, high);
 }
 
 }  // namespace mochi

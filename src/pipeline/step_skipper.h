@@ -68,8 +68,9 @@ class StepSkipper {
   State state_;
 };
 
-// Chooses `count` of the steps so that the widest gap is small, gaps being measured by the sum of
-// √|Δσ|. Steps of `always`, the first and the last one are among them, even if that makes more.
+// Chooses at most `count` of the steps so that the widest gap is small, in the logarithm of the
+// signal-to-noise ratio. Steps of `always`, the first and the last one are among them, even if that
+// makes more.
 std::set<int> spread_evaluations(const std::vector<double>& sigmas, int count,
                                  const std::set<int>& always);
 

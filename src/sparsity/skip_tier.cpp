@@ -33,16 +33,9 @@ StepSkipping make_step_skipping(SkipTier tier) {
     case SkipTier::kOff:
       break;
     case SkipTier::kCareful:
-      return {.rule = SkipRule::kLine,
-              .threshold = 1e-3,
-              .extrapolation = Extrapolation::kLine,
-              .warm_up = 2};
+      return {.rule = SkipRule::kEasy, .threshold = 0.17, .warm_up = 2};
     case SkipTier::kFast:
-      return {.rule = SkipRule::kEasy,
-              .threshold = 0.2,
-              .extrapolation = Extrapolation::kLine,
-              .warm_up = 2,
-              .null_every = 2};
+      return {.rule = SkipRule::kEasy, .threshold = 0.4, .warm_up = 2};
   }
   return {};
 }

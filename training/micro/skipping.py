@@ -14,22 +14,33 @@ DEFAULTS = {"rule": "off", "threshold": None, "extrapolation": "hold", "warm_up"
 LARGEST_WEIGHT = 3.0
 
 
-def spread(sigmas, count, always):
-    """The steps of a budget: widest gaps, measured by the sum of √|Δσ|, are halved first."""
-    num_steps = len(sigmas) - 1
-    places = [0.0]
-    for now, after in zip(sigmas[:-1], sigmas[1:]):
-        places.append(places[-1] + math.sqrt(now - after))
-    chosen = sorted({0, num_steps - 1} | {s for s in always if s < num_steps})
-    while len(chosen) < min(count, num_steps):
-        gaps = [(places[b] - places[a], -a, b) for a, b in zip(chosen[:-1], chosen[1:])
-                if b - a > 1]
-        width, left, right = max(gaps)
-        left = -left
-        middle = places[left] + width / 2
-        chosen.append(min(range(left + 1, right), key=lambda s: (abs(places[s] - middle), s)))
-        chosen.sort()
+def places(sigmas):
+    """Where each step lies: the logarithm of its signal-to-noise ratio, bounded at both ends."""
+    signal = [1 - sigma for sigma in sigmas]
+    return [math.log((own + signal[1]) / (sigma + sigmas[-2])) for own, sigma in
+            zip(signal, sigmas)]
+
+
+def jump(at, needed, width):
+    """Steps from the first to the last, each as far as `width` allows; a step at least."""
+    num_steps, chosen = len(at) - 1, [0]
+    while chosen[-1] < num_steps - 1:
+        here = chosen[-1]
+        reached = max([s for s in range(here + 1, num_steps) if at[s] - at[here] <= width],
+                      default=here + 1)
+        chosen.append(min([s for s in needed if here < s <= reached], default=reached))
     return set(chosen)
+
+
+def spread(sigmas, count, always):
+    """The steps of a budget: the smallest width that needs no more than `count` of them."""
+    at = places(sigmas)
+    needed = [s for s in always if s < len(sigmas) - 1]
+    low, high = 0.0, at[-2] - at[0]
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if len(jump(at, needed, middle)) <= count else (middle, high)
+    return jump(at, needed, high)
 
 
 def norm(x):
@@ -97,12 +108,13 @@ class Skipper:
         return tuple((1 + weights) * a - weights * b for a, b in zip(self.last, self.before))
 
     def advance(self, step, cfg, evaluate):
-        """Guided velocities [B, ...]; `evaluate()` gives both branches of all videos."""
+        """Guided velocities [B, ...]; `evaluate(videos)` gives both branches, which count
+        for the listed videos only."""
         skipped = [self.skips(i, step) for i in range(len(self.evaluated))]
         if all(skipped):
             cond, null = self.predict(step)
             return self.settle(step, skipped, cond, null, cfg)
-        cond, null = evaluate()
+        cond, null = evaluate([i for i, skip in enumerate(skipped) if not skip])
         null_held = [not s and not self.evaluates_null(i, step) for i, s in enumerate(skipped)]
         if any(null_held):
             held = self.mask(null_held, cond)
