@@ -23,12 +23,16 @@ def parse_args():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--model", type=Path, default=Path("models/micro"))
     p.add_argument("--configs", type=Path, required=True,
-                   help="JSON: {name: {key: value}}, keys of sparsity.DEFAULTS")
+                   help="JSON: {name: {key: value}}, keys of sparsity.DEFAULTS; \"dense\": true "
+                        "for dense attention; \"step_skipping\": keys of skipping.DEFAULTS")
     p.add_argument("--report", type=Path, required=True, help="JSON file, extended if it is there")
     p.add_argument("--num", type=int, default=50, help="prompts")
     p.add_argument("--seed", type=int, default=7, help="of the prompts")
     p.add_argument("--noise-seed", type=int, default=1000, help="of the first video")
     p.add_argument("--num-steps", type=int, default=64)
+    p.add_argument("--reference-steps", type=int,
+                   help="steps of the dense videos to compare with (default: --num-steps)")
+    p.add_argument("--cfg", type=float, help="guidance (default: the model's)")
     p.add_argument("--save-latents", type=Path, help="folder for CONFIG-NNN.safetensors")
     p.add_argument("--exact", action="store_true", help="fp32 products, not TF32")
     p.add_argument("--seconds", type=float, help="begin no configuration after so many")
@@ -42,10 +46,8 @@ class Setup:
     def __init__(self, args):
         self.models, self.config = export.load_directory(args.model, args.device)
         generation = self.config["generation"]
-        self.cfg = generation["cfg_scale"]
-        linear = max(1, round(generation["linear_steps"] * args.num_steps
-                              / generation["num_steps"]))
-        self.sigmas = sampler.sigmas(args.num_steps, generation["threshold_noise"], linear)
+        self.cfg = args.cfg or generation["cfg_scale"]
+        self.sigmas = self.levels(args.num_steps)
         pairs = scenes.test_prompts(args.num, args.seed)
         self.wanted = [measure.record(scene, prompt) for scene, prompt in pairs]
         ids, counts = tokenizer.encode(
@@ -58,9 +60,14 @@ class Setup:
                         generator=torch.Generator().manual_seed(args.noise_seed + i))
             for i in range(len(pairs))]).to(args.device)
 
-    def sample(self, config):
+    def levels(self, num_steps):
+        generation = self.config["generation"]
+        linear = max(1, round(generation["linear_steps"] * num_steps / generation["num_steps"]))
+        return sampler.sigmas(num_steps, generation["threshold_noise"], linear)
+
+    def sample(self, config, skipping=None):
         return sparsity.sample(self.models["dit"], self.models["text_encoder"], self.ids,
-                                     self.counts, self.noise, self.cfg, self.sigmas, config)
+                               self.counts, self.noise, self.cfg, self.sigmas, config, skipping)
 
     def decode(self, latents):
         mean, std = (torch.tensor(self.config["vae"][key], device=latents.device)
@@ -112,6 +119,7 @@ def describe(args):
     device = (torch.cuda.get_device_name() if args.device == "cuda" else args.device)
     return {"device": device, "torch": torch.__version__, "num_prompts": args.num,
             "prompt_seed": args.seed, "noise_seed": args.noise_seed, "num_steps": args.num_steps,
+            "reference_steps": args.reference_steps or args.num_steps, "cfg": args.cfg,
             "products": "fp32" if args.exact else "tf32"}
 
 
@@ -131,7 +139,10 @@ def main():
     setup = Setup(args)
     report = json.loads(args.report.read_text()) if args.report.exists() else {
         "setup": describe(args), "configs": {}}
-    dense_latents, _ = setup.sample(None)
+    own = setup.sigmas
+    setup.sigmas = setup.levels(args.reference_steps or args.num_steps)
+    dense_latents, _, _ = setup.sample(None)
+    setup.sigmas = own
     dense_videos = setup.decode(dense_latents)
     if args.save_latents:
         save(args.save_latents, "dense", dense_latents)
@@ -142,19 +153,27 @@ def main():
             continue
         if args.seconds and time.monotonic() - begin > args.seconds:
             break
+        given = dict(given)
+        steps = given.pop("step_skipping", None)
+        is_dense = given.pop("dense", False)
         unknown = given.keys() - sparsity.DEFAULTS.keys()
         if unknown:
             raise SystemExit(f"{args.configs}: {name}: unknown keys {sorted(unknown)}")
-        latents, kept = setup.sample({**sparsity.DEFAULTS, **given})
+        config = None if is_dense else {**sparsity.DEFAULTS, **given}
+        latents, kept, evaluated = setup.sample(config, steps)
         if args.save_latents:
             save(args.save_latents, name, latents)
         videos = setup.decode(latents)
-        result = {"config": given, "kept": round(kept, 4),
+        counts = [len(steps) for steps in evaluated]
+        result = {"config": given, "step_skipping": steps, "kept": round(kept, 4),
+                  "evaluations": round(sum(counts) / len(counts), 2),
+                  "evaluated_steps": evaluated if steps else [],
                   **compare(latents, videos, dense_latents, dense_videos),
                   "judged": judge(videos, setup.wanted)}
         report["configs"][name] = result
         args.report.write_text(json.dumps(report, indent=1) + "\n")
-        short = {key: result[key] for key in ("kept", "latent_error", "psnr", "ssim", "judged")}
+        short = {key: result[key] for key in ("evaluations", "latent_error", "psnr", "judged")}
+        short["worst"] = min(result["videos"]["psnr"])
         print(f"{name}: {short} {time.monotonic() - begin:.0f} s", flush=True)
 
 

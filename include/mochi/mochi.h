@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -99,6 +100,10 @@ struct Progress {
   std::int64_t num_total = 0;
   double seconds = 0;           // since the phase (of this item) began
   std::int64_t num_before = 0;  // those of num_done that an earlier run did, which is resumed
+  // Sampling only: the steps of this call that evaluated the transformer, which take nearly all of
+  // the time, and an estimate of how many more will.
+  std::int64_t num_evaluated = 0;
+  double num_evaluations_left = 0;
 };
 
 // A tensor that sparse steps depend on.
@@ -124,6 +129,9 @@ class StepView {
   virtual int num_done() const = 0;
   virtual int num_steps() const = 0;
   virtual const Latents& latents() const = 0;
+  // The steps so far that evaluated the transformer, counted from 0, in order; all of them without
+  // step skipping.
+  virtual std::vector<int> evaluated_steps() const = 0;
   // Everything needed to resume with the same result; sparse caches are copied from the device when
   // this is called. Nothing where no consistent state is available: the next step has already
   // rewritten a part of the caches, or the GPU cannot be read any more.
@@ -157,6 +165,9 @@ class Observer {
 struct SampleOptions {
   // Resume from this state instead of starting from noise. It is read during the call.
   const SamplerState* start = nullptr;
+  // The steps that an earlier sampling of the same request evaluated, to repeat it where step
+  // skipping decides by measured values. Empty: step skipping decides.
+  std::set<int> evaluated_steps = {};
   // When a step gives values that are not finite, repeat it to name the layer they come from.
   bool checks_finite = false;
 };

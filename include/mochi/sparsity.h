@@ -84,6 +84,52 @@ struct StepCaching {
   std::set<int> skip_step_schedule;
 };
 
+// Which steps of a sampling evaluate the transformer. The first step and all full steps do in any
+// case.
+enum class SkipRule : std::uint8_t {
+  kOff,       // all steps
+  kEasy,      // once the velocity has changed by `threshold`, judged by its last two evaluations
+  kLine,      // once its distance from the line through its last evaluations reaches `threshold`
+  kSchedule,  // the steps of `evaluated_steps`
+  kBudget,    // `max_evaluations` steps, spread over the noise levels
+};
+inline constexpr std::array kSkipRules{SkipRule::kOff, SkipRule::kEasy, SkipRule::kLine,
+                                       SkipRule::kSchedule, SkipRule::kBudget};
+
+// How the velocity of a skipped step is predicted.
+enum class Extrapolation : std::uint8_t {
+  kHold,  // the velocity of the last evaluation
+  kLine,  // the line through the last two evaluations, over the noise level
+};
+
+// Steps that do not evaluate the transformer at all, neither its blocks nor its final layer.
+struct StepSkipping {
+  SkipRule rule = SkipRule::kOff;
+  // Relative error at which the rules easy and line evaluate again; nothing: 0.1 for easy, 0.001
+  // for line.
+  std::optional<double> threshold = {};
+  Extrapolation extrapolation = Extrapolation::kHold;
+  int warm_up = 4;      // first steps that the rules easy and line evaluate
+  int cool_down = 1;    // last steps that they evaluate
+  int longest_run = 0;  // most consecutive steps that they skip; 0: any number
+  // The unconditional branch takes part in every N-th evaluation and at full steps; in between, its
+  // distance from the conditional branch is held.
+  int null_every = 1;
+  std::set<int> evaluated_steps = {};
+  int max_evaluations = 0;
+};
+
+// Ready-made step skipping.
+enum class SkipTier : std::uint8_t {
+  kOff,      // "off": every step is evaluated
+  kCareful,  // "careful": differences to the whole sampling are hard to see
+  kFast,     // "fast": visible differences in details
+};
+inline constexpr std::array kSkipTiers{SkipTier::kOff, SkipTier::kCareful, SkipTier::kFast};
+std::string_view name_of(SkipTier tier);
+std::optional<SkipTier> parse_skip_tier(std::string_view name);
+StepSkipping make_step_skipping(SkipTier tier);
+
 // A range of integers that includes both ends.
 struct IntRange {
   int first = 0;
@@ -101,11 +147,15 @@ struct SparsityOverride {
 // A configuration. The defaults are Chipmunk's own, except for `delta`, and hold for keys that a
 // file leaves out. Steps and layers are counted from 0.
 struct SparsityConfig {
+  // Number of sampling steps that all schedules of steps are meant for. A generation with another
+  // number spreads them over its own steps by noise level. Nothing: they name its own steps.
+  std::optional<int> steps = {};
   bool patchify_is_enabled = true;  // order tokens by voxels
   AttentionSparsity attn;
   MlpSparsity mlp;
   CacheOffloading offloading;
   StepCaching step_caching;
+  StepSkipping step_skipping;
   std::vector<SparsityOverride> overrides;
 };
 

@@ -331,4 +331,23 @@ void Backend::guided_euler(const TensorView& v_cond, const TensorView& v_null, f
   do_guided_euler(v_cond, v_null, cfg, dsigma, z);
 }
 
+void Backend::weighted_sum(const TensorView& a, float weight_a, const TensorView& b, float weight_b,
+                           const TensorView& out) {
+  const Contract c("weighted_sum", *this);
+  for (const TensorView& tensor : {a, b, out}) {
+    c.f32("tensor", tensor);
+    c.shape("tensor", tensor, out.shape());
+  }
+  do_weighted_sum(a, weight_a, b, weight_b, out);
+}
+
+void Backend::difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
+                               const TensorView& out) {
+  const Contract c("difference_norms", *this);
+  for (const TensorView& tensor : {a, b, out}) c.f32("tensor", tensor);
+  c.shape("a", a, b.shape());
+  c.shape("out", out, {2});
+  do_difference_norms(a, b, scratch, out);
+}
+
 }  // namespace mochi

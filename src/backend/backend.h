@@ -203,6 +203,13 @@ class Backend {
   // z += dsigma · (v_null + cfg · (v_cond − v_null)).
   void guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,
                     const TensorView& z);
+  // out = weight_a·a + weight_b·b. out may be a or b.
+  void weighted_sum(const TensorView& a, float weight_a, const TensorView& b, float weight_b,
+                    const TensorView& out);
+  // out [2] = (‖a − b‖, ‖b‖), L2 norms over all elements. Repeated calls give the same bits. The
+  // scratch holds partial sums.
+  void difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
+                        const TensorView& out);
 
   // ---- video VAE; tensors are channels-last: [frames, rows, columns, channels] ----
   // latents [channels, T, H, W] f32 → out [T, H, W, channels] = latents·scale + shift [channels].
@@ -296,6 +303,10 @@ class Backend {
                               const TensorView& out) = 0;
   virtual void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
                                float dsigma, const TensorView& z) = 0;
+  virtual void do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
+                               float weight_b, const TensorView& out) = 0;
+  virtual void do_difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
+                                   const TensorView& out) = 0;
   virtual void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
                                            const TensorView& shift, const TensorView& out) = 0;
   virtual void do_channels_last_to_latents(const TensorView& x, const TensorView& scale,

@@ -234,6 +234,17 @@ void ProfilingBackend::do_guided_euler(const TensorView& v_cond, const TensorVie
          [&] { inner_.guided_euler(v_cond, v_null, cfg, dsigma, z); });
 }
 
+void ProfilingBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
+                                       float weight_b, const TensorView& out) {
+  record("weighted_sum", traffic({a, b, out}),
+         [&] { inner_.weighted_sum(a, weight_a, b, weight_b, out); });
+}
+
+void ProfilingBackend::do_difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
+                                           const TensorView& out) {
+  record("difference_norms", traffic({a, b}), [&] { inner_.difference_norms(a, b, scratch, out); });
+}
+
 void ProfilingBackend::do_latents_to_channels_last(const TensorView& latents,
                                                    const TensorView& scale, const TensorView& shift,
                                                    const TensorView& out) {

@@ -84,8 +84,10 @@ job::FieldSource source_of(const Recipe& recipe, const job::Request& given) {
 }
 
 JobInput follow(const Recipe& recipe, const GenerateOptions& given) {
-  return {.options = job::overlay(options_of(recipe), given.job),
-          .source = source_of(recipe, given.job.request)};
+  JobInput input{.options = job::overlay(options_of(recipe), given.job),
+                 .source = source_of(recipe, given.job.request)};
+  if (!job::changes_latents(given.job.request)) input.evaluated_steps = recipe.evaluated_steps;
+  return input;
 }
 
 RunInputs read_resumed(const GenerateOptions& given) {

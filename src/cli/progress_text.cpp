@@ -43,6 +43,17 @@ double seconds_per_unit(const Progress& progress) {
   return progress.seconds / static_cast<double>(num_done);
 }
 
+// Steps without an evaluation take no time.
+bool has_skipped(const Progress& progress) {
+  return progress.phase == Phase::kSampling && progress.num_evaluated > 0 &&
+         progress.num_evaluated < progress.num_done - progress.num_before;
+}
+
+// " (20 evaluated)"
+std::string describe_evaluated(const Progress& progress) {
+  return has_skipped(progress) ? fmt::format(" ({} evaluated)", progress.num_evaluated) : "";
+}
+
 // ", 0.98 s/step"
 std::string describe_rate(const Progress& progress) {
   const double per_unit = seconds_per_unit(progress);
@@ -56,8 +67,12 @@ std::string describe_rate(const Progress& progress) {
 std::string describe_time_left(const Progress& progress, double seconds_since) {
   const double per_unit = seconds_per_unit(progress);
   if (per_unit <= 0) return "";
-  const auto num_left = static_cast<double>(progress.num_total - progress.num_done);
-  return fmt::format(", {} left", format_clock(per_unit * num_left - seconds_since));
+  double seconds = per_unit * static_cast<double>(progress.num_total - progress.num_done);
+  if (has_skipped(progress)) {
+    const auto num_evaluated = static_cast<double>(progress.num_evaluated);
+    seconds = progress.seconds / num_evaluated * progress.num_evaluations_left;
+  }
+  return fmt::format(", {} left", format_clock(seconds - seconds_since));
 }
 
 // " [####....]"
@@ -108,12 +123,14 @@ std::string describe_running(const Progress& progress, double seconds_since,
   constexpr std::size_t kShortBar = 4;
   const std::string title = title_of(progress);
   const std::string count = fmt::format(" {}/{}", progress.num_done, progress.num_total);
+  const std::string evaluated = describe_evaluated(progress);
   const std::string clock = fmt::format(", {}", format_clock(progress.seconds + seconds_since));
   const std::string rate = describe_rate(progress);
   const std::string left = describe_time_left(progress, seconds_since);
   const auto bar = [&progress](std::size_t width) { return draw_bar(progress, width); };
   return first_that_fits(
-      {title + bar(kWideBar) + count + clock + rate + left,
+      {title + bar(kWideBar) + count + evaluated + clock + rate + left,
+       title + bar(kNarrowBar) + count + evaluated + clock + left,
        title + bar(kNarrowBar) + count + clock + rate + left,
        title + bar(kNarrowBar) + count + clock + left,
        title + bar(kShortBar) + count + clock + left, title + count + clock + left,
@@ -126,9 +143,9 @@ std::string describe_end(const Progress& progress, std::size_t max_columns) {
   const std::string title = title_of(progress);
   const std::string seconds = format_seconds(progress.seconds);
   const std::string count =
-      words.shows_rate
-          ? fmt::format("{} {} in ", progress.num_total - progress.num_before, words.unit)
-          : "";
+      words.shows_rate ? fmt::format("{} {}{} in ", progress.num_total - progress.num_before,
+                                     words.unit, describe_evaluated(progress))
+                       : "";
   return first_that_fits(
       {fmt::format("{}: {}{}{}", title, count, seconds, describe_rate(progress)),
        fmt::format("{}: {}{}", title, count, seconds), fmt::format("{}: {}", title, seconds)},
@@ -144,8 +161,9 @@ std::string describe_begin(const Progress& progress) {
 }
 
 std::string describe_state(const Progress& progress) {
-  return fmt::format("{}: {}/{}{}{}", title_of(progress), progress.num_done, progress.num_total,
-                     describe_rate(progress), describe_time_left(progress, 0));
+  return fmt::format("{}: {}/{}{}{}{}", title_of(progress), progress.num_done, progress.num_total,
+                     describe_evaluated(progress), describe_rate(progress),
+                     describe_time_left(progress, 0));
 }
 
 }  // namespace mochi::cli

@@ -105,6 +105,12 @@ void parse(const Field& field, const std::string& text, NoiseSource& value) {
   value = *source;
 }
 
+void parse(const Field& field, const std::string& text, SkipTier& value) {
+  const std::optional<SkipTier> tier = parse_skip_tier(text);
+  if (!tier) refuse(field, std::string(field.value), fmt::format("'{}'", text));
+  value = *tier;
+}
+
 void parse(const Field& field, const std::string& text, bool& value) {
   if (text != "true" && text != "false") refuse(field, "true or false", fmt::format("'{}'", text));
   value = text == "true";
@@ -171,6 +177,10 @@ void convert(JsonReader& reader, const Field& field, NoiseSource& value) {
   parse(field, reader.require_string(std::string(field.name)), value);
 }
 
+void convert(JsonReader& reader, const Field& field, SkipTier& value) {
+  parse(field, reader.require_string(std::string(field.name)), value);
+}
+
 void convert(JsonReader& reader, const Field& field, SparsityConfig& value) {
   const std::string key(field.name);
   reader.get_object(key);
@@ -187,6 +197,7 @@ OrderedJson to_value(const FrameRate& fps) {
   return fps.denominator == 1 ? OrderedJson(fps.numerator) : OrderedJson(format_frame_rate(fps));
 }
 OrderedJson to_value(NoiseSource source) { return std::string(name_of(source)); }
+OrderedJson to_value(SkipTier tier) { return std::string(name_of(tier)); }
 
 template <typename Wanted>
 Request read_fields(JsonReader& reader, const Wanted& is_wanted) {

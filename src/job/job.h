@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,7 @@ struct JobInput {
   std::optional<SamplerState> start = {};  // resume from here
   std::optional<std::filesystem::path> checkpoint = {};  // the file that `start` was read from
   Json checkpoint_recipe = {};                           // its recipe
+  std::set<int> evaluated_steps = {};  // evaluate the steps that an earlier video evaluated
   // Skip a video that was already made from the same recipe, and resume its checkpoint.
   bool continues = false;
 };

@@ -42,6 +42,8 @@ OrderedJson describe_model(const Recipe& recipe, const std::vector<ModelFile>& m
 
 // ---- reading ----
 
+constexpr int kCountOfSteps = 10'000;  // more than any sampling has
+
 JsonReader require_object(JsonReader& reader, const std::string& key) {
   std::optional<JsonReader> object = reader.get_object(key);
   if (!object) fail("{}: key is missing", reader.locate(key));
@@ -134,6 +136,21 @@ std::optional<fs::path> read_latents_record(JsonReader& root) {
   return path;
 }
 
+std::set<int> read_evaluated_steps(JsonReader& root) {
+  std::optional<JsonReader> sampling = root.get_object("sampling");
+  const Json* list = sampling ? sampling->get_json("evaluated_steps") : nullptr;
+  if (list == nullptr) return {};
+  std::set<int> steps;
+  const auto is_step = [](const Json& item) {
+    return item.is_number_integer() && item >= 0 && item < kCountOfSteps;
+  };
+  if (!list->is_array() || !std::ranges::all_of(*list, is_step)) {
+    fail("{}: wanted a list of steps", sampling->locate("evaluated_steps"));
+  }
+  for (const Json& item : *list) steps.insert(item.get<int>());
+  return steps;
+}
+
 bool is_decoder(const ModelFile& file) {
   return file.name.find("vae") != std::string::npos ||
          file.name.find("decoder") != std::string::npos;
@@ -182,6 +199,7 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
     recipe.request = overlay(recipe.request, read_request(request));
     request.finish();
   }
+  recipe.evaluated_steps = read_evaluated_steps(root);
   JsonReader model = require_object(root, "model");
   recipe.engine.loras = read_loras(read_list(model, "loras"));
   read_run(root, recipe);

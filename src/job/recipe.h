@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct Recipe {
   std::optional<std::filesystem::path> latents_file;
   EngineOptions engine;                // model_dir, random_weights, loras, device, dtype
   std::vector<ModelFile> model_files;  // as they were
+  std::set<int> evaluated_steps;       // those that the video's sampling evaluated; empty: unknown
   // Checkpoints only: further outputs of the run.
   std::optional<std::filesystem::path> save_latents;
   int checkpoint_every = 0;

@@ -50,6 +50,14 @@ bool is_given(const Request& request, std::string_view field) {
   return std::ranges::find(given, field) != given.end();
 }
 
+bool changes_latents(const Request& request) {
+  bool changes = false;
+  visit_request(request, [&changes](const Field& field, const auto& value, auto /*target*/) {
+    changes = changes || (value && field.offer != Offer::kPlayback);
+  });
+  return changes;
+}
+
 std::vector<Overruled> find_overruled(const Request& request) {
   std::vector<Overruled> found;
   visit_request(request, [&](const Field& field, const auto& value, auto /*target*/) {

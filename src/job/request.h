@@ -31,6 +31,8 @@ struct Request {
   std::optional<std::filesystem::path> chipmunk_config;  // a sparsity configuration
   std::optional<bool> no_sparsity;
   std::optional<SparsityConfig> sparsity;
+  std::optional<SkipTier> skip;
+  std::optional<int> max_evaluations;
   std::optional<FrameRate> fps;
 };
 
@@ -150,6 +152,19 @@ void visit_request(AnyRequest& request, Visitor&& visit) {
               .offer = Offer::kInFiles,
               .displaces = {"chipmunk_config", "no_sparsity"}},
         request.sparsity, &Target::sparsity);
+  visit(Field{.name = "skip",
+              .value = "off|careful|fast",
+              .help = "evaluate the transformer at some of the steps only",
+              .offer = Offer::kGenerating,
+              .overruled_by = "max_evaluations"},
+        request.skip, nullptr);
+  visit(Field{.name = "max_evaluations",
+              .value = "INT",
+              .help = "evaluate the transformer at so many of the steps",
+              .offer = Offer::kGenerating,
+              .range = {1, 10'000},
+              .displaces = {"skip"}},
+        request.max_evaluations, nullptr);
   visit(Field{.name = "fps",
               .value = "RATE",
               .help = "frames per second, such as 24 or 24000/1001 (default: the model's)",
@@ -164,6 +179,8 @@ Request overlay(Request lower, const Request& upper);
 // Fields that have a value.
 std::vector<std::string> given_fields(const Request& request);
 bool is_given(const Request& request, std::string_view field);
+// Returns true if a field that decides the latents has a value.
+bool changes_latents(const Request& request);
 
 // "cfg_scale" has no effect because of "cfg_schedule".
 struct Overruled {

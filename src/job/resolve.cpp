@@ -64,6 +64,30 @@ void apply_sparsity(const Request& given, const StopFn& should_stop, Resolved& r
   if (given.no_sparsity.value_or(false)) generate.sparsity.reset();
 }
 
+// Without sparsity the steps are skipped of a sampling that is dense.
+SparsityConfig dense_config() {
+  SparsityConfig config;
+  config.patchify_is_enabled = false;
+  config.attn.is_enabled = false;
+  return config;
+}
+
+void apply_skipping(const Request& given, GenerateRequest& generate) {
+  if (!given.skip && !given.max_evaluations) return;
+  if (!generate.sparsity) generate.sparsity = dense_config();
+  StepSkipping& skipping = generate.sparsity->step_skipping;
+  if (given.skip) skipping = make_step_skipping(*given.skip);
+  if (given.max_evaluations) {
+    skipping.rule = SkipRule::kBudget;
+    skipping.max_evaluations = *given.max_evaluations;
+  }
+  const bool is_dense = !generate.sparsity->attn.is_enabled && !generate.sparsity->mlp.is_enabled;
+  const bool has_steps = skipping.rule != SkipRule::kOff;
+  if (is_dense && !has_steps && !generate.sparsity->step_caching.is_enabled) {
+    generate.sparsity.reset();
+  }
+}
+
 // Returns `given` with the values of the engine's request in all other fields.
 Request complete(const Request& given, const GenerateRequest& generate) {
   Request request = given;
@@ -74,6 +98,8 @@ Request complete(const Request& given, const GenerateRequest& generate) {
   if (generate.linear_steps == 0) request.linear_steps = generate.num_steps / 2;
   request.chipmunk_config.reset();
   request.no_sparsity.reset();
+  request.skip.reset();
+  request.max_evaluations.reset();
   return request;
 }
 
@@ -87,6 +113,7 @@ void resolve_sampling(const Request& given, const ModelInfo& model, const StopFn
   apply_fields(given, generate);
   apply_steps(given, generate);
   apply_sparsity(given, should_stop, resolved);
+  apply_skipping(given, generate);
   model.check(generate);
   if (given.noise) check_noise(noise, model, generate);
   model.check_files(generate);

@@ -62,6 +62,7 @@ class Checkpoints : public TimingObserver {
 
   void on_step(const StepView& view) override {
     TimingObserver::on_step(view);
+    if (view.num_done() == view.num_steps()) evaluated_steps_ = view.evaluated_steps();
     if (every_ > 0 && view.num_done() % every_ == 0 && view.num_done() < view.num_steps()) {
       write(view.num_done(), view.state());
     }
@@ -77,6 +78,8 @@ class Checkpoints : public TimingObserver {
 
   bool is_written() const { return is_written_; }
   const fs::path& path() const { return path_; }
+  // Of a sampling that is complete.
+  const std::vector<int>& evaluated_steps() const { return evaluated_steps_; }
 
  private:
   // After a failure the latents alone are better than nothing.
@@ -110,6 +113,7 @@ class Checkpoints : public TimingObserver {
   bool is_written_;
   bool has_failed_ = false;
   int written_steps_ = 0;
+  std::vector<int> evaluated_steps_;
 };
 
 class JobRun {
@@ -145,9 +149,10 @@ class JobRun {
   Latents sample() {
     const std::optional<SamplerState>& start = job_.input.start;
     try {
-      return engine_.sample(
-          job_.resolved.generate, checkpoints_,
-          {.start = start ? &*start : nullptr, .checks_finite = job_.input.options.checks_finite});
+      return engine_.sample(job_.resolved.generate, checkpoints_,
+                            {.start = start ? &*start : nullptr,
+                             .evaluated_steps = job_.input.evaluated_steps,
+                             .checks_finite = job_.input.options.checks_finite});
     } catch (...) {
       if (checkpoints_.is_written()) {
         observer_.on_kept({Kept::Kind::kCheckpoint, checkpoints_.path()});
@@ -232,6 +237,10 @@ class JobRun {
 
   OrderedJson describe_outcome(const Outcome& outcome) const {
     OrderedJson json = job_.described;
+    const std::optional<SparsityConfig>& sparsity = job_.resolved.generate.sparsity;
+    if (sparsity && sparsity->step_skipping.rule != SkipRule::kOff) {
+      json["sampling"] = {{"evaluated_steps", checkpoints_.evaluated_steps()}};
+    }
     OrderedJson seconds = OrderedJson::object();
     for (const auto& [phase, value] : outcome.seconds) seconds[std::string(name_of(phase))] = value;
     seconds["total"] = outcome.total_seconds;

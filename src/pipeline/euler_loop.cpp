@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "pipeline/skipping_run.h"
 
 namespace mochi {
 
@@ -10,8 +11,22 @@ bool StepPlan::needs_null_branch() const {
   return std::ranges::any_of(cfgs, [](double cfg) { return cfg != 1.0; });
 }
 
+namespace {
+
+Velocities evaluate(const StepPlan& plan, int step, const DenoiseFn& denoise, const TensorView& z,
+                    const Velocities& target) {
+  const auto at = static_cast<std::size_t>(step);
+  denoise(Branch::kCond, step, plan.sigmas[at], z, target.cond);
+  if (plan.cfgs[at] == 1.0) return {target.cond, {}};
+  denoise(Branch::kNull, step, plan.sigmas[at], z, target.null);
+  return target;
+}
+
+}  // namespace
+
 bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
-                    const StepFn& on_step, const TensorView& z, int first_step) {
+                    const StepFn& on_step, const TensorView& z, int first_step,
+                    SkippingRun* skipping) {
   if (plan.sigmas.size() != plan.cfgs.size() + 1) {
     fail("a plan of {} noise levels and {} guidance values", plan.sigmas.size(), plan.cfgs.size());
   }
@@ -19,13 +34,11 @@ bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise
   const Tensor null(DType::kF32, z.shape(), ctx.backend.allocator());
   for (int step = first_step; step < plan.num_steps(); ++step) {
     const auto at = static_cast<std::size_t>(step);
-    const double sigma = plan.sigmas[at];
-    const bool is_guided = plan.cfgs[at] != 1.0;
-    denoise(Branch::kCond, step, sigma, z, cond);
-    if (is_guided) denoise(Branch::kNull, step, sigma, z, null);
-    ctx.backend.guided_euler(cond, is_guided ? null.view() : cond.view(),
-                             static_cast<float>(plan.cfgs[at]),
-                             static_cast<float>(sigma - plan.sigmas[at + 1]), z);
+    const Velocities v = skipping == nullptr
+                             ? evaluate(plan, step, denoise, z, {cond, null})
+                             : skipping->next(ctx, plan, step, denoise, z, {cond, null});
+    ctx.backend.guided_euler(v.cond, v.null ? v.null : v.cond, static_cast<float>(plan.cfgs[at]),
+                             static_cast<float>(plan.sigmas[at] - plan.sigmas[at + 1]), z);
     if (!on_step(step + 1)) return step + 1 == plan.num_steps();
   }
   return true;

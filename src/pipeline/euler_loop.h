@@ -25,9 +25,13 @@ using DenoiseFn = std::function<void(Branch branch, int step, double sigma, cons
 // Called after each step; false ends the sampling.
 using StepFn = std::function<bool(int num_done)>;
 
+class SkippingRun;
+
 // Moves z from noise (at sigmas.front()) to latents (at sigmas.back()); from first_step on, when a
-// former run has come that far. Returns true if all steps were done.
+// former run has come that far. Every step evaluates the velocities unless `skipping` predicts
+// them. Returns true if all steps were done.
 bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
-                    const StepFn& on_step, const TensorView& z, int first_step = 0);
+                    const StepFn& on_step, const TensorView& z, int first_step = 0,
+                    SkippingRun* skipping = nullptr);
 
 }  // namespace mochi

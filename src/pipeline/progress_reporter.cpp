@@ -18,8 +18,8 @@ ProgressReporter::ProgressReporter(Observer& observer, Phase phase, std::int64_t
 bool ProgressReporter::try_report(std::int64_t num_done) {
   num_done_ = num_done;
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin_;
-  const bool goes_on =
-      observer_.on_progress({phase_, item_, num_done, num_total_, elapsed.count(), num_before_});
+  const bool goes_on = observer_.on_progress({phase_, item_, num_done, num_total_, elapsed.count(),
+                                              num_before_, num_evaluated_, num_evaluations_left_});
   return goes_on && !observer_.should_stop();
 }
 

@@ -21,6 +21,11 @@ class ProgressReporter {
   // Throws Cancelled when the user wants to stop.
   void report(std::int64_t num_done);
   void advance() { report(num_done_ + 1); }
+  // For the next reports of sampling.
+  void set_evaluations(std::int64_t num_evaluated, double num_left) {
+    num_evaluated_ = num_evaluated;
+    num_evaluations_left_ = num_left;
+  }
   // False where report() would throw.
   bool try_report(std::int64_t num_done);
 
@@ -31,6 +36,8 @@ class ProgressReporter {
   std::string item_;
   std::int64_t num_before_;
   std::int64_t num_done_;
+  std::int64_t num_evaluated_ = 0;
+  double num_evaluations_left_ = 0;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 

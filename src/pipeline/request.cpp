@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "pipeline/sigma_schedule.h"
+#include "sparsity/schedule.h"
 
 namespace mochi {
 namespace {
@@ -112,6 +113,13 @@ StepPlan make_step_plan(const GenerateRequest& request) {
   }
   for (const double cfg : plan.cfgs) check_guidance("cfg_schedule", cfg);
   return plan;
+}
+
+std::optional<SparsityConfig> fit_sparsity(const GenerateRequest& request, const StepPlan& plan) {
+  if (!request.sparsity || !request.sparsity->steps) return request.sparsity;
+  const std::vector<double> meant =
+      linear_quadratic_schedule(*request.sparsity->steps, request.threshold_noise, 0);
+  return fit_schedules(*request.sparsity, meant, plan.sigmas);
 }
 
 void check_values(const char* field, const Latents& size, std::span<const float> values) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <iterator>
 #include <new>
+#include <numeric>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -12,24 +14,42 @@
 #include "base/parallel_for.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
+#include "pipeline/skipping_run.h"
 #include "sparsity/analysis_policy.h"
 #include "sparsity/column_sparse_policy.h"
+#include "sparsity/schedule.h"
 
 namespace mochi {
 namespace {
 
-std::unique_ptr<AttentionPolicy> make_policy(const GenerateRequest& request, const TokenGrid& grid,
+std::unique_ptr<AttentionPolicy> make_policy(const std::optional<SparsityConfig>& sparsity,
+                                             const TokenGrid& grid, std::uint64_t seed,
                                              const SiteFn& on_site) {
-  if (!request.sparsity) return std::make_unique<DensePolicy>();
-  if (on_site) {
-    return std::make_unique<AnalysisPolicy>(*request.sparsity, grid, request.seed, on_site);
-  }
-  return std::make_unique<ColumnSparsePolicy>(*request.sparsity, grid, request.seed);
+  if (!sparsity) return std::make_unique<DensePolicy>();
+  if (on_site) return std::make_unique<AnalysisPolicy>(*sparsity, grid, seed, on_site);
+  return std::make_unique<ColumnSparsePolicy>(*sparsity, grid, seed);
 }
 
-std::vector<CachedTensor> save_caches(const AttentionPolicy& policy, Backend& backend) {
+// Null if every step is evaluated. `evaluated_steps` are those of SampleOptions.
+std::unique_ptr<SkippingRun> make_skipping(const std::optional<SparsityConfig>& sparsity,
+                                           const std::set<int>& evaluated_steps,
+                                           const StepPlan& plan, Backend& backend,
+                                           const Shape& shape) {
+  if (!sparsity || sparsity->step_skipping.rule == SkipRule::kOff) return nullptr;
+  StepSkipping config = sparsity->step_skipping;
+  if (!evaluated_steps.empty()) {
+    config.rule = SkipRule::kSchedule;
+    config.evaluated_steps = evaluated_steps;
+  }
+  StepSkipper skipper(std::move(config), plan.sigmas,
+                      list_needed_steps(*sparsity, plan.num_steps()));
+  return std::make_unique<SkippingRun>(std::move(skipper), backend, shape,
+                                       plan.needs_null_branch());
+}
+
+std::vector<CachedTensor> to_caches(const std::vector<PolicyTensor>& tensors) {
   std::vector<CachedTensor> caches;
-  for (const PolicyTensor& saved : policy.save(backend)) {
+  for (const PolicyTensor& saved : tensors) {
     const TensorView& view = saved.tensor.view();
     const std::span<const std::int64_t> sizes = view.shape().sizes();
     caches.push_back({saved.name,
@@ -47,8 +67,7 @@ DType parse_cache_dtype(const CachedTensor& cache) {
   fail("cached tensor '{}': wanted F32, BF16, F8_E4M3 or I32, found {}", cache.name, cache.dtype);
 }
 
-void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& policy,
-                    Backend& backend) {
+std::vector<PolicyTensor> from_caches(const std::vector<CachedTensor>& caches) {
   std::vector<PolicyTensor> tensors;
   for (const CachedTensor& cache : caches) {
     Tensor host(parse_cache_dtype(cache), Shape(std::span(cache.shape)));
@@ -59,7 +78,7 @@ void restore_caches(const std::vector<CachedTensor>& caches, AttentionPolicy& po
     std::ranges::copy(cache.bytes, host.view().bytes());
     tensors.push_back({cache.name, std::move(host)});
   }
-  policy.restore(backend, tensors);
+  return tensors;
 }
 
 bool is_finite(std::span<const float> values) {
@@ -90,7 +109,8 @@ class VideoSampling final : public StepView {
         scratch_(backend.allocator()),
         ctx_{backend, scratch_, &should_stop_},
         grid_(inputs.model.token_grid(z.dim(1), z.dim(2), z.dim(3))),
-        policy_(make_policy(inputs.request, grid_, site_fn())) {}
+        sparsity_(fit_sparsity(inputs.request, inputs.plan)),
+        policy_(make_policy(sparsity_, grid_, inputs.request.seed, site_fn())) {}
 
   Latents run();
 
@@ -98,6 +118,7 @@ class VideoSampling final : public StepView {
   int num_done() const override { return num_done_; }
   int num_steps() const override { return in_.plan.num_steps(); }
   const Latents& latents() const override { return latest_; }
+  std::vector<int> evaluated_steps() const override;
   std::optional<SamplerState> state() const override;
 
  private:
@@ -117,8 +138,10 @@ class VideoSampling final : public StepView {
   }
   SiteFn site_fn();
   void prepare();
+  void restore(const std::vector<CachedTensor>& caches);
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
+  void tell_evaluations(ProgressReporter& reporter) const;
   // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
   // Throws NotFinite naming the layer that the values of this step come from.
@@ -139,7 +162,9 @@ class VideoSampling final : public StepView {
   Arena scratch_;
   Context ctx_;
   TokenGrid grid_;
+  std::optional<SparsityConfig> sparsity_;  // its schedules name the steps of this sampling
   std::unique_ptr<AttentionPolicy> policy_;
+  std::unique_ptr<SkippingRun> skipping_;  // null if every step is evaluated
   DitRun run_;
   TextCondition cond_, null_;
   ForwardRecorder recorder_;
@@ -159,8 +184,11 @@ SiteFn VideoSampling::site_fn() {
 
 std::optional<SamplerState> VideoSampling::state() const {
   if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
+  if (skipping_ && skipping_->has_changed()) return std::nullopt;
   try {
-    return SamplerState{num_done_, latest_, save_caches(*policy_, backend())};
+    std::vector<PolicyTensor> tensors = policy_->save(backend());
+    if (skipping_) std::ranges::move(skipping_->save(backend()), std::back_inserter(tensors));
+    return SamplerState{num_done_, latest_, to_caches(tensors)};
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {  // a device that was lost gives nothing back
@@ -176,8 +204,29 @@ void VideoSampling::prepare() {
   const std::string placement = policy_->place_caches(
       backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
   if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
-  if (in_.options.start != nullptr) restore_caches(in_.options.start->caches, *policy_, backend());
+  skipping_ =
+      make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape());
+  if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
+}
+
+void VideoSampling::restore(const std::vector<CachedTensor>& caches) {
+  std::vector<PolicyTensor> tensors = from_caches(caches);
+  const auto of_skipping = std::ranges::stable_partition(
+      tensors, [](const PolicyTensor& tensor) { return !SkippingRun::owns(tensor.name); });
+  if (skipping_) {
+    // A state that a failed run left has latents alone; its next step is evaluated.
+    if (!of_skipping.empty()) skipping_->restore(backend(), of_skipping);
+    tensors.erase(of_skipping.begin(), of_skipping.end());
+  }
+  policy_->restore(backend(), tensors);
+}
+
+std::vector<int> VideoSampling::evaluated_steps() const {
+  if (skipping_) return skipping_->evaluated_steps();
+  std::vector<int> all(static_cast<std::size_t>(num_done_));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
 }
 
 CacheSizes VideoSampling::cache_sizes() const {
@@ -209,11 +258,21 @@ bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
   latest_ = std::move(now);
   num_done_ = num_done;
   policy_->begin_step();
+  if (skipping_) skipping_->begin_step();
+  tell_evaluations(reporter);
   return call_observer([&] {
     const bool goes_on = reporter.try_report(num_done);
     in_.observer.on_step(*this);
     return goes_on;
   });
+}
+
+void VideoSampling::tell_evaluations(ProgressReporter& reporter) const {
+  const auto is_of_this_call = [this](int step) { return step >= first_step_; };
+  const std::vector<int> steps = evaluated_steps();
+  reporter.set_evaluations(
+      std::ranges::count_if(steps, is_of_this_call),
+      skipping_ ? skipping_->estimate_evaluations(num_done_) : num_steps() - num_done_);
 }
 
 // Repeats the step from the latents before it and looks at every layer's output.
@@ -259,7 +318,9 @@ void VideoSampling::run_steps(ProgressReporter& reporter) {
     denoise(call, velocity);
   };
   const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
-  if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_)) throw Cancelled();
+  if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_, skipping_.get())) {
+    throw Cancelled();
+  }
 }
 
 void VideoSampling::rethrow_in_words() const {

@@ -40,6 +40,10 @@ class Checker {
   }
   void check(const std::string& key, DeltaKind value) { check_name(key, value, kDeltaNames); }
   void check(const std::string& key, CacheDType value) { check_name(key, value, kCacheDTypeNames); }
+  void check(const std::string& key, SkipRule value) { check_name(key, value, kSkipRuleNames); }
+  void check(const std::string& key, Extrapolation value) {
+    check_name(key, value, kExtrapolationNames);
+  }
   void check(const std::string& key, const IntRange& range) {
     if (range.first < 0 || range.last < range.first) {
       refuse(key, "a range such as 0-5", fmt::format("{}-{}", range.first, range.last));
@@ -88,6 +92,17 @@ void check_combinations(const AttentionSparsity& attn, Checker& checker) {
   }
 }
 
+void check_skipping(const StepSkipping& skipping, Checker& checker) {
+  if (skipping.rule == SkipRule::kSchedule && skipping.evaluated_steps.empty()) {
+    checker.refuse("step_skipping.evaluated_step_schedule", "steps, because the rule is schedule",
+                   "none");
+  }
+  if (skipping.rule == SkipRule::kBudget && skipping.max_evaluations < 1) {
+    checker.refuse("step_skipping.max_evaluations", "1 or more, because the rule is budget",
+                   skipping.max_evaluations);
+  }
+}
+
 }  // namespace
 
 std::string describe_wanted(double /*number*/, const ValueRange& range) {
@@ -102,6 +117,12 @@ std::string describe_wanted(DeltaKind /*delta*/) { return list_names(kDeltaNames
 
 std::string describe_wanted(CacheDType /*dtype*/) { return list_names(kCacheDTypeNames); }
 
+std::string describe_wanted(SkipRule /*rule*/) { return list_names(kSkipRuleNames); }
+
+std::string describe_wanted(Extrapolation /*extrapolation*/) {
+  return list_names(kExtrapolationNames);
+}
+
 std::string name_override_key(std::size_t entry_idx, std::string_view key) {
   return fmt::format("overrides[{}].{}", entry_idx, key);
 }
@@ -113,6 +134,7 @@ std::optional<ConfigProblem> find_problem(const SparsityConfig& config) {
   });
   check_overrides(config, checker);
   check_combinations(config.attn, checker);
+  check_skipping(config.step_skipping, checker);
   return checker.found();
 }
 

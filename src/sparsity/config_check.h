@@ -21,6 +21,8 @@ std::string describe_wanted(double number, const ValueRange& range);
 std::string describe_wanted(int number, const ValueRange& range);
 std::string describe_wanted(DeltaKind delta);
 std::string describe_wanted(CacheDType dtype);
+std::string describe_wanted(SkipRule rule);
+std::string describe_wanted(Extrapolation extrapolation);
 
 // Name of the key `key` in entry `entry_idx` of `overrides`.
 std::string name_override_key(std::size_t entry_idx, std::string_view key);

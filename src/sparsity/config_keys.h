@@ -32,6 +32,18 @@ inline constexpr std::array<std::pair<std::string_view, CacheDType>, 2> kCacheDT
     {"fp8", CacheDType::kFp8},
 }};
 
+inline constexpr std::array<std::pair<std::string_view, SkipRule>, 5> kSkipRuleNames{{
+    {"off", SkipRule::kOff},
+    {"easy", SkipRule::kEasy},
+    {"line", SkipRule::kLine},
+    {"schedule", SkipRule::kSchedule},
+    {"budget", SkipRule::kBudget},
+}};
+inline constexpr std::array<std::pair<std::string_view, Extrapolation>, 2> kExtrapolationNames{{
+    {"hold", Extrapolation::kHold},
+    {"line", Extrapolation::kLine},
+}};
+
 // Supported group sizes, each with the voxel (frames × rows × columns) of as many tokens.
 struct VoxelSize {
   int group_size, frames, rows, columns;
@@ -42,6 +54,7 @@ inline constexpr std::array<VoxelSize, 3> kVoxelSizes{
 // Calls visit(path, member, range) for numbers and visit(path, member) for all other keys.
 template <typename Config, typename Visitor>
 void visit_sparsity_keys(Config& config, Visitor&& visit) {
+  visit("steps", config.steps, kPositive);
   visit("patchify.is_enabled", config.patchify_is_enabled);
 
   auto& attn = config.attn;
@@ -82,6 +95,17 @@ void visit_sparsity_keys(Config& config, Visitor&& visit) {
 
   visit("step_caching.is_enabled", config.step_caching.is_enabled);
   visit("step_caching.skip_step_schedule", config.step_caching.skip_step_schedule);
+
+  auto& skipping = config.step_skipping;
+  visit("step_skipping.rule", skipping.rule);
+  visit("step_skipping.threshold", skipping.threshold, ValueRange{0, 1e9});
+  visit("step_skipping.extrapolation", skipping.extrapolation);
+  visit("step_skipping.warm_up", skipping.warm_up, kCount);
+  visit("step_skipping.cool_down", skipping.cool_down, kCount);
+  visit("step_skipping.longest_run", skipping.longest_run, kCount);
+  visit("step_skipping.null_every", skipping.null_every, kPositive);
+  visit("step_skipping.evaluated_step_schedule", skipping.evaluated_steps);
+  visit("step_skipping.max_evaluations", skipping.max_evaluations, kCount);
 }
 
 // Calls `visit` for the keys of one entry of `overrides`, except `layers` and `steps`.
@@ -100,11 +124,10 @@ struct IgnoredKey {
   IgnoredType type;
 };
 
-// Keys of the reference that have no effect here: they choose its kernels and buffers, belong to
-// other methods, or repeat values of the request. Only the type of their values is checked.
+// Keys of the reference that have no effect here: they choose its kernels and buffers, or belong
+// to other methods. Only the type of their values is checked.
 inline constexpr std::array kIgnoredKeys{
     IgnoredKey{"num_model_invocations_per_inference_step", IgnoredType::kNumber},
-    IgnoredKey{"steps", IgnoredType::kNumber},
     IgnoredKey{"should_profile", IgnoredType::kAny},
     IgnoredKey{"generation_index", IgnoredType::kAny},
     IgnoredKey{"world_size", IgnoredType::kAny},

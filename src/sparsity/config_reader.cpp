@@ -136,6 +136,8 @@ class ValueReader {
 
   void read(DeltaKind& value) const { read_name(value, kDeltaNames); }
   void read(CacheDType& value) const { read_name(value, kCacheDTypeNames); }
+  void read(SkipRule& value) const { read_name(value, kSkipRuleNames); }
+  void read(Extrapolation& value) const { read_name(value, kExtrapolationNames); }
 
   // A set is a map of keys without values, with or without !!set; a list will do as well.
   void read(std::set<int>& value) const {

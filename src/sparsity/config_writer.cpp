@@ -35,6 +35,13 @@ void write(YAML::Emitter& out, CacheDType value) {
   out << std::string(name_of(value, kCacheDTypeNames));
 }
 
+void write(YAML::Emitter& out, SkipRule value) {
+  out << std::string(name_of(value, kSkipRuleNames));
+}
+void write(YAML::Emitter& out, Extrapolation value) {
+  out << std::string(name_of(value, kExtrapolationNames));
+}
+
 void write(YAML::Emitter& out, const std::set<int>& value) {
   out << YAML::Flow << YAML::BeginSeq;
   for (const int step : value) out << step;
@@ -87,6 +94,11 @@ std::string emit(const SparsityConfig& config, YAML::Emitter& out) {
     if (!find_overruling(config, path).empty()) return;
     // The first dot separates the section from the key; keys of offloading have another dot.
     const std::size_t dot = path.find('.');
+    if (dot == std::string::npos) {  // all of these come before the sections
+      out << YAML::Key << path << YAML::Value;
+      write(out, member);
+      return;
+    }
     const std::string own = path.substr(0, dot);
     if (own != section) {
       if (!section.empty()) out << YAML::EndMap;

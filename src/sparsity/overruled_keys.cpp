@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace mochi {
 namespace {
@@ -35,6 +36,21 @@ bool uses_top_p(const SparsityConfig& config, bool is_used) {
          std::ranges::any_of(config.overrides, [&](const SparsityOverride& entry) {
            return entry.top_p && (*entry.top_p > 0) == is_used;
          });
+}
+
+bool is_of_measured_skips(std::string_view key) {
+  return key == "step_skipping.threshold" || key == "step_skipping.warm_up" ||
+         key == "step_skipping.cool_down" || key == "step_skipping.longest_run";
+}
+
+bool has_schedule(const SparsityConfig& config) {
+  const auto is_of_some_steps = [](const SparsityOverride& entry) {
+    return entry.steps.first > 0 || entry.steps.last < std::numeric_limits<int>::max();
+  };
+  return (config.attn.full_step_schedule &&
+          (config.attn.is_enabled || config.step_caching.is_enabled)) ||
+         config.step_caching.is_enabled || config.step_skipping.rule == SkipRule::kSchedule ||
+         std::ranges::any_of(config.overrides, is_of_some_steps);
 }
 
 bool has_delta(const SparsityConfig& config) {
@@ -72,6 +88,24 @@ constexpr Rule kRules[] = {
     {"offloading.global_disable_offloading is true",
      [](std::string_view key) { return key.starts_with("offloading.attn."); },
      [](const SparsityConfig& config) { return config.offloading.global_disable_offloading; }},
+    {"no key holds a schedule of steps", [](std::string_view key) { return key == "steps"; },
+     [](const SparsityConfig& config) { return !has_schedule(config); }},
+    {"step_skipping.rule is off",
+     [](std::string_view key) {
+       return key.starts_with("step_skipping.") && key != "step_skipping.rule";
+     },
+     [](const SparsityConfig& config) { return config.step_skipping.rule == SkipRule::kOff; }},
+    {"step_skipping.rule is neither easy nor line", is_of_measured_skips,
+     [](const SparsityConfig& config) {
+       return config.step_skipping.rule != SkipRule::kEasy &&
+              config.step_skipping.rule != SkipRule::kLine;
+     }},
+    {"step_skipping.rule is not schedule",
+     [](std::string_view key) { return key == "step_skipping.evaluated_step_schedule"; },
+     [](const SparsityConfig& config) { return config.step_skipping.rule != SkipRule::kSchedule; }},
+    {"step_skipping.rule is not budget",
+     [](std::string_view key) { return key == "step_skipping.max_evaluations"; },
+     [](const SparsityConfig& config) { return config.step_skipping.rule != SkipRule::kBudget; }},
     {"step_caching.is_enabled is false",
      [](std::string_view key) { return key == "step_caching.skip_step_schedule"; },
      [](const SparsityConfig& config) { return !config.step_caching.is_enabled; }},

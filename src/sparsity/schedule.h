@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
+#include <span>
 
 #include "mochi/sparsity.h"
 
@@ -12,6 +14,17 @@ enum class StepKind : std::uint8_t {
   kFull,    // dense attention that chooses columns and caches a delta for sparse steps
   kSparse,  // attention over the chosen columns with the delta
 };
+
+// Returns the configuration with its schedules spread over the steps of a generation: the noise
+// levels `meant` (steps + 1) are those of the steps that they name, `own` (num_steps + 1) those of
+// the generation. Full steps stay as many as there is room for, and the first two stay the first
+// two, because they compute what columns are chosen by. `steps` is empty in the result.
+SparsityConfig fit_schedules(SparsityConfig config, std::span<const double> meant,
+                             std::span<const double> own);
+
+// Steps that step skipping must not skip, among `num_steps`: full steps of attention and of
+// feed-forward layers.
+std::set<int> list_needed_steps(const SparsityConfig& config, int num_steps);
 
 // Returns true if `step` is a full step of the layers with sparse attention.
 bool is_full_step(const SparsityConfig& config, int step);

@@ -48,6 +48,11 @@ void warn_of_schedules(const SparsityConfig& config, int num_steps, Lines& lines
   if (attn.is_enabled && attn.full_step_schedule) {
     warn_of_late_steps("attn.full_step_schedule", *attn.full_step_schedule, num_steps, lines);
   }
+  const StepSkipping& skipping = config.step_skipping;
+  if (skipping.rule == SkipRule::kSchedule) {
+    warn_of_late_steps("step_skipping.evaluated_step_schedule", skipping.evaluated_steps, num_steps,
+                       lines);
+  }
   if (!config.step_caching.is_enabled) return;
   const std::string key = "step_caching.skip_step_schedule";
   const std::set<int>& skipped = config.step_caching.skip_step_schedule;
@@ -120,6 +125,7 @@ void warn_of_overrides(const SparsityConfig& config, int num_steps, int num_laye
 std::vector<std::string> sparsity_warnings(const SparsityConfig& config, int num_steps,
                                            int num_layers, std::int64_t num_hidden) {
   Lines lines;
+  num_steps = config.steps.value_or(num_steps);  // those that the schedules are meant for
   warn_of_schedules(config, num_steps, lines);
   warn_of_missing_voxels(config, lines);
   if (config.attn.is_enabled) {

@@ -286,6 +286,38 @@ TEST_P(Ops, GuidedEuler) {
   EXPECT_LE(relative_error(z.view().f32(), want), 1e-6);  // always F32
 }
 
+TEST_P(Ops, WeightedSum) {
+  const Tensor a = random({3, 5001});
+  const Tensor b = random({3, 5001});
+  const Tensor out(DType::kF32, a.view().shape());
+  std::vector<double> want;
+  for (std::size_t i = 0; i < a.view().f32().size(); ++i) {
+    want.push_back(2.75 * a.view().f32()[i] - 1.75 * b.view().f32()[i]);
+  }
+  backend_->weighted_sum(a, 2.75F, b, -1.75F, out);
+  EXPECT_LE(relative_error(out.view().f32(), want), 1e-6);  // always F32
+}
+
+TEST_P(Ops, DifferenceNormsAreThoseOfAllElements) {
+  const Tensor a = random({3, 50'001});  // several blocks, and a part of one
+  const Tensor b = random({3, 50'001});
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < a.view().f32().size(); ++i) {
+    const double y = b.view().f32()[i];
+    difference += (a.view().f32()[i] - y) * (a.view().f32()[i] - y);
+    norm += y * y;
+  }
+  const Tensor out(DType::kF32, {2});
+  Arena scratch(backend_->allocator());
+  backend_->difference_norms(a, b, scratch, out);
+  const float first = out.view().f32()[0];
+  EXPECT_NEAR(first, std::sqrt(difference), 1e-5 * std::sqrt(difference));
+  EXPECT_NEAR(out.view().f32()[1], std::sqrt(norm), 1e-5 * std::sqrt(norm));
+  backend_->difference_norms(a, b, scratch, out);
+  EXPECT_EQ(out.view().f32()[0], first);
+}
+
 TEST_P(Ops, ContractsNameTheOperationAndTheShapes) {
   const Tensor x = random({2, 3});
   const Tensor weight = random({4, 5});

@@ -26,6 +26,7 @@ SPARSE = """attn: {top_keys: 0.3, random_keys: 0.05, first_n_dense_layers: 0, fu
 KINDS = [
     ("dense.y4m", []),
     ("sparse.mp4", ["--chipmunk-config", "sparse.yml"]),
+    ("skipped.y4m", ["--skip", "fast"]),
     ("frames", ["--save-latents", "latents.safetensors"]),
 ]
 

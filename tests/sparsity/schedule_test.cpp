@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <vector>
+
 namespace mochi {
 namespace {
 
@@ -81,6 +84,43 @@ TEST(Schedule, TheLastOverrideThatFitsDecides) {
   EXPECT_EQ(resolve_attention(config, 0, 3).top_keys, 0.3);
   EXPECT_EQ(resolve_attention(config, 15, 3).top_keys, 0.5);
   EXPECT_EQ(resolve_attention(config, 21, 3).top_keys, 0.3);
+}
+
+std::vector<double> even_sigmas(int num_steps) {
+  std::vector<double> sigmas;
+  for (int step = 0; step <= num_steps; ++step) sigmas.push_back(1 - 1.0 * step / num_steps);
+  return sigmas;
+}
+
+TEST(Schedule, IsSpreadOverTheStepsOfAGeneration) {
+  SparsityConfig config;
+  config.steps = 64;
+  config.attn.full_step_schedule = {0, 1, 15, 30, 45, 60, 80};
+  config.step_caching.skip_step_schedule = {8, 9, 10, 11, 40};
+  config.step_skipping.evaluated_steps = {0, 32, 63};
+  config.overrides = {{.steps = {16, 31}}, {.steps = {32}}, {}};
+  const SparsityConfig half = fit_schedules(config, even_sigmas(64), even_sigmas(32));
+  EXPECT_FALSE(half.steps);
+  EXPECT_EQ(half.attn.full_step_schedule, (std::set<int>{0, 1, 7, 15, 22, 30}));
+  EXPECT_EQ(half.step_caching.skip_step_schedule, (std::set<int>{4, 5, 20}));
+  EXPECT_EQ(half.step_skipping.evaluated_steps, (std::set<int>{0, 16}));
+  EXPECT_EQ(half.overrides[0].steps.first, 8);
+  EXPECT_EQ(half.overrides[0].steps.last, 15);
+  EXPECT_EQ(half.overrides[1].steps.last, std::numeric_limits<int>::max());
+  EXPECT_EQ(half.overrides[2].steps.first, 0);
+  // Of few steps, the full ones stay as many as there is room for.
+  const SparsityConfig few = fit_schedules(config, even_sigmas(64), even_sigmas(4));
+  EXPECT_EQ(few.attn.full_step_schedule, (std::set<int>{0, 1, 2, 3}));
+  const SparsityConfig more = fit_schedules(config, even_sigmas(64), even_sigmas(128));
+  EXPECT_EQ(more.attn.full_step_schedule, (std::set<int>{0, 1, 30, 60, 90, 120}));
+}
+
+TEST(Schedule, IsKeptForTheNumberOfStepsItIsMeantFor) {
+  SparsityConfig config;
+  config.steps = 64;
+  config.attn.full_step_schedule = {0, 1, 15, 70};
+  const SparsityConfig fitted = fit_schedules(config, even_sigmas(64), even_sigmas(64));
+  EXPECT_EQ(fitted.attn.full_step_schedule, config.attn.full_step_schedule);
 }
 
 }  // namespace

@@ -243,6 +243,21 @@ void MirrorBackend::do_guided_euler(const TensorView& v_cond, const TensorView& 
   call.finish();
 }
 
+void MirrorBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
+                                    float weight_b, const TensorView& out) {
+  Call call(inner_, "weighted_sum");
+  inner_.weighted_sum(call.raw_in(a), weight_a, call.raw_in(b), weight_b, call.raw_out(out));
+  call.finish();
+}
+
+void MirrorBackend::do_difference_norms(const TensorView& a, const TensorView& b,
+                                        Arena& /*scratch*/, const TensorView& out) {
+  Call call(inner_, "difference_norms");
+  Arena inner_scratch(inner_.allocator());
+  inner_.difference_norms(call.raw_in(a), call.raw_in(b), inner_scratch, call.raw_out(out));
+  call.finish();
+}
+
 void MirrorBackend::do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
                                                 const TensorView& shift, const TensorView& out) {
   Call call(inner_, "latents_to_channels_last");

@@ -4,9 +4,12 @@ Batched over prompts and with masks instead of gathered columns: it saves no tim
 run at once, and it is an oracle. A batch is [conditional branches, null branches].
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from micro import dit as micro_dit
+from micro.skipping import Skipper
 
 VOXEL = (4, 6, 8)  # frames, rows, columns of tokens
 GROUP = 192
@@ -130,6 +133,12 @@ class Sparsity:
         self.kept = []  # fractions of all columns, of every choice
         self.order = voxel_order(grid).to(device) if config and config["voxels"] else None
 
+    def rows(self, index):
+        """The same for some samples of a batch with dense attention."""
+        part = copy.copy(self)
+        part.valid = self.valid[index]
+        return part
+
     def attend(self, layer, step, q, k, v):
         everything = self.valid[:, None, None]
         if self.config is None or layer < self.config["first_n_dense_layers"]:
@@ -212,8 +221,10 @@ def predict(model, z, sigma, feats, mask, sparsity, step):
 
 
 @torch.no_grad()
-def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config):
-    """(latents [B, C, T, H, W], mean kept fraction) of token ids [B, L] from noise."""
+def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config, skipping=None):
+    """(latents [B, C, T, H, W], mean kept fraction, evaluated steps of each video) of token ids
+    [B, L] from noise. Full steps are evaluated whatever `skipping` says, a dict of skipping.DEFAULTS.
+    """
     b, num_text = ids.shape
     counts = torch.cat([counts, torch.zeros_like(counts)])
     mask = torch.arange(num_text, device=ids.device)[None] < counts[:, None]
@@ -221,10 +232,20 @@ def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config):
     grid = (t, h // model.patch, w // model.patch)
     feats = text_encoder(torch.cat([ids, ids]), mask)
     sparsity = Sparsity(config, grid, counts.tolist(), num_text, len(model.blocks), noise.device)
+    skipper = Skipper(skipping or {}, sigmas, config["full_steps"] if config else [])
+    skipper.begin(b)
     z = noise
     for step, (now, after) in enumerate(zip(sigmas[:-1], sigmas[1:])):
-        sigma = torch.full((2 * b,), now, device=z.device)
-        v = predict(model, torch.cat([z, z]), sigma, feats, mask, sparsity, step)
-        z = z + (now - after) * (v[b:] + cfg * (v[:b] - v[b:]))
+        def evaluate(needed):
+            # The caches of sparse attention hold all videos; without them some will do.
+            rows = torch.arange(b) if config else torch.tensor(needed)
+            both = torch.cat([rows, rows + b]).to(z.device)
+            part = sparsity if config else sparsity.rows(both)
+            sigma = torch.full((len(both),), now, device=z.device)
+            v = z.new_zeros((2 * b, *z.shape[1:]))
+            v[both] = predict(model, torch.cat([z, z])[both], sigma, feats[both], mask[both], part,
+                              step)
+            return v[:b], v[b:]
+        z = z + (now - after) * skipper.advance(step, cfg, evaluate)
     kept = sum(sparsity.kept) / len(sparsity.kept) if sparsity.kept else 1.0
-    return z, kept
+    return z, kept, skipper.evaluated

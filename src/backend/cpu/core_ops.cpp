@@ -1,7 +1,9 @@
 // Copies, elementwise operations and row norms that every network uses.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/onednn.h"
@@ -166,6 +168,47 @@ void CpuBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_n
       state[i] += dsigma * (null[i] + cfg * (cond[i] - null[i]));
     }
   });
+}
+
+void CpuBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
+                                 float weight_b, const TensorView& out) {
+  const float* x = data(a);
+  const float* y = data(b);
+  float* sum = data(out);
+  parallel_for(0, out.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) sum[i] = weight_a * x[i] + weight_b * y[i];
+  });
+}
+
+// Sums are taken per block of a fixed size, so that they do not depend on the number of threads.
+void CpuBackend::do_difference_norms(const TensorView& a, const TensorView& b, Arena& /*scratch*/,
+                                     const TensorView& out) {
+  constexpr std::int64_t kBlock = 1 << 14;
+  const std::int64_t size = b.num_elements();
+  std::vector<std::array<double, 2>> sums(static_cast<std::size_t>((size + kBlock - 1) / kBlock));
+  const float* x = data(a);
+  const float* y = data(b);
+  parallel_for(0, std::ssize(sums), 1, [&, x, y](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      double difference = 0;
+      double norm = 0;
+      const std::int64_t stop = std::min(size, (block + 1) * kBlock);
+#pragma omp simd reduction(+ : difference, norm)
+      for (std::int64_t i = block * kBlock; i < stop; ++i) {
+        const double d = static_cast<double>(x[i]) - y[i];
+        difference += d * d;
+        norm += static_cast<double>(y[i]) * y[i];
+      }
+      sums[static_cast<std::size_t>(block)] = {difference, norm};
+    }
+  });
+  std::array<double, 2> total{};
+  for (const auto& sum : sums) {
+    total[0] += sum[0];
+    total[1] += sum[1];
+  }
+  for (std::size_t i = 0; i < 2; ++i) data(out)[i] = static_cast<float>(std::sqrt(total[i]));
 }
 
 }  // namespace mochi

@@ -94,6 +94,10 @@ class CudaBackend final : public Backend {
                       const TensorView& out) override;
   void do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg, float dsigma,
                        const TensorView& z) override;
+  void do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b, float weight_b,
+                       const TensorView& out) override;
+  void do_difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
+                           const TensorView& out) override;
   void do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
                                    const TensorView& shift, const TensorView& out) override;
   void do_channels_last_to_latents(const TensorView& x, const TensorView& scale,

@@ -140,6 +140,11 @@ __global__ void __launch_bounds__(kThreads)
   if (i < n) g_z[i] += dsigma * (g_null[i] + cfg * (g_cond[i] - g_null[i]));
 }
 
+struct WeightedSum {
+  float weight_a, weight_b;
+  __device__ float operator()(float a, float b) const { return weight_a * a + weight_b * b; }
+};
+
 }  // namespace
 
 void CudaBackend::do_copy(const TensorView& source, const TensorView& target) {
@@ -200,6 +205,14 @@ void CudaBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_
       cuda::data_of<const float>(v_cond), cuda::data_of<const float>(v_null), cfg, dsigma,
       cuda::data_of<float>(z), n);
   cuda::check_launch("guided_euler");
+}
+
+void CudaBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
+                                  float weight_b, const TensorView& out) {
+  if (out.num_elements() == 0) return;
+  map(stream_, cuda::data_of<float>(out), out.num_elements(), WeightedSum{weight_a, weight_b},
+      cuda::data_of<const float>(a), cuda::data_of<const float>(b));
+  cuda::check_launch("weighted_sum");
 }
 
 }  // namespace mochi

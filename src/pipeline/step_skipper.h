@@ -1,0 +1,77 @@
+// Decides which sampling steps evaluate the transformer and which follow a velocity predicted from
+// earlier evaluations. Arithmetic on a few norms; the tensors are those of VelocityHistory.
+#pragma once
+
+#include <limits>
+#include <set>
+#include <vector>
+
+#include "mochi/sparsity.h"
+
+namespace mochi {
+
+// L2 norms that an evaluation is judged by, of guided velocities.
+struct VelocityNorms {
+  double former = 0;      // of the evaluation before
+  double change = 0;      // of the difference between the two
+  double current = 0;     // of this evaluation
+  double line_error = 0;  // of the difference to the line through the two evaluations before
+};
+
+class StepSkipper {
+ public:
+  // What later decisions depend on. Floats, because checkpoints hold them exactly.
+  struct State {
+    std::vector<int> evaluated_steps;                     // ascending
+    float error = 0;                                      // estimated since the last evaluation
+    float rate = std::numeric_limits<float>::infinity();  // growth of the error; infinite: unknown
+  };
+
+  // `sigmas` are the num_steps + 1 noise levels. Steps of `always` are evaluated in any case.
+  StepSkipper(StepSkipping config, std::vector<double> sigmas, std::set<int> always);
+
+  bool skips(int step) const;
+  // Whether an evaluated step also evaluates the unconditional branch.
+  bool evaluates_null(int step) const;
+  // Whether note_evaluation() needs norms.
+  bool needs_norms() const;
+  // The weight f of the line's slope: the velocity at `step` is predicted as v₀ + f·(v₀ − v₁) from
+  // the last two evaluations. 0 holds the last one.
+  double slope_weight(int step) const;
+  // The same for the line that VelocityNorms::line_error compares with, whatever is extrapolated.
+  double line_weight(int step) const;
+
+  // Estimates how many of the steps from `step` on will be evaluated.
+  double estimate_evaluations(int step) const;
+
+  void note_skip(int step);
+  // `norms` is read if needs_norms().
+  void note_evaluation(int step, const VelocityNorms& norms);
+
+  const std::vector<int>& evaluated_steps() const { return state_.evaluated_steps; }
+  const State& state() const { return state_; }
+  bool has_step(int step) const { return step >= 0 && step < num_steps(); }
+  void restore(State state) { state_ = std::move(state); }
+
+ private:
+  int num_steps() const { return static_cast<int>(sigmas_.size()) - 1; }
+  double sigma(int step) const { return sigmas_[static_cast<std::size_t>(step)]; }
+  bool is_always_evaluated(int step) const;
+  // The estimated error if `step` is skipped, too.
+  double error_at(int step) const;
+
+  StepSkipping config_;
+  std::vector<double> sigmas_;
+  std::set<int> always_;
+  std::set<int> chosen_;        // of the rules schedule and budget
+  std::vector<double> places_;  // of each step, in a measure in which evaluations are about even
+  State state_;
+};
+
+// Chooses at most `count` of the steps so that the widest gap is small, in the logarithm of the
+// signal-to-noise ratio. Steps of `always`, the first and the last one are among them, even if that
+// makes more.
+std::set<int> spread_evaluations(const std::vector<double>& sigmas, int count,
+                                 const std::set<int>& always);
+
+}  // namespace mochi

@@ -1,0 +1,97 @@
+#include "pipeline/velocity_history.h"
+
+#include <algorithm>
+#include <array>
+
+namespace mochi {
+
+VelocityHistory::VelocityHistory(Backend& backend, const Shape& shape, bool has_null) {
+  const auto make = [&] { return Tensor(DType::kF32, shape, backend.allocator()); };
+  cond_ = {make(), make(), make()};
+  if (!has_null) return;
+  null_ = {make(), make(), make()};
+  guidance_ = make();
+}
+
+Velocities VelocityHistory::predict(Backend& backend, bool is_guided, double weight) const {
+  const auto of_branch = [&](const Branch& branch, int num) -> TensorView {
+    if (weight == 0 || num < 2) return branch.last;
+    backend.weighted_sum(branch.last, static_cast<float>(1 + weight), branch.before,
+                         static_cast<float>(-weight), branch.predicted);
+    return branch.predicted;
+  };
+  return {of_branch(cond_, num_cond_), is_guided ? of_branch(null_, num_null_) : TensorView()};
+}
+
+void VelocityHistory::complete_null(Backend& backend, const Velocities& v) const {
+  backend.weighted_sum(v.cond, 1, guidance_, -1, v.null);
+}
+
+TensorView VelocityHistory::guide(Context& ctx, const Velocities& v, double cfg) const {
+  if (!v.null) return v.cond;
+  const TensorView guided = ctx.scratch.allocate(DType::kF32, v.cond.shape());
+  ctx.backend.weighted_sum(v.cond, static_cast<float>(cfg), v.null, static_cast<float>(1 - cfg),
+                           guided);
+  return guided;
+}
+
+VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double cfg,
+                                       double line_weight) const {
+  if (num_cond_ == 0) return {};
+  const Arena::Scope scope(ctx.scratch);
+  // Without former velocities of the null branch, the other one alone is compared.
+  const int num = v.null && num_null_ > 0 ? num_null_ : num_cond_;
+  const bool is_guided = v.null && num_null_ > 0;
+  const auto null_of = [&](const TensorView& null) { return is_guided ? null : TensorView(); };
+  const TensorView now = guide(ctx, {v.cond, null_of(v.null)}, cfg);
+  const TensorView last = guide(ctx, {cond_.last, null_of(null_.last)}, cfg);
+  const TensorView norms = ctx.scratch.allocate(DType::kF32, {2, 2});
+  const TensorView of_change = norms.rows(0, 1).reshape({2});
+  const TensorView of_line = norms.rows(1, 2).reshape({2});
+  ctx.backend.difference_norms(now, last, ctx.scratch, of_change);
+  TensorView line = last;
+  if (num > 1) {
+    const TensorView before = guide(ctx, {cond_.before, null_of(null_.before)}, cfg);
+    line = ctx.scratch.allocate(DType::kF32, last.shape());
+    ctx.backend.weighted_sum(last, static_cast<float>(1 + line_weight), before,
+                             static_cast<float>(-line_weight), line);
+  }
+  ctx.backend.difference_norms(line, now, ctx.scratch, of_line);
+  std::array<float, 4> host{};
+  ctx.backend.download(norms, TensorView(host.data(), DType::kF32, {2, 2}));
+  return {.former = host[1], .change = host[0], .current = host[3], .line_error = host[2]};
+}
+
+void VelocityHistory::push(Backend& backend, Branch& branch, const TensorView& velocity) {
+  std::swap(branch.last, branch.before);
+  backend.copy(velocity, branch.last);
+}
+
+void VelocityHistory::keep(Backend& backend, const Velocities& v, bool has_own_null) {
+  push(backend, cond_, v.cond);
+  num_cond_ = std::min(num_cond_ + 1, 2);
+  if (!v.null) {
+    num_null_ = 0;
+    return;
+  }
+  push(backend, null_, v.null);
+  num_null_ = std::min(num_null_ + 1, 2);
+  if (has_own_null) backend.weighted_sum(v.cond, 1, v.null, -1, guidance_);
+}
+
+std::vector<std::pair<const char*, TensorView>> VelocityHistory::tensors() const {
+  std::vector<std::pair<const char*, TensorView>> named;
+  if (num_cond_ > 0) named.emplace_back("cond.last", cond_.last);
+  if (num_cond_ > 1) named.emplace_back("cond.before", cond_.before);
+  if (num_null_ > 0) named.emplace_back("null.last", null_.last);
+  if (num_null_ > 1) named.emplace_back("null.before", null_.before);
+  if (num_null_ > 0) named.emplace_back("guidance", guidance_);
+  return named;
+}
+
+void VelocityHistory::set_counts(int num_cond, int num_null) {
+  num_cond_ = num_cond;
+  num_null_ = guidance_ ? num_null : 0;
+}
+
+}  // namespace mochi

@@ -1,0 +1,43 @@
+#include <algorithm>
+#include <utility>
+
+#include "mochi/sparsity.h"
+
+namespace mochi {
+namespace {
+
+constexpr std::array<std::pair<SkipTier, std::string_view>, 3> kTierNames{{
+    {SkipTier::kOff, "off"},
+    {SkipTier::kCareful, "careful"},
+    {SkipTier::kFast, "fast"},
+}};
+
+}  // namespace
+
+std::string_view name_of(SkipTier tier) {
+  for (const auto& [known, name] : kTierNames) {
+    if (known == tier) return name;
+  }
+  return "?";
+}
+
+std::optional<SkipTier> parse_skip_tier(std::string_view name) {
+  for (const auto& [tier, known] : kTierNames) {
+    if (known == name) return tier;
+  }
+  return std::nullopt;
+}
+
+StepSkipping make_step_skipping(SkipTier tier) {
+  switch (tier) {
+    case SkipTier::kOff:
+      break;
+    case SkipTier::kCareful:
+      return {.rule = SkipRule::kEasy, .threshold = 0.17, .warm_up = 2};
+    case SkipTier::kFast:
+      return {.rule = SkipRule::kEasy, .threshold = 0.4, .warm_up = 2};
+  }
+  return {};
+}
+
+}  // namespace mochi
