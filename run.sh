@@ -18,11 +18,12 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
   fi
 )
 
-# Sparse, unless the arguments say how, or that nothing is to be sampled.
-sparsity=(--chipmunk-config "$root/chipmunk-config.yml")
+# Careful step skipping, unless the arguments say how, or that nothing is to be sampled.
+skipping=(--skip careful)
 for argument in "$@"; do
   case "${argument//_/-}" in
-    --chipmunk-config*|--no-sparsity|--from-json*|--from-latents*|--resume*|-h|--help) sparsity=() ;;
+    --skip*|--max-evaluations*|--chipmunk-config*|--from-json*|--from-latents*|--resume*|-h|--help)
+      skipping=() ;;
   esac
 done
-exec "$root/build/bin/mochi" generate "${sparsity[@]}" "$@"
+exec "$root/build/bin/mochi" generate "${skipping[@]}" "$@"

@@ -60,16 +60,18 @@ if (( num_kills > 0 )); then
   python3 tests/e2e/kill_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model "$num_kills"
 fi
 
-stage "run.sh: sparse by itself, dense when told so"
+stage "run.sh: skips steps by itself, sparse or dense when told so"
 videos="$(mktemp -d)"
 trap 'rm -r "$videos"' EXIT
-./run.sh --num-frames 7 --num-steps 3 --out "$videos/sparse.mp4"
-./run.sh --num-frames 7 --num-steps 3 --no-sparsity --out "$videos/dense.mp4"
+./run.sh --num-frames 7 --num-steps 3 --out "$videos/careful.mp4"
+./run.sh --num-frames 7 --num-steps 3 --chipmunk-config chipmunk-config.yml --out "$videos/sparse.mp4"
+./run.sh --num-frames 7 --num-steps 3 --skip off --out "$videos/dense.mp4"
 python3 - "$videos" <<'PYTHON'
 import json, pathlib, sys
-for name, delta in ("sparse", "half_merge"), ("dense", None):
+for name, delta, rule in ("careful", None, "easy"), ("sparse", "half_merge", "off"), ("dense", None, None):
     request = json.loads(pathlib.Path(sys.argv[1], f"{name}.mp4.json").read_text())["request"]
-    found = (request.get("sparsity") or {}).get("attn", {}).get("delta")
-    assert found == delta, f"{name}.mp4.json: wanted delta {delta}, found {found}"
+    config = request.get("sparsity") or {}
+    found = config.get("attn", {}).get("delta"), config.get("step_skipping", {}).get("rule")
+    assert found == (delta, rule), f"{name}.mp4.json: wanted {(delta, rule)}, found {found}"
 print("as wanted")
 PYTHON

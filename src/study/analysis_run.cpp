@@ -57,12 +57,22 @@ class Run {
         folder_(std::move(folder)),
         study_(study) {
     analysis_.request = request;
+    leave_out_skipping();
     analysis_.delta = request.sparsity.value_or(SparsityConfig{}).attn.delta;
     try_writing([&] {
       const std::string note =
           VideoOutputChecks().check(folder_ / kDenseVideo, format_, should_stop());
       if (!note.empty()) study_.on_warning(note);
     });
+  }
+
+  // Attention is compared at every step.
+  void leave_out_skipping() {
+    if (!analysis_.request.sparsity) return;
+    StepSkipping& skipping = analysis_.request.sparsity->step_skipping;
+    if (skipping.rule == SkipRule::kOff) return;
+    skipping = {};
+    study_.on_warning("step_skipping has no effect: the analysis compares every step");
   }
 
   Analysis run() {

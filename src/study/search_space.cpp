@@ -25,6 +25,7 @@ SparsityConfig put(const SparsityConfig& start, const Place& place, DeltaKind de
   config.attn.delta = delta;
   config.attn.top_keys = place.top_keys;
   config.attn.top_p = 0;
+  config.steps = num_steps;
   config.attn.full_step_schedule = spread_full_steps(place.num_full_steps, num_steps);
   config.attn.first_n_dense_layers = place.num_dense_layers;
   config.attn.score_queries = place.score_queries;
@@ -97,6 +98,7 @@ SparsityConfig fit_start(SparsityConfig start, const Workload& workload) {
   attn.first_n_dense_layers = std::min(attn.first_n_dense_layers, workload.num_layers - 1);
   attn.full_step_schedule =
       spread_full_steps(std::min(num_full_steps, workload.num_steps - 1), workload.num_steps);
+  start.steps = workload.num_steps;
   return start;
 }
 
