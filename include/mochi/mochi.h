@@ -77,6 +77,10 @@ struct GenerateRequest {
   std::optional<SparsityConfig> sparsity = {};  // nothing: dense attention
 };
 
+// Spreads the schedules of the request's sparsity over its own steps, as sample() does, so that
+// SparsityConfig::steps is empty. The request must be valid.
+GenerateRequest fit_schedules(GenerateRequest request);
+
 // The tensor that sampling works on: normalised latents, f32.
 struct Latents {
   std::vector<float> values;  // [channels, num_frames, height, width]

@@ -12,8 +12,8 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include "base/file_kind.h"
+#include "base/mapped_file.h"
 #include "io/file_name.h"
 #include "io/jpeg_header.h"
 

@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 #include "io/color.h"
-#include "base/file_kind.h"
 #include "io/video_readers.h"
 
 namespace mochi {

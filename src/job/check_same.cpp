@@ -11,7 +11,9 @@ namespace {
 Json read_saved(const Json& found, const std::string& key) {
   Json saved = found.value(key, Json());
   if (key != "sparsity" || !saved.is_object()) return saved;
-  return Json::parse(to_json(parse_sparsity_config(saved.dump(), key).config));
+  SparsityConfig config = parse_sparsity_config(saved.dump(), key).config;
+  config.steps.reset();
+  return Json::parse(to_json(config));
 }
 
 }  // namespace

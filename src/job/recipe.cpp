@@ -197,6 +197,8 @@ Recipe parse_recipe(const Json& json, const std::string& source) {
   if (!recipe.latents_file) {
     JsonReader request = require_object(root, "request");
     recipe.request = overlay(recipe.request, read_request(request));
+    // Recipes name the steps of their video; `steps` in one is a key that had no effect.
+    if (recipe.request.sparsity) recipe.request.sparsity->steps.reset();
     request.finish();
   }
   recipe.evaluated_steps = read_evaluated_steps(root);

@@ -117,9 +117,10 @@ void resolve_sampling(const Request& given, const ModelInfo& model, const StopFn
   model.check(generate);
   if (given.noise) check_noise(noise, model, generate);
   model.check_files(generate);
-  resolved.request = complete(given, generate);
   resolved.overruled = find_overruled(given);
   std::ranges::move(model.warnings(generate), std::back_inserter(resolved.warnings));
+  generate = fit_schedules(std::move(generate));
+  resolved.request = complete(given, generate);
   resolved.size = {generate.width, generate.height, generate.num_frames};
   resolved.latents = model.latent_size(resolved.size);
 }

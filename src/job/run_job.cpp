@@ -78,7 +78,7 @@ class Checkpoints : public TimingObserver {
 
   bool is_written() const { return is_written_; }
   const fs::path& path() const { return path_; }
-  // Of a sampling that is complete.
+  // The steps of a complete sampling.
   const std::vector<int>& evaluated_steps() const { return evaluated_steps_; }
 
  private:

@@ -115,11 +115,12 @@ StepPlan make_step_plan(const GenerateRequest& request) {
   return plan;
 }
 
-std::optional<SparsityConfig> fit_sparsity(const GenerateRequest& request, const StepPlan& plan) {
-  if (!request.sparsity || !request.sparsity->steps) return request.sparsity;
+GenerateRequest fit_schedules(GenerateRequest request) {
+  if (!request.sparsity || !request.sparsity->steps) return request;
   const std::vector<double> meant =
       linear_quadratic_schedule(*request.sparsity->steps, request.threshold_noise, 0);
-  return fit_schedules(*request.sparsity, meant, plan.sigmas);
+  request.sparsity = fit_schedules(*request.sparsity, meant, make_step_plan(request).sigmas);
+  return request;
 }
 
 void check_values(const char* field, const Latents& size, std::span<const float> values) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,9 +41,6 @@ void check_values(const char* field, const Latents& size, std::span<const float>
 
 // Noise levels and guidance of every step. Throws InvalidRequest.
 StepPlan make_step_plan(const GenerateRequest& request);
-
-// The request's sparsity, with schedules that name the steps of the plan.
-std::optional<SparsityConfig> fit_sparsity(const GenerateRequest& request, const StepPlan& plan);
 
 // Throws InvalidRequest naming the field that is wrong.
 void check_request(const ModelConfig& config, const GenerateRequest& request);

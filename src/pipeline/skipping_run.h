@@ -32,7 +32,8 @@ class SkippingRun {
   std::vector<PolicyTensor> save(Backend& backend) const;
   // Takes over what save() returned. Throws Error naming a tensor that is missing or does not fit.
   void restore(Backend& backend, std::span<const PolicyTensor> saved);
-  static bool owns(std::string_view name);  // whether a saved tensor is one of save()'s
+  // Returns true if a tensor of this name belongs to save().
+  static bool owns(std::string_view name);
 
  private:
   StepSkipper skipper_;

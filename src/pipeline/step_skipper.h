@@ -12,15 +12,15 @@ namespace mochi {
 
 // L2 norms that an evaluation is judged by, of guided velocities.
 struct VelocityNorms {
-  double former = 0;      // of the evaluation before
-  double change = 0;      // of the difference between the two
-  double current = 0;     // of this evaluation
-  double line_error = 0;  // of the difference to the line through the two evaluations before
+  double former = 0;      // the velocity of the evaluation before
+  double change = 0;      // the difference between the two
+  double current = 0;     // the velocity of this evaluation
+  double line_error = 0;  // its difference from the line through the two evaluations before
 };
 
 class StepSkipper {
  public:
-  // What later decisions depend on. Floats, because checkpoints hold them exactly.
+  // Later decisions depend on this alone. Floats, because checkpoints hold them exactly.
   struct State {
     std::vector<int> evaluated_steps;                     // ascending
     float error = 0;                                      // estimated since the last evaluation
@@ -31,14 +31,14 @@ class StepSkipper {
   StepSkipper(StepSkipping config, std::vector<double> sigmas, std::set<int> always);
 
   bool skips(int step) const;
-  // Whether an evaluated step also evaluates the unconditional branch.
+  // Returns true if an evaluated step also evaluates the unconditional branch.
   bool evaluates_null(int step) const;
-  // Whether note_evaluation() needs norms.
+  // Returns true if note_evaluation() needs norms.
   bool needs_norms() const;
   // The weight f of the line's slope: the velocity at `step` is predicted as v₀ + f·(v₀ − v₁) from
   // the last two evaluations. 0 holds the last one.
   double slope_weight(int step) const;
-  // The same for the line that VelocityNorms::line_error compares with, whatever is extrapolated.
+  // The weight of the line that VelocityNorms::line_error compares with, whatever is extrapolated.
   double line_weight(int step) const;
 
   // Estimates how many of the steps from `step` on will be evaluated.
@@ -63,8 +63,8 @@ class StepSkipper {
   StepSkipping config_;
   std::vector<double> sigmas_;
   std::set<int> always_;
-  std::set<int> chosen_;        // of the rules schedule and budget
-  std::vector<double> places_;  // of each step, in a measure in which evaluations are about even
+  std::set<int> chosen_;        // steps that the rules schedule and budget evaluate
+  std::vector<double> places_;  // where each step lies; evaluations are about evenly spaced
   State state_;
 };
 

@@ -39,7 +39,7 @@ VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double
                                        double line_weight) const {
   if (num_cond_ == 0) return {};
   const Arena::Scope scope(ctx.scratch);
-  // Without former velocities of the null branch, the other one alone is compared.
+  // Without former velocities of the unconditional branch, the other one alone is compared.
   const int num = v.null && num_null_ > 0 ? num_null_ : num_cond_;
   const bool is_guided = v.null && num_null_ > 0;
   const auto null_of = [&](const TensorView& null) { return is_guided ? null : TensorView(); };

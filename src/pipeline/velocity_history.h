@@ -20,7 +20,7 @@ class VelocityHistory {
   // `has_null` is false if no step has guidance.
   VelocityHistory(Backend& backend, const Shape& shape, bool has_null);
 
-  // Whether the last evaluation gives the velocities of a step with (or without) guidance.
+  // Returns true if the last evaluation gives the velocities of a step with (or without) guidance.
   bool can_predict(bool is_guided) const { return num_cond_ > 0 && (!is_guided || num_null_ > 0); }
 
   // Returns v₀ + weight·(v₀ − v₁) of each branch, valid until the next call; v₀ alone for a branch
@@ -51,7 +51,7 @@ class VelocityHistory {
   Branch cond_, null_;
   Tensor guidance_;   // v_cond − v_null of the last evaluation of both
   int num_cond_ = 0;  // evaluations, counted to 2
-  int num_null_ = 0;  // the same in a row with a velocity of the null branch
+  int num_null_ = 0;  // consecutive evaluations with the unconditional branch, counted to 2
 };
 
 }  // namespace mochi

@@ -1,7 +1,5 @@
 #include "pipeline/video_sampling.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 #include <exception>
@@ -111,7 +109,7 @@ class VideoSampling final : public StepView {
         scratch_(backend.allocator()),
         ctx_{backend, scratch_, &should_stop_},
         grid_(inputs.model.token_grid(z.dim(1), z.dim(2), z.dim(3))),
-        sparsity_(fit_sparsity(inputs.request, inputs.plan)),
+        sparsity_(fit_schedules(inputs.request).sparsity),
         policy_(make_policy(sparsity_, grid_, inputs.request.seed, site_fn())) {}
 
   Latents run();
@@ -141,7 +139,6 @@ class VideoSampling final : public StepView {
   SiteFn site_fn();
   void prepare();
   void restore(const std::vector<CachedTensor>& caches);
-  void tell_spread_schedules() const;
   CacheSizes cache_sizes() const;
   void denoise(const DitCall& call, const TensorView& velocity);
   void tell_evaluations(ProgressReporter& reporter) const;
@@ -207,23 +204,10 @@ void VideoSampling::prepare() {
   const std::string placement = policy_->place_caches(
       backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
   if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
-  tell_spread_schedules();
   skipping_ =
       make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape());
   if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
-}
-
-void VideoSampling::tell_spread_schedules() const {
-  const std::optional<SparsityConfig>& given = in_.request.sparsity;
-  if (!in_.on_message || !given || !given->steps || *given->steps == num_steps()) return;
-  if (!given->attn.is_enabled || !given->attn.full_step_schedule) return;
-  in_.on_message(
-      MessageLevel::kInfo,
-      fmt::format("the schedules of sparsity are meant for {} steps and are spread over {}; "
-                  "full steps: {}",
-                  *given->steps, num_steps(),
-                  fmt::join(*sparsity_->attn.full_step_schedule, ", ")));
 }
 
 void VideoSampling::restore(const std::vector<CachedTensor>& caches) {

@@ -95,6 +95,7 @@ std::string emit(const SparsityConfig& config, YAML::Emitter& out) {
     // The first dot separates the section from the key; keys of offloading have another dot.
     const std::size_t dot = path.find('.');
     if (dot == std::string::npos) {  // all of these come before the sections
+      if (!config.steps) return;
       out << YAML::Key << path << YAML::Value;
       write(out, member);
       return;

@@ -125,6 +125,12 @@ void warn_of_overrides(const SparsityConfig& config, int num_steps, int num_laye
 std::vector<std::string> sparsity_warnings(const SparsityConfig& config, int num_steps,
                                            int num_layers, std::int64_t num_hidden) {
   Lines lines;
+  if (config.steps && *config.steps != num_steps && config.attn.is_enabled &&
+      config.attn.full_step_schedule) {
+    lines.push_back(fmt::format(
+        "attn.full_step_schedule is meant for {} steps and is spread over the {} of this video",
+        *config.steps, num_steps));
+  }
   num_steps = config.steps.value_or(num_steps);  // those that the schedules are meant for
   warn_of_schedules(config, num_steps, lines);
   warn_of_missing_voxels(config, lines);

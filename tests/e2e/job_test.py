@@ -221,14 +221,14 @@ class JobTest(ProgramTest):
     # ---- many videos ----
 
     def test_what_videos_have_in_common_is_told_once(self):
-        (self.folder / "c.yml").write_text("steps: 50\nattn: {provider: x}\n")
+        (self.folder / "c.yml").write_text("tea_cache: 50\nattn: {provider: x}\n")
         lines = [{"seed": seed, "out": f"{seed}.y4m"} for seed in range(3)]
         (self.folder / "s.jsonl").write_text("\n".join(map(json.dumps, lines)))
         args = ["--sweep-file", "s.jsonl", "--chipmunk-config", "c.yml", "--cfg-scale", 3,
                 "--cfg-schedule", "2,1"]
         done = self.generate_ok(*args, "--verbose")
         warning = "warning: --cfg-scale has no effect with --cfg-schedule\n"
-        keys = "c.yml: keys without effect here: steps, attn.provider\n"
+        keys = "c.yml: keys without effect here: attn.provider, tea_cache\n"
         self.assertEqual((done.stderr.count(warning), done.stderr.count(keys)), (1, 1))
         for line in {text for text in done.stderr.splitlines() if text.startswith("warning: ")}:
             self.assertEqual(done.stderr.count(line), 1)

@@ -136,9 +136,10 @@ TEST(SparsityCheck, OverruledKeysAreNotWritten) {
   EXPECT_EQ(loaded.config.overrides.at(0).random_keys, 0.5);
   EXPECT_EQ(to_yaml(loaded.config), to_yaml(config));
   config.attn.is_enabled = false;
-  EXPECT_EQ(to_yaml(config),
-            "patchify:\n  is_enabled: true\nattn:\n  is_enabled: false\n  mbm: 192\nmlp:\n"
-            "  is_enabled: false\nstep_caching:\n  is_enabled: false\n");
+  EXPECT_EQ(
+      to_yaml(config),
+      "patchify:\n  is_enabled: true\nattn:\n  is_enabled: false\n  mbm: 192\nmlp:\n"
+      "  is_enabled: false\nstep_caching:\n  is_enabled: false\nstep_skipping:\n  rule: off\n");
 }
 
 }  // namespace

@@ -153,7 +153,8 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
        "c.yml:1: overrides[0].layers: wanted a number or a range such as 0-5, found '5 to 9'"},
       {"overrides:\n- {layers: 1}\n- {top_p: 2}",
        "c.yml:3: overrides[1].top_p: wanted 0 to 1, found 2"},
-      {"steps: many", "c.yml:1: steps: wanted a number, found 'many'"},
+      {"num_model_invocations_per_inference_step: many",
+       "c.yml:1: num_model_invocations_per_inference_step: wanted a number, found 'many'"},
       {"attn: {should_compress_indices: 3}",
        "c.yml:1: attn.should_compress_indices: wanted true or false, found '3'"},
       {"attn: {top_keys: {low: 0.1}}", "c.yml:1: attn.top_keys: wanted a value, found a map"},
@@ -232,7 +233,8 @@ std::string read_document(const std::string& name) {
 }
 
 TEST(SparsityConfig, EveryKeyIsDocumented) {
-  const std::string page = read_document("docs/sparsity.md");
+  const std::string page =
+      read_document("docs/sparsity.md") + read_document("docs/step-skipping.md");
   SparsityConfig config;
   visit_sparsity_keys(config, [&](const std::string& path, const auto&...) {
     EXPECT_NE(page.find("| `" + path + "` |"), std::string::npos) << path;
