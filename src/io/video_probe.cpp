@@ -127,15 +127,14 @@ std::int64_t parse_count(const std::string& text) {
 }  // namespace
 
 VideoProbe probe_video(const fs::path& path, const StopFn& should_stop) {
-  const Json json =
-      parse_json(run_ffprobe(path,
-                             {"-show_entries",
-                              "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,"
-                              "nb_frames,field_order,color_transfer:stream_side_data=rotation:"
-                              "stream_tags=rotate:packet=pts_time,flags",
-                              "-read_intervals", fmt::format("%+#{}", kNumTimes), "-of", "json"},
-                             should_stop),
-                 "ffprobe of " + path.string());
+  constexpr const char* kEntries =
+      "stream=width,height,r_frame_rate,avg_frame_rate,sample_aspect_ratio,nb_frames,field_order,"
+      "color_transfer:stream_side_data=rotation:stream_tags=rotate:packet=pts_time,flags";
+  const Json json = parse_json(run_ffprobe(path,
+                                           {"-show_entries", kEntries, "-read_intervals",
+                                            fmt::format("%+#{}", kNumTimes), "-of", "json"},
+                                           should_stop),
+                               "ffprobe of " + path.string());
   const Json streams = json.value("streams", Json::array());
   if (streams.empty()) {
     fail("cannot read '{}': it holds no video ({})", path.string(), explain_unreadable(path, ""));

@@ -138,7 +138,8 @@ std::optional<fs::path> read_latents_record(JsonReader& root) {
 
 std::set<int> read_evaluated_steps(JsonReader& root) {
   std::optional<JsonReader> sampling = root.get_object("sampling");
-  const Json* list = sampling ? sampling->get_json("evaluated_steps") : nullptr;
+  if (!sampling) return {};
+  const Json* list = sampling->get_json("evaluated_steps");
   if (list == nullptr) return {};
   std::set<int> steps;
   const auto is_step = [](const Json& item) {

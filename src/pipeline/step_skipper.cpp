@@ -16,10 +16,10 @@ double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 
 std::vector<double> measure_places(const std::vector<double>& sigmas) {
   const double least_signal = 1 - sigmas[1];
   const double least_noise = sigmas[sigmas.size() - 2];
-  std::vector<double> places;
-  for (const double sigma : sigmas) {
-    places.push_back(std::log((1 - sigma + least_signal) / (sigma + least_noise)));
-  }
+  std::vector<double> places(sigmas.size());
+  std::ranges::transform(sigmas, places.begin(), [&](double sigma) {
+    return std::log((1 - sigma + least_signal) / (sigma + least_noise));
+  });
   return places;
 }
 

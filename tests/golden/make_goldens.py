@@ -9,7 +9,7 @@ import importlib
 import torch
 
 PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "quality",
-         "sparsity")
+         "sparsity", "step_skipping")
 
 
 def main():
