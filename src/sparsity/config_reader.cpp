@@ -292,15 +292,39 @@ class ConfigReader {
   std::map<std::string, std::string> places_;  // "file:line" of each given key
 };
 
+// The documents of a text, without an empty last one. YAML::LoadAll() never ends on some invalid
+// texts.
+int count_documents(const std::string& text) {
+  constexpr std::string_view kBlanks = " \t\r";
+  int num_documents = 0;
+  bool is_begun = false;  // by "---"
+  bool has_content = false;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::string_view rest = line;
+    const bool is_marker = rest.starts_with("---") || rest.starts_with("...");
+    if (is_marker && (rest.size() == 3 || kBlanks.find(rest[3]) != std::string_view::npos)) {
+      if (is_begun && !has_content) ++num_documents;
+      is_begun = rest.front() == '-';
+      has_content = false;
+      rest.remove_prefix(3);
+    }
+    const std::size_t begin = rest.find_first_not_of(kBlanks);
+    if (begin == std::string_view::npos || rest[begin] == '#' || has_content) continue;
+    if (rest.starts_with('%')) continue;  // a directive in front of a document
+    ++num_documents;
+    has_content = true;
+  }
+  return num_documents;
+}
+
 }  // namespace
 
 LoadedSparsity parse_sparsity_config(const std::string& text, const std::string& source) try {
-  const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-  if (documents.size() > 1) {
-    fail("{}: wanted one YAML document, found {} with '---' between them", source,
-         documents.size());
+  if (const int num_documents = count_documents(text); num_documents > 1) {
+    fail("{}: wanted one YAML document, found {} with '---' between them", source, num_documents);
   }
-  return ConfigReader(documents.empty() ? YAML::Node() : documents.front(), source).take();
+  return ConfigReader(YAML::Load(text), source).take();
 } catch (const YAML::Exception& error) {
   fail("{}:{}: wanted YAML, found a syntax error at column {}", source, error.mark.line + 1,
        error.mark.column + 1);

@@ -248,6 +248,16 @@ TEST(SparsityConfig, EveryKeyIsDocumented) {
   });
 }
 
+// yaml-cpp reads documents without end from the second text.
+TEST(SparsityConfig, InvalidTextsEnd) {
+  for (const std::string text : {"---\n---\n--- 5",
+                                 "=,\"attn\":f\xff\xff"
+                                 "ftype:f\xffs\": 0.1}}"}) {
+    EXPECT_THROW(parse_sparsity_config(text, "c.yml"), Error) << text;
+  }
+  EXPECT_NO_THROW(parse_sparsity_config("%YAML 1.2\n---\n# a\nsteps: 64\n...\n", "c.yml"));
+}
+
 TEST(SparsityConfig, TheBundledFileIsForMochi) {
   const LoadedSparsity loaded =
       load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml");
