@@ -11,8 +11,8 @@ constexpr double kLargestSlopeWeight = 3;  // extrapolation over longer gaps is 
 
 double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 : 0.1; }
 
-// Where each step lies: the logarithm of its signal-to-noise ratio, bounded at both ends. Evenly
-// spaced evaluations are about equally useful in this measure. num_steps + 1 values.
+// Returns the place of each noise level: the logarithm of its signal-to-noise ratio, bounded at
+// both ends. Evaluations that are evenly spaced in this measure are about equally useful.
 std::vector<double> measure_places(const std::vector<double>& sigmas) {
   const double least_signal = 1 - sigmas[1];
   const double least_noise = sigmas[sigmas.size() - 2];

@@ -55,7 +55,7 @@ TEST(StepSkipper, TheEasyRuleEvaluatesOnceTheVelocityHasChanged) {
   EXPECT_TRUE(skipper.skips(3));
   skipper.note_skip(3);
   EXPECT_FALSE(skipper.skips(4));
-  // The same change over three steps: a third of the rate, and so runs of seven steps.
+  // An equal change over three steps gives a third of the rate, so that seven steps are skipped.
   skipper.note_evaluation(4, {.former = 1, .change = 0.1});
   for (int step = 5; step < 10; ++step) {
     EXPECT_TRUE(skipper.skips(step)) << step;

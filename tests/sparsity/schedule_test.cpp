@@ -108,7 +108,7 @@ TEST(Schedule, IsSpreadOverTheStepsOfAGeneration) {
   EXPECT_EQ(half.overrides[0].steps.last, 15);
   EXPECT_EQ(half.overrides[1].steps.last, std::numeric_limits<int>::max());
   EXPECT_EQ(half.overrides[2].steps.first, 0);
-  // Of few steps, the full ones stay as many as there is room for.
+  // A generation of few steps has as many full ones as there is room for.
   const SparsityConfig few = fit_schedules(config, even_sigmas(64), even_sigmas(4));
   EXPECT_EQ(few.attn.full_step_schedule, (std::set<int>{0, 1, 2, 3}));
   const SparsityConfig more = fit_schedules(config, even_sigmas(64), even_sigmas(128));
