@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from micro import (dit_training, evaluation, export, measure, sampler, scenes, sparsity,
-                   tokenizer)
+from micro import (dit_training, evaluation, export, measure, odd_prompts, sampler, scenes,
+                   sparsity, tokenizer)
 from safetensors.torch import save_file
 
 
@@ -28,6 +28,8 @@ def parse_args():
     p.add_argument("--report", type=Path, required=True, help="JSON file, extended if it is there")
     p.add_argument("--num", type=int, default=50, help="prompts")
     p.add_argument("--seed", type=int, default=7, help="of the prompts")
+    p.add_argument("--odd", action="store_true",
+                   help="the unusually worded prompts in place of drawn ones")
     p.add_argument("--noise-seed", type=int, default=1000, help="of the first video")
     p.add_argument("--num-steps", type=int, default=64)
     p.add_argument("--reference-steps", type=int,
@@ -48,17 +50,17 @@ class Setup:
         generation = self.config["generation"]
         self.cfg = args.cfg or generation["cfg_scale"]
         self.sigmas = self.levels(args.num_steps)
-        pairs = scenes.test_prompts(args.num, args.seed)
-        self.wanted = [measure.record(scene, prompt) for scene, prompt in pairs]
-        ids, counts = tokenizer.encode(
-            tokenizer.load(args.model / "tokenizer" / "spiece.model"), [p for _, p in pairs])
+        self.wanted = odd_prompts.records() if args.odd else [
+            measure.record(*pair) for pair in scenes.test_prompts(args.num, args.seed)]
+        ids, counts = tokenizer.encode(tokenizer.load(args.model / "tokenizer" / "spiece.model"),
+                                       [wanted["prompt"] for wanted in self.wanted])
         longest = int(counts.max())
         self.ids = torch.from_numpy(ids[:, :longest]).to(args.device)
         self.counts = torch.from_numpy(counts).to(args.device)
         self.noise = torch.stack([
             torch.randn(dit_training.latent_shape(),
                         generator=torch.Generator().manual_seed(args.noise_seed + i))
-            for i in range(len(pairs))]).to(args.device)
+            for i in range(len(self.wanted))]).to(args.device)
 
     def levels(self, num_steps):
         generation = self.config["generation"]
@@ -115,10 +117,11 @@ def save(folder, name, latents):
         save_file({"latents": z[None].cpu().contiguous()}, folder / f"{name}-{i:03d}.safetensors")
 
 
-def describe(args):
+def describe(args, num_prompts):
     device = (torch.cuda.get_device_name() if args.device == "cuda" else args.device)
-    return {"device": device, "torch": torch.__version__, "num_prompts": args.num,
-            "prompt_seed": args.seed, "noise_seed": args.noise_seed, "num_steps": args.num_steps,
+    return {"device": device, "torch": torch.__version__, "prompts": "odd" if args.odd else "drawn",
+            "num_prompts": num_prompts, "prompt_seed": None if args.odd else args.seed,
+            "noise_seed": args.noise_seed, "num_steps": args.num_steps,
             "reference_steps": args.reference_steps or args.num_steps, "cfg": args.cfg,
             "products": "fp32" if args.exact else "tf32"}
 
@@ -138,7 +141,7 @@ def main():
     torch.backends.cudnn.allow_tf32 = False
     setup = Setup(args)
     report = json.loads(args.report.read_text()) if args.report.exists() else {
-        "setup": describe(args), "configs": {}}
+        "setup": describe(args, len(setup.wanted)), "configs": {}}
     own = setup.sigmas
     setup.sigmas = setup.levels(args.reference_steps or args.num_steps)
     dense_latents, _, _ = setup.sample(None)

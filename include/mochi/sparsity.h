@@ -99,16 +99,19 @@ inline constexpr std::array kSkipRules{SkipRule::kOff, SkipRule::kEasy, SkipRule
 // How the velocity of a skipped step is predicted.
 enum class Extrapolation : std::uint8_t {
   kHold,  // the velocity of the last evaluation
-  kLine,  // the line through the last two evaluations, over the noise level
+  kLine,  // the line through the last two evaluations, over the logarithm of the signal-to-noise
+          // ratio
 };
 
 // Steps that do not evaluate the transformer at all, neither its blocks nor its final layer.
 struct StepSkipping {
   SkipRule rule = SkipRule::kOff;
-  // Relative error at which the rules easy and line evaluate again; nothing: 0.1 for easy, 0.001
-  // for line.
+  // Error at which the rules easy and line evaluate again; nothing: 0.1 for easy, 0.02 for line.
   std::optional<double> threshold = {};
   Extrapolation extrapolation = Extrapolation::kHold;
+  // An evaluation corrects the latents: the skipped steps before it count as if the velocity had
+  // gone from the former evaluation to this one along a line over the noise level. Needs kHold.
+  bool correct_path = false;
   int warm_up = 4;      // first steps that the rules easy and line evaluate
   int cool_down = 1;    // last steps that they evaluate
   int longest_run = 0;  // most consecutive steps that they skip; 0: any number
@@ -129,6 +132,9 @@ inline constexpr std::array kSkipTiers{SkipTier::kOff, SkipTier::kCareful, SkipT
 std::string_view name_of(SkipTier tier);
 std::optional<SkipTier> parse_skip_tier(std::string_view name);
 StepSkipping make_step_skipping(SkipTier tier);
+// Returns a budget. With 15 evaluations or more, the path is corrected; with fewer, the evaluations
+// are too far apart for it.
+StepSkipping make_step_budget(int max_evaluations);
 
 // A range of integers that includes both ends.
 struct IntRange {

@@ -77,10 +77,7 @@ void apply_skipping(const Request& given, GenerateRequest& generate) {
   if (!generate.sparsity) generate.sparsity = dense_config();
   StepSkipping& skipping = generate.sparsity->step_skipping;
   if (given.skip) skipping = make_step_skipping(*given.skip);
-  if (given.max_evaluations) {
-    skipping.rule = SkipRule::kBudget;
-    skipping.max_evaluations = *given.max_evaluations;
-  }
+  if (given.max_evaluations) skipping = make_step_budget(*given.max_evaluations);
   const bool is_dense = !generate.sparsity->attn.is_enabled && !generate.sparsity->mlp.is_enabled;
   const bool has_steps = skipping.rule != SkipRule::kOff;
   if (is_dense && !has_steps && !generate.sparsity->step_caching.is_enabled) {

@@ -56,7 +56,7 @@ Velocities SkippingRun::next(Context& ctx, const StepPlan& plan, int step, const
     has_changed_ = true;
     const Velocities predicted =
         history_.predict(ctx.backend, is_guided, skipper_.slope_weight(step));
-    skipper_.note_skip(step);
+    skipper_.note_skip(step, cfg);
     return predicted;
   }
   const Velocities found{target.cond, is_guided ? target.null : TensorView()};
@@ -66,6 +66,8 @@ Velocities SkippingRun::next(Context& ctx, const StepPlan& plan, int step, const
   if (has_own_null) denoise(Branch::kNull, step, plan.sigmas[at], z, found.null);
   has_changed_ = true;
   if (is_guided && !has_own_null) history_.complete_null(ctx.backend, found);
+  const CorrectionWeights weights = skipper_.correction_weights(step);
+  if (weights.cond != 0) history_.correct(ctx, found, weights, z);
   VelocityNorms norms;
   if (skipper_.needs_norms()) {
     norms = history_.measure(ctx, found, cfg, skipper_.line_weight(step));
@@ -83,8 +85,12 @@ std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
   }
   const StepSkipper::State& state = skipper_.state();
   const auto [num_cond, num_null] = history_.counts();
-  const std::array numbers{state.error, state.rate, static_cast<float>(num_cond),
-                           static_cast<float>(num_null)};
+  const std::array numbers{static_cast<float>(num_cond),
+                           static_cast<float>(num_null),
+                           state.error,
+                           state.rate,
+                           state.cond_lag,
+                           state.null_lag};
   const std::vector<std::int32_t> steps(state.evaluated_steps.begin(), state.evaluated_steps.end());
   saved.push_back(list_on_host("numbers", DType::kF32, std::span<const float>(numbers)));
   saved.push_back(
@@ -93,15 +99,18 @@ std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
 }
 
 void SkippingRun::restore(Backend& backend, std::span<const PolicyTensor> saved) {
-  const std::span<const float> numbers = find_saved(saved, "numbers", DType::kF32, Shape{4}).f32();
-  history_.set_counts(count_of(numbers[2]), count_of(numbers[3]));
+  const std::span<const float> numbers = find_saved(saved, "numbers", DType::kF32, Shape{6}).f32();
+  history_.set_counts(count_of(numbers[0]), count_of(numbers[1]));
   for (const auto& [name, tensor] : history_.tensors()) {
     backend.upload(find_saved(saved, name, DType::kF32, tensor.shape()), tensor);
   }
   const TensorView& list = find_saved(saved, "evaluated_steps", DType::kI32);
   const auto* const first = reinterpret_cast<const std::int32_t*>(list.bytes());
-  StepSkipper::State state{
-      .evaluated_steps = {first, first + list.dim(0)}, .error = numbers[0], .rate = numbers[1]};
+  StepSkipper::State state{.evaluated_steps = {first, first + list.dim(0)},
+                           .error = numbers[2],
+                           .rate = numbers[3],
+                           .cond_lag = numbers[4],
+                           .null_lag = numbers[5]};
   if (!std::ranges::is_sorted(state.evaluated_steps) || state.evaluated_steps.empty() ||
       state.evaluated_steps.front() < 0 || !skipper_.has_step(state.evaluated_steps.back())) {
     fail("cached tensor '{}evaluated_steps': wanted steps of this sampling in order",

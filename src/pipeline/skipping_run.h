@@ -19,7 +19,7 @@ class SkippingRun {
       : skipper_(std::move(skipper)), history_(backend, shape, has_null) {}
 
   // Returns the velocities at `step`: evaluated into `target`, or predicted. `denoise` is called
-  // for each branch that is evaluated.
+  // for each branch that is evaluated. An evaluation may correct z.
   Velocities next(Context& ctx, const StepPlan& plan, int step, const DenoiseFn& denoise,
                   const TensorView& z, const Velocities& target);
 

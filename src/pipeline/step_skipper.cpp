@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kLargestSlopeWeight = 3;  // extrapolation over longer gaps is not trusted
 
-double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 1e-3 : 0.1; }
+double default_threshold(SkipRule rule) { return rule == SkipRule::kLine ? 0.02 : 0.1; }
 
 // Returns the place of each noise level: the logarithm of its signal-to-noise ratio, bounded at
 // both ends. Evaluations that are evenly spaced in this measure are about equally useful.
@@ -61,10 +61,11 @@ bool StepSkipper::is_always_evaluated(int step) const {
 }
 
 double StepSkipper::error_at(int step) const {
-  const double moved = sigma(step - 1) - sigma(step);
-  if (config_.rule == SkipRule::kEasy) return state_.error + state_.rate * moved;
-  const double gap = sigma(state_.evaluated_steps.back()) - sigma(step);
-  return state_.error + state_.rate * gap * gap * moved;
+  if (config_.rule == SkipRule::kEasy) {
+    return state_.error + state_.rate * (sigma(step - 1) - sigma(step));
+  }
+  const double gap = place(step) - place(state_.evaluated_steps.back());
+  return state_.error + state_.rate * gap * gap * (place(step) - place(step - 1));
 }
 
 bool StepSkipper::skips(int step) const {
@@ -96,13 +97,20 @@ bool StepSkipper::needs_norms() const {
 double StepSkipper::line_weight(int step) const {
   const std::vector<int>& evaluated = state_.evaluated_steps;
   if (evaluated.size() < 2) return 0;
-  const double last = sigma(evaluated.back());
-  const double gap = sigma(evaluated[evaluated.size() - 2]) - last;
-  return gap > 0 ? std::min((last - sigma(step)) / gap, kLargestSlopeWeight) : 0;
+  const double last = place(evaluated.back());
+  const double gap = last - place(evaluated[evaluated.size() - 2]);
+  return gap > 0 ? std::min((place(step) - last) / gap, kLargestSlopeWeight) : 0;
 }
 
 double StepSkipper::slope_weight(int step) const {
   return config_.extrapolation == Extrapolation::kLine ? line_weight(step) : 0;
+}
+
+CorrectionWeights StepSkipper::correction_weights(int step) const {
+  if (!config_.correct_path || state_.evaluated_steps.empty()) return {};
+  const double gap = sigma(state_.evaluated_steps.back()) - sigma(step);
+  if (gap <= 0) return {};
+  return {.cond = state_.cond_lag / gap, .null = state_.null_lag / gap};
 }
 
 double StepSkipper::estimate_evaluations(int step) const {
@@ -113,29 +121,34 @@ double StepSkipper::estimate_evaluations(int step) const {
     return num;
   }
   const auto num_evaluated = static_cast<double>(state_.evaluated_steps.size());
-  const double way = places_[static_cast<std::size_t>(step)] - places_.front();
+  const double way = place(step) - places_.front();
   if (way <= 0) return num_left;
   const double way_left = places_.back() - places_.front() - way;
   return std::min(num_evaluated * way_left / way, num_left);
 }
 
-void StepSkipper::note_skip(int step) {
+void StepSkipper::note_skip(int step, double cfg) {
   if (needs_norms()) state_.error = static_cast<float>(error_at(step));
+  const double lag =
+      (sigma(step) - sigma(step + 1)) * (sigma(state_.evaluated_steps.back()) - sigma(step));
+  state_.cond_lag += static_cast<float>(cfg * lag);
+  state_.null_lag += static_cast<float>((1 - cfg) * lag);
 }
 
 void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
   const std::vector<int>& evaluated = state_.evaluated_steps;
   if (needs_norms() && !evaluated.empty()) {
-    const double gap = sigma(evaluated.back()) - sigma(step);
     if (config_.rule == SkipRule::kEasy) {
+      const double gap = sigma(evaluated.back()) - sigma(step);
       state_.rate = static_cast<float>(norms.change / norms.former / gap);
     } else if (evaluated.size() > 1) {
+      const double gap = place(step) - place(evaluated.back());
       const double rate = norms.line_error / norms.current / (gap * gap);
       const double former = std::isfinite(state_.rate) ? state_.rate : 0;
       state_.rate = static_cast<float>(std::max(rate, former / 2));
     }
   }
-  state_.error = 0;
+  state_.error = state_.cond_lag = state_.null_lag = 0;
   state_.evaluated_steps.push_back(step);
 }
 

@@ -18,6 +18,12 @@ struct VelocityNorms {
   double line_error = 0;  // its difference from the line through the two evaluations before
 };
 
+// By how much the latents move for each unit that a branch's velocity has changed between two
+// evaluations.
+struct CorrectionWeights {
+  double cond = 0, null = 0;
+};
+
 class StepSkipper {
  public:
   // Later decisions depend on this alone. Floats, because checkpoints hold them exactly.
@@ -25,6 +31,9 @@ class StepSkipper {
     std::vector<int> evaluated_steps;                     // ascending
     float error = 0;                                      // estimated since the last evaluation
     float rate = std::numeric_limits<float>::infinity();  // growth of the error; infinite: unknown
+    // Sums over the skipped steps since the last evaluation of step length · weight of the branch ·
+    // distance from the evaluation.
+    float cond_lag = 0, null_lag = 0;
   };
 
   // `sigmas` are the num_steps + 1 noise levels. Steps of `always` are evaluated in any case.
@@ -40,11 +49,15 @@ class StepSkipper {
   double slope_weight(int step) const;
   // The weight of the line that VelocityNorms::line_error compares with, whatever is extrapolated.
   double line_weight(int step) const;
+  // Returns the correction that an evaluation of `step`, not yet noted, makes; zeros if there is
+  // nothing to correct.
+  CorrectionWeights correction_weights(int step) const;
 
   // Estimates how many of the steps from `step` on will be evaluated.
   double estimate_evaluations(int step) const;
 
-  void note_skip(int step);
+  // `cfg` is the step's guidance.
+  void note_skip(int step, double cfg);
   // `norms` is read if needs_norms().
   void note_evaluation(int step, const VelocityNorms& norms);
 
@@ -56,6 +69,7 @@ class StepSkipper {
  private:
   int num_steps() const { return static_cast<int>(sigmas_.size()) - 1; }
   double sigma(int step) const { return sigmas_[static_cast<std::size_t>(step)]; }
+  double place(int step) const { return places_[static_cast<std::size_t>(step)]; }
   bool is_always_evaluated(int step) const;
   // The estimated error if `step` is skipped, too.
   double error_at(int step) const;

@@ -62,6 +62,19 @@ VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double
   return {.former = host[1], .change = host[0], .current = host[3], .line_error = host[2]};
 }
 
+void VelocityHistory::correct(Context& ctx, const Velocities& v, const CorrectionWeights& weights,
+                              const TensorView& z) const {
+  const Arena::Scope scope(ctx.scratch);
+  const TensorView change = ctx.scratch.allocate(DType::kF32, z.shape());
+  const auto move = [&](const TensorView& now, const TensorView& last, double weight) {
+    ctx.backend.weighted_sum(now, 1, last, -1, change);
+    ctx.backend.weighted_sum(z, 1, change, static_cast<float>(weight), z);
+  };
+  const bool knows_null = v.null && num_null_ > 0;
+  move(v.cond, cond_.last, knows_null ? weights.cond : weights.cond + weights.null);
+  if (knows_null && weights.null != 0) move(v.null, null_.last, weights.null);
+}
+
 void VelocityHistory::push(Backend& backend, Branch& branch, const TensorView& velocity) {
   std::swap(branch.last, branch.before);
   backend.copy(velocity, branch.last);

@@ -32,6 +32,10 @@ class VelocityHistory {
   // Compares the guided velocity with those of the evaluations before. `line_weight` is that of
   // StepSkipper. Waits for the device.
   VelocityNorms measure(Context& ctx, const Velocities& v, double cfg, double line_weight) const;
+  // Moves z by `weights` times the changes of the branches' velocities since the last evaluation.
+  // A change of the unconditional branch that is not known counts as that of the other one.
+  void correct(Context& ctx, const Velocities& v, const CorrectionWeights& weights,
+               const TensorView& z) const;
   // Keeps an evaluation. `has_own_null` is false if complete_null() filled v.null.
   void keep(Backend& backend, const Velocities& v, bool has_own_null);
 

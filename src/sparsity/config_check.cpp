@@ -101,6 +101,10 @@ void check_skipping(const StepSkipping& skipping, Checker& checker) {
     checker.refuse("step_skipping.max_evaluations", "1 or more, because the rule is budget",
                    skipping.max_evaluations);
   }
+  if (skipping.correct_path && skipping.extrapolation != Extrapolation::kHold) {
+    checker.refuse("step_skipping.correct_path", "false, because the extrapolation is not hold",
+                   "true");
+  }
 }
 
 }  // namespace

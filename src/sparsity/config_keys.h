@@ -100,6 +100,7 @@ void visit_sparsity_keys(Config& config, Visitor&& visit) {
   visit("step_skipping.rule", skipping.rule);
   visit("step_skipping.threshold", skipping.threshold, ValueRange{0, 1e9});
   visit("step_skipping.extrapolation", skipping.extrapolation);
+  visit("step_skipping.correct_path", skipping.correct_path);
   visit("step_skipping.warm_up", skipping.warm_up, kCount);
   visit("step_skipping.cool_down", skipping.cool_down, kCount);
   visit("step_skipping.longest_run", skipping.longest_run, kCount);

@@ -33,11 +33,18 @@ StepSkipping make_step_skipping(SkipTier tier) {
     case SkipTier::kOff:
       break;
     case SkipTier::kCareful:
-      return {.rule = SkipRule::kEasy, .threshold = 0.17, .warm_up = 2};
+      return {.rule = SkipRule::kLine, .threshold = 0.05, .correct_path = true, .warm_up = 2};
     case SkipTier::kFast:
       return {.rule = SkipRule::kEasy, .threshold = 0.4, .warm_up = 2};
   }
   return {};
+}
+
+StepSkipping make_step_budget(int max_evaluations) {
+  constexpr int kFewestToCorrect = 15;
+  return {.rule = SkipRule::kBudget,
+          .correct_path = max_evaluations >= kFewestToCorrect,
+          .max_evaluations = max_evaluations};
 }
 
 }  // namespace mochi

@@ -18,7 +18,7 @@ std::vector<int> run_skipper(StepSkipper& skipper, int num_steps, const Velocity
                              int first_step = 0) {
   for (int step = first_step; step < num_steps; ++step) {
     if (skipper.skips(step)) {
-      skipper.note_skip(step);
+      skipper.note_skip(step, 3);
     } else {
       skipper.note_evaluation(step, norms);
     }
@@ -51,15 +51,15 @@ TEST(StepSkipper, TheEasyRuleEvaluatesOnceTheVelocityHasChanged) {
   EXPECT_FALSE(skipper.skips(1));  // two evaluations are needed to know the rate
   skipper.note_evaluation(1, {.former = 1, .change = 0.1});
   EXPECT_TRUE(skipper.skips(2));
-  skipper.note_skip(2);
+  skipper.note_skip(2, 3);
   EXPECT_TRUE(skipper.skips(3));
-  skipper.note_skip(3);
+  skipper.note_skip(3, 3);
   EXPECT_FALSE(skipper.skips(4));
   // An equal change over three steps gives a third of the rate, so that seven steps are skipped.
   skipper.note_evaluation(4, {.former = 1, .change = 0.1});
   for (int step = 5; step < 10; ++step) {
     EXPECT_TRUE(skipper.skips(step)) << step;
-    skipper.note_skip(step);
+    skipper.note_skip(step, 3);
   }
 }
 
@@ -74,12 +74,13 @@ TEST(StepSkipper, TheLineRuleKnowsItsErrorAfterThreeEvaluations) {
     EXPECT_FALSE(skipper.skips(step));
     skipper.note_evaluation(step, norms);
   }
-  // rate = 0.01 / 0.1² = 1; errors 0.001, 0.001 + 0.004, + 0.009, + 0.016, + 0.025 ≥ 0.05
-  for (const int step : {3, 4, 5, 6}) {
+  // Step i lies at ln((i + 1) / (11 − i)), so the rate is 0.01 / ln(5/3)². The errors of steps 3 to
+  // 6 are 0.0026, 0.0105, 0.0261 and 0.0526.
+  for (const int step : {3, 4, 5}) {
     EXPECT_TRUE(skipper.skips(step)) << step;
-    skipper.note_skip(step);
+    skipper.note_skip(step, 3);
   }
-  EXPECT_FALSE(skipper.skips(7));
+  EXPECT_FALSE(skipper.skips(6));
 }
 
 TEST(StepSkipper, TheFirstStepsTheLastStepsAndLongRunsAreBounded) {
@@ -99,7 +100,7 @@ TEST(StepSkipper, VelocitiesThatAreNotKnownAreNeverTrusted) {
   EXPECT_EQ(run_skipper(skipper, 6, {.former = nan, .change = nan}).size(), 6U);
 }
 
-TEST(StepSkipper, TheSlopeFollowsNoiseLevelsAndIsBounded) {
+TEST(StepSkipper, TheSlopeFollowsTheSignalToNoiseRatioAndIsBounded) {
   const std::vector<double> sigmas{1, 0.9, 0.7, 0.2, 0};
   const StepSkipping line{.rule = SkipRule::kSchedule,
                           .extrapolation = Extrapolation::kLine,
@@ -108,13 +109,32 @@ TEST(StepSkipper, TheSlopeFollowsNoiseLevelsAndIsBounded) {
   skipper.note_evaluation(0, {});
   EXPECT_EQ(skipper.slope_weight(1), 0);
   skipper.note_evaluation(1, {});
-  EXPECT_NEAR(skipper.slope_weight(2), 2, 1e-9);
-  EXPECT_EQ(skipper.slope_weight(3), 3);  // 7, bounded
+  // The steps lie at ln(1/12), ln(2/11), ln(4/9) and ln(9/4).
+  EXPECT_NEAR(skipper.slope_weight(2), std::log(22.0 / 9) / std::log(24.0 / 11), 1e-9);
+  EXPECT_EQ(skipper.slope_weight(3), 3);  // 3.2, bounded
   StepSkipping hold = line;
   hold.extrapolation = Extrapolation::kHold;
   StepSkipper holding(hold, sigmas, {});
   run_skipper(holding, 2, {});
   EXPECT_EQ(holding.slope_weight(2), 0);
+}
+
+TEST(StepSkipper, ACorrectionTurnsHeldVelocitiesIntoALine) {
+  const std::vector<double> sigmas{1, 0.9, 0.7, 0.4, 0};
+  StepSkipping config{.rule = SkipRule::kSchedule, .correct_path = true, .evaluated_steps = {0, 3}};
+  StepSkipper skipper(config, sigmas, {});
+  EXPECT_EQ(skipper.correction_weights(0).cond, 0);
+  run_skipper(skipper, 3, {});  // guidance 3
+  // Step 1 is 0.2 long and lies 1/6 of the way, step 2 is 0.3 long and lies half way.
+  const double moved = 0.2 / 6 + 0.3 / 2;
+  EXPECT_NEAR(skipper.correction_weights(3).cond, 3 * moved, 1e-6);
+  EXPECT_NEAR(skipper.correction_weights(3).null, -2 * moved, 1e-6);
+  skipper.note_evaluation(3, {});
+  EXPECT_EQ(skipper.correction_weights(3).cond, 0);
+  config.correct_path = false;
+  StepSkipper without(config, sigmas, {});
+  run_skipper(without, 3, {});
+  EXPECT_EQ(without.correction_weights(3).cond, 0);
 }
 
 TEST(StepSkipper, TheUnconditionalBranchMayTakePartLessOften) {

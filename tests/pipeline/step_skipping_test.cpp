@@ -88,7 +88,7 @@ TEST_F(SkippedSteps, RulesLeaveStepsOutAndStayNear) {
   for (const SkipRule rule : {SkipRule::kEasy, SkipRule::kLine, SkipRule::kBudget}) {
     for (const Extrapolation extrapolation : {Extrapolation::kHold, Extrapolation::kLine}) {
       StepSkipping& skipping = request.sparsity->step_skipping;
-      const double threshold = rule == SkipRule::kEasy ? 0.3 : 0.01;
+      const double threshold = rule == SkipRule::kEasy ? 0.3 : 0.1;
       skipping = {
           .rule = rule, .threshold = threshold, .extrapolation = extrapolation, .warm_up = 2};
       skipping.max_evaluations = 16;
@@ -124,10 +124,12 @@ std::vector<StepSkipping> many_rules() {
            .extrapolation = Extrapolation::kLine,
            .warm_up = 2,
            .longest_run = 3},
+          {.rule = SkipRule::kLine, .threshold = 0.05, .correct_path = true, .warm_up = 2},
           {.rule = SkipRule::kBudget,
            .extrapolation = Extrapolation::kLine,
            .null_every = 2,
-           .max_evaluations = 6}};
+           .max_evaluations = 6},
+          {.rule = SkipRule::kBudget, .correct_path = true, .null_every = 2, .max_evaluations = 7}};
 }
 
 TEST_F(SkippedSteps, ResumesFromEveryStep) {

@@ -8,8 +8,8 @@ import math
 
 import torch
 
-DEFAULTS = {"rule": "off", "threshold": None, "extrapolation": "hold", "warm_up": 4,
-            "cool_down": 1, "longest_run": 0, "null_every": 1, "evaluated_steps": [],
+DEFAULTS = {"rule": "off", "threshold": None, "extrapolation": "hold",
+            "correct_path": False, "warm_up": 4, "cool_down": 1, "longest_run": 0, "null_every": 1, "evaluated_steps": [],
             "max_evaluations": 0}
 LARGEST_WEIGHT = 3.0
 
@@ -47,6 +47,11 @@ def norm(x):
     return x.double().flatten(1).norm(dim=1)
 
 
+def guide(cfg, pair):
+    cond, null = pair
+    return cfg * cond + (1 - cfg) * null
+
+
 class Skipper:
     """The decisions of one batch. `always` are steps that every video evaluates."""
 
@@ -55,10 +60,12 @@ class Skipper:
         unknown = config.keys() - DEFAULTS.keys()
         if unknown:
             raise ValueError(f"unknown keys {sorted(unknown)}")
-        self.sigmas, self.always = sigmas, set(always)
+        if self.config["correct_path"] and self.config["extrapolation"] != "hold":
+            raise ValueError("correct_path: the extrapolation must be hold")
+        self.sigmas, self.always, self.places = sigmas, set(always), places(sigmas)
         rule = self.config["rule"]
         if self.config["threshold"] is None:
-            self.config["threshold"] = 1e-3 if rule == "line" else 0.1
+            self.config["threshold"] = 0.02 if rule == "line" else 0.1
         if rule == "budget":
             self.steps = spread(sigmas, self.config["max_evaluations"], self.always)
         else:
@@ -73,10 +80,11 @@ class Skipper:
         self.rate = torch.full((batch,), math.inf, dtype=torch.float64)
 
     def pending(self, i, step):
-        moved = self.sigmas[step - 1] - self.sigmas[step]
         if self.config["rule"] == "easy":
+            moved = self.sigmas[step - 1] - self.sigmas[step]
             return float(self.error[i] + self.rate[i] * moved)
-        gap = self.sigmas[self.evaluated[i][-1]] - self.sigmas[step]
+        gap = self.places[step] - self.places[self.evaluated[i][-1]]
+        moved = self.places[step] - self.places[step - 1]
         return float(self.error[i] + self.rate[i] * gap * gap * moved)
 
     def skips(self, i, step):
@@ -98,8 +106,8 @@ class Skipper:
         done = self.evaluated[i]
         if len(done) < 2:
             return 0.0
-        last, before = self.sigmas[done[-1]], self.sigmas[done[-2]]
-        return min((last - self.sigmas[step]) / (before - last), LARGEST_WEIGHT)
+        last, before = self.places[done[-1]], self.places[done[-2]]
+        return min((self.places[step] - last) / (last - before), LARGEST_WEIGHT)
 
     def line(self, step, device):
         """The line through the last two evaluations at `step`, for each branch."""
@@ -108,18 +116,19 @@ class Skipper:
         return tuple((1 + weights) * a - weights * b for a, b in zip(self.last, self.before))
 
     def advance(self, step, cfg, evaluate):
-        """Guided velocities [B, ...]; `evaluate(videos)` gives both branches, which count
-        for the listed videos only."""
+        """(guided velocities, what corrects the latents first), both [B, ...]; `evaluate(videos)`
+        gives both branches, which count for the listed videos only."""
         skipped = [self.skips(i, step) for i in range(len(self.evaluated))]
         if all(skipped):
             cond, null = self.predict(step)
-            return self.settle(step, skipped, cond, null, cfg)
+            return self.settle(step, skipped, cond, null, cfg), torch.zeros_like(cond)
         cond, null = evaluate([i for i, skip in enumerate(skipped) if not skip])
         null_held = [not s and not self.evaluates_null(i, step) for i, s in enumerate(skipped)]
         if any(null_held):
             held = self.mask(null_held, cond)
             null = torch.where(held, cond - self.guidance, null)
         self.measure(step, skipped, cond, null, cfg)
+        shift = self.correct(step, skipped, cond, null, cfg)
         if any(skipped):
             at = self.mask(skipped, cond)
             cond_p, null_p = self.predict(step)
@@ -127,7 +136,7 @@ class Skipper:
         else:
             cond_v, null_v = cond, null
         self.keep(step, skipped, null_held, cond, null)
-        return self.settle(step, skipped, cond_v, null_v, cfg)
+        return self.settle(step, skipped, cond_v, null_v, cfg), shift
 
     @staticmethod
     def mask(flags, like):
@@ -147,21 +156,34 @@ class Skipper:
                 self.evaluated[i].append(step)
         return null + cfg * (cond - null)
 
+    def correct(self, step, skipped, cond, null, cfg):
+        """Replaces the held velocity of the skipped steps before by the line over the noise level
+        from the last evaluation to this one."""
+        if not self.config["correct_path"] or self.last is None:
+            return torch.zeros_like(cond)
+        s, weights = self.sigmas, []
+        for skip, done in zip(skipped, self.evaluated):
+            steps = [] if skip or not done else range(done[-1] + 1, step)
+            weights.append(sum((s[k] - s[k + 1]) * (s[done[-1]] - s[k]) / (s[done[-1]] - s[step])
+                               for k in steps))
+        weights = torch.tensor(weights, device=cond.device).view(-1, 1, 1, 1, 1)
+        return weights * (guide(cfg, (cond, null)) - guide(cfg, self.last))
+
     def measure(self, step, skipped, cond, null, cfg):
         if self.config["rule"] not in ("easy", "line") or self.last is None:
             return
-        guide = lambda pair: cfg * pair[0] + (1 - cfg) * pair[1]
-        now, last = guide((cond, null)), guide(self.last)
+        now, last = guide(cfg, (cond, null)), guide(cfg, self.last)
         change, former, current = norm(now - last), norm(last), norm(now)
-        off_line = norm(guide(self.line(step, cond.device)) - now) if self.before else change
+        off_line = norm(guide(cfg, self.line(step, cond.device)) - now) if self.before else change
         for i, skip in enumerate(skipped):
             done = self.evaluated[i]
             if skip or not done:
                 continue
-            gap = self.sigmas[done[-1]] - self.sigmas[step]
             if self.config["rule"] == "easy":
+                gap = self.sigmas[done[-1]] - self.sigmas[step]
                 self.rate[i] = float(change[i] / former[i]) / gap
             elif len(done) > 1:
+                gap = self.places[step] - self.places[done[-1]]
                 rate = float(off_line[i] / current[i]) / gap ** 2
                 known = float(self.rate[i]) if math.isfinite(self.rate[i]) else 0.0
                 self.rate[i] = max(rate, known / 2)

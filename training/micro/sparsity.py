@@ -246,6 +246,7 @@ def sample(model, text_encoder, ids, counts, noise, cfg, sigmas, config, skippin
             v[both] = predict(model, torch.cat([z, z])[both], sigma, feats[both], mask[both], part,
                               step)
             return v[:b], v[b:]
-        z = z + (now - after) * skipper.advance(step, cfg, evaluate)
+        v, shift = skipper.advance(step, cfg, evaluate)
+        z = z + shift + (now - after) * v
     kept = sum(sparsity.kept) / len(sparsity.kept) if sparsity.kept else 1.0
     return z, kept, skipper.evaluated

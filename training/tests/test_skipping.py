@@ -35,7 +35,22 @@ def test_a_velocity_that_grows_is_evaluated_by_its_rate():
 
 def test_a_straight_line_is_followed():
     config = {"rule": "line", "extrapolation": "line", "warm_up": 2, "cool_down": 0}
-    assert run(config, lambda step: 1 + step) == [0, 1, 2]
+    at = skipping.places(SIGMAS)
+    assert run(config, lambda step: 1 + at[step]) == [0, 1, 2]
+
+
+def test_a_corrected_path_is_exact_for_velocities_on_a_line():
+    config = {"rule": "schedule", "evaluated_steps": [0, 4, 9], "correct_path": True}
+    skipper = skipping.Skipper(config, SIGMAS, [])
+    skipper.begin(1)
+    z, wanted = 0.0, 0.0
+    for step in range(10):
+        velocity = torch.full((1, 1, 1, 1, 2), 2.0 - SIGMAS[step])
+        v, shift = skipper.advance(step, 3.0, lambda _: (velocity, velocity.clone()))
+        z = z + shift + 0.1 * v
+        wanted = wanted + 0.1 * velocity
+    assert skipper.evaluated[0] == [0, 4, 9]
+    torch.testing.assert_close(z, wanted)
 
 
 def test_needed_steps_are_evaluated_and_schedules_followed():

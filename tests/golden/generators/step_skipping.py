@@ -22,7 +22,8 @@ SEED = 6
 
 CASES = {
     "easy": {"rule": "easy", "threshold": 0.2, "warm_up": 2},
-    "line": {"rule": "line", "threshold": 0.003, "extrapolation": "line", "warm_up": 2},
+    "line": {"rule": "line", "threshold": 0.02, "extrapolation": "line", "warm_up": 2},
+    "corrected": {"rule": "line", "threshold": 0.05, "correct_path": True, "warm_up": 2},
     "budget": {"rule": "budget", "max_evaluations": 10, "extrapolation": "line", "null_every": 2},
     "run": {"rule": "easy", "threshold": 10, "warm_up": 3, "cool_down": 2, "longest_run": 3},
 }
