@@ -57,6 +57,7 @@ Velocities SkippingRun::next(Context& ctx, const StepPlan& plan, int step, const
     const Velocities predicted =
         history_.predict(ctx.backend, is_guided, skipper_.slope_weight(step));
     skipper_.note_skip(step);
+    if (probe_) probe_->measure(ctx, plan, step, z, predicted, skipper_.estimated_error());
     return predicted;
   }
   const Velocities found{target.cond, is_guided ? target.null : TensorView()};

@@ -123,6 +123,10 @@ void StepSkipper::note_skip(int step) {
   if (needs_norms()) state_.error = static_cast<float>(error_at(step));
 }
 
+std::optional<double> StepSkipper::estimated_error() const {
+  return needs_norms() ? std::optional<double>(state_.error) : std::nullopt;
+}
+
 void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
   const std::vector<int>& evaluated = state_.evaluated_steps;
   if (needs_norms() && !evaluated.empty()) {

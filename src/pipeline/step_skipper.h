@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -47,6 +48,10 @@ class StepSkipper {
   void note_skip(int step);
   // `norms` is read if needs_norms().
   void note_evaluation(int step, const VelocityNorms& norms);
+
+  // The relative error that the rule estimates for the velocity of the last step, if it was
+  // skipped; nothing for rules that make no estimates.
+  std::optional<double> estimated_error() const;
 
   const std::vector<int>& evaluated_steps() const { return state_.evaluated_steps; }
   const State& state() const { return state_; }
