@@ -65,8 +65,9 @@ bool Analysis::has_skipping() const {
 }
 
 bool Analysis::only_skips() const {
-  return has_skipping() && !request.sparsity->attn.is_enabled &&
-         !request.sparsity->mlp.is_enabled && !request.sparsity->step_caching.is_enabled;
+  const SparsityConfig config = request.sparsity.value_or(SparsityConfig{});
+  return has_skipping() && !config.attn.is_enabled && !config.mlp.is_enabled &&
+         !config.step_caching.is_enabled;
 }
 
 std::vector<int> Analysis::evaluated_steps() const {

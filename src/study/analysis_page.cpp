@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "report/html_page.h"
 #include "report/svg_plot.h"
@@ -98,12 +99,12 @@ void add_step_kinds(HtmlPage& page, const Analysis& analysis) {
       {"Evaluated and skipped steps", "step", "noise level", {skipped, evaluated}}));
 }
 
-std::string explain_velocity_errors(const Analysis& analysis) {
+std::string explain_velocity_errors(const Analysis& analysis, bool has_estimates) {
   std::string text =
       "The true error of a skipped step is that of its predicted velocity, with guidance, against "
       "the velocity that the transformer gives with dense attention at the same latents and noise "
       "level.";
-  if (summarise_skips(analysis)->mean_estimate) {
+  if (has_estimates) {
     text += " The rule skips steps while its estimate is below the threshold.";
   }
   if (!analysis.only_skips()) {
@@ -114,19 +115,21 @@ std::string explain_velocity_errors(const Analysis& analysis) {
 
 void add_skips(HtmlPage& page, const Analysis& analysis) {
   add_step_kinds(page, analysis);
-  if (analysis.skips.empty()) return;
+  const std::optional<SkipSummary> summary = summarise_skips(analysis);
+  if (!summary) return;
+  const bool has_estimates = summary->mean_estimate.has_value();
   const auto num_steps = static_cast<std::size_t>(analysis.request.num_steps);
   std::vector<double> errors(num_steps, kNotDrawn), estimates(num_steps, kNotDrawn);
   for (const auto& [step, skip] : analysis.skips) {
     errors[static_cast<std::size_t>(step)] = skip.true_error;
     estimates[static_cast<std::size_t>(step)] = skip.estimated_error.value_or(kNotDrawn);
   }
-  page.add_text(explain_velocity_errors(analysis));
+  page.add_text(explain_velocity_errors(analysis, has_estimates));
   Plot plot{"Relative error of the predicted velocity",
             "step",
             "‖predicted − v‖ / ‖v‖",
             {make_series("true", errors)}};
-  if (summarise_skips(analysis)->mean_estimate) {
+  if (has_estimates) {
     plot.series.push_back(make_series("estimated by the rule", estimates));
   }
   page.add_figure(report::draw_plot(plot));
