@@ -1,9 +1,10 @@
-// Measurements of a sparse sampling: the columns it kept, and the error of the ones it left out.
-// Standard types only.
+// Measurements of a sampling: the columns that sparse attention kept, the error of the ones it left
+// out, and the error of velocities that skipped steps predicted. Standard types only.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "mochi/sparsity.h"
@@ -28,6 +29,17 @@ struct SiteReport {
   // Sparse sites only: the error ‖dense − sparse‖ / ‖dense‖ that the output would have with each
   // kind of delta, for equal plans and inputs.
   std::map<DeltaKind, double> errors = {};
+};
+
+// One step that step skipping did not evaluate.
+struct SkipReport {
+  int step = 0;
+  // The relative error of the predicted velocity that the rule estimated; nothing for rules that
+  // make no estimates.
+  std::optional<double> estimated_error = {};
+  // ‖predicted − v‖ / ‖v‖ of guided velocities. v is what the transformer gives with dense
+  // attention at the same latents and noise level.
+  double true_error = 0;
 };
 
 }  // namespace mochi

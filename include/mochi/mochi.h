@@ -81,6 +81,10 @@ struct GenerateRequest {
 // SparsityConfig::steps is empty. The request must be valid.
 GenerateRequest fit_schedules(GenerateRequest request);
 
+// Returns the num_steps + 1 noise levels before, between and after the steps, from 1 (pure noise)
+// to 0. The request must be valid.
+std::vector<double> noise_levels(const GenerateRequest& request);
+
 // The tensor that sampling works on: normalised latents, f32.
 struct Latents {
   std::vector<float> values;  // [channels, num_frames, height, width]
@@ -164,6 +168,10 @@ class Observer {
   // long and gives the same latents.
   virtual bool wants_sites() const { return false; }
   virtual void on_site(const SiteReport& /*site*/) {}
+  // True: on_skip is called for each step that step skipping leaves out. The transformer is
+  // evaluated there as well, with dense attention; the latents are the same.
+  virtual bool wants_skips() const { return false; }
+  virtual void on_skip(const SkipReport& /*skip*/) {}
 };
 
 struct SampleOptions {

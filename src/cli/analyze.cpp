@@ -40,12 +40,19 @@ class AnalyzeObserver : public study::StudyObserver {
   ProgressDisplay display_;
 };
 
+bool skips_steps(const job::Request& request) {
+  return request.max_evaluations || request.skip.value_or(SkipTier::kOff) != SkipTier::kOff;
+}
+
 }  // namespace
 
 void add_analyze_flags(CLI::App& command, GenerateOptions& options) {
   add_request_flags(command, options.job.request, {job::Offer::kAlways, job::Offer::kPerVideo});
   add_field_flag(command, options.job.request, "chipmunk_config",
-                 "sparsity configuration (default: the bundled one)");
+                 "sparsity configuration (default: the bundled one, or none with --skip or "
+                 "--max-evaluations)");
+  add_field_flag(command, options.job.request, "skip");
+  add_field_flag(command, options.job.request, "max_evaluations");
   command
       .add_option("--out,--output", options.job.output,
                   "folder of the report; an earlier report is replaced (also --output)")
@@ -63,7 +70,9 @@ void run_analyze(GenerateOptions options) {
   if (options.run.prints_json) check_standard_output();
   job::choose_model(options.job.engine);
   job::Request& request = options.job.request;
-  if (!request.chipmunk_config) request.chipmunk_config = job::find_bundled_sparsity();
+  if (!request.chipmunk_config && !skips_steps(request)) {
+    request.chipmunk_config = job::find_bundled_sparsity();
+  }
   options.job.engine.on_message = message_printer(options.run.is_quiet, options.run.is_verbose);
   Engine engine(options.job.engine);
   const job::Resolved resolved = job::resolve(options.job, engine.model(), {}, was_interrupted);

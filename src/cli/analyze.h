@@ -1,4 +1,4 @@
-// `mochi analyze`: the effect and the cost of sparse attention in one video.
+// `mochi analyze`: the effect and the cost of sparse attention and step skipping in one video.
 #pragma once
 
 #include "cli/generate_options.h"

@@ -45,8 +45,9 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
                     commands.inspect);
   add_compare_flags(*app->add_subcommand("compare", "measure how close two videos or latents are"),
                     commands.compare);
-  add_analyze_flags(*app->add_subcommand("analyze", "show what sparse attention does to a video"),
-                    commands.analyze);
+  add_analyze_flags(
+      *app->add_subcommand("analyze", "show what sparse attention and step skipping do to a video"),
+      commands.analyze);
   add_tune_flags(
       *app->add_subcommand("tune", "find the fastest sparsity settings of a wanted quality"),
       commands.tune);

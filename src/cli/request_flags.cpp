@@ -62,7 +62,8 @@ CLI::Option* add_field_flag(CLI::App& command, Request& request, std::string_vie
                             std::string_view help) {
   CLI::Option* flag = nullptr;
   job::visit_request(request, [&](const Field& field, auto& /*value*/, auto /*target*/) {
-    if (field.name == name) flag = add_flag(command, request, field, help);
+    if (field.name == name)
+      flag = add_flag(command, request, field, help.empty() ? field.help : help);
   });
   return flag;
 }

@@ -20,9 +20,9 @@ using Flags = std::vector<const CLI::Option*>;
 Flags add_request_flags(CLI::App& command, job::Request& request,
                         std::initializer_list<job::Offer> offers);
 
-// The flag of one field, with the command's own help.
+// The flag of one field, with the command's own help, or the field's if `help` is empty.
 CLI::Option* add_field_flag(CLI::App& command, job::Request& request, std::string_view field,
-                            std::string_view help);
+                            std::string_view help = {});
 
 // Tells what is doubtful about the requests of a run, one line each. What several videos have in
 // common is told once.

@@ -11,18 +11,14 @@ bool StepPlan::needs_null_branch() const {
   return std::ranges::any_of(cfgs, [](double cfg) { return cfg != 1.0; });
 }
 
-namespace {
-
-Velocities evaluate(const StepPlan& plan, int step, const DenoiseFn& denoise, const TensorView& z,
-                    const Velocities& target) {
+Velocities evaluate_branches(const StepPlan& plan, int step, const DenoiseFn& denoise,
+                             const TensorView& z, const Velocities& target) {
   const auto at = static_cast<std::size_t>(step);
   denoise(Branch::kCond, step, plan.sigmas[at], z, target.cond);
   if (plan.cfgs[at] == 1.0) return {target.cond, {}};
   denoise(Branch::kNull, step, plan.sigmas[at], z, target.null);
   return target;
 }
-
-}  // namespace
 
 bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise,
                     const StepFn& on_step, const TensorView& z, int first_step,
@@ -35,7 +31,7 @@ bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise
   for (int step = first_step; step < plan.num_steps(); ++step) {
     const auto at = static_cast<std::size_t>(step);
     const Velocities v = skipping == nullptr
-                             ? evaluate(plan, step, denoise, z, {cond, null})
+                             ? evaluate_branches(plan, step, denoise, z, {cond, null})
                              : skipping->next(ctx, plan, step, denoise, z, {cond, null});
     ctx.backend.guided_euler(v.cond, v.null ? v.null : v.cond, static_cast<float>(plan.cfgs[at]),
                              static_cast<float>(plan.sigmas[at] - plan.sigmas[at + 1]), z);

@@ -22,6 +22,15 @@ struct StepPlan {
 using DenoiseFn = std::function<void(Branch branch, int step, double sigma, const TensorView& z,
                                      const TensorView& velocity)>;
 
+// Velocities of both branches, f32 in the shape of the latents. `null` is empty without guidance.
+struct Velocities {
+  TensorView cond, null;
+};
+
+// Evaluates the velocities at `step` into `target`.
+Velocities evaluate_branches(const StepPlan& plan, int step, const DenoiseFn& denoise,
+                             const TensorView& z, const Velocities& target);
+
 // Called after each step; false ends the sampling.
 using StepFn = std::function<bool(int num_done)>;
 

@@ -123,6 +123,10 @@ GenerateRequest fit_schedules(GenerateRequest request) {
   return request;
 }
 
+std::vector<double> noise_levels(const GenerateRequest& request) {
+  return make_step_plan(request).sigmas;
+}
+
 void check_values(const char* field, const Latents& size, std::span<const float> values) {
   const Shape shape = shape_of(size);
   if (std::ssize(values) != shape.num_elements()) {

@@ -57,6 +57,7 @@ Velocities SkippingRun::next(Context& ctx, const StepPlan& plan, int step, const
     const Velocities predicted =
         history_.predict(ctx.backend, is_guided, skipper_.slope_weight(step));
     skipper_.note_skip(step, cfg);
+    if (probe_) probe_->measure(ctx, plan, step, z, predicted, skipper_.estimated_error(step));
     return predicted;
   }
   const Velocities found{target.cond, is_guided ? target.null : TensorView()};
@@ -87,8 +88,9 @@ std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
   const auto [num_cond, num_null] = history_.counts();
   const std::array numbers{static_cast<float>(num_cond),
                            static_cast<float>(num_null),
-                           state.error,
-                           state.rate,
+                           state.line_error,
+                           state.change_rate,
+                           state.line_rate,
                            state.cond_lag,
                            state.null_lag};
   const std::vector<std::int32_t> steps(state.evaluated_steps.begin(), state.evaluated_steps.end());
@@ -99,7 +101,7 @@ std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
 }
 
 void SkippingRun::restore(Backend& backend, std::span<const PolicyTensor> saved) {
-  const std::span<const float> numbers = find_saved(saved, "numbers", DType::kF32, Shape{6}).f32();
+  const std::span<const float> numbers = find_saved(saved, "numbers", DType::kF32, Shape{7}).f32();
   history_.set_counts(count_of(numbers[0]), count_of(numbers[1]));
   for (const auto& [name, tensor] : history_.tensors()) {
     backend.upload(find_saved(saved, name, DType::kF32, tensor.shape()), tensor);
@@ -107,10 +109,11 @@ void SkippingRun::restore(Backend& backend, std::span<const PolicyTensor> saved)
   const TensorView& list = find_saved(saved, "evaluated_steps", DType::kI32);
   const auto* const first = reinterpret_cast<const std::int32_t*>(list.bytes());
   StepSkipper::State state{.evaluated_steps = {first, first + list.dim(0)},
-                           .error = numbers[2],
-                           .rate = numbers[3],
-                           .cond_lag = numbers[4],
-                           .null_lag = numbers[5]};
+                           .line_error = numbers[2],
+                           .change_rate = numbers[3],
+                           .line_rate = numbers[4],
+                           .cond_lag = numbers[5],
+                           .null_lag = numbers[6]};
   if (!std::ranges::is_sorted(state.evaluated_steps) || state.evaluated_steps.empty() ||
       state.evaluated_steps.front() < 0 || !skipper_.has_step(state.evaluated_steps.back())) {
     fail("cached tensor '{}evaluated_steps': wanted steps of this sampling in order",

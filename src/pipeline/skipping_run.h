@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pipeline/euler_loop.h"
+#include "pipeline/skip_probe.h"
 #include "pipeline/velocity_history.h"
 #include "sparsity/attention_policy.h"
 
@@ -15,8 +16,12 @@ namespace mochi {
 
 class SkippingRun {
  public:
-  SkippingRun(StepSkipper skipper, Backend& backend, const Shape& shape, bool has_null)
-      : skipper_(std::move(skipper)), history_(backend, shape, has_null) {}
+  // With a `probe`, every skipped step is measured.
+  SkippingRun(StepSkipper skipper, Backend& backend, const Shape& shape, bool has_null,
+              std::optional<SkipProbe> probe = std::nullopt)
+      : skipper_(std::move(skipper)),
+        history_(backend, shape, has_null),
+        probe_(std::move(probe)) {}
 
   // Returns the velocities at `step`: evaluated into `target`, or predicted. `denoise` is called
   // for each branch that is evaluated. An evaluation may correct z.
@@ -38,6 +43,7 @@ class SkippingRun {
  private:
   StepSkipper skipper_;
   VelocityHistory history_;
+  std::optional<SkipProbe> probe_;
   bool has_changed_ = false;
 };
 

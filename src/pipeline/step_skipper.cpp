@@ -60,12 +60,22 @@ bool StepSkipper::is_always_evaluated(int step) const {
   return config_.longest_run > 0 && step - evaluated.back() > config_.longest_run;
 }
 
+double StepSkipper::gap_before(int step) const {
+  return place(step) - place(state_.evaluated_steps.back());
+}
+
+double StepSkipper::change_at(int step) const {
+  return state_.change_rate * (sigma(state_.evaluated_steps.back()) - sigma(step));
+}
+
+double StepSkipper::line_distance_at(int step) const {
+  const double gap = gap_before(step);
+  return state_.line_rate * gap * gap;
+}
+
 double StepSkipper::error_at(int step) const {
-  if (config_.rule == SkipRule::kEasy) {
-    return state_.error + state_.rate * (sigma(step - 1) - sigma(step));
-  }
-  const double gap = place(step) - place(state_.evaluated_steps.back());
-  return state_.error + state_.rate * gap * gap * (place(step) - place(step - 1));
+  if (config_.rule == SkipRule::kEasy) return change_at(step);
+  return state_.line_error + line_distance_at(step) * (place(step) - place(step - 1));
 }
 
 bool StepSkipper::skips(int step) const {
@@ -128,27 +138,33 @@ double StepSkipper::estimate_evaluations(int step) const {
 }
 
 void StepSkipper::note_skip(int step, double cfg) {
-  if (needs_norms()) state_.error = static_cast<float>(error_at(step));
+  if (config_.rule == SkipRule::kLine) state_.line_error = static_cast<float>(error_at(step));
   const double lag =
       (sigma(step) - sigma(step + 1)) * (sigma(state_.evaluated_steps.back()) - sigma(step));
   state_.cond_lag += static_cast<float>(cfg * lag);
   state_.null_lag += static_cast<float>((1 - cfg) * lag);
 }
 
+std::optional<double> StepSkipper::estimated_error(int step) const {
+  if (!needs_norms()) return std::nullopt;
+  const bool is_held = config_.extrapolation == Extrapolation::kHold;
+  const double error = is_held ? change_at(step) : line_distance_at(step);
+  return std::isfinite(error) ? std::optional(error) : std::nullopt;
+}
+
 void StepSkipper::note_evaluation(int step, const VelocityNorms& norms) {
   const std::vector<int>& evaluated = state_.evaluated_steps;
   if (needs_norms() && !evaluated.empty()) {
-    if (config_.rule == SkipRule::kEasy) {
-      const double gap = sigma(evaluated.back()) - sigma(step);
-      state_.rate = static_cast<float>(norms.change / norms.former / gap);
-    } else if (evaluated.size() > 1) {
-      const double gap = place(step) - place(evaluated.back());
-      const double rate = norms.line_error / norms.current / (gap * gap);
-      const double former = std::isfinite(state_.rate) ? state_.rate : 0;
-      state_.rate = static_cast<float>(std::max(rate, former / 2));
-    }
+    state_.change_rate =
+        static_cast<float>(norms.change / norms.former / (sigma(evaluated.back()) - sigma(step)));
   }
-  state_.error = state_.cond_lag = state_.null_lag = 0;
+  if (needs_norms() && evaluated.size() > 1) {
+    const double gap = gap_before(step);
+    const double rate = norms.line_error / norms.current / (gap * gap);
+    const double former = std::isfinite(state_.line_rate) ? state_.line_rate : 0;
+    state_.line_rate = static_cast<float>(std::max(rate, former / 2));
+  }
+  state_.line_error = state_.cond_lag = state_.null_lag = 0;
   state_.evaluated_steps.push_back(step);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <limits>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -28,9 +29,12 @@ class StepSkipper {
  public:
   // Later decisions depend on this alone. Floats, because checkpoints hold them exactly.
   struct State {
-    std::vector<int> evaluated_steps;                     // ascending
-    float error = 0;                                      // estimated since the last evaluation
-    float rate = std::numeric_limits<float>::infinity();  // growth of the error; infinite: unknown
+    std::vector<int> evaluated_steps;  // ascending
+    float line_error = 0;              // sum of the rule line since the last evaluation
+    // Relative change of the velocity for a unit of the noise level, and its relative distance from
+    // the line for the square of a unit of place. Infinite: unknown.
+    float change_rate = std::numeric_limits<float>::infinity();
+    float line_rate = std::numeric_limits<float>::infinity();
     // Sums over the skipped steps since the last evaluation of step length · weight of the branch ·
     // distance from the evaluation.
     float cond_lag = 0, null_lag = 0;
@@ -61,6 +65,11 @@ class StepSkipper {
   // `norms` is read if needs_norms().
   void note_evaluation(int step, const VelocityNorms& norms);
 
+  // Estimates the relative error of the velocity that is predicted for `step`: its change since the
+  // last evaluation if it is held, its distance from the line if that is followed. Nothing for
+  // rules that compare no evaluations.
+  std::optional<double> estimated_error(int step) const;
+
   const std::vector<int>& evaluated_steps() const { return state_.evaluated_steps; }
   const State& state() const { return state_; }
   bool has_step(int step) const { return step >= 0 && step < num_steps(); }
@@ -71,7 +80,13 @@ class StepSkipper {
   double sigma(int step) const { return sigmas_[static_cast<std::size_t>(step)]; }
   double place(int step) const { return places_[static_cast<std::size_t>(step)]; }
   bool is_always_evaluated(int step) const;
-  // The estimated error if `step` is skipped, too.
+  // Distance of `step` from the last evaluation, in places.
+  double gap_before(int step) const;
+  // Estimates at `step`: the relative change since the last evaluation, and the relative distance
+  // from the line through the last two.
+  double change_at(int step) const;
+  double line_distance_at(int step) const;
+  // The rule's error if `step` is skipped, too.
   double error_at(int step) const;
 
   StepSkipping config_;

@@ -5,6 +5,14 @@
 
 namespace mochi {
 
+TensorView guide(Context& ctx, const Velocities& v, double cfg) {
+  if (!v.null) return v.cond;
+  const TensorView guided = ctx.scratch.allocate(DType::kF32, v.cond.shape());
+  ctx.backend.weighted_sum(v.cond, static_cast<float>(cfg), v.null, static_cast<float>(1 - cfg),
+                           guided);
+  return guided;
+}
+
 VelocityHistory::VelocityHistory(Backend& backend, const Shape& shape, bool has_null) {
   const auto make = [&] { return Tensor(DType::kF32, shape, backend.allocator()); };
   cond_ = {make(), make(), make()};
@@ -25,14 +33,6 @@ Velocities VelocityHistory::predict(Backend& backend, bool is_guided, double wei
 
 void VelocityHistory::complete_null(Backend& backend, const Velocities& v) const {
   backend.weighted_sum(v.cond, 1, guidance_, -1, v.null);
-}
-
-TensorView VelocityHistory::guide(Context& ctx, const Velocities& v, double cfg) const {
-  if (!v.null) return v.cond;
-  const TensorView guided = ctx.scratch.allocate(DType::kF32, v.cond.shape());
-  ctx.backend.weighted_sum(v.cond, static_cast<float>(cfg), v.null, static_cast<float>(1 - cfg),
-                           guided);
-  return guided;
 }
 
 VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double cfg,

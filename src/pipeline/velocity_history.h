@@ -6,14 +6,13 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "pipeline/euler_loop.h"
 #include "pipeline/step_skipper.h"
 
 namespace mochi {
 
-// Velocities of both branches, f32 in the shape of the latents. `null` is empty without guidance.
-struct Velocities {
-  TensorView cond, null;
-};
+// Returns the velocity that the branches make with guidance, in the scratch.
+TensorView guide(Context& ctx, const Velocities& v, double cfg);
 
 class VelocityHistory {
  public:
@@ -49,8 +48,6 @@ class VelocityHistory {
     Tensor last, before, predicted;
   };
   static void push(Backend& backend, Branch& branch, const TensorView& velocity);
-  // Guided velocity of one evaluation, in the scratch.
-  TensorView guide(Context& ctx, const Velocities& v, double cfg) const;
 
   Branch cond_, null_;
   Tensor guidance_;   // v_cond − v_null of the last evaluation of both

@@ -34,7 +34,7 @@ std::unique_ptr<AttentionPolicy> make_policy(const std::optional<SparsityConfig>
 std::unique_ptr<SkippingRun> make_skipping(const std::optional<SparsityConfig>& sparsity,
                                            const std::set<int>& evaluated_steps,
                                            const StepPlan& plan, Backend& backend,
-                                           const Shape& shape) {
+                                           const Shape& shape, std::optional<SkipProbe> probe) {
   if (!sparsity || sparsity->step_skipping.rule == SkipRule::kOff) return nullptr;
   StepSkipping config = sparsity->step_skipping;
   if (!evaluated_steps.empty()) {
@@ -43,8 +43,8 @@ std::unique_ptr<SkippingRun> make_skipping(const std::optional<SparsityConfig>& 
   }
   StepSkipper skipper(std::move(config), plan.sigmas,
                       list_needed_steps(*sparsity, plan.num_steps()));
-  return std::make_unique<SkippingRun>(std::move(skipper), backend, shape,
-                                       plan.needs_null_branch());
+  return std::make_unique<SkippingRun>(std::move(skipper), backend, shape, plan.needs_null_branch(),
+                                       std::move(probe));
 }
 
 std::vector<CachedTensor> to_caches(const std::vector<PolicyTensor>& tensors) {
@@ -137,10 +137,12 @@ class VideoSampling final : public StepView {
     }
   }
   SiteFn site_fn();
+  // Returns nothing unless the observer wants to know of skipped steps.
+  std::optional<SkipProbe> make_probe();
   void prepare();
   void restore(const std::vector<CachedTensor>& caches);
   CacheSizes cache_sizes() const;
-  void denoise(const DitCall& call, const TensorView& velocity);
+  void denoise(const DitCall& call, AttentionPolicy& policy, const TensorView& velocity);
   void tell_evaluations(ProgressReporter& reporter) const;
   // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
@@ -182,6 +184,20 @@ SiteFn VideoSampling::site_fn() {
   };
 }
 
+// The policy of the sampling would change its caches. Dense attention has none, and sees the tokens
+// in any order.
+std::optional<SkipProbe> VideoSampling::make_probe() {
+  if (!in_.observer.wants_skips()) return std::nullopt;
+  const DenoiseFn denoise_dense = [this](Branch branch, int step, double sigma, const TensorView&,
+                                         const TensorView& velocity) {
+    DensePolicy dense;
+    denoise({branch, step, static_cast<float>(sigma)}, dense, velocity);
+  };
+  return SkipProbe(denoise_dense, [this](const SkipReport& skip) {
+    call_observer([&] { in_.observer.on_skip(skip); });
+  });
+}
+
 std::optional<SamplerState> VideoSampling::state() const {
   if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
   if (skipping_ && skipping_->has_changed()) return std::nullopt;
@@ -204,8 +220,8 @@ void VideoSampling::prepare() {
   const std::string placement = policy_->place_caches(
       backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
   if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
-  skipping_ =
-      make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape());
+  skipping_ = make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape(),
+                            make_probe());
   if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
 }
@@ -243,9 +259,10 @@ CacheSizes VideoSampling::cache_sizes() const {
   return sizes;
 }
 
-void VideoSampling::denoise(const DitCall& call, const TensorView& velocity) {
+void VideoSampling::denoise(const DitCall& call, AttentionPolicy& policy,
+                            const TensorView& velocity) {
   const StopScope stop(should_stop_);
-  in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, *policy_, z_,
+  in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, policy, z_,
                     velocity);
 }
 
@@ -268,11 +285,13 @@ bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
 }
 
 void VideoSampling::tell_evaluations(ProgressReporter& reporter) const {
+  if (!skipping_ || in_.observer.wants_skips()) {  // the transformer is evaluated at every step
+    reporter.set_evaluations(num_done_ - first_step_, num_steps() - num_done_);
+    return;
+  }
   const auto is_of_this_call = [this](int step) { return step >= first_step_; };
-  const std::vector<int> steps = evaluated_steps();
-  reporter.set_evaluations(
-      std::ranges::count_if(steps, is_of_this_call),
-      skipping_ ? skipping_->estimate_evaluations(num_done_) : num_steps() - num_done_);
+  reporter.set_evaluations(std::ranges::count_if(skipping_->evaluated_steps(), is_of_this_call),
+                           skipping_->estimate_evaluations(num_done_));
 }
 
 // Repeats the step from the latents before it and looks at every layer's output.
@@ -293,7 +312,7 @@ void VideoSampling::locate_not_finite(int step) {
       throw NotFinite(fmt::format("the output of layer {} of the {} branch is not finite", layer,
                                   branch_name(branch)));
     };
-    denoise(call, velocity);
+    denoise(call, *policy_, velocity);
   }
   throw NotFinite("the latents are not finite, though every layer's output is");
 }
@@ -315,7 +334,7 @@ void VideoSampling::run_steps(ProgressReporter& reporter) {
                                    const TensorView& velocity) {
     DitCall call{branch, step, static_cast<float>(sigma)};
     call.recorder = &recorder_;
-    denoise(call, velocity);
+    denoise(call, *policy_, velocity);
   };
   const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
   if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_, skipping_.get())) {

@@ -14,6 +14,7 @@ class Mean {
     sum_ += value;
     ++count_;
   }
+  bool is_empty() const { return count_ == 0; }
   double get() const { return count_ > 0 ? sum_ / static_cast<double>(count_) : kNan; }
 
  private:
@@ -41,20 +42,6 @@ SparseMeans average_sites(const Analysis& analysis, const Wanted& is_wanted, int
   return means;
 }
 
-// Returns the kind of the step's sparse layers; one that is always dense does not count.
-std::string_view find_kind(const Analysis& analysis, int step) {
-  bool has_sites = false, has_full = false, has_sparse = false;
-  for (auto at = analysis.sites.lower_bound({step, false, 0});
-       at != analysis.sites.end() && at->second.step == step; ++at) {
-    has_sites = true;
-    has_full |= at->second.kind == SiteKind::kFull;
-    has_sparse |= at->second.kind == SiteKind::kSparse;
-  }
-  if (!has_sites) return "skipped";
-  if (has_full) return kind_name(SiteKind::kFull);
-  return kind_name(has_sparse ? SiteKind::kSparse : SiteKind::kDense);
-}
-
 }  // namespace
 
 int Analysis::num_layers() const {
@@ -73,6 +60,24 @@ bool Analysis::has_branch(int step, bool is_null_branch) const {
                                        : request.cfg_schedule[static_cast<std::size_t>(step)]) != 1;
 }
 
+bool Analysis::has_skipping() const {
+  return request.sparsity && request.sparsity->step_skipping.rule != SkipRule::kOff;
+}
+
+bool Analysis::only_skips() const {
+  const SparsityConfig config = request.sparsity.value_or(SparsityConfig{});
+  return has_skipping() && !config.attn.is_enabled && !config.mlp.is_enabled &&
+         !config.step_caching.is_enabled;
+}
+
+std::vector<int> Analysis::evaluated_steps() const {
+  std::vector<int> steps;
+  for (int step = 0; step < request.num_steps; ++step) {
+    if (!skips.contains(step)) steps.push_back(step);
+  }
+  return steps;
+}
+
 std::string_view kind_name(SiteKind kind) {
   switch (kind) {
     case SiteKind::kDense:
@@ -85,6 +90,20 @@ std::string_view kind_name(SiteKind kind) {
   return "?";
 }
 
+std::string_view find_kind(const Analysis& analysis, int step) {
+  if (analysis.skips.contains(step)) return kSkippedKind;
+  bool has_sites = false, has_full = false, has_sparse = false;
+  for (auto at = analysis.sites.lower_bound({step, false, 0});
+       at != analysis.sites.end() && at->second.step == step; ++at) {
+    has_sites = true;
+    has_full |= at->second.kind == SiteKind::kFull;
+    has_sparse |= at->second.kind == SiteKind::kSparse;
+  }
+  if (!has_sites && !analysis.sites.empty()) return kCachedKind;
+  if (has_full) return kind_name(SiteKind::kFull);
+  return kind_name(has_sparse ? SiteKind::kSparse : SiteKind::kDense);
+}
+
 StepSummary summarise_step(const Analysis& analysis, int step) {
   return {find_kind(analysis, step),
           average_sites(analysis, [&](const SiteReport& site) { return site.step == step; })};
@@ -92,6 +111,20 @@ StepSummary summarise_step(const Analysis& analysis, int step) {
 
 SparseMeans summarise_all(const Analysis& analysis) {
   return average_sites(analysis, [](const SiteReport& /*site*/) { return true; });
+}
+
+std::optional<SkipSummary> summarise_skips(const Analysis& analysis) {
+  if (analysis.skips.empty()) return std::nullopt;
+  Mean error, estimate;
+  for (const auto& [step, skip] : analysis.skips) {
+    error.add(skip.true_error);
+    if (skip.estimated_error) estimate.add(*skip.estimated_error);
+  }
+  const auto worst = std::ranges::max_element(
+      analysis.skips, {}, [](const auto& entry) { return entry.second.true_error; });
+  SkipSummary summary{.mean_error = error.get(), .mean_estimate = {}, .worst = worst->second};
+  if (!estimate.is_empty()) summary.mean_estimate = estimate.get();
+  return summary;
 }
 
 Grid average_by_step(const Analysis& analysis, double SparseMeans::* value) {
@@ -132,6 +165,10 @@ std::vector<KindTimes> split_times(const Analysis& analysis) {
     found->sparse_seconds += analysis.sparse.step_seconds[static_cast<std::size_t>(step)];
   }
   return times;
+}
+
+double speed_up(const Analysis& analysis) {
+  return analysis.dense.seconds.at(Phase::kSampling) / analysis.sparse.seconds.at(Phase::kSampling);
 }
 
 }  // namespace mochi::study

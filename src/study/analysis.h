@@ -1,8 +1,10 @@
-// Measurements of a dense and a sparse video from the same noise.
+// Measurements of two videos from the same noise: one of all steps with dense attention, and one
+// with sparse attention, skipped steps or both, which is called the sparse one here.
 #pragma once
 
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -15,6 +17,11 @@
 
 namespace mochi::study {
 
+// Files of the videos; the sparse one's name depends on Analysis::only_skips().
+inline constexpr const char* kDenseVideo = "dense.mp4";
+inline constexpr const char* kSparseVideo = "sparse.mp4";
+inline constexpr const char* kSkippingVideo = "skipping.mp4";
+
 // Step, whether the branch is the unconditional one, layer.
 using SiteKey = std::tuple<int, bool, int>;
 
@@ -23,16 +30,23 @@ struct Analysis {
   DeltaKind delta = DeltaKind::kHalfMerge;  // the configured one
   RunTimes dense, sparse;
   std::map<SiteKey, SiteReport> sites;
+  std::map<int, SkipReport> skips;     // by step
+  std::vector<double> noise_levels;    // before each step, and after the last one
   std::vector<double> latents_errors;  // relative errors after each step
   std::vector<FrameQuality> frames;
   FrameStrips strips;
-  bool has_videos = false;      // dense.mp4 and sparse.mp4 were written
+  bool has_videos = false;      // both videos were written
   bool is_undisturbed = false;  // the run with measurements has the latents of the sparse run
 
   int num_layers() const;
   int num_heads() const;
   // Returns whether guidance needs this branch at a step, which may be skipped.
   bool has_branch(int step, bool is_null_branch) const;
+  // Returns whether steps may be skipped.
+  bool has_skipping() const;
+  // Returns whether skipped steps are all that distinguishes the sparse run from the dense one.
+  bool only_skips() const;
+  std::vector<int> evaluated_steps() const;
 };
 
 // Returns "dense", "full" or "sparse".
@@ -44,12 +58,28 @@ struct SparseMeans {
   std::map<DeltaKind, double> errors;
 };
 
+// Kinds of steps in addition to those of kind_name(): step caching left the blocks out, step
+// skipping left the whole step out.
+inline constexpr std::string_view kCachedKind = "cached", kSkippedKind = "skipped";
+// Returns the kind of a step, which is that of its sparse layers; those that are always dense do
+// not count.
+std::string_view find_kind(const Analysis& analysis, int step);
+
 struct StepSummary {
-  std::string_view kind;  // "dense", "full", "sparse", or "skipped" if its blocks were left out
+  std::string_view kind;
   SparseMeans means;
 };
 StepSummary summarise_step(const Analysis& analysis, int step);
 SparseMeans summarise_all(const Analysis& analysis);
+
+// Errors of the velocities that skipped steps predicted.
+struct SkipSummary {
+  double mean_error = 0;
+  std::optional<double> mean_estimate;  // nothing for rules that make no estimates
+  SkipReport worst;                     // the step with the largest error
+};
+// Returns nothing if no step was skipped.
+std::optional<SkipSummary> summarise_skips(const Analysis& analysis);
 
 // Means of kept or recalled, as [layer][step] and as [layer][head].
 using Grid = std::vector<std::vector<double>>;
@@ -64,5 +94,7 @@ struct KindTimes {
 };
 // Returns the kinds that occur.
 std::vector<KindTimes> split_times(const Analysis& analysis);
+// Returns how many times as fast the sparse sampling was.
+double speed_up(const Analysis& analysis);
 
 }  // namespace mochi::study

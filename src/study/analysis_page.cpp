@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "report/html_page.h"
 #include "report/svg_plot.h"
-#include "study/analysis_run.h"
 #include "study/analysis_words.h"
 
 namespace mochi::study {
@@ -35,7 +35,9 @@ void add_videos(HtmlPage& page, const Analysis& analysis) {
   page.add_heading("Videos");
   const int width = analysis.request.width;
   const int height = analysis.request.height;
-  page.add_videos({{"dense", kDenseVideo, width, height}, {"sparse", kSparseVideo, width, height}});
+  const RunNames names = name_run(analysis);
+  page.add_videos({{"dense", kDenseVideo, width, height},
+                   {std::string(names.run), std::string(names.file), width, height}});
 }
 
 std::string describe_difference(int gain) {
@@ -43,10 +45,11 @@ std::string describe_difference(int gain) {
   return fmt::format("difference{}; black where the videos are equal", amplified);
 }
 
-void add_strips(HtmlPage& page, const FrameStrips& strips) {
+void add_strips(HtmlPage& page, const Analysis& analysis) {
+  const FrameStrips& strips = analysis.strips;
   const std::string idxs = fmt::format("{}", fmt::join(strips.frame_idxs, ", "));
   page.add_image_row("dense, frames " + idxs, strips.dense);
-  page.add_image_row("sparse", strips.sparse);
+  page.add_image_row(std::string(name_run(analysis).run), strips.sparse);
   page.add_image_row(describe_difference(strips.gain), strips.difference);
 }
 
@@ -65,21 +68,71 @@ void add_quality(HtmlPage& page, const Analysis& analysis) {
     psnr.push_back(frame.psnr);
     ssim.push_back(frame.ssim);
   }
+  const std::string_view run = name_run(analysis).run;
+  const std::string against = fmt::format("{} against dense", run);
   page.add_figure(report::draw_plot(
-      {"PSNR of each frame, sparse against dense", "frame", "dB", {make_series("", psnr)}}));
+      {"PSNR of each frame, " + against, "frame", "dB", {make_series("", psnr)}}));
   page.add_figure(report::draw_plot(
-      {"SSIM of each frame, sparse against dense", "frame", "SSIM", {make_series("", ssim)}}));
+      {"SSIM of each frame, " + against, "frame", "SSIM", {make_series("", ssim)}}));
   // Rounding, which differs with the order of the tokens, would take most of the plot.
   std::vector<double> errors = analysis.latents_errors;
   std::ranges::replace_if(errors, [](double error) { return error < 1e-6; }, kNotDrawn);
   page.add_text(
       "Both samplings start from the same noise. Errors below 1e-6 are rounding errors and are not "
       "drawn.");
-  page.add_figure(report::draw_plot({"Relative error of the latents, sparse against dense",
+  page.add_figure(report::draw_plot({"Relative error of the latents, " + against,
                                      "step",
-                                     "‖dense − sparse‖ / ‖dense‖",
+                                     fmt::format("‖dense − {}‖ / ‖dense‖", run),
                                      {make_series("", errors)},
                                      true}));
+}
+
+// Draws each step at its noise level. Evaluated steps stand out from a line of skipped ones.
+void add_step_kinds(HtmlPage& page, const Analysis& analysis) {
+  Series skipped{.name = "skipped", .points = {}};
+  Series evaluated{.name = "evaluated", .points = {}, .is_line = false};
+  for (int step = 0; step < analysis.request.num_steps; ++step) {
+    Series& series = analysis.skips.contains(step) ? skipped : evaluated;
+    series.points.emplace_back(step, analysis.noise_levels[static_cast<std::size_t>(step)]);
+  }
+  page.add_figure(report::draw_plot(
+      {"Evaluated and skipped steps", "step", "noise level", {skipped, evaluated}}));
+}
+
+std::string explain_velocity_errors(const Analysis& analysis, bool has_estimates) {
+  std::string text =
+      "The true error of a skipped step is that of its predicted velocity, with guidance, against "
+      "the velocity that the transformer gives with dense attention at the same latents and noise "
+      "level.";
+  if (has_estimates) {
+    text += " The rule skips steps while its estimate is below the threshold.";
+  }
+  if (!analysis.only_skips()) {
+    text += " Predictions that follow sparse steps have the error of sparse attention, too.";
+  }
+  return text;
+}
+
+void add_skips(HtmlPage& page, const Analysis& analysis) {
+  add_step_kinds(page, analysis);
+  const std::optional<SkipSummary> summary = summarise_skips(analysis);
+  if (!summary) return;
+  const bool has_estimates = summary->mean_estimate.has_value();
+  const auto num_steps = static_cast<std::size_t>(analysis.request.num_steps);
+  std::vector<double> errors(num_steps, kNotDrawn), estimates(num_steps, kNotDrawn);
+  for (const auto& [step, skip] : analysis.skips) {
+    errors[static_cast<std::size_t>(step)] = skip.true_error;
+    estimates[static_cast<std::size_t>(step)] = skip.estimated_error.value_or(kNotDrawn);
+  }
+  page.add_text(explain_velocity_errors(analysis, has_estimates));
+  Plot plot{"Relative error of the predicted velocity",
+            "step",
+            "‖predicted − v‖ / ‖v‖",
+            {make_series("true", errors)}};
+  if (has_estimates) {
+    plot.series.push_back(make_series("estimated by the rule", estimates));
+  }
+  page.add_figure(report::draw_plot(plot));
 }
 
 // Round numbers below the least value and above the largest one.
@@ -164,6 +217,16 @@ void add_errors(HtmlPage& page, const Analysis& analysis) {
   page.add_figure(report::draw_plot(plot));
 }
 
+void add_sparse_sites(HtmlPage& page, const Analysis& analysis) {
+  const auto add_section = [&](const char* heading, const auto& add) {
+    page.add_heading(heading);
+    has_sparse_sites(analysis) ? add(page, analysis) : page.add_text(kNoSparseSites);
+  };
+  add_section("Attention mass recalled", add_recalled);
+  add_section("Columns kept", add_kept);
+  add_section("Error of each delta", add_errors);
+}
+
 // Times below a hundredth of a second, and ratios of such times, are meaningless.
 std::string seconds_cell(double seconds) {
   return seconds < 0.005 ? "below 0.01" : fmt::format("{:.2f}", seconds);
@@ -192,16 +255,17 @@ void add_times(HtmlPage& page, const Analysis& analysis) {
     rows.push_back(time_row(name, times.dense_seconds, times.sparse_seconds));
   }
   rows.push_back(row_of(Phase::kDecoding, "decoding"));
+  const std::string run(name_run(analysis).run);
   page.add_text(
-      "From the two runs without measurements. Steps are named by their kind in the sparse run; "
-      "the "
-      "dense run's seconds are those of the same steps.");
-  page.add_table({"phase", "dense (s)", "sparse (s)", "times as fast"}, rows);
+      fmt::format("From the two runs without measurements. Steps are named by their kind in the {} "
+                  "run; the dense run's seconds are those of the same steps.",
+                  run));
+  page.add_table({"phase", "dense (s)", run + " (s)", "times as fast"}, rows);
   page.add_figure(report::draw_plot({"Seconds of each step",
                                      "step",
                                      "seconds",
                                      {make_series("dense", analysis.dense.step_seconds),
-                                      make_series("sparse", analysis.sparse.step_seconds)}}));
+                                      make_series(run, analysis.sparse.step_seconds)}}));
 }
 
 // Adds a row for every value of an object, at any depth: "attn.top_keys", "0.15".
@@ -230,26 +294,30 @@ void add_configuration(HtmlPage& page, const Analysis& analysis, const OrderedJs
   page.add_pairs("key", "value", rows);
 }
 
+const char* make_title(const Analysis& analysis) {
+  if (analysis.only_skips()) return "Skipped steps against all steps";
+  return analysis.has_skipping() ? "Sparse attention and skipped steps"
+                                 : "Sparse against dense attention";
+}
+
 }  // namespace
 
 std::string make_analysis_page(const Analysis& analysis, const OrderedJson& recipe) {
-  HtmlPage page("Sparse against dense attention");
+  HtmlPage page(make_title(analysis));
   page.add_text(fmt::format("“{}”", analysis.request.prompt));
   for (const std::string& sentence : judge(analysis)) page.add_lead(sentence);
   add_videos(page, analysis);
   page.add_heading("Frames");
-  add_strips(page, analysis.strips);
+  add_strips(page, analysis);
   page.add_heading("Summary");
   for (const std::string& sentence : summarise_in_words(analysis)) page.add_text(sentence);
   page.add_heading("Quality");
   add_quality(page, analysis);
-  const auto add_of_sparse_sites = [&](const char* heading, const auto& add) {
-    page.add_heading(heading);
-    has_sparse_sites(analysis) ? add(page, analysis) : page.add_text(kNoSparseSites);
-  };
-  add_of_sparse_sites("Attention mass recalled", add_recalled);
-  add_of_sparse_sites("Columns kept", add_kept);
-  add_of_sparse_sites("Error of each delta", add_errors);
+  if (analysis.has_skipping()) {
+    page.add_heading("Skipped steps");
+    add_skips(page, analysis);
+  }
+  if (!analysis.only_skips()) add_sparse_sites(page, analysis);
   page.add_heading("Time");
   add_times(page, analysis);
   page.add_heading("Configuration");

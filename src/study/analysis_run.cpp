@@ -4,11 +4,13 @@
 
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "base/difference.h"
 #include "base/error.h"
 #include "io/video_writer.h"
+#include "study/analysis_words.h"
 
 namespace mochi::study {
 namespace {
@@ -28,10 +30,10 @@ class StepLatents : public TimingObserver {
   std::vector<Latents> latents_;
 };
 
-// Measures every site, and the distance from the dense latents after each step.
-class SiteMeasurements : public TimingObserver {
+// Measures every site and skipped step, and the distance from the dense latents after each step.
+class Measurements : public TimingObserver {
  public:
-  SiteMeasurements(StudyObserver& study, const std::vector<Latents>& dense, Analysis& analysis)
+  Measurements(StudyObserver& study, const std::vector<Latents>& dense, Analysis& analysis)
       : TimingObserver(study), dense_(dense), analysis_(analysis) {}
   void on_step(const StepView& view) override {
     const Latents& wanted = dense_[static_cast<std::size_t>(view.num_done() - 1)];
@@ -42,6 +44,8 @@ class SiteMeasurements : public TimingObserver {
   void on_site(const SiteReport& site) override {
     analysis_.sites[{site.step, site.is_null_branch, site.layer}] = site;
   }
+  bool wants_skips() const override { return true; }
+  void on_skip(const SkipReport& skip) override { analysis_.skips[skip.step] = skip; }
 
  private:
   const std::vector<Latents>& dense_;
@@ -57,22 +61,13 @@ class Run {
         folder_(std::move(folder)),
         study_(study) {
     analysis_.request = request;
-    leave_out_skipping();
+    analysis_.noise_levels = noise_levels(request);
     analysis_.delta = request.sparsity.value_or(SparsityConfig{}).attn.delta;
     try_writing([&] {
       const std::string note =
           VideoOutputChecks().check(folder_ / kDenseVideo, format_, should_stop());
       if (!note.empty()) study_.on_warning(note);
     });
-  }
-
-  // Attention is compared at every step.
-  void leave_out_skipping() {
-    if (!analysis_.request.sparsity) return;
-    StepSkipping& skipping = analysis_.request.sparsity->step_skipping;
-    if (skipping.rule == SkipRule::kOff) return;
-    skipping = {};
-    study_.on_warning("step_skipping has no effect: the analysis compares every step");
   }
 
   Analysis run() {
@@ -84,14 +79,15 @@ class Run {
     analysis_.dense = dense.times();
     const Frames dense_frames = decode(dense.latents().back(), kDenseVideo, analysis_.dense);
 
-    study_.on_part("2 of 3: sparse");
+    const RunNames names = name_run(analysis_);
+    study_.on_part(fmt::format("2 of 3: {}", names.run));
     TimingObserver timing(study_);
     const Latents sparse = engine_.sample(analysis_.request, timing);
     analysis_.sparse = timing.times();
-    compare(dense_frames, decode(sparse, kSparseVideo, analysis_.sparse));
+    compare(dense_frames, decode(sparse, names.file, analysis_.sparse));
 
-    study_.on_part("3 of 3: sparse, with measurements");
-    SiteMeasurements measurements(study_, dense.latents(), analysis_);
+    study_.on_part(fmt::format("3 of 3: {}, with measurements", names.run));
+    Measurements measurements(study_, dense.latents(), analysis_);
     const Latents measured = engine_.sample(analysis_.request, measurements);
     analysis_.is_undisturbed = measured.values == sparse.values;
     finish_videos();
@@ -118,7 +114,7 @@ class Run {
     }
   }
 
-  Frames decode(const Latents& latents, const char* name, RunTimes& times) {
+  Frames decode(const Latents& latents, std::string_view name, RunTimes& times) {
     std::unique_ptr<VideoWriter> writer;
     try_writing([&] { writer = make_video_writer(folder_ / name, format_, should_stop()); });
     TimingObserver timing(study_);
@@ -140,7 +136,9 @@ class Run {
     analysis_.has_videos = writes_videos_;
     if (writes_videos_) return;
     std::error_code ignored;
-    for (const char* name : {kDenseVideo, kSparseVideo}) fs::remove(folder_ / name, ignored);
+    for (const std::string_view name : {std::string_view(kDenseVideo), name_run(analysis_).file}) {
+      fs::remove(folder_ / name, ignored);
+    }
   }
 
   void compare(const Frames& dense, const Frames& sparse) {

@@ -9,12 +9,10 @@
 
 namespace mochi::study {
 
-inline constexpr const char* kDenseVideo = "dense.mp4";
-inline constexpr const char* kSparseVideo = "sparse.mp4";
-
-// Samples three times from the same noise: dense, sparse, and sparse again with measurements. The
-// first two videos are decoded and written to `folder`; if they cannot be written, there is a
-// warning, and the analysis has no videos. `request` has a sparsity. Throws what the engine throws.
+// Samples three times from the same noise: all steps with dense attention; as `request` says; and
+// so again with measurements. The first two videos are decoded and written to `folder`; if they
+// cannot be written, there is a warning, and the analysis has no videos. Throws what the engine
+// throws.
 Analysis run_analysis(Engine& engine, const GenerateRequest& request, FrameRate fps,
                       const std::filesystem::path& folder, StudyObserver& observer);
 

@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include "mochi/mochi.h"
 
@@ -12,6 +14,19 @@ namespace {
 using OrderedJson = nlohmann::ordered_json;
 
 std::string cell(double value) { return std::isfinite(value) ? fmt::format("{:.9g}", value) : ""; }
+
+constexpr double kNoValue = std::numeric_limits<double>::quiet_NaN();
+
+// Errors of the velocity that a skipped step predicted.
+struct VelocityErrors {
+  double estimated = kNoValue, found = kNoValue;
+};
+
+VelocityErrors velocity_errors(const Analysis& analysis, int step) {
+  const auto skip = analysis.skips.find(step);
+  if (skip == analysis.skips.end()) return {};
+  return {skip->second.estimated_error.value_or(kNoValue), skip->second.true_error};
+}
 
 std::string error_headers() {
   std::string headers;
@@ -28,6 +43,11 @@ std::string error_cells(const std::map<DeltaKind, double>& errors) {
   return cells;
 }
 
+// Returns the kind of a branch that did not run at this step, or whose blocks did not.
+std::string_view find_gap_kind(const Analysis& analysis, int step) {
+  return find_kind(analysis, step) == kCachedKind ? kCachedKind : kSkippedKind;
+}
+
 void add_site_rows(const Analysis& analysis, const SiteKey& key, std::string& csv) {
   const auto& [step, is_null_branch, layer] = key;
   const auto site = analysis.sites.find(key);
@@ -35,7 +55,7 @@ void add_site_rows(const Analysis& analysis, const SiteKey& key, std::string& cs
   for (int head = 0; head < analysis.num_heads(); ++head) {
     csv += fmt::format("{},{},{},{},", is_null_branch ? "uncond" : "cond", layer, step, head);
     if (site == analysis.sites.end()) {
-      csv += "skipped,," + error_cells({}) + "\n";
+      csv += fmt::format("{},,{}\n", find_gap_kind(analysis, step), error_cells({}));
       continue;
     }
     const SiteReport& report = site->second;
@@ -53,15 +73,29 @@ OrderedJson describe_errors(const SparseMeans& means) {
 
 OrderedJson describe_step(const Analysis& analysis, int step) {
   const StepSummary summary = summarise_step(analysis, step);
+  const VelocityErrors velocity = velocity_errors(analysis, step);
   const auto at = static_cast<std::size_t>(step);
   return {{"step", step},
           {"kind", summary.kind},
+          {"noise_level", analysis.noise_levels[at]},
           {"kept", summary.means.kept},
           {"recalled", summary.means.recalled},
           {"errors", describe_errors(summary.means)},
+          {"estimated_velocity_error", velocity.estimated},
+          {"velocity_error", velocity.found},
           {"latents_error", analysis.latents_errors[at]},
           {"dense_seconds", analysis.dense.step_seconds[at]},
           {"sparse_seconds", analysis.sparse.step_seconds[at]}};
+}
+
+// Null if no step was skipped.
+OrderedJson describe_velocity_errors(const Analysis& analysis) {
+  const std::optional<SkipSummary> summary = summarise_skips(analysis);
+  if (!summary) return nullptr;
+  return {{"mean", summary->mean_error},
+          {"estimated_mean", summary->mean_estimate.value_or(kNoValue)},
+          {"largest", summary->worst.true_error},
+          {"largest_at_step", summary->worst.step}};
 }
 
 OrderedJson describe_times(const RunTimes& times) {
@@ -96,14 +130,17 @@ std::string make_sites_csv(const Analysis& analysis) {
 
 std::string make_steps_csv(const Analysis& analysis) {
   std::string csv =
-      "step,kind,kept,recalled" + error_headers() + ",latents_error,dense_seconds,sparse_seconds\n";
+      "step,kind,noise_level,kept,recalled" + error_headers() +
+      ",estimated_velocity_error,velocity_error,latents_error,dense_seconds,sparse_seconds\n";
   for (int step = 0; step < analysis.request.num_steps; ++step) {
     const StepSummary summary = summarise_step(analysis, step);
+    const VelocityErrors velocity = velocity_errors(analysis, step);
     const auto at = static_cast<std::size_t>(step);
-    csv += fmt::format("{},{},{},{}{},{},{},{}\n", step, summary.kind, cell(summary.means.kept),
-                       cell(summary.means.recalled), error_cells(summary.means.errors),
-                       cell(analysis.latents_errors[at]), cell(analysis.dense.step_seconds[at]),
-                       cell(analysis.sparse.step_seconds[at]));
+    csv += fmt::format(
+        "{},{},{},{},{}{},{},{},{},{},{}\n", step, summary.kind, cell(analysis.noise_levels[at]),
+        cell(summary.means.kept), cell(summary.means.recalled), error_cells(summary.means.errors),
+        cell(velocity.estimated), cell(velocity.found), cell(analysis.latents_errors[at]),
+        cell(analysis.dense.step_seconds[at]), cell(analysis.sparse.step_seconds[at]));
   }
   return csv;
 }
@@ -121,10 +158,12 @@ OrderedJson describe_analysis(const Analysis& analysis) {
   return {{"kept", means.kept},
           {"recalled", means.recalled},
           {"errors", describe_errors(means)},
+          {"velocity_errors", describe_velocity_errors(analysis)},
           {"latents_error", analysis.latents_errors.back()},
           {"psnr", whole_psnr(analysis.frames)},
           {"ssim", mean_of(analysis.frames, &FrameQuality::ssim)},
           {"is_undisturbed", analysis.is_undisturbed},
+          {"speed_up", speed_up(analysis)},
           {"seconds",
            {{"dense", describe_times(analysis.dense)},
             {"sparse", describe_times(analysis.sparse)},

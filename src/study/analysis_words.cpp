@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -30,11 +31,12 @@ RankedDeltas rank_deltas(const Analysis& analysis) {
 
 std::string describe_quality(const Analysis& analysis) {
   const double psnr = whole_psnr(analysis.frames);
-  if (std::isinf(psnr)) return "The sparse video is the dense one, byte for byte.";
+  const std::string_view video = name_run(analysis).video;
+  if (std::isinf(psnr)) return fmt::format("The {} is the dense one, byte for byte.", video);
   return fmt::format(
-      "The sparse video has a PSNR of {:.2f} dB and a mean SSIM of {:.4f} against the dense one; "
+      "The {} has a PSNR of {:.2f} dB and a mean SSIM of {:.4f} against the dense one; "
       "the relative error of its latents is {:.3g}.",
-      psnr, mean_of(analysis.frames, &FrameQuality::ssim), analysis.latents_errors.back());
+      video, psnr, mean_of(analysis.frames, &FrameQuality::ssim), analysis.latents_errors.back());
 }
 
 std::string describe_columns(const Analysis& analysis) {
@@ -56,6 +58,37 @@ std::string describe_errors(const Analysis& analysis) {
       fmt::join(list, ", "), delta_name(analysis.delta));
 }
 
+std::string describe_evaluations(const Analysis& analysis) {
+  const std::size_t num_skipped = analysis.skips.size();
+  const int num_steps = analysis.request.num_steps;
+  if (num_skipped == 0) return fmt::format("All {} steps were evaluated.", num_steps);
+  return fmt::format("{} of {} steps were evaluated, {} skipped.",
+                     analysis.evaluated_steps().size(), num_steps, num_skipped);
+}
+
+std::string compare_estimate(double estimate, double error) {
+  constexpr double kNear = 2;
+  const bool is_low = estimate * kNear < error;
+  const bool is_high = estimate > kNear * error;
+  const char* judgement = is_low    ? "less than half of it"
+                          : is_high ? "more than twice as much"
+                                    : "which is near it";
+  return fmt::format("The rule estimated {:.2g} there, {}.", estimate, judgement);
+}
+
+std::string describe_skips(const SkipSummary& summary) {
+  const std::string mean_estimate =
+      summary.mean_estimate ? fmt::format(" (estimated: {:.2g})", *summary.mean_estimate) : "";
+  const SkipReport& worst = summary.worst;
+  return fmt::format(
+      "The velocities that were predicted for skipped steps have a mean relative error of "
+      "{:.2g}{}; "
+      "the largest, at step {}, is {:.2g}. {}",
+      summary.mean_error, mean_estimate, worst.step, worst.true_error,
+      worst.estimated_error ? compare_estimate(*worst.estimated_error, worst.true_error)
+                            : "The rule estimates no errors.");
+}
+
 std::string describe_steps(const Analysis& analysis) {
   std::vector<std::string> sentences;
   for (const KindTimes& times : split_times(analysis)) {
@@ -70,14 +103,22 @@ std::string describe_steps(const Analysis& analysis) {
 
 }  // namespace
 
+RunNames name_run(const Analysis& analysis) {
+  if (analysis.only_skips()) return {"skipping", "video with skipped steps", kSkippingVideo};
+  return {"sparse", "sparse video", kSparseVideo};
+}
+
 bool has_sparse_sites(const Analysis& analysis) {
   return std::ranges::any_of(
       analysis.sites, [](const auto& entry) { return entry.second.kind == SiteKind::kSparse; });
 }
 
 std::vector<std::string> judge(const Analysis& analysis) {
-  return {make_verdict(analysis.frames),
-          describe_gain(sampling_seconds(analysis.dense), sampling_seconds(analysis.sparse))};
+  std::vector<std::string> sentences{
+      make_verdict(analysis.frames),
+      describe_gain(sampling_seconds(analysis.dense), sampling_seconds(analysis.sparse))};
+  if (analysis.has_skipping()) sentences.push_back(describe_evaluations(analysis));
+  return sentences;
 }
 
 std::vector<std::string> summarise_in_words(const Analysis& analysis) {
@@ -85,9 +126,10 @@ std::vector<std::string> summarise_in_words(const Analysis& analysis) {
   if (has_sparse_sites(analysis)) {
     sentences.push_back(describe_columns(analysis));
     sentences.push_back(describe_errors(analysis));
-  } else {
+  } else if (!analysis.only_skips()) {
     sentences.emplace_back(kNoSparseSites);
   }
+  if (const auto skips = summarise_skips(analysis)) sentences.push_back(describe_skips(*skips));
   sentences.push_back(describe_steps(analysis));
   return sentences;
 }

@@ -2,15 +2,24 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "study/analysis.h"
 
 namespace mochi::study {
 
+// The sparse run in captions ("sparse", or "skipping" if it only skips steps), its video in
+// sentences, and the file of this video.
+struct RunNames {
+  std::string_view run, video, file;
+};
+RunNames name_run(const Analysis& analysis);
+
 bool has_sparse_sites(const Analysis& analysis);
 
-// Returns the verdict on the video and on the speed, one sentence each.
+// Returns the verdict on the video and on the speed, and how many steps were evaluated if some may
+// be skipped; one sentence each.
 std::vector<std::string> judge(const Analysis& analysis);
 
 // Returns the results in a few sentences with numbers.

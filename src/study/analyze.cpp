@@ -20,8 +20,8 @@ constexpr std::string_view kPage = "report.html";
 constexpr std::string_view kJson = "report.json";
 constexpr std::string_view kSites = "sites.csv";
 constexpr std::string_view kSteps = "steps.csv";
-constexpr std::array<std::string_view, 6> kFileNames{kPage,  kJson,       kSites,
-                                                     kSteps, kDenseVideo, kSparseVideo};
+constexpr std::array<std::string_view, 7> kFileNames{
+    kPage, kJson, kSites, kSteps, kDenseVideo, kSparseVideo, kSkippingVideo};
 
 }  // namespace
 
@@ -31,6 +31,9 @@ AnalysisOutcome analyze(Engine& engine, const AnalysisTask& task, StudyObserver&
 
   AnalysisOutcome outcome{
       .json = task.recipe, .words = judge(analysis), .page = task.folder / kPage};
+  if (analysis.has_skipping()) {
+    outcome.json["sampling"] = {{"evaluated_steps", analysis.evaluated_steps()}};
+  }
   outcome.json["analysis"] = describe_analysis(analysis);
   outcome.json["peak_memory_bytes"] = peak_memory_bytes();
   std::ranges::copy(summarise_in_words(analysis), std::back_inserter(outcome.words));

@@ -13,9 +13,9 @@
 namespace mochi::study {
 
 struct AnalysisTask {
-  GenerateRequest request;  // with a sparsity
+  GenerateRequest request;
   FrameRate fps;
-  nlohmann::ordered_json recipe;  // from describe_recipe(), for the sparse video
+  nlohmann::ordered_json recipe;  // from describe_recipe(), for the video of the request
   std::filesystem::path folder;   // an earlier report is replaced, other contents are refused
 };
 

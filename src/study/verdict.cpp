@@ -24,7 +24,7 @@ constexpr std::array kGrades{
     Grade{30, "You will see small differences if you compare the videos",
           "small differences show if you compare it"},
     Grade{25, "You will see differences", "differences show"},
-    Grade{kLowest, "The sparse video looks different", "the picture is different"},
+    Grade{kLowest, "The videos look different", "the picture is different"},
 };
 
 const Grade& grade_of(double psnr) {
@@ -35,7 +35,7 @@ const Grade& grade_of(double psnr) {
 
 std::string make_verdict(std::span<const FrameQuality> frames) {
   const double whole = whole_psnr(frames);
-  if (std::isinf(whole)) return "The sparse video equals the dense one, byte for byte.";
+  if (std::isinf(whole)) return "The videos are equal, byte for byte.";
   const auto worst = std::ranges::min_element(frames, {}, &FrameQuality::psnr);
   const auto worst_idx = worst - frames.begin();
   const Grade& grade = grade_of(whole);

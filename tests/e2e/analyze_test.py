@@ -30,7 +30,7 @@ step_caching:
   is_enabled: true
   skip_step_schedule: !!set {3}
 """
-KINDS = ["full", "full", "sparse", "skipped", "sparse", "full", "sparse", "sparse"]
+KINDS = ["full", "full", "sparse", "cached", "sparse", "full", "sparse", "sparse"]
 DELTAS = ["subtract", "weighted", "lse_merge", "half_merge", "none"]
 NUM_LAYERS, NUM_HEADS = 2, 2  # of the tiny model
 FILES = ["report.html", "report.json", "sites.csv", "steps.csv"]
@@ -100,7 +100,7 @@ class AnalyzeTest(ProgramTest):
             self.assertTrue(image.get("src").startswith("data:image/png;base64,iVBORw0KGgo"))
         page = (self.folder / "r/report.html").read_text()
         self.assertIsNone(re.search(r"<script|https?://(?!www\.w3\.org)|\bnan\b|\binf\b", page))
-        self.assertIn("skipped</td><td>3<", page)
+        self.assertIn("cached</td><td>3<", page)
         verdict = re.search(r'<p class="lead">[^<]* dB[^<]*</p>', page)
         self.assertLess(verdict.start(), page.index("<h2>"))
         linked = set(re.findall(r'(?:src|href)="(?!data:)([^"]*)"', page))
@@ -120,7 +120,7 @@ class AnalyzeTest(ProgramTest):
             self.assertEqual(row["kind"], dense.get(kind, kind))
             if row["kind"] == "sparse":
                 self.assertTrue(0 < float(row["kept"]) < 1 and 0 < float(row["recalled"]) < 1, row)
-            elif row["kind"] == "skipped":
+            elif row["kind"] == "cached":
                 self.assertEqual(row["kept"] + row["recalled"], "")
             else:
                 self.assertEqual((row["kept"], row["recalled"]), ("1", "1"))
@@ -163,6 +163,66 @@ class AnalyzeTest(ProgramTest):
                          ["0"] * NUM_LAYERS * NUM_HEADS)
         sections = self.sections()
         self.assertIn("all attention was dense", sections["Columns kept"][0].text)
+
+    def check_skips(self, skipped):
+        """What the tables tell of skipped steps."""
+        steps, told = self.rows("steps.csv"), self.json()
+        self.assertTrue(told["analysis"]["is_undisturbed"])
+        self.assertEqual([i for i, row in enumerate(steps) if row["kind"] == "skipped"], skipped)
+        self.assertEqual(told["sampling"]["evaluated_steps"],
+                         [i for i in range(len(steps)) if i not in skipped])
+        levels = [float(row["noise_level"]) for row in steps]
+        self.assertEqual((levels[0], levels), (1, sorted(levels, reverse=True)))
+        for i, row in enumerate(steps):
+            self.assertEqual(row["velocity_error"] != "", i in skipped)
+            if i in skipped:
+                self.assertTrue(0 < float(row["velocity_error"]) < 2, row)
+                self.assertLess(float(row["sparse_seconds"]), float(row["dense_seconds"]))
+        largest = max(skipped, key=lambda i: float(steps[i]["velocity_error"]))
+        self.assertEqual(told["analysis"]["velocity_errors"]["largest_at_step"], largest)
+        for site in self.rows("sites.csv"):
+            self.assertEqual(site["kind"] == "skipped", int(site["step"]) in skipped)
+        return steps
+
+    def test_skipped_steps(self):
+        done = self.analyze_ok("--skip", "fast", "--num-steps", 24)
+        self.assertNotIn("warning: step_skipping", done.stderr)
+        self.assertIn("2 of 3: skipping", done.stderr)
+        told = self.json()
+        evaluated = told["sampling"]["evaluated_steps"]
+        self.assertIn(f"{len(evaluated)} of 24 steps were evaluated", done.stdout)
+        skipped = [i for i in range(24) if i not in evaluated]
+        self.assertGreater(len(skipped), 4)
+        steps = self.check_skips(skipped)
+        for i in skipped:
+            self.assertTrue(0 < float(steps[i]["estimated_velocity_error"]) < 0.4)
+        # The video is that of generate, whose evaluated steps are the same.
+        self.generate_ok("--skip", "fast", "--num-steps", 24, "--out", "v.y4m")
+        self.assertEqual(json.loads(self.content("v.y4m.json"))["sampling"], told["sampling"])
+        sections = self.sections()
+        self.assertEqual(self.count(sections["Skipped steps"], SVG + "svg"), 2)
+        self.assertNotIn("Columns kept", sections)
+
+    def test_skipped_steps_of_sparse_attention(self):
+        (self.folder / "c.yml").write_text(
+            CONFIG + "step_skipping: {rule: schedule, evaluated_step_schedule: !!set {2, 3}}\n")
+        args = ["--num-steps", 8, "--num-frames", 25, "--width", 128, "--height", 64]
+        self.analyze_ok("--chipmunk-config", "c.yml", *args)
+        steps = self.check_skips([4, 6, 7])
+        self.assertEqual([row["kind"] for row in steps],
+                         ["full", "full", "sparse", "cached", "skipped", "full", "skipped",
+                          "skipped"])
+        self.assertEqual({row["estimated_velocity_error"] for row in steps}, {""})
+        sections = self.sections()
+        self.assertEqual(self.count(sections["Skipped steps"], SVG + "svg"), 2)
+        self.assertEqual(self.count(sections["Columns kept"], SVG + "svg"), 1)
+        # A flag replaces the file's rule, and the earlier report.
+        self.analyze_ok("--chipmunk-config", "c.yml", "--skip", "off", *args)
+        self.assertNotIn("sampling", self.json())
+        self.assertNotIn("Skipped steps", self.sections())
+        self.analyze_ok("--max-evaluations", 3, *args)
+        self.assertEqual(len(self.json()["sampling"]["evaluated_steps"]), 3)
+        self.assertFalse(self.json()["request"]["sparsity"]["attn"]["is_enabled"])
 
     def test_without_a_working_ffmpeg_there_are_no_videos(self):
         tools = self.folder / "tools"

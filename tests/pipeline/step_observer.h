@@ -13,6 +13,7 @@ struct StepObserver : Observer {
   std::function<bool()> stop = {};
   std::function<void(const StepView&)> after_step = {};
   std::function<void(const SiteReport&)> site = {};
+  std::function<void(const SkipReport&)> skip = {};
 
   // The state at the last interruption.
   int num_interruptions = 0;
@@ -33,6 +34,8 @@ struct StepObserver : Observer {
   }
   bool wants_sites() const override { return static_cast<bool>(site); }
   void on_site(const SiteReport& report) override { site(report); }
+  bool wants_skips() const override { return static_cast<bool>(skip); }
+  void on_skip(const SkipReport& report) override { skip(report); }
 };
 
 }  // namespace mochi

@@ -37,6 +37,7 @@ TEST(StepSkipper, AScheduleIsFollowedAndNeededStepsAreAddedToIt) {
   const StepSkipping config{.rule = SkipRule::kSchedule, .evaluated_steps = {3, 6}};
   StepSkipper skipper(config, usual_sigmas(8), {5});
   EXPECT_EQ(run_skipper(skipper, 8, {}), (Steps{0, 3, 5, 6}));
+  EXPECT_EQ(skipper.estimated_error(1), std::nullopt);
 }
 
 TEST(StepSkipper, TheEasyRuleEvaluatesOnceTheVelocityHasChanged) {
@@ -52,8 +53,10 @@ TEST(StepSkipper, TheEasyRuleEvaluatesOnceTheVelocityHasChanged) {
   skipper.note_evaluation(1, {.former = 1, .change = 0.1});
   EXPECT_TRUE(skipper.skips(2));
   skipper.note_skip(2, 3);
+  EXPECT_NEAR(skipper.estimated_error(2).value(), 0.1, 1e-6);
   EXPECT_TRUE(skipper.skips(3));
   skipper.note_skip(3, 3);
+  EXPECT_NEAR(skipper.estimated_error(3).value(), 0.2, 1e-6);
   EXPECT_FALSE(skipper.skips(4));
   // An equal change over three steps gives a third of the rate, so that seven steps are skipped.
   skipper.note_evaluation(4, {.former = 1, .change = 0.1});

@@ -1,9 +1,12 @@
 // Step skipping in whole samplings of a tiny model.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 
+#include "base/difference.h"
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "pipeline/step_observer.h"
@@ -130,6 +133,70 @@ std::vector<StepSkipping> many_rules() {
            .null_every = 2,
            .max_evaluations = 6},
           {.rule = SkipRule::kBudget, .correct_path = true, .null_every = 2, .max_evaluations = 7}};
+}
+
+// The report of each skipped step, after checking that the reports change nothing.
+std::vector<SkipReport> measure_skips(Engine& engine, const GenerateRequest& request,
+                                      const std::vector<float>& plain) {
+  std::vector<SkipReport> skips;
+  std::vector<int> evaluated;
+  StepObserver observer;
+  observer.skip = [&](const SkipReport& skip) { skips.push_back(skip); };
+  observer.after_step = [&](const StepView& view) { evaluated = view.evaluated_steps(); };
+  observer.site = [](const SiteReport& /*site*/) {};
+  EXPECT_EQ(engine.sample(request, observer).values, plain);
+  EXPECT_EQ(static_cast<int>(evaluated.size() + skips.size()), request.num_steps);
+  for (const SkipReport& skip : skips) {
+    EXPECT_EQ(std::ranges::count(evaluated, skip.step), 0) << skip.step;
+  }
+  return skips;
+}
+
+// Latents after one dense step from `state`.
+std::vector<float> take_dense_step(Engine& engine, GenerateRequest request,
+                                   const SamplerState& state) {
+  request.sparsity.reset();
+  const SamplerState start{state.num_steps_done, state.latents};
+  std::vector<float> values;
+  StepObserver observer;
+  observer.after_step = [&](const StepView& view) {
+    if (values.empty()) values = view.latents().values;
+  };
+  engine.sample(request, observer, {.start = &start});
+  return values;
+}
+
+// Both velocities lead from the same latents to others, whose distances are in their proportion.
+TEST_F(SkippedSteps, AMeasuredErrorIsThatOfOneStep) {
+  Engine engine = open();
+  for (StepSkipping skipping : many_rules()) {
+    if (skipping.threshold) *skipping.threshold *= 50;  // to skip more steps
+    for (const bool is_sparse : {false, true}) {
+      GenerateRequest request = make_request(engine, skipping);
+      request.cfg_schedule = {4, 4, 4, 1, 1, 3, 3, 3, 3, 3, 3, 3};
+      request.sparsity->patchify_is_enabled = is_sparse;
+      request.sparsity->attn.is_enabled = is_sparse;
+      request.sparsity->attn.first_n_dense_layers = 0;
+      const Result plain = sample(engine, request);
+      const std::vector<SkipReport> skips = measure_skips(engine, request, plain.values);
+      EXPECT_GE(skips.size(), 3U);
+      for (const SkipReport& skip : skips) {
+        EXPECT_EQ(skip.estimated_error.has_value(), skipping.rule != SkipRule::kBudget);
+        if (skipping.rule == SkipRule::kEasy) {
+          EXPECT_LT(skip.estimated_error.value(), skipping.threshold.value());
+        }
+        if (skip.step == 0 || skip.step + 1 == request.num_steps) continue;
+        const auto at = static_cast<std::size_t>(skip.step);
+        const SamplerState& before = plain.states[at - 1];
+        const std::vector<float> dense = take_dense_step(engine, request, before);
+        const std::vector<float>& predicted = plain.states[at].latents.values;
+        const double error = difference_of(dense, predicted).squares;
+        const double way = difference_of(dense, before.latents.values).squares;
+        EXPECT_NEAR(skip.true_error, std::sqrt(error / way), 1e-3 * skip.true_error + 1e-4)
+            << skip.step;
+      }
+    }
+  }
 }
 
 TEST_F(SkippedSteps, ResumesFromEveryStep) {

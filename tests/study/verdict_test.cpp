@@ -19,15 +19,15 @@ std::string verdict_of(std::initializer_list<double> psnrs) {
 }
 
 TEST(Verdict, DependsOnThePsnr) {
-  EXPECT_EQ(verdict_of({kInf, kInf}), "The sparse video equals the dense one, byte for byte.");
+  EXPECT_EQ(verdict_of({kInf, kInf}), "The videos are equal, byte for byte.");
   EXPECT_EQ(verdict_of({45, 45}),
             "You will not see the difference: 45.0 dB, and 45.0 dB in the worst frame (0).");
   EXPECT_EQ(verdict_of({40.1}), "You will not see the difference: 40.1 dB.");
   expect_contains(verdict_of({39.9}), "You will hardly see the difference");
   expect_contains(verdict_of({34.9}), "You will see small differences");
   expect_contains(verdict_of({29.9}), "You will see differences");
-  expect_contains(verdict_of({24.9}), "The sparse video looks different");
-  expect_contains(verdict_of({0}), "The sparse video looks different");
+  expect_contains(verdict_of({24.9}), "The videos look different");
+  expect_contains(verdict_of({0}), "The videos look different");
 }
 
 TEST(Verdict, NamesAWorstFrameThatIsWorseThanTheVideo) {
