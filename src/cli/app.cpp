@@ -48,9 +48,9 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   add_analyze_flags(
       *app->add_subcommand("analyze", "show what sparse attention and step skipping do to a video"),
       commands.analyze);
-  add_tune_flags(
-      *app->add_subcommand("tune", "find the fastest sparsity settings of a wanted quality"),
-      commands.tune);
+  add_tune_flags(*app->add_subcommand(
+                     "tune", "find the fastest step skipping and sparsity of a wanted quality"),
+                 commands.tune);
   add_bench_flags(*app->add_subcommand("bench", "measure the speed of operations and networks"),
                   commands.bench);
   add_completion_command(*app, commands.shell);

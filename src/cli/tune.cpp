@@ -83,10 +83,11 @@ SparsityConfig make_start(const TuneOptions& options, const study::Workload& wor
     for (const std::string& warning : loaded.warnings) tell("warning: {}", warning);
   }
   const SparsityConfig& start = loaded.config;
-  if (!start.attn.is_enabled) {
-    fail("'{}': attn.is_enabled: wanted true, found false", file.string());
+  if (options.scope != study::SearchScope::kSkipping && !start.attn.is_enabled) {
+    fail("'{}': attn.is_enabled: wanted true, or --search skipping, found false", file.string());
   }
-  return options.start ? start : study::fit_start(start, workload);
+  const bool fits = options.start && start.steps.value_or(workload.num_steps) == workload.num_steps;
+  return fits ? start : study::fit_start(start, workload);
 }
 
 study::TuneTask make_task(const TuneOptions& options, std::vector<job::LinePrompt> prompts,
@@ -96,13 +97,14 @@ study::TuneTask make_task(const TuneOptions& options, std::vector<job::LinePromp
                        .recipe = job::make_recipe(options.generation, resolved),
                        .prompts = std::move(prompts),
                        .start = {},
+                       .scope = options.scope,
                        .min_psnr = options.min_psnr,
                        .max_trials = options.max_trials,
                        .folder = options.output,
                        .resumes = options.resumes};
   task.base.prompt.clear();
   task.recipe.request.prompt.reset();
-  task.start = make_start(options, study::make_workload(task.base, model));
+  task.start = make_start(options, study::make_workload(task.base, model, task.scope));
   return task;
 }
 
@@ -115,7 +117,7 @@ void report_results(const TuneOptions& options, const study::TuneRecord& record)
   if (!fastest) fail("no trial reaches {} dB; {}", options.min_psnr, study::describe_best(record));
   if (options.is_quiet) return;
   if (study::speed_up(record.trials[*fastest], record.dense_seconds()) <= 1) {
-    tell("warning: that is no faster than dense attention");
+    tell("warning: that is no faster than dense attention at every step");
   }
   tell_summary("{}", study::config_path(options.output).string());
   tell_summary("report: {}", study::report_path(options.output).string());

@@ -1,4 +1,4 @@
-// `mochi tune`: the fastest sparsity configuration of a wanted quality.
+// `mochi tune`: the fastest step skipping and sparse attention of a wanted quality.
 #pragma once
 
 #include "cli/tune_options.h"

@@ -27,8 +27,19 @@ void add_tune_flags(CLI::App& command, TuneOptions& options) {
       ->group(kGroup);
   command
       .add_option("--chipmunk-config", options.start,
-                  "where the search starts (default: the bundled settings)")
+                  "sparse attention that the search starts from (default: the bundled settings)")
       ->type_name("FILE")
+      ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--search",
+          // The value is one of the choices: read_arguments() has looked.
+          [&options](const std::string& text) {
+            options.scope = study::parse_search_scope(text).value();
+          },
+          "step skipping, sparse attention, or both together")
+      ->type_name("both|skipping|sparsity")
+      ->default_str("both")
       ->group(kGroup);
   command.add_option("--max-trials", options.max_trials, "configurations to try at most")
       ->capture_default_str()

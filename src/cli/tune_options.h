@@ -8,6 +8,7 @@
 
 #include "flags/cli11_fwd.h"
 #include "job/job_options.h"
+#include "study/search_space.h"
 
 namespace mochi::cli {
 
@@ -15,7 +16,8 @@ struct TuneOptions {
   double min_psnr = 0;  // dB
   std::filesystem::path prompts;
   std::filesystem::path output;  // a folder
-  int max_trials = 24;
+  int max_trials = 32;
+  study::SearchScope scope = study::SearchScope::kBoth;
   bool resumes = false;
   bool is_quiet = false;
   bool is_verbose = false;

@@ -36,7 +36,7 @@ std::string make_svg_file(const Figure& figure) {
   texts.add_text(0, y, Anchor::kStart, figure.title);
   for (const LegendEntry& entry : figure.legend) {
     y += kLineHeight;
-    texts.add_dot(8, y, 5, entry.color, "");
+    texts.add_mark(8, y, 5, entry.mark, entry.color, "");
     texts.add_text(20, y, Anchor::kStart, entry.name);
   }
   y += kLineHeight;

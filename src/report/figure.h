@@ -7,8 +7,12 @@
 
 namespace mochi::report {
 
+// The shapes of points, and the sign of a line in a legend.
+enum class Mark : unsigned char { kDot, kSquare, kTriangle, kLine };
+
 struct LegendEntry {
   std::string name, color;
+  Mark mark = Mark::kDot;
 };
 
 struct Figure {

@@ -69,11 +69,25 @@ std::string open_table(const char* figure_class, const char* table_class,
                      figure_class, table_class, make_row("th", headers));
 }
 
+const char* glyph_of(Mark mark) {
+  switch (mark) {
+    case Mark::kDot:
+      return "●";
+    case Mark::kSquare:
+      return "■";
+    case Mark::kTriangle:
+      return "▲";
+    case Mark::kLine:
+      return "━";
+  }
+  return "";
+}
+
 std::string make_caption(const Figure& figure) {
   std::string caption = fmt::format("<span class=\"title\">{}</span>", escape_markup(figure.title));
   for (const LegendEntry& entry : figure.legend) {
-    caption += fmt::format(" <span class=\"key\"><span style=\"color: {}\">●</span> {}</span>",
-                           entry.color, escape_markup(entry.name));
+    caption += fmt::format(" <span class=\"key\"><span style=\"color: {}\">{}</span> {}</span>",
+                           entry.color, glyph_of(entry.mark), escape_markup(entry.name));
   }
   return caption;
 }

@@ -18,6 +18,19 @@ std::string tooltip_element(const std::string& tooltip) {
   return tooltip.empty() ? "" : fmt::format("<title>{}</title>", escape_markup(tooltip));
 }
 
+// Squares and triangles look about as large as a dot of the same radius.
+std::string outline_of(Mark mark, double x, double y, double radius) {
+  if (mark == Mark::kTriangle) {
+    const double reach = 1.3 * radius;
+    return fmt::format("M{:.1f},{:.1f}l{:.1f},{:.1f}h{:.1f}z", x, y - reach, reach, 1.8 * reach,
+                       -2 * reach);
+  }
+  const double width = 1.8 * radius;
+  const double height = mark == Mark::kLine ? 2 : width;
+  return fmt::format("M{:.1f},{:.1f}h{:.1f}v{:.1f}h{:.1f}z", x - width / 2, y - height / 2, width,
+                     height, -width);
+}
+
 }  // namespace
 
 double text_width(std::string_view text) {
@@ -46,8 +59,14 @@ void SvgCanvas::add_path(const std::string& path, const std::string& color) {
       path, color);
 }
 
-void SvgCanvas::add_dot(double x, double y, double radius, const std::string& color,
-                        const std::string& tooltip) {
+void SvgCanvas::add_mark(double x, double y, double radius, Mark mark, const std::string& color,
+                         const std::string& tooltip) {
+  if (mark != Mark::kDot) {
+    elements_ += fmt::format(R"(<path d="{}" fill="{}">{}</path>)"
+                             "\n",
+                             outline_of(mark, x, y, radius), color, tooltip_element(tooltip));
+    return;
+  }
   elements_ += fmt::format(R"(<circle cx="{:.1f}" cy="{:.1f}" r="{}" fill="{}">{}</circle>)"
                            "\n",
                            x, y, radius, color, tooltip_element(tooltip));

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "report/figure.h"
+
 namespace mochi::report {
 
 enum class Anchor : unsigned char { kStart, kMiddle, kEnd };
@@ -34,8 +36,8 @@ class SvgCanvas {
   // `path` has the form of SVG's attribute: "M1,2L3,4".
   void add_path(const std::string& path, const std::string& color);
   // `tooltip` may be empty.
-  void add_dot(double x, double y, double radius, const std::string& color,
-               const std::string& tooltip);
+  void add_mark(double x, double y, double radius, Mark mark, const std::string& color,
+                const std::string& tooltip);
   void add_cell(const Box& box, const std::string& color, const std::string& tooltip);
   void add_frame(const Box& box);
 

@@ -114,15 +114,16 @@ class PlotDrawing {
       const std::string tooltip = i < series.labels.size()
                                       ? series.labels[i]
                                       : fmt::format("{}: {:.6g}, {:.6g}", series.name, x, y);
-      canvas_.add_dot(x_of(x), y_of(y), series.is_line ? 3 : 5, color, tooltip);
+      canvas_.add_mark(x_of(x), y_of(y), series.is_line ? 3 : 5, series.mark, color, tooltip);
     }
   }
 
   std::vector<LegendEntry> make_legend() const {
     std::vector<LegendEntry> legend;
     for (std::size_t i = 0; i < plot_.series.size(); ++i) {
-      const std::string& name = plot_.series[i].name;
-      if (!name.empty()) legend.push_back({name, color_of(i)});
+      const Series& series = plot_.series[i];
+      if (series.name.empty()) continue;
+      legend.push_back({series.name, color_of(i), series.is_line ? Mark::kLine : series.mark});
     }
     return legend;
   }

@@ -15,6 +15,7 @@ struct Series {
   std::vector<std::pair<double, double>> points;  // not finite: a gap
   bool is_line = true;                            // false: points only
   std::vector<std::string> labels = {};           // tooltips of the points, or empty
+  Mark mark = Mark::kDot;
 };
 
 struct Plot {

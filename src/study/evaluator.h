@@ -1,4 +1,4 @@
-// Runs the engine for the search of a sparsity configuration.
+// Runs the engine for a search.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 
 #include "mochi/mochi.h"
 #include "study/search.h"
+#include "study/timing_observer.h"
 #include "study/tune_observer.h"
 #include "study/tune_record.h"
 
@@ -39,12 +40,15 @@ class Evaluator {
  private:
   struct Sample {
     Latents latents;
-    double seconds = 0;  // sampling time
+    RunTimes times;
+
+    double seconds() const { return times.seconds.at(Phase::kSampling); }
   };
 
   Sample sample(const GenerateRequest& request) const;
   std::vector<std::uint8_t> decode_bytes(const Latents& latents);
-  Evaluation compare(const Latents& dense, const Sample& sparse);
+  // Returns an evaluation's qualities.
+  Evaluation compare(const Latents& dense, const Latents& sampled);
 
   Engine& engine_;
   std::vector<DenseVideo> videos_;

@@ -9,8 +9,9 @@
 namespace mochi::study {
 
 struct RunTimes {
-  std::map<Phase, double> seconds;   // by phase
-  std::vector<double> step_seconds;  // one value per sampling step
+  std::map<Phase, double> seconds;        // by phase
+  std::vector<double> step_seconds;       // one value per sampling step
+  std::vector<int> evaluated_steps = {};  // steps that evaluated the transformer, from 0
 
   void add(const RunTimes& other);
 };
@@ -23,6 +24,7 @@ class TimingObserver : public Observer {
   explicit TimingObserver(StudyObserver& study) : study_(study) {}
 
   bool on_progress(const Progress& progress) override;
+  void on_step(const StepView& view) override { times_.evaluated_steps = view.evaluated_steps(); }
   bool should_stop() override { return study_.should_stop(); }
 
   const RunTimes& times() const { return times_; }

@@ -15,8 +15,6 @@ std::vector<std::size_t> list_complete(std::span<const Trial> trials, const Goal
   return complete;
 }
 
-double mean_seconds(const Trial& trial) { return mean_of(trial.evaluations, &Evaluation::seconds); }
-
 }  // namespace
 
 bool Goal::is_good(const Trial& trial) const {
@@ -28,6 +26,8 @@ double mean_of(std::span<const Evaluation> evaluations, double Evaluation::* mem
   for (const Evaluation& evaluation : evaluations) sum += evaluation.*member;
   return sum / static_cast<double>(evaluations.size());
 }
+
+double mean_seconds(const Trial& trial) { return mean_of(trial.evaluations, &Evaluation::seconds); }
 
 double mean_psnr(const Trial& trial) { return mean_of(trial.evaluations, &Evaluation::psnr); }
 

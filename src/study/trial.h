@@ -19,6 +19,9 @@ struct Evaluation {
   double psnr = 0;            // dB, of all bytes of the video, at most kMaxPsnr
   double ssim = 0;            // mean over the frames
   double relative_error = 0;  // error of the latents
+  int num_evaluated = 0;      // steps that evaluated the transformer
+  // Medians over the evaluated steps of sparse attention; 0 if there are none.
+  double full_step_seconds = 0, sparse_step_seconds = 0;
 };
 
 struct Trial {
@@ -38,6 +41,7 @@ struct Goal {
 // There is one evaluation or more.
 double mean_of(std::span<const Evaluation> evaluations, double Evaluation::* member);
 
+double mean_seconds(const Trial& trial);
 double mean_psnr(const Trial& trial);
 
 // Returns the index of the prompt with the lowest PSNR; there is one.

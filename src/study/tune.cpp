@@ -81,17 +81,24 @@ void prepare_folder(const TuneTask& task, TuneRecord& record) {
   }
 }
 
-void warn_of_start(const TuneTask& task, const ModelInfo& model, TuneObserver& observer) {
+void warn_of_start(const TuneTask& task, const SparsityConfig& start, const ModelInfo& model,
+                   TuneObserver& observer) {
+  if (task.scope == SearchScope::kSkipping) return;
   GenerateRequest first_trial = task.base;
-  first_trial.sparsity = task.start;
+  first_trial.sparsity = start;
   for (const std::string& warning : model.warnings(first_trial)) observer.on_warning(warning);
 }
 
-void run_search(const TuneTask& task, const Workload& workload, Evaluator& evaluator,
-                TuneRecord& record, TuneObserver& observer) {
+void run_search(const TuneTask& task, Evaluator& evaluator, TuneRecord& record,
+                TuneObserver& observer) {
   int num_done = 0;
   search(
-      task.start, workload, record.goal, task.max_trials,
+      {.start = record.start,
+       .workload = record.workload,
+       .goal = record.goal,
+       .scope = task.scope,
+       .max_trials = task.max_trials,
+       .dense_step_seconds = record.dense_step_seconds()},
       [&](const SparsityConfig& config, std::size_t prompt_idx) {
         return evaluator.evaluate(config, prompt_idx);
       },
@@ -117,27 +124,26 @@ void write_results(const fs::path& folder, const TuneRecord& record) {
 
 }  // namespace
 
-Workload make_workload(const GenerateRequest& base, const ModelInfo& model) {
-  constexpr int kMinSteps = 3;  // with two, all are full
-  if (base.num_steps < kMinSteps) {
-    throw InvalidRequest("num_steps",
-                         fmt::format("wanted {} or more, found {}", kMinSteps, base.num_steps));
+Workload make_workload(const GenerateRequest& base, const ModelInfo& model, SearchScope scope) {
+  if (base.num_steps < least_steps(scope)) {
+    throw InvalidRequest("num_steps", fmt::format("wanted {} or more, found {}", least_steps(scope),
+                                                  base.num_steps));
   }
   return {base.num_steps, model.num_layers()};
 }
 
 TuneRecord tune(Engine& engine, const TuneTask& task, TuneObserver& observer) {
   const ModelInfo& model = engine.model();
-  const Workload workload = make_workload(task.base, model);
   std::vector<DenseVideo> videos = make_dense_videos(task, engine);
   TuneRecord record{.settings = describe_settings(task, engine),
-                    .goal = {task.min_psnr, task.prompts.size()},
-                    .num_steps = workload.num_steps};
+                    .start = evaluate_every_step(task.start),
+                    .workload = make_workload(task.base, model, task.scope),
+                    .goal = {task.min_psnr, task.prompts.size()}};
   prepare_folder(task, record);
-  warn_of_start(task, model, observer);
+  warn_of_start(task, record.start, model, observer);
   Evaluator evaluator(engine, std::move(videos), task.folder, record, observer);
   evaluator.prepare_dense();
-  run_search(task, workload, evaluator, record, observer);
+  run_search(task, evaluator, record, observer);
   write_results(task.folder, record);
   return record;
 }

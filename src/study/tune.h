@@ -1,4 +1,4 @@
-// The search for the fastest sparsity configuration of a wanted quality.
+// The search for the fastest step skipping and sparse attention of a wanted quality.
 #pragma once
 
 #include <filesystem>
@@ -17,7 +17,8 @@ struct TuneTask {
   GenerateRequest base;  // shared by all videos, without prompt and sparsity
   job::Recipe recipe;    // likewise
   std::vector<job::LinePrompt> prompts;
-  SparsityConfig start;
+  SparsityConfig start;  // its rule of step skipping is not used
+  SearchScope scope = SearchScope::kBoth;
   double min_psnr = 0;  // dB, mean over the prompts
   int max_trials = 1;
   std::filesystem::path folder;
@@ -26,7 +27,7 @@ struct TuneTask {
 
 // Returns the workload of the base request. Throws InvalidRequest naming "num_steps" if it has too
 // few steps to search.
-Workload make_workload(const GenerateRequest& base, const ModelInfo& model);
+Workload make_workload(const GenerateRequest& base, const ModelInfo& model, SearchScope scope);
 
 // Tries configurations and writes the record, the report and, if a trial is good enough, the
 // fastest configuration into the folder. Checks the outputs before the work. A search that was

@@ -1,4 +1,4 @@
-// The reports of a running search for a sparsity configuration.
+// The reports of a running search.
 #pragma once
 
 #include <cstddef>

@@ -52,6 +52,28 @@ TEST(Plot, AGapWhereAValueIsNotFinite) {
   }
 }
 
+TEST(Plot, SeriesHaveMarks) {
+  const Figure figure = draw_plot(
+      {"t",
+       "x",
+       "y",
+       {{.name = "line", .points = {{0, 1}, {1, 2}}},
+        {.name = "dots", .points = {{0, 2}}, .is_line = false},
+        {.name = "squares", .points = {{1, 2}}, .is_line = false, .mark = Mark::kSquare},
+        {.name = "triangles", .points = {{1, 1}}, .is_line = false, .mark = Mark::kTriangle}}});
+  EXPECT_EQ(count(figure.elements, "<circle"), 3U);  // two of them on the line
+  EXPECT_EQ(count(figure.elements, "<path"), 3U);
+  EXPECT_EQ(count(figure.elements, "squares: 1, 2"), 1U);
+  HtmlPage page("p");
+  page.add_figure(figure);
+  const std::string text = page.finish();
+  for (const char* glyph :
+       {"━</span> line", "●</span> dots", "■</span> squares", "▲</span> triangles"}) {
+    EXPECT_NE(text.find(glyph), std::string::npos) << glyph;
+  }
+  EXPECT_EQ(count(make_svg_file(figure), "<path"), 6U);
+}
+
 TEST(Plot, LogAxesLeaveOutValuesWithoutALogarithm) {
   const std::string svg = elements_of({"t", "x", "y", {{"", {{0, 0}, {1, -1}, {2, 1}}}}, true});
   expect_numbers(svg);

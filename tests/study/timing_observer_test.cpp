@@ -41,6 +41,24 @@ TEST(TimingObserver, MeasuresStepsAndPassesThemOn) {
   EXPECT_EQ(study.last, Phase::kSampling);
 }
 
+TEST(TimingObserver, KnowsTheEvaluatedSteps) {
+  class View : public StepView {
+   public:
+    int num_done() const override { return 4; }
+    int num_steps() const override { return 4; }
+    const Latents& latents() const override { return latents_; }
+    std::vector<int> evaluated_steps() const override { return {0, 1, 3}; }
+    std::optional<SamplerState> state() const override { return std::nullopt; }
+
+   private:
+    Latents latents_;
+  };
+  Recorder study;
+  TimingObserver timing(study);
+  timing.on_step(View());
+  EXPECT_EQ(timing.times().evaluated_steps, (std::vector<int>{0, 1, 3}));
+}
+
 TEST(TimingObserver, StopsWithItsStudy) {
   Recorder study;
   TimingObserver timing(study);

@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <set>
 #include <string>
 
@@ -25,55 +24,109 @@ TEST(SearchSpace, FullStepsAreSpread) {
   }
 }
 
-TEST(SearchSpace, SparserIsCheaper) {
-  const std::vector<Candidate> candidates =
-      list_candidates(make_start(kMochi), DeltaKind::kWeighted, kMochi);
-  EXPECT_EQ(candidates.size(), 180U);
-  EXPECT_TRUE(std::ranges::is_sorted(candidates, {}, &Candidate::cost));
-  for (const Candidate& a : candidates) {
-    EXPECT_LT(a.cost, 1);
-    for (const Candidate& b : candidates) {
-      if (&a != &b && is_as_sparse(a.place, b.place)) {
-        EXPECT_LT(a.cost, b.cost);
-      }
-    }
+TEST(SearchSpace, HasBudgetsAndSparseAttention) {
+  EXPECT_EQ(list_skipping_places(kMochi).size(), 8U);
+  EXPECT_EQ(list_sparse_places(kMochi, false).size(), 180U);
+  const std::vector<Place> places = list_sparse_places(kMochi, true);
+  // At 6, 8, 10 and 12 evaluations, 2, 3, 4 and 4 numbers of full steps leave a sparse step.
+  EXPECT_EQ(places.size(), 5 * 180U + (2 + 3 + 4 + 4) * 36U);
+  for (const Place& place : places) {
+    EXPECT_LT(place.sparse.value().num_full_steps, place.num_evaluated);
+  }
+  EXPECT_EQ(list_skipping_places({12, 4}).size(), 3U);
+  EXPECT_EQ(list_skipping_places({6, 4}).size(), 0U);
+  for (const SearchScope scope : kSearchScopes) {
+    const Workload least{least_steps(scope), 2};
+    EXPECT_EQ(parse_search_scope(name_of(scope)), scope);
+    EXPECT_FALSE(list_skipping_places(least).empty() && list_sparse_places(least, true).empty());
   }
 }
 
-TEST(SearchSpace, CandidatesDifferAlongTheAxesAlone) {
+TEST(SearchSpace, DenseAttentionIsTheDenseEndOfAllAxes) {
+  const Place dense{16};
+  const SparsePlace sparse{0.1, 4, 1, 1};
+  EXPECT_TRUE(is_as_sparse({16, sparse}, dense));
+  EXPECT_TRUE(is_as_sparse({12, sparse}, dense));
+  EXPECT_TRUE(is_as_sparse({12}, dense));
+  EXPECT_FALSE(is_as_sparse(dense, {12}));
+  EXPECT_FALSE(is_as_sparse({20, sparse}, dense));
+  EXPECT_FALSE(is_as_sparse(dense, {16, sparse}));
+  EXPECT_FALSE(is_as_sparse(dense, {64, sparse}));
+}
+
+TEST(SearchSpace, EveryAxisCounts) {
+  const Place place{16, SparsePlace{0.1, 4, 1, 4}};
+  EXPECT_TRUE(is_as_sparse(place, place));
+  for (const Place& denser :
+       {Place{20, SparsePlace{0.1, 4, 1, 4}}, Place{16, SparsePlace{0.2, 4, 1, 4}},
+        Place{16, SparsePlace{0.1, 6, 1, 4}}, Place{16, SparsePlace{0.1, 4, 2, 4}},
+        Place{16, SparsePlace{0.1, 4, 1, 1}}}) {
+    EXPECT_TRUE(is_as_sparse(place, denser));
+    EXPECT_FALSE(is_as_sparse(denser, place));
+  }
+}
+
+TEST(SearchSpace, ConfigurationsDifferAlongTheAxesAlone) {
   SparsityConfig start = make_start(kMochi);
   start.attn.top_p = 0.5;
   EXPECT_FALSE(has_place(start));
   start.attn.random_keys = 0.03;
+  start.step_skipping.extrapolation = Extrapolation::kLine;
   std::set<std::string> different;
-  for (const Candidate& candidate : list_candidates(start, DeltaKind::kSubtract, kMochi)) {
-    SparsityConfig config = candidate.config;
+  const std::vector<Place> places = list_sparse_places(kMochi, true);
+  for (const Place& place : places) {
+    SparsityConfig config = make_config(start, place, kMochi);
     EXPECT_TRUE(has_place(config));
+    const Place same = place_of(config, kMochi);
+    EXPECT_TRUE(is_as_sparse(same, place) && is_as_sparse(place, same)) << to_json(config);
     different.insert(to_json(config));
-    EXPECT_EQ(config.attn.delta, DeltaKind::kSubtract);
     // All else is the start's.
-    config.attn.delta = start.attn.delta;
     config.attn.top_p = start.attn.top_p;
     config.attn.top_keys = start.attn.top_keys;
     config.attn.full_step_schedule = start.attn.full_step_schedule;
     config.attn.first_n_dense_layers = start.attn.first_n_dense_layers;
     config.attn.score_queries = start.attn.score_queries;
+    config.step_skipping.rule = start.step_skipping.rule;
     EXPECT_EQ(to_json(config), to_json(start));
+    EXPECT_EQ(config.step_skipping.extrapolation, Extrapolation::kLine);
   }
-  EXPECT_EQ(different.size(), 180U);
+  EXPECT_EQ(different.size(), places.size());
+}
+
+TEST(SearchSpace, DenseConfigurationsSkipStepsAlone) {
+  SparsityConfig start = make_start(kMochi);
+  start.step_skipping = make_step_skipping(SkipTier::kFast);
+  EXPECT_FALSE(has_place(start));
+  start.mlp.is_enabled = true;
+  const SparsityConfig config = make_config(start, {12}, kMochi);
+  EXPECT_FALSE(config.attn.is_enabled || config.mlp.is_enabled || config.patchify_is_enabled);
+  EXPECT_EQ(config.step_skipping.rule, SkipRule::kBudget);
+  EXPECT_EQ(config.step_skipping.max_evaluations, 12);
+  EXPECT_EQ(place_of(config, kMochi).num_evaluated, 12);
+  const SparsityConfig every = evaluate_every_step(start);
+  EXPECT_TRUE(has_place(every));
+  EXPECT_EQ(place_of(every, kMochi).num_evaluated, 64);
+}
+
+TEST(SearchSpace, FullStepsAreEvaluatedWhateverTheBudget) {
+  SparsityConfig config = make_config(make_start(kMochi), {8, SparsePlace{0.1, 13, 0, 1}}, kMochi);
+  EXPECT_EQ(place_of(config, kMochi).num_evaluated, 14);  // 13 full steps and the last one
+  config.mlp.is_enabled = true;
+  config.mlp.full_step_every = 2;
+  EXPECT_GE(place_of(config, kMochi).num_evaluated, 33);
 }
 
 TEST(SearchSpace, SmallWorkloadsHaveSparseStepsAndLayers) {
   for (const Workload workload : {Workload{3, 1}, Workload{4, 2}, Workload{6, 2}}) {
-    const auto candidates = list_candidates({}, DeltaKind::kLseMerge, workload);
-    EXPECT_FALSE(candidates.empty());
-    for (const Candidate& candidate : candidates) {
-      EXPECT_LT(candidate.place.num_full_steps, workload.num_steps);
-      EXPECT_LT(candidate.place.num_dense_layers, workload.num_layers);
+    const std::vector<Place> places = list_sparse_places(workload, true);
+    EXPECT_FALSE(places.empty());
+    for (const Place& place : places) {
+      EXPECT_LT(place.sparse.value().num_full_steps, workload.num_steps);
+      EXPECT_LT(place.sparse.value().num_dense_layers, workload.num_layers);
     }
-    const Candidate start = make_candidate(make_start(workload), workload);
-    EXPECT_LT(start.place.num_full_steps, workload.num_steps);
-    EXPECT_LT(start.place.num_dense_layers, workload.num_layers);
+    const SparsePlace start = place_of(make_start(workload), workload).sparse.value();
+    EXPECT_LT(start.num_full_steps, workload.num_steps);
+    EXPECT_LT(start.num_dense_layers, workload.num_layers);
   }
 }
 
@@ -104,8 +157,14 @@ TEST(SearchSpace, TheStartIsTheBundledFileAsFarAsItFits) {
 
 TEST(SearchSpace, DescribesConfigurations) {
   const SparsityConfig start = make_start(kMochi);
-  EXPECT_EQ(describe_briefly(start, 64),
-            "half_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1");
+  EXPECT_EQ(describe_briefly(start, kMochi),
+            "every step, half_merge, top_keys 0.15, full steps 6, dense layers 2, score_queries 1");
+  EXPECT_EQ(describe_briefly(make_config(start, {12}, kMochi), kMochi),
+            "12 of 64 steps, dense attention");
+  const SparsityConfig both = make_config(start, {16, SparsePlace{0.3, 4, 0, 4}}, kMochi);
+  EXPECT_EQ(describe_briefly(both, kMochi),
+            "16 of 64 steps, half_merge, top_keys 0.3, full steps 4, dense layers 0, "
+            "score_queries 4");
 }
 
 }  // namespace
