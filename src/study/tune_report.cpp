@@ -138,21 +138,21 @@ report::Figure make_plot(const TuneRecord& record) {
   return draw_plot(plot);
 }
 
-const std::vector<std::string> kColumns{"trial",       "evaluated steps",  "attention",
-                                        "predicted s", "seconds",          "times as fast",
-                                        "PSNR, dB",    "worst prompt, dB", "verdict"};
+const std::vector<std::string> kColumns{"trial",        "evaluated steps",  "times as fast",
+                                        "PSNR, dB",     "worst prompt, dB", "measured, s",
+                                        "predicted, s", "verdict",          "attention"};
 
 std::vector<std::string> make_row(const TuneRecord& record, std::size_t trial_idx) {
   const Trial& trial = record.trials[trial_idx];
   return {fmt::to_string(trial_idx + 1),
           fmt::format("{:g}", mean_evaluated(trial)),
-          describe_attention(trial.config, record.workload.num_steps),
-          format_known(record.predict_seconds(trial_idx), 2),
-          fmt::format("{:.2f}", mean_seconds(trial)),
           fmt::format("{:.2f}", speed_of(record, trial)),
           fmt::format("{:.2f}", mean_psnr(trial)),
           fmt::format("{:.2f}", worst_psnr(trial)),
-          describe_outcome(record, trial_idx)};
+          fmt::format("{:.2f}", mean_seconds(trial)),
+          format_known(record.predict_seconds(trial_idx), 2),
+          describe_outcome(record, trial_idx),
+          describe_attention(trial.config, record.workload.num_steps)};
 }
 
 std::vector<std::vector<std::string>> make_settings(const TuneRecord& record) {
@@ -282,6 +282,11 @@ std::string make_report(const TuneRecord& record) {
   if (const auto fastest = record.fastest()) page.add_text(describe_fastest(record, *fastest));
   page.add_text(compare_methods(record));
   page.add_figure(make_plot(record));
+  const auto num_abandoned = std::ranges::count_if(
+      record.trials, [&](const Trial& trial) { return !record.goal.is_complete(trial); });
+  if (num_abandoned > 0) {
+    page.add_text(fmt::format("Not in the plot: abandoned trials ({}).", num_abandoned));
+  }
   page.add_heading("Trials");
   page.add_text(describe_costs(record));
   std::vector<std::vector<std::string>> rows;

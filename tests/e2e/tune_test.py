@@ -213,6 +213,7 @@ class TuneTest(ProgramTest):
                 shutil.rmtree(self.folder / "o")
 
     def test_a_resumed_search_takes_the_same_path(self):
+        (self.folder / "c.yml").write_text("steps: 64\n" + CONFIG)  # spread over fewer steps
         self.tune_ok(min_psnr=20, max_trials=8)
         path = self.folder / "o" / "trials.json"
         whole = self.record()

@@ -25,5 +25,16 @@ TEST(CheckSame, SparsityKeysWithoutEffectMakeNoDifference) {
   EXPECT_THROW(check_same("the video", wanted, found), Error);
 }
 
+TEST(CheckSame, StepsOfSchedulesAreComparedIfTheyAreWanted) {
+  SparsityConfig config;
+  config.attn.full_step_schedule = {0, 1, 5};
+  config.steps = 24;
+  const OrderedJson wanted{{"sparsity", OrderedJson::parse(to_json(config))}};
+  Json found(wanted);
+  EXPECT_NO_THROW(check_same("the search", wanted, found));
+  found["sparsity"]["steps"] = 64;
+  EXPECT_THROW(check_same("the search", wanted, found), Error);
+}
+
 }  // namespace
 }  // namespace mochi::job

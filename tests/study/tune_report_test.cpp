@@ -72,8 +72,9 @@ TEST(TuneReport, ThePageOpensWithAVerdict) {
                            "■</span> sparse attention, every step", "▲</span> both"}) {
     EXPECT_TRUE(has(page, name)) << name;
   }
+  EXPECT_TRUE(has(page, "Not in the plot: abandoned trials (1)."));
   // 6 full and 18 sparse steps.
-  EXPECT_TRUE(has(page, "<td>16.20</td><td>17.00</td><td>3.82</td><td>40.50</td>"));
+  EXPECT_TRUE(has(page, "<td>3.82</td><td>40.50</td><td>40.00</td><td>17.00</td><td>16.20</td>"));
   record.goal.min_psnr = 50;
   page = make_report(record);
   EXPECT_TRUE(has(page, "No trial reaches 50 dB; the best, trial 2, has 42.00 dB."));
@@ -87,7 +88,7 @@ TEST(TuneReport, SparseSecondsAreUnknownBeforeTheStart) {
   record.trials.erase(record.trials.begin());
   EXPECT_EQ(record.predict_seconds(0), 16);
   EXPECT_EQ(record.predict_seconds(2), std::nullopt);
-  EXPECT_TRUE(has(make_report(record), "<td>–</td><td>17.00</td>"));
+  EXPECT_TRUE(has(make_report(record), "<td>17.00</td><td>–</td>"));
   record.trials[0].config.step_skipping.rule = SkipRule::kEasy;
   EXPECT_EQ(record.predict_seconds(0), std::nullopt);
 }
