@@ -82,11 +82,10 @@ void put_sparse(AttentionSparsity& attn, const SparsePlace& place, int num_steps
   attn.score_queries = place.score_queries;
 }
 
-SparsityConfig make_dense(const SparsityConfig& start) {
+SparsityConfig make_dense() {
   SparsityConfig config;
   config.patchify_is_enabled = false;
   config.attn.is_enabled = false;
-  config.step_skipping = start.step_skipping;
   return config;
 }
 
@@ -134,12 +133,11 @@ Place place_of(const SparsityConfig& config, const Workload& workload) {
 
 SparsityConfig make_config(const SparsityConfig& start, const Place& place,
                            const Workload& workload) {
-  SparsityConfig config = place.sparse ? start : make_dense(start);
+  SparsityConfig config = place.sparse ? start : make_dense();
   config.steps = workload.num_steps;
   if (place.sparse) put_sparse(config.attn, *place.sparse, workload.num_steps);
   const bool is_every_step = place.num_evaluated == workload.num_steps;
-  config.step_skipping.rule = is_every_step ? SkipRule::kOff : SkipRule::kBudget;
-  config.step_skipping.max_evaluations = is_every_step ? 0 : place.num_evaluated;
+  config.step_skipping = is_every_step ? StepSkipping{} : make_step_budget(place.num_evaluated);
   return config;
 }
 
@@ -175,7 +173,7 @@ std::vector<SparsityConfig> list_starts(const SparsityConfig& start) {
 }
 
 SparsityConfig evaluate_every_step(SparsityConfig start) {
-  start.step_skipping.rule = SkipRule::kOff;
+  start.step_skipping = {};
   return start;
 }
 

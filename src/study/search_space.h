@@ -56,8 +56,7 @@ bool has_place(const SparsityConfig& config);
 
 Place place_of(const SparsityConfig& config, const Workload& workload);
 
-// Returns the configuration of a position. All other values are the start's; of these, dense
-// attention uses only those of step skipping.
+// Returns the configuration of a position. Sparse attention has the start's other values.
 SparsityConfig make_config(const SparsityConfig& start, const Place& place,
                            const Workload& workload);
 
@@ -70,8 +69,7 @@ std::vector<Place> list_sparse_places(const Workload& workload, bool skips_steps
 // Returns the start, and copies of it with each other delta.
 std::vector<SparsityConfig> list_starts(const SparsityConfig& start);
 
-// Returns the start without a rule that skips steps. Its other values of step skipping are kept for
-// candidates that skip steps.
+// Returns the start without its step skipping.
 SparsityConfig evaluate_every_step(SparsityConfig start);
 
 // Adapts a configuration made for another workload: its number of full steps is spread over the

@@ -17,7 +17,7 @@ struct TuneTask {
   GenerateRequest base;  // shared by all videos, without prompt and sparsity
   job::Recipe recipe;    // likewise
   std::vector<job::LinePrompt> prompts;
-  SparsityConfig start;  // its rule of step skipping is not used
+  SparsityConfig start;  // its step skipping is not used
   SearchScope scope = SearchScope::kBoth;
   double min_psnr = 0;  // dB, mean over the prompts
   int max_trials = 1;

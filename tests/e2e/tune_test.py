@@ -144,10 +144,10 @@ class TuneTest(ProgramTest):
         self.tune_ok(max_trials=3, min_psnr=5)
         first, *later = self.record()["trials"]
         self.assertEqual(first["evaluations"][0]["num_evaluated"], 12)
-        skipping = [t["config"]["step_skipping"] for t in later]
-        for found in skipping:
+        for trial in later:
+            found = trial["config"]["step_skipping"]
             if found["rule"] != "off":
-                self.assertEqual((found["rule"], found["extrapolation"]), ("budget", "line"))
+                self.assertEqual((found["rule"], found["extrapolation"]), ("budget", "hold"))
 
     def test_the_figures_equal_those_of_generate_and_compare(self):
         self.tune_ok(max_trials=5, seed=3, search="skipping", min_psnr=5)

@@ -71,7 +71,6 @@ TEST(SearchSpace, ConfigurationsDifferAlongTheAxesAlone) {
   start.attn.top_p = 0.5;
   EXPECT_FALSE(has_place(start));
   start.attn.random_keys = 0.03;
-  start.step_skipping.extrapolation = Extrapolation::kLine;
   std::set<std::string> different;
   const std::vector<Place> places = list_sparse_places(kMochi, true);
   for (const Place& place : places) {
@@ -86,9 +85,8 @@ TEST(SearchSpace, ConfigurationsDifferAlongTheAxesAlone) {
     config.attn.full_step_schedule = start.attn.full_step_schedule;
     config.attn.first_n_dense_layers = start.attn.first_n_dense_layers;
     config.attn.score_queries = start.attn.score_queries;
-    config.step_skipping.rule = start.step_skipping.rule;
+    config.step_skipping = start.step_skipping;
     EXPECT_EQ(to_json(config), to_json(start));
-    EXPECT_EQ(config.step_skipping.extrapolation, Extrapolation::kLine);
   }
   EXPECT_EQ(different.size(), places.size());
 }
@@ -102,6 +100,8 @@ TEST(SearchSpace, DenseConfigurationsSkipStepsAlone) {
   EXPECT_FALSE(config.attn.is_enabled || config.mlp.is_enabled || config.patchify_is_enabled);
   EXPECT_EQ(config.step_skipping.rule, SkipRule::kBudget);
   EXPECT_EQ(config.step_skipping.max_evaluations, 12);
+  EXPECT_FALSE(config.step_skipping.correct_path);
+  EXPECT_TRUE(make_config(start, {16}, kMochi).step_skipping.correct_path);
   EXPECT_EQ(place_of(config, kMochi).num_evaluated, 12);
   const SparsityConfig every = evaluate_every_step(start);
   EXPECT_TRUE(has_place(every));
