@@ -134,7 +134,8 @@ report::Figure make_plot(const TuneRecord& record) {
     series.mark = text.mark;
     if (!series.points.empty()) plot.series.push_back(std::move(series));
   }
-  plot.series.push_back(make_threshold(record.goal.min_psnr, plot.series));
+  // Lines come first, so that marks lie on them.
+  plot.series.insert(plot.series.begin() + 1, make_threshold(record.goal.min_psnr, plot.series));
   return draw_plot(plot);
 }
 
