@@ -24,13 +24,14 @@ double sparse_step_operations(const SparsePlace& place, const Workload& workload
 
 double median_of_trial(const Trial& trial, double Evaluation::* member) {
   std::vector<double> values;
+  values.reserve(trial.evaluations.size());
   for (const Evaluation& evaluation : trial.evaluations) values.push_back(evaluation.*member);
   return median_of(std::move(values));
 }
 
 // The least and the largest number of columns stand for those that top_p will choose.
 SparsePlace estimate_place(const SparsityConfig& config, const Workload& workload) {
-  SparsePlace place = place_of(config, workload).sparse.value();
+  SparsePlace place = place_of(config, workload).sparse.value_or(SparsePlace{});
   const AttentionSparsity& attn = config.attn;
   if (attn.top_p > 0) place.top_keys = (attn.min_keys + attn.max_keys) / 2;
   return place;
@@ -53,21 +54,19 @@ double CostModel::estimate_attention(const SparseSteps& measured) const {
 }
 
 double CostModel::predict(const Place& place) const {
-  if (!place.sparse) return place.num_evaluated * dense_step_seconds_;
+  if (!place.sparse || !sparse_) return place.num_evaluated * dense_step_seconds_;
   const int num_full = std::min(place.sparse->num_full_steps, place.num_evaluated);
-  return num_full * full_step_seconds(*place.sparse) +
-         (place.num_evaluated - num_full) * sparse_step_seconds(*place.sparse);
+  return num_full * full_step_seconds(*sparse_, *place.sparse) +
+         (place.num_evaluated - num_full) * sparse_step_seconds(*sparse_, *place.sparse);
 }
 
-double CostModel::full_step_seconds(const SparsePlace& place) const {
-  const SparseSteps& measured = sparse_.value();
+double CostModel::full_step_seconds(const SparseSteps& measured, const SparsePlace& place) const {
   return measured.full_seconds +
          attention_seconds_ * (full_step_operations(place, workload_) -
                                full_step_operations(measured.place, workload_));
 }
 
-double CostModel::sparse_step_seconds(const SparsePlace& place) const {
-  const SparseSteps& measured = sparse_.value();
+double CostModel::sparse_step_seconds(const SparseSteps& measured, const SparsePlace& place) const {
   return measured.sparse_seconds +
          attention_seconds_ * (sparse_step_operations(place, workload_) -
                                sparse_step_operations(measured.place, workload_));

@@ -29,13 +29,13 @@ class CostModel {
 
   bool can_predict(const Place& place) const { return !place.sparse || sparse_.has_value(); }
 
-  // Returns the seconds of sampling one video.
+  // Returns the seconds of sampling one video at a position that can be predicted.
   double predict(const Place& place) const;
 
  private:
   double estimate_attention(const SparseSteps& measured) const;
-  double full_step_seconds(const SparsePlace& place) const;
-  double sparse_step_seconds(const SparsePlace& place) const;
+  double full_step_seconds(const SparseSteps& measured, const SparsePlace& place) const;
+  double sparse_step_seconds(const SparseSteps& measured, const SparsePlace& place) const;
 
   Workload workload_;
   double dense_step_seconds_;
