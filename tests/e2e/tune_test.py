@@ -59,7 +59,7 @@ class TuneTest(ProgramTest):
 
     def stop(self, sent, num_evaluations):
         """Sends the signal when so many evaluations are on the disk; returns what was said."""
-        command = [MOCHI, *map(str, self.args(num_steps=40))]
+        command = [MOCHI, *map(str, self.args(num_steps=16, num_frames=13))]
         child = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.PIPE, text=True)
         begin = time.monotonic()
         path = self.folder / "o" / "trials.json"
@@ -146,7 +146,7 @@ class TuneTest(ProgramTest):
     # ---- interrupted ----
 
     def test_interrupted_and_resumed(self):
-        self.tune_ok(num_steps=40, output="whole")
+        self.tune_ok(num_steps=16, num_frames=13, output="whole")
         for sent, num_evaluations in ((signal.SIGINT, 3), (signal.SIGKILL, 8)):
             with self.subTest(sent):
                 said = self.stop(sent, num_evaluations)
@@ -163,7 +163,7 @@ class TuneTest(ProgramTest):
                                           timeout=TIMEOUT_S, check=False)
                     self.assertEqual(done.returncode, 0, done.stderr)
                 else:
-                    self.tune_ok("--resume", num_steps=40)
+                    self.tune_ok("--resume", num_steps=16, num_frames=13)
                 self.assertEqual(self.results(), self.results("whole"))
                 after = self.record()
                 self.assertEqual(after["dense"], before["dense"])
