@@ -46,7 +46,7 @@ stage "unit tests with AddressSanitizer and UBSan"
 cmake --preset asan >/dev/null
 cmake --build --preset asan
 # oneDNN and OpenMP keep memory until the process ends.
-ASAN_OPTIONS=detect_leaks=0 ctest --preset asan --label-exclude slow -j2 | tail -n 5
+ASAN_OPTIONS=detect_leaks=0 ctest --preset asan -j2 | tail -n 5
 
 stage "fuzz targets, $fuzz_seconds s each"
 tools/run_fuzz.sh "$fuzz_seconds"

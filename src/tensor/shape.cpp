@@ -23,12 +23,6 @@ Shape::Shape(std::span<const std::int64_t> sizes) : rank_(static_cast<int>(sizes
   }
 }
 
-std::int64_t Shape::num_elements() const {
-  std::int64_t product = 1;
-  for (const std::int64_t size : sizes()) product *= size;
-  return product;
-}
-
 bool Shape::operator==(const Shape& other) const {
   return std::ranges::equal(sizes(), other.sizes());
 }

@@ -21,7 +21,11 @@ class Shape {
 
   int rank() const { return rank_; }
   std::int64_t operator[](int dim) const { return sizes_[static_cast<std::size_t>(dim)]; }
-  std::int64_t num_elements() const;
+  std::int64_t num_elements() const {
+    std::int64_t product = 1;
+    for (const std::int64_t size : sizes()) product *= size;
+    return product;
+  }
   std::span<const std::int64_t> sizes() const {
     return {sizes_.data(), static_cast<std::size_t>(rank_)};
   }

@@ -41,6 +41,10 @@ std::vector<double> slow_conv(const TensorView& x, const Conv3d& params, const S
   std::vector<double> result;
   const Shape& kernel = params.weight.shape();
   const std::span<const float> weight = params.weight.f32();
+  const float* values = x.f32().data();
+  const std::int64_t height = x.dim(1);
+  const std::int64_t width = x.dim(2);
+  const std::int64_t channels = x.dim(3);
   for (std::int64_t t = 0; t < out[0]; ++t) {
     for (std::int64_t h = 0; h < out[1]; ++h) {
       for (std::int64_t w = 0; w < out[2]; ++w) {
@@ -51,8 +55,10 @@ std::vector<double> slow_conv(const TensorView& x, const Conv3d& params, const S
             for (std::int64_t dt = 0; dt < kernel[2]; ++dt) {
               for (std::int64_t dh = 0; dh < kernel[3]; ++dh) {
                 for (std::int64_t dw = 0; dw < kernel[4]; ++dw) {
-                  sum += weight[i++] * at(x, t * params.stride[0] + dt, h * params.stride[1] + dh,
-                                          w * params.stride[2] + dw, ci);
+                  const std::int64_t row =
+                      (t * params.stride[0] + dt) * height + h * params.stride[1] + dh;
+                  const std::int64_t pixel = row * width + w * params.stride[2] + dw;
+                  sum += double{weight[i++]} * values[pixel * channels + ci];
                 }
               }
             }

@@ -35,25 +35,36 @@ struct LinearCase {
 };
 using LinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
 
+// Returns x · weightᵀ.
+std::vector<double> matmul(const Tensor& x, const Tensor& weight) {
+  const std::int64_t k = x.view().dim(1);
+  std::vector<double> result;
+  const float* x_row = x.view().f32().data();
+  for (std::int64_t row = 0; row < x.view().dim(0); ++row, x_row += k) {
+    const float* weight_row = weight.view().f32().data();
+    for (std::int64_t j = 0; j < weight.view().dim(0); ++j, weight_row += k) {
+      result.push_back(std::inner_product(x_row, x_row + k, weight_row, 0.0));
+    }
+  }
+  return result;
+}
+
 TEST_P(LinearOp, MatchesLoops) {
   const auto [rows, k, n] = param();
+  const Tensor x = random({rows, k});
+  const Tensor weight = random({n, k});
+  const Tensor bias = random({n});
+  const std::vector<double> product = matmul(x, weight);
   for (const Activation activation : kActivations) {
     for (const bool has_bias : {false, true}) {
-      const Tensor x = random({rows, k});
-      const Tensor weight = random({n, k});
-      const Tensor bias = has_bias ? random({n}) : Tensor();
       const Tensor out = poisoned({rows, n});
-      backend_->linear(x, weight, bias, out, {.activation = activation});
-      std::vector<double> want;
-      for (std::int64_t row = 0; row < rows; ++row) {
-        for (std::int64_t j = 0; j < n; ++j) {
-          double sum = has_bias ? bias.view().f32()[j] : 0.0;
-          for (std::int64_t i = 0; i < k; ++i) {
-            sum +=
-                static_cast<double>(x.view().f32()[row * k + i]) * weight.view().f32()[j * k + i];
-          }
-          want.push_back(activate(sum, activation));
-        }
+      backend_->linear(x, weight, has_bias ? bias.view() : TensorView(), out,
+                       {.activation = activation});
+      std::vector<double> want = product;
+      const float* terms = bias.view().f32().data();
+      for (std::size_t i = 0; i < want.size(); ++i) {
+        const double term = has_bias ? terms[i % static_cast<std::size_t>(n)] : 0.0;
+        want[i] = activate(want[i] + term, activation);
       }
       expect_near(out, want, 1e-6, kOneRounding);
     }
@@ -102,19 +113,19 @@ using GatedLinearOp = OverBackendsAnd<OpsFixture, LinearCase>;
 
 TEST_P(GatedLinearOp, MatchesLoops) {
   const auto [rows, k, features] = param();
+  const Tensor x = random({rows, k});
+  const Tensor weight = random({2 * features, k});
+  const std::vector<double> product = matmul(x, weight);
   for (const Activation activation : kActivations) {
-    const Tensor x = random({rows, k});
-    const Tensor weight = random({2 * features, k});
     const Tensor out = poisoned({rows, features});
     Arena scratch;
     backend_->gated_linear(x, weight, activation, scratch, out);
     std::vector<double> want;
-    for (std::int64_t i = 0; i < rows * features; ++i) {
-      const float* x_row = x.view().f32().data() + i / features * k;
-      const float* a_row = weight.view().f32().data() + i % features * k;
-      const float* b_row = a_row + features * k;
-      want.push_back(activate(std::inner_product(x_row, x_row + k, a_row, 0.0), activation) *
-                     std::inner_product(x_row, x_row + k, b_row, 0.0));
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const double* sums = product.data() + row * 2 * features;
+      for (std::int64_t i = 0; i < features; ++i) {
+        want.push_back(activate(sums[i], activation) * sums[features + i]);
+      }
     }
     // If matmul results are rounded first, three roundings add up.
     expect_near(out, want, 1e-6, 2.0);

@@ -68,9 +68,8 @@ class SparseOpsFixture : public OpsFixture {
              lists[static_cast<std::size_t>(head * num_groups + query / group_size)]) {
           const double weight = std::exp(logit(p, head, query, key));
           total += weight;
-          for (std::int64_t d = 0; d < p.head_dim(); ++d) {
-            out[d] += weight * p.v.view().f32()[(head * p.num_keys() + key) * p.head_dim() + d];
-          }
+          const float* value = p.v.view().f32().data() + (head * p.num_keys() + key) * p.head_dim();
+          for (std::int64_t d = 0; d < p.head_dim(); ++d) out[d] += weight * value[d];
         }
         for (std::int64_t d = 0; d < p.head_dim(); ++d) out[d] /= total;
         reference.lse[static_cast<std::size_t>(head * p.num_queries() + query)] = std::log(total);

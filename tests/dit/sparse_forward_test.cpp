@@ -17,6 +17,8 @@ namespace {
 
 constexpr int kNumSteps = 12;
 constexpr int kNumText = 5;
+// 5×4×7 tokens: a voxel and tails, two groups and a part of one.
+constexpr std::int64_t kFrames = 5, kHeight = 8, kWidth = 14;
 
 DitConfig small_config() {
   DitConfig config;
@@ -63,7 +65,7 @@ class SparseForward : public OnDevice {
     EXPECT_GT(policy->host_bytes(), 0U);
     return policy;
   }
-  static TokenGrid grid(const Dit& dit) { return dit.token_grid(5, 12, 18); }
+  static TokenGrid grid(const Dit& dit) { return dit.token_grid(kFrames, kHeight, kWidth); }
   static CacheSizes sizes(const Dit& dit) {
     const DitConfig& config = dit.config();
     const std::int64_t num_visual = grid(dit).num_tokens();
@@ -102,7 +104,7 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
   const Tensor no_features(backend.activation_dtype(), {0, 24}, backend.allocator());
   const TextCondition texts[2] = {dit.condition(ctx, to_activation(backend, features)),
                                   dit.condition(ctx, no_features)};
-  const Shape shape{12, 5, 12, 18};
+  const Shape shape{12, kFrames, kHeight, kWidth};
   const Tensor latents = noise(shape, 2);
   const Tensor velocity(DType::kF32, shape, backend.allocator());
   ForwardRecorder recorder;

@@ -51,7 +51,7 @@ class JobTest(ProgramTest):
         self.assertEqual(read_y4m(self.folder / "whole.y4m")[0][3], b"F24000:1001")
 
     def test_interrupted_while_decoding_keeps_the_latents(self):
-        args = ["--prompt", PROMPT, "--width", 512, "--height", 512, "--num-frames", 61,
+        args = ["--prompt", PROMPT, "--width", 256, "--height", 256, "--num-frames", 31,
                 "--num-steps", 1]
         child = self.start(*args, "--out", "v.y4m")
         self.wait_for(child, "decoding")

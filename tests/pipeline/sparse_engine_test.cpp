@@ -221,6 +221,7 @@ Interruptions interrupt_everywhere(Engine& engine, const GenerateRequest& reques
 TEST_F(SparseEngine, AnInterruptedFullStepGivesNoStateAndAnInterruptedSparseStepTheLastOne) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
+  request.num_frames = 13;
   const Interruptions of_attention = interrupt_everywhere(engine, request);
   EXPECT_EQ(of_attention.steps_without_state, (std::set<int>{1, 5}));
   EXPECT_GT(of_attention.num_with_state, 5 * 2 * 2);  // 5 sparse steps, 2 branches, 2 layers
@@ -239,6 +240,7 @@ TEST_F(SparseEngine, AnInterruptedFullStepGivesNoStateAndAnInterruptedSparseStep
 TEST_F(SparseEngine, AnInterruptedStepThatRunsABranchForTheFirstTimeGivesNoState) {
   Engine engine = open();
   GenerateRequest request = sparse_request(engine);
+  request.num_frames = 13;
   request.sparsity->attn.full_step_schedule = {0, 1};
   request.cfg_schedule = {1, 1, 1, 4, 4, 4, 1, 1};
   const Interruptions found = interrupt_everywhere(engine, request);

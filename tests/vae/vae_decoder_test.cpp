@@ -155,18 +155,18 @@ TEST(VaeDecoder, SlicesOfLargeFramesFitTogether) {
   VaeBench bench;
   const VaeDecoder decoder = bench.random_decoder(config);
   const auto decode_constant = [&](std::int64_t size) {
-    const Tensor values = random_tensor({12, 3}, 10);
-    const Tensor latents(DType::kF32, {12, 3, size, size});
+    const Tensor values = random_tensor({12, 2}, 10);
+    const Tensor latents(DType::kF32, {12, 2, size, size});
     for (std::int64_t i = 0; i < latents.view().num_elements(); ++i) {
       latents.view().f32()[i] = values.view().f32()[i / (size * size)];
     }
-    return decode_in_pieces(bench, decoder, latents, {3});
+    return decode_in_pieces(bench, decoder, latents, {2});
   };
   constexpr std::int64_t kLarge = 1100;
   ASSERT_EQ(vae::frames_per_slice(*bench.backend, kLarge * kLarge * 4), 1);
   const auto large = decode_constant(kLarge);
   const auto small = decode_constant(2);
-  for (std::size_t frame = 0; frame < 5; ++frame) {
+  for (std::size_t frame = 0; frame < 3; ++frame) {
     for (const std::size_t pixel : {0, 123456, 1209999}) {
       for (std::size_t c = 0; c < 3; ++c) {
         EXPECT_NEAR(large[(frame * kLarge * kLarge + pixel) * 3 + c], small[frame * 12 + c], 2e-5);
