@@ -6,7 +6,7 @@ Usage: skipping_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 import json
 import unittest
 
-from support import ProgramTest
+from support import ProgramTest, write_lora
 
 STEPS = ["--num-steps", 24, "--num-frames", 7]
 
@@ -29,6 +29,33 @@ class SkippingTest(ProgramTest):
             self.assertNotEqual(self.content(tier + ".y4m"), self.content("plain.y4m"))
         self.assertLess(counts[1], counts[0])
         self.assertLess(counts[0], 24)
+
+    def evaluated(self, video):
+        return self.json_of(video)["sampling"]["evaluated_steps"]
+
+    def test_skips_with_loras_without_guidance_with_few_steps_and_in_sweeps(self):
+        self.generate_ok(*STEPS, "--skip", "fast", "--out", "plain.y4m")
+        write_lora(self.folder / "a.safetensors")
+        self.generate_ok(*STEPS, "--skip", "fast", "--lora-path", "a.safetensors", "--out", "lora.y4m")
+        self.assertLess(len(self.evaluated("lora.y4m")), 24)
+        self.assertNotEqual(self.content("lora.y4m"), self.content("plain.y4m"))
+        self.generate_ok(*STEPS, "--skip", "careful", "--cfg-scale", 1, "--out", "one.y4m")
+        self.assertLess(len(self.evaluated("one.y4m")), 24)
+        for num_steps in 1, 2, 4, 8:
+            for tier in "careful", "fast":
+                video = f"{tier}{num_steps}.y4m"
+                self.generate_ok("--num-frames", 7, "--num-steps", num_steps, "--skip", tier, "--out", video)
+                steps = self.evaluated(video)
+                self.assertEqual((steps[0], steps[-1]), (0, num_steps - 1))
+        lines = [{"prompt": "a ball", "skip": "fast", "out": "s0.y4m"},
+                 {"prompt": "a ball", "max_evaluations": 5, "out": "s1.y4m"},
+                 {"prompt": "a ball", "out": "s2.y4m"}]
+        (self.folder / "s.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        done = self.run_mochi("generate", "--model-dir", self.model, *STEPS, "--sweep-file", "s.jsonl")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertLess(len(self.evaluated("s0.y4m")), 24)
+        self.assertEqual(len(self.evaluated("s1.y4m")), 5)
+        self.assertNotIn("sampling", self.json_of("s2.y4m"))
 
     def test_a_budget_is_kept_and_progress_tells_it(self):
         done = self.generate_ok(*STEPS, "--max-evaluations", 9, "--out", "b.y4m")
