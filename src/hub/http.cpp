@@ -351,7 +351,7 @@ Response Client::head(const std::string& url) { return request(url, true); }
 void fail_refused(const Settings& settings, const Repository& repository, std::string_view path,
                   long status, const Headers& headers) {
   const std::string_view code = headers.find("x-error-code");
-  const std::string page = page_url(shown_url(settings.endpoint), repository);
+  const std::string page = shown_url(page_url(settings.endpoint, repository));
   constexpr long kUnauthorized = 401;
   constexpr long kForbidden = 403;
   constexpr long kNotFound = 404;

@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kMaxJournalBytes = std::size_t{1} << 20;
 // So much is fetched again at most after a kill, in addition to what was on its way.
 constexpr std::uint64_t kBytesBetweenSaves = std::uint64_t{4} << 20;
+constexpr std::chrono::milliseconds kTimeBetweenSaves{200};
 
 fs::path with_suffix(fs::path path, std::string_view suffix) {
   path += suffix;
@@ -156,9 +157,11 @@ void PartFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
   journal_.done.add(range);
   hasher_->advance(journal_.done.prefix_end());
   num_unsaved_ += range.size();
-  if (num_unsaved_ < kBytesBetweenSaves) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (num_unsaved_ < kBytesBetweenSaves && now - saved_at_ < kTimeBetweenSaves) return;
   write_journal();
   num_unsaved_ = 0;
+  saved_at_ = now;
 }
 
 std::string PartFile::sha256(const std::function<void()>& on_wait) {

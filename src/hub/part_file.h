@@ -2,6 +2,7 @@
 // "<name>.part.json". Both outlive a process that is killed at any moment.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -77,6 +78,7 @@ class PartFile {
   FileDescriptor file_;
   std::unique_ptr<PrefixHasher> hasher_;
   std::uint64_t num_unsaved_ = 0;  // bytes that the journal on disk does not have
+  std::chrono::steady_clock::time_point saved_at_;
   bool is_continued_ = false;
   bool is_open_ = true;
 };
