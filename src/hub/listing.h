@@ -11,7 +11,7 @@ namespace mochi::hub {
 struct RemoteFile {
   std::string path;  // inside the repository, safe to create below a folder
   std::uint64_t size = 0;
-  std::string sha256;  // empty: the hub does not state it, as for small text files
+  std::string sha256 = "";  // empty: the hub does not state it, as for small text files
 
   bool operator==(const RemoteFile&) const = default;
 };
