@@ -44,7 +44,7 @@ TERMINAL = re.compile(r"\bfmt::print\b|\bstd(?:out|err)\b|\bstd::c(?:out|err)\b|
 # What make_backend.cpp may see of the backends, and nobody else.
 BACKENDS = ROOT / "src" / "backend"
 DOORS = {"backend/cpu/cpu_backend.h", "backend/cuda/make_cuda_backend.h"}
-CUDA_HEADER = re.compile(r'^\s*#\s*include\s+<(cu|nv)', re.MULTILINE)
+CUDA_HEADER = re.compile(r'^\s*#\s*include\s+<(cu(?!rl/)|nv)', re.MULTILINE)
 
 
 def is_allowed(folder: str, include: str) -> bool:

@@ -59,7 +59,8 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
       commands.tune);
   add_bench_flags(*app->add_subcommand("bench", "measure the speed of operations and networks"),
                   commands.bench);
-  CLI::App* download = app->add_subcommand("download", "download weights from the Hugging Face hub");
+  CLI::App* download =
+      app->add_subcommand("download", "download weights from the Hugging Face hub");
   download->footer(kDownloadExamples);
   add_download_flags(*download, commands.download);
   add_completion_command(*app, commands.shell);

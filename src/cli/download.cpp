@@ -73,8 +73,7 @@ Plan make_plan(hub::Client& client, const DownloadOptions& options) {
 
 void print_known_file(const hub::KnownFile& file) {
   if (file.repository.empty()) return;
-  const std::string size =
-      file.size == 0 ? "" : fmt::format(" ({})", hub::format_bytes(file.size));
+  const std::string size = file.size == 0 ? "" : fmt::format(" ({})", hub::format_bytes(file.size));
   print_line("  {}{}: {}/{}", file.target, size, file.repository, file.path);
 }
 

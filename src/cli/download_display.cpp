@@ -72,11 +72,10 @@ std::string describe_download(const hub::Progress& progress, double bytes_per_se
   const std::string short_name =
       verb + printable(std::filesystem::path(progress.file).filename().string());
   const double fraction = fraction_of(progress.file_done, progress.file_size);
-  const std::string count = fmt::format(" {} of {}", format_bytes(progress.file_done),
-                                        format_bytes(progress.file_size));
+  const std::string count =
+      fmt::format(" {} of {}", format_bytes(progress.file_done), format_bytes(progress.file_size));
   const std::string rate = rate_text(bytes_per_second);
-  const std::string left =
-      describe_left(progress.file_size - progress.file_done, bytes_per_second);
+  const std::string left = describe_left(progress.file_size - progress.file_done, bytes_per_second);
   const std::string share =
       fmt::format("; in all {:.0f} %", 100 * fraction_of(progress.all_done, progress.all_size));
   const std::string all =
@@ -87,8 +86,7 @@ std::string describe_download(const hub::Progress& progress, double bytes_per_se
       {name + wide + count + rate + left + all, name + narrow + count + rate + left + all,
        short_name + narrow + count + rate + left + all,
        short_name + narrow + count + rate + left + share, short_name + count + rate + left + share,
-       short_name + count + rate + left, short_name + count + rate, short_name + count,
-       short_name},
+       short_name + count + rate + left, short_name + count + rate, short_name + count, short_name},
       max_columns);
 }
 
@@ -131,8 +129,7 @@ void DownloadDisplay::on_progress(const hub::Progress& progress) {
     tell("{}{}: {} of {}{}{}{}", verb_of(activity_), file_, format_bytes(progress.file_done),
          format_bytes(progress.file_size), rate_text(rate),
          describe_left(progress.file_size - progress.file_done, rate),
-         fmt::format("; in all {:.0f} %{}",
-                     100 * fraction_of(progress.all_done, progress.all_size),
+         fmt::format("; in all {:.0f} %{}", 100 * fraction_of(progress.all_done, progress.all_size),
                      describe_left(progress.all_size - progress.all_done, rate)));
   }
   shown_at_ = now;

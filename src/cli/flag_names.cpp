@@ -68,10 +68,10 @@ std::string describe_error(const Error& error) {
     return memory->what() + describe_remedies(memory->remedies());
   }
   if (const auto* missing = dynamic_cast<const ModelMissing*>(&error)) {
-    return fmt::format("{}; to download it: {}", missing->what(),
-                       flags::join_command(std::vector<std::string>{
-                           "mochi", "download", "mochi-1-preview",
-                           flags::path_word(missing->folder())}));
+    return fmt::format(
+        "{}; to download it: {}", missing->what(),
+        flags::join_command(std::vector<std::string>{"mochi", "download", "mochi-1-preview",
+                                                     flags::path_word(missing->folder())}));
   }
   return error.what();
 }

@@ -125,7 +125,9 @@ std::string describe_running(const Progress& progress, double seconds_since,
   const std::string clock = fmt::format(", {}", format_clock(progress.seconds + seconds_since));
   const std::string rate = describe_rate(progress);
   const std::string left = describe_time_left(progress, seconds_since);
-  const auto bar = [&progress](std::size_t width) { return draw_bar(fraction_of(progress), width); };
+  const auto bar = [&progress](std::size_t width) {
+    return draw_bar(fraction_of(progress), width);
+  };
   return first_that_fits(
       {title + bar(kWideBar) + count + evaluated + clock + rate + left,
        title + bar(kNarrowBar) + count + evaluated + clock + left,

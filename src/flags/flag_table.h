@@ -15,7 +15,7 @@ struct FlagInfo {
   bool is_positional = false;
   bool is_required = false;
   bool is_repeatable = false;  // an argument that takes several words
-  std::string value;  // "FILE", "INT", "auto|cpu"; empty: a flag without one
+  std::string value;           // "FILE", "INT", "auto|cpu"; empty: a flag without one
   std::string help;
   std::string default_text;  // empty: none, or stated in the help
   std::string group;

@@ -28,8 +28,8 @@ constexpr int kMaxAddresses = 5;
 void create_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) fail("cannot create the folder '{}': {}", folder.string(),
-                  describe_errno(error.value()));
+  if (error)
+    fail("cannot create the folder '{}': {}", folder.string(), describe_errno(error.value()));
 }
 
 // Held while files are downloaded into the folder.
@@ -96,8 +96,8 @@ class Download {
     const FileDescriptor opened(::open(target.c_str(), O_RDONLY | O_CLOEXEC));
     if (!opened.is_open()) fail("cannot read '{}': {}", target.string(), describe_errno(errno));
     PrefixHasher hasher(opened.get(), target);
-    const std::string sha256 = hasher.finish(
-        file.size, [&] { report(Activity::kChecking, file, hasher.num_hashed()); });
+    const std::string sha256 =
+        hasher.finish(file.size, [&] { report(Activity::kChecking, file, hasher.num_hashed()); });
     if (!file.sha256.empty() && sha256 != file.sha256) {
       fail("'{}' is in the way: its SHA-256 is {}, and that of '{}' of '{}' is {}; move it away",
            target.string(), sha256, file.path, file.repository.name, file.sha256);
@@ -141,9 +141,8 @@ class Download {
       all_size_ += file.size - planned_size;
       const std::string& version = location.etag.empty() ? file.sha256 : location.etag;
       PartFile part(target_of(file), version, file.size);
-      FileTransfer transfer(client_, file.repository, file.path, location, part, [&] {
-        report(Activity::kFetching, file, part.done().num_bytes());
-      });
+      FileTransfer transfer(client_, file.repository, file.path, location, part,
+                            [&] { report(Activity::kFetching, file, part.done().num_bytes()); });
       const FileTransfer::End end = transfer.run();
       num_fetched += transfer.num_fetched();
       if (transfer.num_fetched() > 0) num_addresses = 0;

@@ -45,12 +45,12 @@ bool is_strong(std::string_view etag) { return !etag.empty() && !etag.starts_wit
 
 }  // namespace
 
-// What a response is good for, known when its headers are.
+// The use that a response has, known when its headers are.
 enum class FileTransfer::Verdict : std::uint8_t {
   kUnknown,
   kGood,
   kOtherVersion,
-  kNotTheFile,   // a status that is no success
+  kNotTheFile,  // a status that is no success
   kWrongRange,
   kSuperfluous,  // another connection fetches the whole file
 };
@@ -64,7 +64,7 @@ struct FileTransfer::Connection {
   std::array<char, CURL_ERROR_SIZE> details{};
   std::string url;
   ByteRange segment;           // to be stored; its begin moves as bytes arrive
-  std::uint64_t position = 0;  // of the next byte of the response
+  std::uint64_t position = 0;  // the next byte of the response
   Headers headers;
   Verdict verdict = Verdict::kUnknown;
   std::exception_ptr error;  // thrown while the response was stored
@@ -98,13 +98,13 @@ FileTransfer::~FileTransfer() { stop_all(); }
 FileTransfer::End FileTransfer::run() {
   while (!part_.is_complete() && end_ == End::kComplete) {
     client_.throw_if_stopped();
+    // Connections that are idle get work before the wait, which then ends at once.
     start_connections();
+    curl_multi_poll(multi_.get(), nullptr, 0, kTransferPollMs, nullptr);
     int num_running = 0;
     curl_multi_perform(multi_.get(), &num_running);
     finish_ended();
     on_progress_();
-    if (part_.is_complete()) break;
-    curl_multi_poll(multi_.get(), nullptr, 0, kTransferPollMs, nullptr);
   }
   stop_all();
   return end_;
@@ -200,8 +200,7 @@ std::size_t FileTransfer::on_body(const char* data, std::size_t /*one*/, std::si
     FileTransfer& transfer = *connection.transfer;
     if (connection.verdict == Verdict::kUnknown) connection.verdict = transfer.judge(connection);
     const auto bytes = std::as_bytes(std::span(data, size));
-    const bool goes_on =
-        connection.verdict == Verdict::kGood && transfer.store(connection, bytes);
+    const bool goes_on = connection.verdict == Verdict::kGood && transfer.store(connection, bytes);
     return goes_on ? size : 0;
   } catch (...) {
     connection.error = std::current_exception();
@@ -312,8 +311,8 @@ void FileTransfer::handle_status(Connection& connection) {
     end_ = End::kChanged;
     return;
   }
-  const bool is_refusal = status == kUnauthorized || status == kForbidden || status == kNotFound ||
-                          status == kGone;
+  const bool is_refusal =
+      status == kUnauthorized || status == kForbidden || status == kNotFound || status == kGone;
   if (is_refusal && location_.is_elsewhere) {
     end_ = End::kExpired;
     return;
@@ -321,8 +320,7 @@ void FileTransfer::handle_status(Connection& connection) {
   if (!may_pass(status)) {
     fail_refused(client_.settings(), repository_, name_, status, connection.headers);
   }
-  note_failure(describe_status(status),
-               parse_retry_after(connection.headers.find("retry-after")));
+  note_failure(describe_status(status), parse_retry_after(connection.headers.find("retry-after")));
 }
 
 void FileTransfer::follow(const Connection& connection) {

@@ -103,9 +103,9 @@ std::size_t collect_header(const char* data, std::size_t /*one*/, std::size_t si
 }  // namespace
 
 std::string find_ca_file() {
-  constexpr std::array kUsualPlaces{
-      "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-      "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+  constexpr std::array kUsualPlaces{"/etc/ssl/certs/ca-certificates.crt",
+                                    "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+                                    "/etc/ssl/cert.pem"};
   std::error_code ignored;
   const char* const built_in = curl_version_info(CURLVERSION_NOW)->cainfo;
   if (built_in != nullptr && std::filesystem::exists(built_in, ignored)) return "";
@@ -172,7 +172,8 @@ milliseconds retry_delay(int round, std::optional<seconds> wanted, double jitter
   const milliseconds delay =
       std::min(kFirst * (1 << std::clamp(round - 1, 0, kMostDoublings)), kLongest);
   if (wanted) return std::max<milliseconds>(*wanted, kFirst);
-  return delay + milliseconds(static_cast<std::int64_t>(jitter * static_cast<double>(delay.count())));
+  return delay +
+         milliseconds(static_cast<std::int64_t>(jitter * static_cast<double>(delay.count())));
 }
 
 double random_jitter() {

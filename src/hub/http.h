@@ -25,8 +25,8 @@ struct Settings {
   std::chrono::seconds stall_limit{30};
 };
 
-// Returns the file of trusted certificates if libcurl's default, which is that of the machine it was
-// built on, does not exist here; empty if it does.
+// Returns the file of trusted certificates if libcurl's default, which is that of the machine it
+// was built on, does not exist here; empty if it does.
 std::string find_ca_file();
 
 // Headers of one response. Later lines of a name replace earlier ones.

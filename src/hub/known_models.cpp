@@ -13,7 +13,8 @@ constexpr std::string_view kGenmo = "genmo/mochi-1-preview";
 constexpr std::string_view kComfy = "Comfy-Org/mochi_preview_repackaged";
 
 // Files in ComfyUI's repository, which lie in folders of its own.
-constexpr std::string_view kComfyDit = "split_files/diffusion_models/mochi_preview_bf16.safetensors";
+constexpr std::string_view kComfyDit =
+    "split_files/diffusion_models/mochi_preview_bf16.safetensors";
 constexpr std::uint64_t kComfyDitBytes = 20'055'467'768;
 constexpr std::string_view kComfyDitSha256 =
     "e445b9b393c70c431543b062cc16ee29b5dc4dc187487fa3e1f5a4b6162c8be1";

@@ -22,12 +22,12 @@ struct KnownFile {
 struct KnownModel {
   std::string_view name;
   std::string_view summary;
-  std::string_view licence;  // of the transformer; empty: see its page
+  std::string_view licence;  // the transformer's; empty: see its page
   KnownFile transformer;
   KnownFile text_encoder;
   // Files of both precisions.
   std::vector<KnownFile> others;
-  // The same networks in 8 bits with scales; without a repository if there are none.
+  // These networks in 8 bits with scales; without a repository if none are known.
   KnownFile transformer_fp8 = {};
   KnownFile text_encoder_fp8 = {};
   // Only for `mochi encode`; without a repository if it is part of another file.

@@ -92,7 +92,8 @@ void check_names(const std::vector<RemoteFile>& files, const std::string& source
     if (!names.insert(file.path).second) fail("{}: '{}' is listed twice", source, file.path);
   }
   for (const RemoteFile& file : files) {
-    for (const std::string& name : {part_path(file.path).string(), journal_path(file.path).string()}) {
+    for (const std::string& name :
+         {part_path(file.path).string(), journal_path(file.path).string()}) {
       if (names.contains(name)) {
         fail("{}: '{}' has a name that the download of '{}' needs", source, name, file.path);
       }

@@ -1,4 +1,4 @@
-// What a caller of a download sees of it, and how it ends it.
+// The caller of a download: it sees the progress and can end the download.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace mochi::hub {
 
 enum class Activity : std::uint8_t {
-  kChecking,   // a file that exists already is compared with the hub's checksum
+  kChecking,  // a file that exists already is compared with the hub's checksum
   kFetching,
   kVerifying,  // the last bytes of a fetched file are hashed
 };

@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <system_error>
 #include <utility>
 
@@ -30,6 +30,13 @@ fs::path with_suffix(fs::path path, std::string_view suffix) {
 
 [[noreturn]] void fail_to_write(const fs::path& path, int code) {
   fail("cannot write '{}': {}", path.string(), describe_errno(code));
+}
+
+FileDescriptor open_to_write(const fs::path& path) {
+  constexpr mode_t kMode = 0666;
+  FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
+  if (!file.is_open()) fail_to_write(path, errno);
+  return file;
 }
 
 ByteRange parse_range(const Json& item, const std::string& source) {
@@ -123,25 +130,23 @@ PartFile::~PartFile() {
 
 // The journal comes first, so that a part without one is always another program's.
 void PartFile::open() {
+  journal_file_ = open_to_write(journal_path(target_));
+  const off_t size = ::lseek(journal_file_.get(), 0, SEEK_END);
+  if (size > 0) num_journal_bytes_ = std::min(static_cast<std::size_t>(size), kMaxJournalBytes);
   write_journal();
-  const fs::path path = part_path(target_);
-  constexpr mode_t kMode = 0666;
-  file_ = FileDescriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kMode));
-  if (!file_.is_open()) fail_to_write(path, errno);
+  file_ = open_to_write(part_path(target_));
 }
 
-void PartFile::write_journal() const {
-  const fs::path path = journal_path(target_);
-  const fs::path temporary = with_suffix(path, ".new");
-  {
-    std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
-    stream << format_journal(journal_);
-    stream.close();
-    if (!stream) fail_to_write(path, errno);
+// One write of less than a page, over the journal before it: a process that is killed leaves either
+// of them. A new file for each would cost more than the download's own writes.
+void PartFile::write_journal() {
+  std::string text = format_journal(journal_);
+  num_journal_bytes_ = std::max(num_journal_bytes_, text.size());
+  text.resize(num_journal_bytes_, ' ');
+  if (::pwrite(journal_file_.get(), text.data(), text.size(), 0) !=
+      static_cast<ssize_t>(text.size())) {
+    fail_to_write(journal_path(target_), errno);
   }
-  std::error_code error;
-  fs::rename(temporary, path, error);
-  if (error) fail_to_write(path, error.value());
 }
 
 void PartFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {

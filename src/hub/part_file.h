@@ -21,7 +21,7 @@ namespace mochi::hub {
 
 // Folder for the lock and the list of complete files, inside the folder that is downloaded to.
 inline constexpr std::string_view kStateFolder = ".mochi-download";
-inline constexpr std::size_t kLongestSuffix = sizeof(".part.json.new") - 1;
+inline constexpr std::size_t kLongestSuffix = sizeof(".part.json") - 1;
 
 std::filesystem::path part_path(const std::filesystem::path& target);
 std::filesystem::path journal_path(const std::filesystem::path& target);
@@ -71,10 +71,12 @@ class PartFile {
 
  private:
   void open();
-  void write_journal() const;
+  void write_journal();
 
   std::filesystem::path target_;
   Journal journal_;
+  FileDescriptor journal_file_;
+  std::size_t num_journal_bytes_ = 0;  // on disk, with spaces at the end
   FileDescriptor file_;
   std::unique_ptr<PrefixHasher> hasher_;
   std::uint64_t num_unsaved_ = 0;  // bytes that the journal on disk does not have

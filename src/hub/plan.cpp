@@ -60,10 +60,11 @@ PlannedFile plan_known_file(const KnownFile& known, const std::vector<RemoteFile
   }
   const bool is_pinned = !known.sha256.empty();
   if (is_pinned && (found->size != known.size || found->sha256 != known.sha256)) {
-    fail("repository '{}', file '{}': wanted {} bytes with SHA-256 {}, found {} with {}; "
-         "'{}' itself downloads it nevertheless",
-         known.repository, known.path, known.size, known.sha256, found->size,
-         found->sha256.empty() ? "none" : found->sha256, known.repository);
+    fail(
+        "repository '{}', file '{}': wanted {} bytes with SHA-256 {}, found {} with {}; "
+        "'{}' itself downloads it nevertheless",
+        known.repository, known.path, known.size, known.sha256, found->size,
+        found->sha256.empty() ? "none" : found->sha256, known.repository);
   }
   return {.repository = {std::string(known.repository)},
           .path = found->path,

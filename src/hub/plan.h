@@ -1,4 +1,4 @@
-// What a download consists of: which files, from where, to where; and what of it is there already.
+// The plan of a download: which files, from where, to where, and how much of it already exists.
 #pragma once
 
 #include <cstdint>

@@ -48,9 +48,11 @@ fs::path resolve_hub_cache(const fs::path& folder) {
     return folder / "snapshots" / revision;
   }
   if (snapshots.size() == 1) return folder / "snapshots" / snapshots.front();
-  fail("'{}' holds {} snapshots, and none is that of refs/main; wanted one of the folders '{}' in '{}'",
-       folder.string(), snapshots.size(), fmt::join(snapshots, "', '"),
-       (folder / "snapshots").string());
+  fail(
+      "'{}' holds {} snapshots, and none is that of refs/main; wanted one of the folders '{}' in "
+      "'{}'",
+      folder.string(), snapshots.size(), fmt::join(snapshots, "', '"),
+      (folder / "snapshots").string());
 }
 
 }  // namespace mochi

@@ -43,7 +43,8 @@ std::string unfinished_download(const fs::path& folder) {
 
 ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   std::error_code ignored;
-  if (!fs::exists(path_, ignored)) fail_missing(path_, "model folder '{}' does not exist", path_.string());
+  if (!fs::exists(path_, ignored))
+    fail_missing(path_, "model folder '{}' does not exist", path_.string());
   if (!fs::is_directory(path_, ignored)) fail("model folder '{}' is not a folder", path_.string());
   root_ = resolve_hub_cache(path_);
   files_ = find_model_files(root_);

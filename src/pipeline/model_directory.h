@@ -17,7 +17,8 @@ namespace mochi {
 class ModelDirectory {
  public:
   // Reads the headers of all files of a model folder, or of the snapshot in a folder of the hub's
-  // cache. Throws ModelMissing if the folder does not exist, Error if its config.json is wrong. Problems with a network's files are reported when the network is needed.
+  // cache. Throws ModelMissing if the folder does not exist, Error if its config.json is wrong.
+  // Problems with a network's files are reported when the network is needed.
   explicit ModelDirectory(std::filesystem::path path);
   // Every network, with random weights, of the sizes in path's config.json (kConfig; with the
   // tokenizer in `path` if there is one) or of Mochi 1 preview's sizes.

@@ -55,7 +55,8 @@ TEST(Retries, WaitTwiceAsLongEachTimeOrAsTheServerWants) {
 
 TEST(Retries, StatusesAndFailuresThatMayPass) {
   for (const long status : {408L, 429L, 500L, 502L, 503L, 504L}) EXPECT_TRUE(may_pass(status));
-  for (const long status : {200L, 302L, 401L, 403L, 404L, 416L, 501L}) EXPECT_FALSE(may_pass(status));
+  for (const long status : {200L, 302L, 401L, 403L, 404L, 416L, 501L})
+    EXPECT_FALSE(may_pass(status));
   EXPECT_TRUE(may_pass(CURLE_RECV_ERROR));
   EXPECT_FALSE(may_pass(CURLE_PEER_FAILED_VERIFICATION));
 }
