@@ -389,7 +389,7 @@ class HostileTest(ProgramTest):
             (
                 ["render"],
                 "unknown command 'render', known are: generate, decode, encode, inspect, "
-                "compare, analyze, tune, bench, completion, manual, version",
+                "compare, analyze, tune, bench, download, completion, manual, version",
             ),
             (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),
             (["version", "now"], "unexpected argument 'now'"),
