@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <filesystem>
+#include <limits>
 #include <new>
 #include <random>
 #include <system_error>
@@ -39,14 +40,6 @@ std::string lower_case_name(std::string_view text) {
     return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
   });
   return name;
-}
-
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  std::uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  if (error != std::errc() || rest != end) return std::nullopt;
-  return number;
 }
 
 // Libcurl's global state.
@@ -128,6 +121,13 @@ std::string_view Headers::find(std::string_view name) const {
   return found == values_.end() ? std::string_view() : std::string_view(found->second);
 }
 
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
 std::optional<seconds> parse_retry_after(std::string_view text) {
   constexpr std::uint64_t kMostSeconds = 3600;
   const std::optional<std::uint64_t> number = parse_number(text);
@@ -145,7 +145,9 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   const auto begin = parse_number(text.substr(kUnit.size(), dash - kUnit.size()));
   const auto last = parse_number(text.substr(dash + 1, slash - dash - 1));
   const auto size = parse_number(text.substr(slash + 1));
-  if (!begin || !last || *begin > *last || (!size && text.substr(slash + 1) != "*")) {
+  constexpr auto kLargest = std::numeric_limits<std::uint64_t>::max();
+  if (!begin || !last || *begin > *last || *last == kLargest ||
+      (!size && text.substr(slash + 1) != "*")) {
     return std::nullopt;
   }
   return ContentRange{*begin, *last + 1, size};

@@ -41,6 +41,9 @@ class Headers {
   std::map<std::string, std::string, std::less<>> values_;
 };
 
+// Returns a whole number of decimal digits; nothing for other texts.
+std::optional<std::uint64_t> parse_number(std::string_view text);
+
 // Returns the seconds that "Retry-After" states; nothing for a date or nonsense.
 std::optional<std::chrono::seconds> parse_retry_after(std::string_view text);
 

@@ -1,6 +1,5 @@
 #include "hub/hub.h"
 
-#include <charconv>
 #include <iterator>
 #include <set>
 #include <utility>
@@ -31,14 +30,6 @@ std::string bare_etag(std::string_view etag) {
   return std::string(etag);
 }
 
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-  std::uint64_t size = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, size);
-  if (text.empty() || error != std::errc() || rest != end) return std::nullopt;
-  return size;
-}
-
 Location read_location(const Response& response, const std::string& url, bool is_elsewhere) {
   const Headers& headers = response.headers;
   const std::string_view linked_etag = headers.find("x-linked-etag");
@@ -49,8 +40,8 @@ Location read_location(const Response& response, const std::string& url, bool is
   location.etag = bare_etag(linked_etag.empty() ? own_etag : linked_etag);
   if (!is_elsewhere && !is_weak(own_etag)) location.served_etag = own_etag;
   // A redirection has a body of its own, whose length is not the file's.
-  location.size = parse_size(headers.find("x-linked-size"));
-  if (!location.size && !is_elsewhere) location.size = parse_size(headers.find("content-length"));
+  location.size = parse_number(headers.find("x-linked-size"));
+  if (!location.size && !is_elsewhere) location.size = parse_number(headers.find("content-length"));
   if (is_sha256(location.etag)) location.sha256 = location.etag;
   return location;
 }

@@ -28,8 +28,9 @@ TEST(Headers, ContentRanges) {
   EXPECT_EQ(range->end, 10U);
   EXPECT_EQ(range->size, 100U);
   EXPECT_FALSE(parse_content_range("bytes 0-0/*")->size);
-  for (const char* text : {"", "bytes", "bytes */100", "bytes 9-5/100", "items 0-1/2", "bytes 0-1",
-                           "bytes -1-1/2", "bytes 0-1/x"}) {
+  for (const char* text :
+       {"", "bytes", "bytes */100", "bytes 0-18446744073709551615/*", "bytes 9-5/100",
+        "items 0-1/2", "bytes 0-1", "bytes -1-1/2", "bytes 0-1/x"}) {
     EXPECT_FALSE(parse_content_range(text)) << text;
   }
 }
