@@ -59,6 +59,7 @@ ctest --preset cpu -j2
 if (( num_kills > 0 )); then
   stage "$num_kills kills at random moments"
   python3 tests/e2e/kill_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model "$num_kills"
+  python3 tests/e2e/download_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model --long
 fi
 
 stage "run.sh: skips steps by itself, sparse or dense when told so"

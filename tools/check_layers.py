@@ -30,19 +30,21 @@ ALLOWED = {
     "report": ["base"],
     # Analyses and searches that run many videos, without a terminal.
     "study": ["base", "io", "mochi", "job", "report"],
+    # Downloads of weights, without a terminal.
+    "hub": ["base", "io/json.h"],
     # Command-line flags: their values, help, manual and completions. Knows nothing of videos.
     "flags": ["base"],
-    "cli": ["flags", "base", "io", "mochi", "job", "study", "bench/bench.h"],
+    "cli": ["flags", "base", "io", "mochi", "job", "study", "bench/bench.h", "hub"],
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 # Rooms that a server or Python may use as well: they print nothing and know no terminal.
-QUIET = {"job", "report", "study"}
+QUIET = {"job", "report", "study", "hub"}
 TERMINAL = re.compile(r"\bfmt::print\b|\bstd(?:out|err)\b|\bstd::c(?:out|err)\b|\bisatty\b")
 # What make_backend.cpp may see of the backends, and nobody else.
 BACKENDS = ROOT / "src" / "backend"
 DOORS = {"backend/cpu/cpu_backend.h", "backend/cuda/make_cuda_backend.h"}
-CUDA_HEADER = re.compile(r'^\s*#\s*include\s+<(cu|nv)', re.MULTILINE)
+CUDA_HEADER = re.compile(r'^\s*#\s*include\s+<(cu(?!rl/)|nv)', re.MULTILINE)
 
 
 def is_allowed(folder: str, include: str) -> bool:

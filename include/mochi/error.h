@@ -30,6 +30,17 @@ class InvalidRequest : public Error {
   std::string field_, problem_;
 };
 
+// A model's folder, or files that it should have, do not exist. what() names them; the weights of
+// Mochi 1 can be downloaded into the folder.
+class ModelMissing : public Error {
+ public:
+  ModelMissing(const std::string& message, std::string folder);
+  const std::string& folder() const { return folder_; }
+
+ private:
+  std::string folder_;
+};
+
 // A change of the call that lets it succeed with less memory.
 enum class Remedy : std::uint8_t {
   kSmallerVideo,    // a smaller width, height or num_frames

@@ -20,6 +20,9 @@ Error::Error(const std::string& message) : std::runtime_error(printable(message)
 InvalidRequest::InvalidRequest(std::string field, std::string problem)
     : Error(field + ": " + problem), field_(std::move(field)), problem_(std::move(problem)) {}
 
+ModelMissing::ModelMissing(const std::string& message, std::string folder)
+    : Error(message), folder_(std::move(folder)) {}
+
 OutOfMemory::OutOfMemory(const std::string& message, std::set<Remedy> remedies)
     : Error(message), remedies_(std::move(remedies)) {}
 

@@ -16,6 +16,12 @@ constexpr const char* kGenerateExamples =
     "chipmunk-config.yml\n"
     "  mochi generate --sweep-file prompts.jsonl --out-dir videos";
 
+constexpr const char* kDownloadExamples =
+    "  mochi download mochi-1-preview weights\n"
+    "  mochi download mochi-1-preview weights --precision fp8 --dry-run\n"
+    "  mochi download OWNER/REPO@REVISION lora --include \"*.safetensors\"\n"
+    "  mochi download --list";
+
 void add_completion_command(CLI::App& app, std::string& shell) {
   app.add_subcommand("completion", "print a shell's completion script")
       ->add_option("shell", shell, "which shell")
@@ -53,6 +59,10 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
                  commands.tune);
   add_bench_flags(*app->add_subcommand("bench", "measure the speed of operations and networks"),
                   commands.bench);
+  CLI::App* download =
+      app->add_subcommand("download", "download weights from the Hugging Face hub");
+  download->footer(kDownloadExamples);
+  add_download_flags(*download, commands.download);
   add_completion_command(*app, commands.shell);
   add_manual_command(*app, commands.manual_form);
   app->add_subcommand("version", "print the version");

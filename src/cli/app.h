@@ -8,6 +8,7 @@
 #include "cli/analyze.h"
 #include "cli/bench.h"
 #include "cli/compare.h"
+#include "cli/download.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
@@ -23,6 +24,7 @@ struct Commands {
   EncodeOptions encode;
   InspectOptions inspect;
   CompareOptions compare;
+  DownloadOptions download;
   GenerateOptions analyze;
   TuneOptions tune;
   BenchOptions bench;

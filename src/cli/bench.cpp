@@ -23,7 +23,7 @@ using bench::OpTime;
 constexpr double kGigabyte = 1e9;
 
 // "4.03 ms"
-std::string format_seconds(double seconds) {
+std::string format_duration(double seconds) {
   if (seconds >= 1) return fmt::format("{:.3f} s", seconds);
   if (seconds >= 1e-3) return fmt::format("{:.3f} ms", seconds * 1e3);
   return fmt::format("{:.2f} us", seconds * 1e6);
@@ -46,11 +46,11 @@ void print_profile(const BenchReport& report, const Measurement& measurement) {
   for (const OpTime& op : measurement.profile) {
     const double floor = report.ceilings.floor_of(op.flops, op.bytes);
     print_line("  {:<30} {:>6} x {:>12} {:>6.1f} % {:>16} {:>6}", op.name, op.num_calls,
-               format_seconds(op.seconds), 100 * op.seconds / total,
+               format_duration(op.seconds), 100 * op.seconds / total,
                format_rate(op.seconds, op.flops, op.bytes),
                format_share(op.seconds > 0 ? floor / op.seconds : 0));
   }
-  print_line("  {:<30} {:>8} {:>12}", "sum, synchronised after each", "", format_seconds(total));
+  print_line("  {:<30} {:>8} {:>12}", "sum, synchronised after each", "", format_duration(total));
 }
 
 void print_measurement(const BenchReport& report, const Measurement& measurement) {
@@ -65,7 +65,7 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
                           : std::string();
   if (!measurement.is_right()) error += " !";
   print_line("{:<45} {:<34} {:>12} {:>16} {:>6} {:>9}", measurement.name, measurement.size,
-             measurement.seconds > 0 ? format_seconds(measurement.seconds) : "-",
+             measurement.seconds > 0 ? format_duration(measurement.seconds) : "-",
              format_rate(measurement.seconds, measurement.flops, measurement.bytes),
              format_share(measurement.share), error);
   if (!measurement.problem.empty()) print_line("  {}", measurement.problem);
@@ -82,12 +82,12 @@ void print_measurement(const BenchReport& report, const Measurement& measurement
                static_cast<double>(measurement.host_bytes) / kGigabyte);
   }
   if (measurement.waited_seconds) {
-    print_line("  waiting for copies: {}, {:.2f} %", format_seconds(*measurement.waited_seconds),
+    print_line("  waiting for copies: {}, {:.2f} %", format_duration(*measurement.waited_seconds),
                100 * *measurement.waited_seconds / measurement.seconds);
   }
   if (measurement.launch_seconds) {
     print_line("  host: {} to launch the work, {:.2f} %",
-               format_seconds(*measurement.launch_seconds),
+               format_duration(*measurement.launch_seconds),
                100 * *measurement.launch_seconds / measurement.seconds);
   }
   if (!measurement.profile.empty()) print_profile(report, measurement);

@@ -9,9 +9,11 @@
 #include <memory>
 #include <new>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "cli/app.h"
+#include "flags/shell_command.h"
 
 namespace mochi::cli {
 namespace {
@@ -64,6 +66,12 @@ std::string describe_error(const Error& error) {
   }
   if (const auto* memory = dynamic_cast<const OutOfMemory*>(&error)) {
     return memory->what() + describe_remedies(memory->remedies());
+  }
+  if (const auto* missing = dynamic_cast<const ModelMissing*>(&error)) {
+    return fmt::format(
+        "{}; to download it: {}", missing->what(),
+        flags::join_command(std::vector<std::string>{"mochi", "download", "mochi-1-preview",
+                                                     flags::path_word(missing->folder())}));
   }
   return error.what();
 }

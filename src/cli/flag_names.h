@@ -15,8 +15,8 @@ std::string to_flag(std::string_view field);
 // Returns the flag of a field if any command declares that flag; else the field itself.
 std::string flag_of(std::string_view field);
 
-// Returns the error's line, which names the flag of a refused field and, after an OutOfMemory, the
-// flags that need less memory.
+// Returns the error's line, which names the flag of a refused field after an OutOfMemory the flags
+// that need less memory, and after a ModelMissing the command that downloads a model.
 std::string describe_error(const Error& error);
 
 // Returns the line of any exception, in the program's own words.

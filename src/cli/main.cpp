@@ -12,6 +12,7 @@
 #include "cli/analyze.h"
 #include "cli/app.h"
 #include "cli/bench.h"
+#include "cli/download.h"
 #include "cli/flag_names.h"
 #include "cli/generate.h"
 #include "cli/interrupt.h"
@@ -64,6 +65,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "analyze") run_analyze(commands.analyze);
   if (name == "tune") run_tune(commands.tune);
   if (name == "bench") run_bench(commands.bench);
+  if (name == "download") run_download(commands.download);
   if (name == "version") print_version();
   if (name == "completion") print_completion(app, commands.shell);
   if (name == "manual") print_manual(app, commands.manual_form);
@@ -92,6 +94,7 @@ void run(const std::vector<std::string>& command) {
   commands.generate.run.command = command;
   commands.decode.run.command = command;
   commands.tune.command = command;
+  commands.download.command = command;
   const std::vector<std::string> given(command.begin() + 1, command.end());
   const std::unique_ptr<CLI::App> app = make_app(commands);
   std::vector<std::string> args = flags::read_arguments(*app, given);

@@ -75,21 +75,19 @@ std::string describe_time_left(const Progress& progress, double seconds_since) {
   return fmt::format(", {} left", format_clock(seconds - seconds_since));
 }
 
-// " [####....]"
-std::string draw_bar(const Progress& progress, std::size_t width) {
-  const auto filled = static_cast<std::size_t>(fraction_of(progress) * static_cast<double>(width));
+}  // namespace
+
+std::string draw_bar(double fraction, std::size_t width) {
+  const auto filled = static_cast<std::size_t>(fraction * static_cast<double>(width));
   return fmt::format(" [{}{}]", std::string(filled, '#'), std::string(width - filled, '.'));
 }
 
-// The first of the texts that fits; else the last one, cut.
 std::string first_that_fits(std::initializer_list<std::string> texts, std::size_t max_columns) {
   for (const std::string& text : texts) {
     if (text.size() <= max_columns) return text;
   }
   return (texts.end() - 1)->substr(0, max_columns);
 }
-
-}  // namespace
 
 std::string format_clock(double seconds) {
   const auto total = std::lround(std::max(0.0, seconds));
@@ -127,7 +125,9 @@ std::string describe_running(const Progress& progress, double seconds_since,
   const std::string clock = fmt::format(", {}", format_clock(progress.seconds + seconds_since));
   const std::string rate = describe_rate(progress);
   const std::string left = describe_time_left(progress, seconds_since);
-  const auto bar = [&progress](std::size_t width) { return draw_bar(progress, width); };
+  const auto bar = [&progress](std::size_t width) {
+    return draw_bar(fraction_of(progress), width);
+  };
   return first_that_fits(
       {title + bar(kWideBar) + count + evaluated + clock + rate + left,
        title + bar(kNarrowBar) + count + evaluated + clock + left,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "mochi/mochi.h"
@@ -12,6 +13,12 @@ namespace mochi::cli {
 std::string format_clock(double seconds);
 // "0.42 s", "12.3 s", "214 s".
 std::string format_seconds(double seconds);
+
+// " [####....]" of so many columns between the brackets; the fraction is from 0 to 1.
+std::string draw_bar(double fraction, std::size_t width);
+
+// Returns the first of the texts that fits; if none does, the last one, cut.
+std::string first_that_fits(std::initializer_list<std::string> texts, std::size_t max_columns);
 
 // "sampling [####....] 12/64, 0:12, 0.98 s/step, 0:51 left", in at most `max_columns` columns. The
 // least important parts are left out first. The clock also runs between two reports of the engine:

@@ -26,6 +26,7 @@ FlagInfo describe_flag(const CLI::Option& option) {
   FlagInfo flag;
   flag.is_positional = option.get_positional();
   flag.is_required = option.get_required();
+  flag.is_repeatable = option.get_expected_max() > 1;
   if (flag.is_positional) {
     flag.name = option.get_single_name();
     std::ranges::transform(flag.name, flag.name.begin(),
@@ -78,8 +79,10 @@ std::string usage_of(const CommandInfo& command) {
   std::string usage = "mochi " + command.name;
   bool has_flags = false;
   for (const FlagInfo& flag : command.flags) {
-    if (flag.is_positional)
-      usage += flag.is_required ? " " + flag.name : " [" + flag.name + " ...]";
+    if (flag.is_positional) {
+      const std::string word = flag.is_repeatable ? flag.name + " ..." : flag.name;
+      usage += flag.is_required ? " " + flag.name : " [" + word + "]";
+    }
     has_flags = has_flags || !flag.is_positional;
   }
   return has_flags ? usage + " [flags]" : usage;

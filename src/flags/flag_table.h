@@ -14,7 +14,8 @@ struct FlagInfo {
   std::vector<std::string> aliases;  // other spellings that are accepted
   bool is_positional = false;
   bool is_required = false;
-  std::string value;  // "FILE", "INT", "auto|cpu"; empty: a flag without one
+  bool is_repeatable = false;  // an argument that takes several words
+  std::string value;           // "FILE", "INT", "auto|cpu"; empty: a flag without one
   std::string help;
   std::string default_text;  // empty: none, or stated in the help
   std::string group;
@@ -37,7 +38,7 @@ std::string synopsis_of(const FlagInfo& flag);
 // Returns the help, followed by the choices of an argument or the default of a flag.
 std::string help_of(const FlagInfo& flag);
 
-// "mochi inspect PATH [flags]".
+// "mochi inspect PATH [flags]"; "[NAME]" and "[NAMES ...]" may be left out.
 std::string usage_of(const CommandInfo& command);
 
 // The words of "auto|cpu" and "UINT|random"; none where the value is of another kind.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "pipeline/hub_cache.h"
 
 namespace mochi {
 namespace {
@@ -19,6 +20,12 @@ constexpr std::array kTokenizerPlaces{"tokenizer/spiece.model", "spiece.model",
 
 std::string places_searched(const fs::path& folder) {
   return fmt::format("'{}' and its folders text_encoder, transformer and vae", folder.string());
+}
+
+template <typename... Args>
+[[noreturn]] void fail_missing(const fs::path& folder, fmt::format_string<Args...> format,
+                               Args&&... args) {
+  throw ModelMissing(fmt::format(format, std::forward<Args>(args)...), folder.string());
 }
 
 // ": a download ... did not finish", if one of huggingface_hub's lies in the folder.
@@ -36,11 +43,11 @@ std::string unfinished_download(const fs::path& folder) {
 
 ModelDirectory::ModelDirectory(fs::path path) : path_(std::move(path)) {
   std::error_code ignored;
-  if (!fs::is_directory(path_, ignored)) {
-    fail("model folder '{}' {}", path_.string(),
-         fs::exists(path_, ignored) ? "is not a folder" : "does not exist");
-  }
-  files_ = find_model_files(path_);
+  if (!fs::exists(path_, ignored))
+    fail_missing(path_, "model folder '{}' does not exist", path_.string());
+  if (!fs::is_directory(path_, ignored)) fail("model folder '{}' is not a folder", path_.string());
+  root_ = resolve_hub_cache(path_);
+  files_ = find_model_files(root_);
   read_config();
 }
 
@@ -49,6 +56,7 @@ ModelDirectory ModelDirectory::with_random_weights(RandomWeights kind, const fs:
   directory.has_random_weights_ = true;
   if (kind == RandomWeights::kConfig) {
     directory.path_ = path;
+    directory.root_ = path;
     directory.config_ = read_model_config(path / kConfigName);
     directory.has_config_file_ = true;
   }
@@ -56,7 +64,7 @@ ModelDirectory ModelDirectory::with_random_weights(RandomWeights kind, const fs:
 }
 
 void ModelDirectory::read_config() {
-  const fs::path config_path = path_ / kConfigName;
+  const fs::path config_path = root_ / kConfigName;
   has_config_file_ = fs::exists(config_path) && is_model_config(config_path);
   if (has_config_file_) {
     config_ = read_model_config(config_path);
@@ -89,8 +97,8 @@ std::shared_ptr<Checkpoint> ModelDirectory::checkpoint(Component component) cons
   const auto found = files_.checkpoints.find(component);
   if (found != files_.checkpoints.end()) return found->second;
   if (const std::string reason = problem(component); !reason.empty()) throw Error(reason);
-  fail("no {} found: looked for {} in {}{}", component_name(component), component_place(component),
-       places_searched(path_), unfinished_download(path_));
+  fail_missing(path_, "no {} found: looked for {} in {}{}", component_name(component),
+               component_place(component), places_searched(root_), unfinished_download(root_));
 }
 
 void ModelDirectory::require(std::span<const Component> components, bool needs_tokenizer) const {
@@ -111,8 +119,8 @@ void ModelDirectory::require(std::span<const Component> components, bool needs_t
         fmt::format("the {} ({})", component_name(component), component_place(component)));
   }
   if (has_no_tokenizer) lines.push_back(fmt::format("the tokenizer ({})", kTokenizerPlaces[0]));
-  fail("model folder '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "),
-       unfinished_download(path_));
+  fail_missing(path_, "model folder '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "),
+               unfinished_download(root_));
 }
 
 void ModelDirectory::validate() const {
@@ -128,9 +136,9 @@ std::shared_ptr<TensorSource> ModelDirectory::open(Component component) const {
 }
 
 std::optional<fs::path> ModelDirectory::find_tokenizer() const {
-  if (path_.empty()) return std::nullopt;
+  if (root_.empty()) return std::nullopt;
   for (const char* place : kTokenizerPlaces) {
-    fs::path path = path_ / place;
+    fs::path path = root_ / place;
     if (fs::exists(path)) return path;
   }
   return std::nullopt;
@@ -138,8 +146,8 @@ std::optional<fs::path> ModelDirectory::find_tokenizer() const {
 
 fs::path ModelDirectory::tokenizer() const {
   if (const auto path = find_tokenizer()) return *path;
-  fail("no tokenizer found: looked for '{}' in '{}'", fmt::join(kTokenizerPlaces, "', '"),
-       path_.string());
+  fail_missing(path_, "no tokenizer found: looked for '{}' in '{}'",
+               fmt::join(kTokenizerPlaces, "', '"), root_.string());
 }
 
 std::vector<fs::path> ModelDirectory::files() const {
@@ -148,7 +156,7 @@ std::vector<fs::path> ModelDirectory::files() const {
     for (const fs::path& file : checkpoint->files()) files.insert(file);
   }
   if (const auto path = find_tokenizer()) files.insert(*path);
-  if (has_config_file_) files.insert(path_ / kConfigName);
+  if (has_config_file_) files.insert(root_ / kConfigName);
   return {files.begin(), files.end()};
 }
 

@@ -16,14 +16,17 @@ namespace mochi {
 
 class ModelDirectory {
  public:
-  // Reads the headers of all files. Throws Error if the folder does not exist or its config.json is
-  // wrong. Problems with a network's files are reported when the network is needed.
+  // Reads the headers of all files of a model folder, or of the snapshot in a folder of the hub's
+  // cache. Throws ModelMissing if the folder does not exist, Error if its config.json is wrong.
+  // Problems with a network's files are reported when the network is needed.
   explicit ModelDirectory(std::filesystem::path path);
   // Every network, with random weights, of the sizes in path's config.json (kConfig; with the
   // tokenizer in `path` if there is one) or of Mochi 1 preview's sizes.
   static ModelDirectory with_random_weights(RandomWeights kind, const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
+  // Returns the folder that holds the files: path(), or a snapshot below it.
+  const std::filesystem::path& root() const { return root_; }
   const ModelConfig& config() const { return config_; }
   // Returns true if the sizes come from a config.json, not from the tensors' shapes.
   bool has_config_file() const { return has_config_file_; }
@@ -36,8 +39,8 @@ class ModelDirectory {
   std::string problem(Component component) const;
   // Choices that were made between several copies of a network, one line each.
   const std::vector<std::string>& notes() const { return files_.notes; }
-  // Throws Error that names all of these networks (and the tokenizer, if it is needed) that are
-  // missing, and where they belong.
+  // Throws ModelMissing that names all of these networks (and the tokenizer, if it is needed) that
+  // are missing, and where they belong; Error if a file for one exists and is wrong.
   void require(std::span<const Component> components, bool needs_tokenizer) const;
   // Throws Error if the networks that are present do not fit together.
   void validate() const;
@@ -61,6 +64,7 @@ class ModelDirectory {
   void infer_config();
 
   std::filesystem::path path_;
+  std::filesystem::path root_;
   ModelConfig config_;
   bool has_config_file_ = false;
   bool has_random_weights_ = false;

@@ -27,7 +27,7 @@ void check_defaults(const ModelDirectory& directory) {
   try {
     check_request(config, make_default_request(config.generation));
   } catch (const InvalidRequest& error) {
-    fail("{}: generation.{}: {}", (directory.path() / "config.json").string(), error.field(),
+    fail("{}: generation.{}: {}", (directory.root() / "config.json").string(), error.field(),
          error.problem());
   }
 }
@@ -94,7 +94,7 @@ int ModelInfo::num_layers() const { return static_cast<int>(data_->directory.con
 std::vector<ModelFile> ModelInfo::files() const {
   std::vector<ModelFile> files;
   for (const std::filesystem::path& path : data_->directory.files()) {
-    files.push_back({std::filesystem::relative(path, data_->directory.path()).string(),
+    files.push_back({path.lexically_relative(data_->directory.path()).string(),
                      std::filesystem::file_size(path), fingerprint_file(path)});
   }
   return files;

@@ -261,15 +261,17 @@ class HostileTest(ProgramTest):
         path.unlink()
         line = (
             "no tokenizer found: looked for 'tokenizer/spiece.model', 'spiece.model', "
-            f"'text_encoder/spiece.model' in '{model}'"
+            f"'text_encoder/spiece.model' in '{model}'; to download it: "
+            f"mochi download mochi-1-preview {model}"
         )
         self.refuse(1, line, *GENERATE, model)
 
     def test_model_folders(self):
         name = "m" * 300
-        self.refuse(1, "model folder 'none' does not exist", *GENERATE, "none")
+        download = "to download it: mochi download mochi-1-preview"
+        self.refuse(1, f"model folder 'none' does not exist; {download} none", *GENERATE, "none")
         self.refuse(1, f"model folder '{MOCHI}' is not a folder", *GENERATE, MOCHI)
-        self.refuse(1, f"model folder '{name}' does not exist", *GENERATE, name)
+        self.refuse(1, f"model folder '{name}' does not exist; {download} {name}", *GENERATE, name)
         self.refuse(1, "cannot open 'none': no such file or folder", "inspect", "none")
         self.refuse(1, f"'{name}': File name too long", "inspect", name)
 
@@ -294,7 +296,7 @@ class HostileTest(ProgramTest):
         line = (
             f"model folder '{model}' lacks the transformer (dit.safetensors, or diffusers' "
             "folder transformer), and the video decoder (decoder.safetensors, or diffusers' "
-            "folder vae)"
+            f"folder vae); to download it: mochi download mochi-1-preview {model}"
         )
         self.refuse(1, line, *GENERATE, model)
 
@@ -387,7 +389,7 @@ class HostileTest(ProgramTest):
             (
                 ["render"],
                 "unknown command 'render', known are: generate, decode, encode, inspect, "
-                "compare, analyze, tune, bench, completion, manual, version",
+                "compare, analyze, tune, bench, download, completion, manual, version",
             ),
             (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),
             (["version", "now"], "unexpected argument 'now'"),

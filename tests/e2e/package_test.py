@@ -63,7 +63,8 @@ class Packages(unittest.TestCase):
             self.assertTrue((root / "usr" / name).exists(), name)
         self.assertEqual(run("dpkg-deb", "-f", self.package, "Version").strip(), VERSION)
         depends = run("dpkg-deb", "-f", self.package, "Depends")
-        for library in ("libc6", "libdnnl", "libgomp1", "libsentencepiece", "libyaml-cpp"):
+        for library in ("libc6", "libcurl4", "libdnnl", "libgomp1", "libsentencepiece", "libssl3",
+                        "libyaml-cpp"):
             self.assertIn(library, depends)
         self.expect_video(root / "usr/bin/mochi", "deb.y4m")
 
