@@ -49,7 +49,7 @@ class DownloadTest(ProgramTest):
 
     def run_command(self, command, **options):
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True,
-                              text=True, timeout=TIMEOUT_S, check=False, **options)
+                              text=True, timeout=TIMEOUT_S * (10 if IS_LONG else 1), check=False, **options)
         self.assertNotIn(TOKEN, done.stdout + done.stderr)
         self.assertNotIn("secret-signature", done.stdout + done.stderr)
         return done
