@@ -70,7 +70,7 @@ trap 'rm -r "$videos"' EXIT
 ./run.sh --num-frames 7 --num-steps 3 --skip off --out "$videos/dense.mp4"
 python3 - "$videos" <<'PYTHON'
 import json, pathlib, sys
-for name, delta, rule in ("careful", None, "easy"), ("sparse", "half_merge", "off"), ("dense", None, None):
+for name, delta, rule in ("careful", None, "line"), ("sparse", "half_merge", "off"), ("dense", None, None):
     request = json.loads(pathlib.Path(sys.argv[1], f"{name}.mp4.json").read_text())["request"]
     config = request.get("sparsity") or {}
     found = config.get("attn", {}).get("delta"), config.get("step_skipping", {}).get("rule")
