@@ -19,7 +19,7 @@ from fake_hub import COMMIT, Cut, Fault, Hub
 from support import MOCHI, TIMEOUT_S, ProgramTest
 
 IS_LONG = "--long" in sys.argv
-NUM_SEEDS = 100 if IS_LONG else 10
+NUM_SEEDS = 100 if IS_LONG else 5
 SEED = random.randrange(1 << 32)
 REPO = "owner/repo"
 TOKEN = "hf_never-shown"
@@ -633,7 +633,7 @@ class RandomFaults(DownloadTest):
         num_kills = num_twice = 0
         while num_kills < NUM_SEEDS:
             draw = random.Random(SEED + num_kills)
-            file.bytes_per_second = draw.choice([5, 20]) * MEBIBYTE
+            file.bytes_per_second = draw.choice([10, 40]) * MEBIBYTE
             self.hub.num_sent = 0
             num_kills_of_file = 0
             while True:
