@@ -46,7 +46,12 @@ stage "unit tests with AddressSanitizer and UBSan"
 cmake --preset asan >/dev/null
 cmake --build --preset asan
 # oneDNN and OpenMP keep memory until the process ends.
-ASAN_OPTIONS=detect_leaks=0 ctest --preset asan -j2 | tail -n 5
+log=build-asan/ctest.log
+if ! ASAN_OPTIONS=detect_leaks=0 ctest --preset asan -j2 >"$log"; then
+  grep -vE '(Passed|Skipped) .* sec|^ *Start ' "$log" | tail -n 300
+  exit 1
+fi
+sed -n '/tests passed/,$p' "$log"
 
 stage "fuzz targets, $fuzz_seconds s each"
 tools/run_fuzz.sh "$fuzz_seconds"
