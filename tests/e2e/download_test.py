@@ -1,6 +1,6 @@
 """`mochi download` against a hub on this machine, with everything that goes wrong on the way.
 
-Usage: download_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL [--long]
+Usage: download_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL [--long|--short]
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from fake_hub import COMMIT, Cut, Fault, Hub
 from support import MOCHI, TIMEOUT_S, ProgramTest
 
 IS_LONG = "--long" in sys.argv
-NUM_SEEDS = 100 if IS_LONG else 5
+IS_SHORT = "--short" in sys.argv  # for instrumented programs
+NUM_SEEDS = 100 if IS_LONG else 1 if IS_SHORT else 5
 SEED = random.randrange(1 << 32)
 REPO = "owner/repo"
 TOKEN = "hf_never-shown"
@@ -670,5 +671,5 @@ class RandomFaults(DownloadTest):
 
 
 if __name__ == "__main__":
-    names = [name for name in sys.argv[4:] if name != "--long"]
+    names = [name for name in sys.argv[4:] if name not in ("--long", "--short")]
     unittest.main(argv=[sys.argv[0], *names])
