@@ -73,11 +73,14 @@ class KillTest(ProgramTest):
         for path in self.folder.glob("*.json"):
             json.loads(path.read_text())
 
-    def finish(self, name, flags):
-        """Resumes where there is a checkpoint, and starts again where the kill came before the first."""
+    def go_on(self, name, flags):
+        """Arguments that resume where there is a checkpoint; there is none before the first step and
+        after the video."""
         checkpoint = self.folder / f"{name}.checkpoint.safetensors"
-        args = ["--resume", checkpoint.name] if checkpoint.exists() else self.command(name, flags)
-        child = self.start(*args)
+        return ["--resume", checkpoint.name] if checkpoint.exists() else self.command(name, flags)
+
+    def finish(self, name, flags):
+        child = self.start(*self.go_on(name, flags))
         _, said = child.communicate(timeout=TIMEOUT_S)
         self.assertEqual(child.returncode, 0, said)
 
@@ -101,9 +104,7 @@ class KillTest(ProgramTest):
                 self.expect_whole_files(name, video)
                 if draw.random() < 0.5:
                     break
-                checkpoint = self.folder / f"{name}.checkpoint.safetensors"
-                if checkpoint.exists():
-                    args = ["--resume", checkpoint.name]
+                args = self.go_on(name, flags)
             self.finish(name, flags)
             self.assertEqual(self.result(name), video, f"{name} after {dict(phases)}")
             left = [e for e in self.entries() if ".part-" in e or "checkpoint" in e]
