@@ -62,7 +62,7 @@ void set(CURL* handle, CURLoption option, T value) {
   if (code != CURLE_OK) fail("libcurl: {}", curl_easy_strerror(code));
 }
 
-// Where a response is collected by C callbacks, which must not throw.
+// C callbacks, which must not throw, collect a response here.
 struct Collector {
   Response response;
   bool is_too_long = false;

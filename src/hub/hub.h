@@ -15,7 +15,7 @@ namespace mochi::hub {
 // Lists all files of a repository. Throws Error that says why the hub does not.
 std::vector<RemoteFile> list_files(Client& client, const Repository& repository);
 
-// Where the bytes of a file are, and which version of it they are.
+// The address of a file's bytes, and the version of the file that they belong to.
 struct Location {
   std::string url;
   bool is_elsewhere = false;  // on another host, by an address that may expire

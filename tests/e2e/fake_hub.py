@@ -110,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def setup(self):
-        # What is counted as sent shall not wait in long buffers.
+        # Short buffers: bytes that are counted as sent do not wait in them.
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK_BYTES)
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().setup()

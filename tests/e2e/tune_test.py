@@ -132,7 +132,7 @@ class TuneTest(ProgramTest):
         for trial in self.record()["trials"]:
             self.assertTrue(trial["config"]["attn"]["is_enabled"])
             self.assertEqual(trial["config"]["step_skipping"], {"rule": "off"})
-        # What is known serves a wider search.
+        # A wider search uses the trials that are known.
         known = self.record()["trials"]
         self.tune_ok("--resume", max_trials=8, min_psnr=5)
         self.assertEqual([t["evaluations"] for t in self.record()["trials"][:len(known)]],

@@ -7,7 +7,7 @@ namespace {
 
 constexpr Workload kTenSteps{10, 4};
 
-// Of a dense step's 10 s, attention takes 8 s: without dense layers, a sparse step of a quarter of
+// Attention takes 8 s of a dense step's 10 s: without dense layers, a sparse step of a quarter of
 // the columns takes 2 + 8 / 4 = 4 s.
 const CostModel kCosts(kTenSteps, 10, SparseSteps{{0.25, 2, 0, 1}, 13, 4});
 
