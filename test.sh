@@ -70,7 +70,7 @@ fi
 stage "run.sh: skips steps by itself, sparse or dense when told so"
 videos="$(mktemp -d)"
 trap 'rm -r "$videos"' EXIT
-./run.sh --num-frames 7 --num-steps 3 --out "$videos/careful.mp4"
+./run.sh --num-frames 7 --num-steps 16 --out "$videos/careful.mp4"
 ./run.sh --num-frames 7 --num-steps 3 --chipmunk-config chipmunk-config.yml --out "$videos/sparse.mp4"
 ./run.sh --num-frames 7 --num-steps 3 --skip off --out "$videos/dense.mp4"
 python3 - "$videos" <<'PYTHON'

@@ -28,14 +28,18 @@ std::optional<SkipTier> parse_skip_tier(std::string_view name) {
   return std::nullopt;
 }
 
-StepSkipping make_step_skipping(SkipTier tier) {
+StepSkipping make_step_skipping(SkipTier tier, int num_steps) {
+  constexpr int kFewestSteps = 16;
+  constexpr double kStepsOfThresholds = 32;
+  if (num_steps < kFewestSteps) return {};
+  const double scale = std::min(1.0, num_steps / kStepsOfThresholds);
   switch (tier) {
     case SkipTier::kOff:
       break;
     case SkipTier::kCareful:
-      return {.rule = SkipRule::kLine, .threshold = 0.05, .correct_path = true, .warm_up = 2};
+      return {.rule = SkipRule::kLine, .threshold = 0.05 * scale, .correct_path = true, .warm_up = 2};
     case SkipTier::kFast:
-      return {.rule = SkipRule::kEasy, .threshold = 0.4, .warm_up = 2};
+      return {.rule = SkipRule::kEasy, .threshold = 0.4 * scale, .warm_up = 2};
   }
   return {};
 }

@@ -42,11 +42,11 @@ class SkippingTest(ProgramTest):
         self.generate_ok(*STEPS, "--skip", "careful", "--cfg-scale", 1, "--out", "one.y4m")
         self.assertLess(len(self.evaluated("one.y4m")), 24)
         for num_steps in 1, 2, 4, 8:
+            few = ["--num-frames", 7, "--num-steps", num_steps]
+            self.generate_ok(*few, "--out", "all.y4m")
             for tier in "careful", "fast":
-                video = f"{tier}{num_steps}.y4m"
-                self.generate_ok("--num-frames", 7, "--num-steps", num_steps, "--skip", tier, "--out", video)
-                steps = self.evaluated(video)
-                self.assertEqual((steps[0], steps[-1]), (0, num_steps - 1))
+                self.generate_ok(*few, "--skip", tier, "--out", "few.y4m")
+                self.assertEqual(self.content("few.y4m"), self.content("all.y4m"))
         lines = [{"prompt": "a ball", "skip": "fast", "out": "s0.y4m"},
                  {"prompt": "a ball", "max_evaluations": 5, "out": "s1.y4m"},
                  {"prompt": "a ball", "out": "s2.y4m"}]

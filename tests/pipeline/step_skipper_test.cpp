@@ -33,6 +33,16 @@ TEST(StepSkipper, WithoutARuleEveryStepIsEvaluated) {
   EXPECT_EQ(run_skipper(skipper, 8, {}), (Steps{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
+TEST(StepSkipper, TiersSkipLessOfFewSteps) {
+  for (const SkipTier tier : {SkipTier::kCareful, SkipTier::kFast}) {
+    const double usual = make_step_skipping(tier, 64).threshold.value_or(0);
+    EXPECT_GT(usual, 0);
+    EXPECT_EQ(make_step_skipping(tier, 32).threshold, usual);
+    EXPECT_EQ(make_step_skipping(tier, 16).threshold, usual / 2);
+    EXPECT_EQ(make_step_skipping(tier, 15).rule, SkipRule::kOff);
+  }
+}
+
 TEST(StepSkipper, AScheduleIsFollowedAndNeededStepsAreAddedToIt) {
   const StepSkipping config{.rule = SkipRule::kSchedule, .evaluated_steps = {3, 6}};
   StepSkipper skipper(config, usual_sigmas(8), {5});

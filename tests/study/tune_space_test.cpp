@@ -93,7 +93,7 @@ TEST(SearchSpace, ConfigurationsDifferAlongTheAxesAlone) {
 
 TEST(SearchSpace, DenseConfigurationsSkipStepsAlone) {
   SparsityConfig start = make_start(kMochi);
-  start.step_skipping = make_step_skipping(SkipTier::kFast);
+  start.step_skipping = make_step_skipping(SkipTier::kFast, 64);
   EXPECT_FALSE(has_place(start));
   start.mlp.is_enabled = true;
   const SparsityConfig config = make_config(start, {12}, kMochi);
