@@ -10,8 +10,6 @@
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kWordBits = 32;
-
 void check_heads(const Contract& c, const char* name, const HeadsView& heads) {
   c.activation(name, heads.tensor);
   c.rank(name, heads.tensor, heads.are_columns ? 2 : 3);
@@ -65,7 +63,7 @@ void check_delta(const Contract& c, const AttentionDelta& delta, const Shape& ou
 }
 
 std::int64_t words_of(std::int64_t num_columns) {
-  return (num_columns + kWordBits - 1) / kWordBits;
+  return (num_columns + kPlanWordBits - 1) / kPlanWordBits;
 }
 
 }  // namespace

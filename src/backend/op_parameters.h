@@ -107,8 +107,11 @@ struct MlpCache {
   std::int64_t block_size = 0;  // number of consecutive tokens; blocks = ⌈tokens / block_size⌉
 };
 
-// How a plan is chosen. Plans are bit-packed: [heads, groups, ⌈num_keys / 32⌉] i32, where bit j %
-// 32 of word j / 32 stands for column j.
+// Plans are bit-packed: [heads, groups, ⌈num_keys / 32⌉] i32, where bit j % 32 of word j / 32
+// stands for column j.
+inline constexpr std::int64_t kPlanWordBits = 32;
+
+// How a plan is chosen.
 struct ColumnChoice {
   // [heads, groups, num_keys] f32 ≥ 0; empty: no column is kept for its score.
   TensorView scores = {};

@@ -18,13 +18,13 @@ constexpr float kSigma = 0.75F;
 constexpr int kMaxSteps = 64;
 const std::vector<double> kSigmas(kMaxSteps, kSigma);
 
-Shape latents_shape(const DitConfig& config, std::int64_t frames, std::int64_t rows,
-                    std::int64_t columns) {
+Shape shape_of_latents(const DitConfig& config, std::int64_t frames, std::int64_t rows,
+                       std::int64_t columns) {
   return {config.latent_channels, frames, rows, columns};
 }
 
 // Compares two layers on few tokens, since the oracle is slow. Returns the relative error.
-double verify(Session& session) {
+double verify_dit(Session& session) {
   DitConfig config = session.sizes.config.dit;
   config.depth = std::min<std::int64_t>(config.depth, 2);
   Backend& device = *session.backend;
@@ -34,7 +34,7 @@ double verify(Session& session) {
   const Dit dit(network.weights);
   const Dit oracle_dit(copy_for_oracle(device, oracle, DitWeights(network.weights), tensors));
 
-  const Shape shape = latents_shape(config, 2, 4 * config.patch_size, 5 * config.patch_size);
+  const Shape shape = shape_of_latents(config, 2, 4 * config.patch_size, 5 * config.patch_size);
   RandomInputs inputs(device, session.next_seed++);
   const TensorView text = inputs.activations({7, config.text_width}, kNoRows);
   const TensorView latents = inputs.f32(shape, kNoRows);
@@ -119,10 +119,11 @@ void bench_dit(Session& session) {
     sizes.push_back(size_latents(session.sizes.config, video));  // finds what is wrong first
   }
   measure_ceilings(session);
-  const double error = verify(session);
+  const double error = verify_dit(session);
   const RandomNetwork network(*session.backend, DitWeights(config));
   const Dit dit(network.weights);
-  DitRunner smallest(session, dit, latents_shape(config, 1, config.patch_size, config.patch_size));
+  DitRunner smallest(session, dit,
+                     shape_of_latents(config, 1, config.patch_size, config.patch_size));
   const double launch_seconds =
       measure_launches(*session.backend, [&] { smallest.run(*session.backend); });
   for (std::size_t i = 0; i < sizes.size(); ++i) {

@@ -24,7 +24,7 @@ struct Loaded {
 };
 
 // Compares all vectors and the first matrices only, because downloading everything takes long.
-double verify(Backend& device, const TensorSource& source, DitWeights weights) {
+double verify_load(Backend& device, const TensorSource& source, DitWeights weights) {
   constexpr int kNumMatrices = 8;
   int num_matrices = 0;
   double largest = 0;
@@ -52,7 +52,7 @@ void bench_load(Session& session) {
   backend.restart_peak();
   {
     const Loaded first(backend, *checkpoint, config);  // this also brings the file into memory
-    result.relative_error = verify(backend, *checkpoint, first.weights);
+    result.relative_error = verify_load(backend, *checkpoint, first.weights);
     result.weight_bytes = first.store.size_bytes();
     result.peak_bytes = session.peak_bytes();
   }

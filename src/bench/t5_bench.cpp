@@ -30,7 +30,7 @@ void encode(Backend& backend, const T5Encoder& encoder, std::span<const std::int
 }
 
 // Compares two layers on few tokens. Returns the relative error.
-double verify(Session& session) {
+double verify_t5(Session& session) {
   TextEncoderConfig config = session.sizes.config.text_encoder;
   config.num_layers = std::min<std::int64_t>(config.num_layers, 2);
   Backend& device = *session.backend;
@@ -56,7 +56,7 @@ void bench_t5(Session& session) {
   TextEncoderConfig config = session.sizes.config.text_encoder;
   if (session.request.num_layers > 0) config.num_layers = session.request.num_layers;
   measure_ceilings(session);
-  const double error = verify(session);
+  const double error = verify_t5(session);
   const RandomNetwork network(*session.backend, T5Weights(config));
   const T5Encoder encoder(*session.backend, network.weights);
   const std::int64_t num_tokens = session.sizes.num_encoder_tokens;

@@ -21,7 +21,7 @@ void decode_frames(Backend& backend, const VaeDecoder& decoder, const TensorView
   backend.copy(stream.decode(ctx, latents), out);
 }
 
-double verify(Session& session, const RandomNetwork<VaeDecoderWeights>& network) {
+double verify_vae(Session& session, const RandomNetwork<VaeDecoderWeights>& network) {
   const VaeConfig& config = session.sizes.config.vae;
   Backend& device = *session.backend;
   Backend& oracle = *session.oracle;
@@ -57,7 +57,7 @@ void bench_vae(Session& session) {
   }
   measure_ceilings(session);
   const RandomNetwork network(*session.backend, VaeDecoderWeights(config));
-  const double error = verify(session, network);
+  const double error = verify_vae(session, network);
   const VaeDecoder decoder(*session.backend, network.weights);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const Latents& size = sizes[i];

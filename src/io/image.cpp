@@ -20,8 +20,6 @@
 namespace mochi {
 namespace {
 
-constexpr int kChannels = 3;
-
 void append_bytes(void* context, void* data, int size) {
   static_cast<std::string*>(context)->append(static_cast<const char*>(data),
                                              static_cast<std::size_t>(size));
@@ -67,8 +65,8 @@ Image turn_upright(const Image& stored, int orientation) {
       if (is_x_reversed) from_x = stored.width - 1 - from_x;
       if (is_y_reversed) from_y = stored.height - 1 - from_y;
       const auto* const pixel =
-          &stored.rgb[(static_cast<std::size_t>(from_y) * stored.width + from_x) * kChannels];
-      image.rgb.insert(image.rgb.end(), pixel, pixel + kChannels);
+          &stored.rgb[(static_cast<std::size_t>(from_y) * stored.width + from_x) * kRgbChannels];
+      image.rgb.insert(image.rgb.end(), pixel, pixel + kRgbChannels);
     }
   }
   return image;
@@ -77,18 +75,18 @@ Image turn_upright(const Image& stored, int orientation) {
 }  // namespace
 
 std::string encode_png(int width, int height, std::span<const std::uint8_t> rgb) {
-  if (width < 1 || height < 1 || width > std::numeric_limits<int>::max() / kChannels) {
+  if (width < 1 || height < 1 || width > std::numeric_limits<int>::max() / kRgbChannels) {
     fail("cannot encode a PNG of {}x{} pixels", width, height);
   }
   const std::size_t wanted_bytes =
-      static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * kChannels;
+      static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * kRgbChannels;
   if (rgb.size() != wanted_bytes) {
     fail("cannot encode a PNG: wanted {} bytes for {}x{} pixels, found {}", wanted_bytes, width,
          height, rgb.size());
   }
   std::string encoded;
-  if (stbi_write_png_to_func(append_bytes, &encoded, width, height, kChannels, rgb.data(),
-                             width * kChannels) == 0) {
+  if (stbi_write_png_to_func(append_bytes, &encoded, width, height, kRgbChannels, rgb.data(),
+                             width * kRgbChannels) == 0) {
     fail("cannot encode a PNG of {}x{} pixels", width, height);
   }
   return encoded;
@@ -112,14 +110,14 @@ Image read_image(const std::filesystem::path& path) {
   const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(file.bytes().data()),
                             static_cast<int>(file.bytes().size()), &image.width, &image.height,
-                            &stored_channels, kChannels),
+                            &stored_channels, kRgbChannels),
       stbi_image_free);
   if (!pixels) {
     fail("cannot read '{}': a damaged {} file, or one of a rare kind", path.string(),
          is_png(file.bytes()) ? "PNG" : "JPEG");
   }
   const std::size_t num_bytes =
-      static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * kChannels;
+      static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * kRgbChannels;
   image.rgb.assign(pixels.get(), pixels.get() + num_bytes);
   const int orientation = is_jpeg(file.bytes()) ? jpeg_orientation(file.bytes()) : 1;
   return orientation == 1 ? std::move(image) : turn_upright(image, orientation);

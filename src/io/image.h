@@ -9,6 +9,8 @@
 
 namespace mochi {
 
+inline constexpr int kRgbChannels = 3;
+
 // [height, width, 3] RGB bytes.
 struct Image {
   int width = 0;

@@ -6,20 +6,19 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "io/image.h"
 
 namespace mochi {
 namespace {
-
-constexpr int kChannels = 3;
 
 // Mitchell's filter when it gets smaller, Catmull and Rom's when it gets larger.
 std::vector<std::uint8_t> resample(std::span<const std::uint8_t> rgb, FrameSize from,
                                    FrameSize to) {
   if (from == to) return {rgb.begin(), rgb.end()};
   std::vector<std::uint8_t> result(static_cast<std::size_t>(to.width) *
-                                   static_cast<std::size_t>(to.height) * kChannels);
+                                   static_cast<std::size_t>(to.height) * kRgbChannels);
   const int is_done = stbir_resize_uint8_generic(
-      rgb.data(), from.width, from.height, 0, result.data(), to.width, to.height, 0, kChannels,
+      rgb.data(), from.width, from.height, 0, result.data(), to.width, to.height, 0, kRgbChannels,
       STBIR_ALPHA_CHANNEL_NONE, 0, STBIR_EDGE_CLAMP, STBIR_FILTER_DEFAULT, STBIR_COLORSPACE_LINEAR,
       nullptr);
   if (is_done == 0) throw OutOfMemory("out of memory while resizing a frame");
@@ -46,15 +45,15 @@ std::vector<std::uint8_t> center(const std::vector<std::uint8_t>& rgb, FrameSize
   const int width = std::min(from.width, to.width);
   const int height = std::min(from.height, to.height);
   std::vector<std::uint8_t> result(static_cast<std::size_t>(to.width) *
-                                   static_cast<std::size_t>(to.height) * kChannels);
+                                   static_cast<std::size_t>(to.height) * kRgbChannels);
   const auto offset = [](FrameSize size, int part_width, int part_height, int y) {
     const int row = (size.height - part_height) / 2 + y;
     return (static_cast<std::ptrdiff_t>(row) * size.width + (size.width - part_width) / 2) *
-           kChannels;
+           kRgbChannels;
   };
   for (int y = 0; y < height; ++y) {
     std::copy_n(rgb.begin() + offset(from, width, height, y),
-                static_cast<std::ptrdiff_t>(width) * kChannels,
+                static_cast<std::ptrdiff_t>(width) * kRgbChannels,
                 result.begin() + offset(to, width, height, y));
   }
   return result;

@@ -18,7 +18,8 @@ using OrderedJson = nlohmann::ordered_json;
 
 constexpr const char* kRandom = "random";  // a seed
 
-[[noreturn]] void refuse(const Field& field, const std::string& wanted, const std::string& found) {
+[[noreturn]] void refuse_value(const Field& field, const std::string& wanted,
+                               const std::string& found) {
   throw InvalidRequest(std::string(field.name), fmt::format("wanted {}, found {}", wanted, found));
 }
 
@@ -35,7 +36,7 @@ bool parse_number(std::string_view text, T& value) {
 
 void check_range(const Field& field, double value, const std::string& found) {
   if (value >= field.range.min && value <= field.range.max) return;
-  refuse(field, fmt::format("{} to {}", field.range.min, field.range.max), found);
+  refuse_value(field, fmt::format("{} to {}", field.range.min, field.range.max), found);
 }
 
 template <typename T>
@@ -44,7 +45,7 @@ void check_range(const Field& field, int value) {
   check_range(field, static_cast<double>(value), fmt::format("{}", value));
 }
 void check_range(const Field& field, double value) {
-  if (!std::isfinite(value)) refuse(field, "a finite number", fmt::format("{}", value));
+  if (!std::isfinite(value)) refuse_value(field, "a finite number", fmt::format("{}", value));
   check_range(field, value, fmt::format("{}", value));
 }
 
@@ -53,26 +54,26 @@ void check_range(const Field& field, double value) {
 void parse(const Field& /*field*/, const std::string& text, std::string& value) { value = text; }
 
 void parse(const Field& field, const std::string& text, fs::path& value) {
-  if (text.empty()) refuse(field, "a file", "''");
+  if (text.empty()) refuse_value(field, "a file", "''");
   value = text;
 }
 
 void parse(const Field& field, const std::string& text, int& value) {
-  if (!parse_number(text, value)) refuse(field, "an integer", fmt::format("'{}'", text));
+  if (!parse_number(text, value)) refuse_value(field, "an integer", fmt::format("'{}'", text));
 }
 
 void parse(const Field& field, const std::string& text, std::uint64_t& value) {
   if (text == kRandom) {
     value = draw_seed();
   } else if (!parse_number(text, value)) {
-    refuse(field,
-           fmt::format("0 to {} or '{}'", std::numeric_limits<std::uint64_t>::max(), kRandom),
-           fmt::format("'{}'", text));
+    refuse_value(field,
+                 fmt::format("0 to {} or '{}'", std::numeric_limits<std::uint64_t>::max(), kRandom),
+                 fmt::format("'{}'", text));
   }
 }
 
 void parse(const Field& field, const std::string& text, double& value) {
-  if (!parse_number(text, value)) refuse(field, "a number", fmt::format("'{}'", text));
+  if (!parse_number(text, value)) refuse_value(field, "a number", fmt::format("'{}'", text));
 }
 
 void parse(const Field& field, const std::string& text, std::vector<double>& values) {
@@ -81,7 +82,7 @@ void parse(const Field& field, const std::string& text, std::vector<double>& val
     const std::size_t end = std::min(text.find(',', begin), text.size());
     double value = 0;
     if (!parse_number(std::string_view(text).substr(begin, end - begin), value)) {
-      refuse(field, "numbers with commas between them", fmt::format("'{}'", text));
+      refuse_value(field, "numbers with commas between them", fmt::format("'{}'", text));
     }
     check_range(field, value);
     values.push_back(value);
@@ -91,7 +92,7 @@ void parse(const Field& field, const std::string& text, std::vector<double>& val
 
 FrameRate read_rate(const Field& field, const std::string& text) {
   const std::optional<FrameRate> rate = parse_frame_rate(text);
-  if (!rate) refuse(field, std::string(kFrameRateRule), fmt::format("'{}'", text));
+  if (!rate) refuse_value(field, std::string(kFrameRateRule), fmt::format("'{}'", text));
   return *rate;
 }
 
@@ -101,18 +102,19 @@ void parse(const Field& field, const std::string& text, FrameRate& value) {
 
 void parse(const Field& field, const std::string& text, NoiseSource& value) {
   const std::optional<NoiseSource> source = parse_noise_source(text);
-  if (!source) refuse(field, std::string(field.value), fmt::format("'{}'", text));
+  if (!source) refuse_value(field, std::string(field.value), fmt::format("'{}'", text));
   value = *source;
 }
 
 void parse(const Field& field, const std::string& text, SkipTier& value) {
   const std::optional<SkipTier> tier = parse_skip_tier(text);
-  if (!tier) refuse(field, std::string(field.value), fmt::format("'{}'", text));
+  if (!tier) refuse_value(field, std::string(field.value), fmt::format("'{}'", text));
   value = *tier;
 }
 
 void parse(const Field& field, const std::string& text, bool& value) {
-  if (text != "true" && text != "false") refuse(field, "true or false", fmt::format("'{}'", text));
+  if (text != "true" && text != "false")
+    refuse_value(field, "true or false", fmt::format("'{}'", text));
   value = text == "true";
 }
 
@@ -130,10 +132,10 @@ void convert(JsonReader& reader, const Field& field, int& value) {
   const std::int64_t number = reader.require_int(std::string(field.name));
   if (!std::in_range<int>(number)) {
     using Int = std::numeric_limits<int>;
-    refuse(field,
-           fmt::format("{} to {}", std::max<double>(field.range.min, Int::min()),
-                       std::min<double>(field.range.max, Int::max())),
-           fmt::format("{}", number));
+    refuse_value(field,
+                 fmt::format("{} to {}", std::max<double>(field.range.min, Int::min()),
+                             std::min<double>(field.range.max, Int::max())),
+                 fmt::format("{}", number));
   }
   value = static_cast<int>(number);
 }
@@ -154,7 +156,7 @@ void convert(JsonReader& reader, const Field& field, bool& value) {
 
 void convert(JsonReader& reader, const Field& field, std::vector<double>& values) {
   values = reader.get_floats(std::string(field.name), {});
-  if (values.empty()) refuse(field, "a list of numbers", "an empty one");
+  if (values.empty()) refuse_value(field, "a list of numbers", "an empty one");
 }
 
 void convert(JsonReader& reader, const Field& field, fs::path& value) {

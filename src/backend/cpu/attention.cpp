@@ -3,12 +3,13 @@
 
 #include "backend/cpu/attention_tiles.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 
 namespace mochi {
 namespace {
 
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
+using cpu::data;
 
 // Computes the queries [first, first + count) of a head.
 void attend_tile(const AttentionInputs& in, const cpu::PackedKeys& packed, std::int64_t head,

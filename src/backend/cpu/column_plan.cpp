@@ -6,19 +6,17 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 #include "base/philox.h"
 
 namespace mochi {
 namespace {
 
-constexpr std::int64_t kWordBits = 32;
+using cpu::ints;
 
 std::uint32_t* words_of(const TensorView& tensor) {
   return reinterpret_cast<std::uint32_t*>(tensor.bytes());
-}
-std::int32_t* ints(const TensorView& tensor) {
-  return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
 
 // Chooses the columns of one head and group at a time.
@@ -26,7 +24,7 @@ class Selector {
  public:
   explicit Selector(const ColumnChoice& choice)
       : choice_(choice),
-        num_words_((choice.num_keys + kWordBits - 1) / kWordBits),
+        num_words_((choice.num_keys + kPlanWordBits - 1) / kPlanWordBits),
         step_(choice.step ? *words_of(choice.step) : 0),
         ranking_(static_cast<std::size_t>(choice.num_keys)) {}
 
@@ -48,10 +46,10 @@ class Selector {
 
  private:
   void set(std::int64_t column) {
-    plan_[column / kWordBits] |= std::uint32_t{1} << (column % kWordBits);
+    plan_[column / kPlanWordBits] |= std::uint32_t{1} << (column % kPlanWordBits);
   }
   bool has(std::int64_t column) const {
-    return (plan_[column / kWordBits] >> (column % kWordBits) & 1U) != 0;
+    return (plan_[column / kPlanWordBits] >> (column % kPlanWordBits) & 1U) != 0;
   }
 
   void add_random(std::int64_t head, std::int64_t group) {
@@ -166,7 +164,7 @@ void CpuBackend::do_expand_columns(const TensorView& plan, const ColumnLists& co
       std::int32_t* column = ints(columns.columns) + offsets[list];
       for (std::int64_t word = 0; word < plan.dim(2); ++word) {
         for (std::uint32_t bits = words[word]; bits != 0; bits &= bits - 1) {
-          *column++ = static_cast<std::int32_t>(word * kWordBits + std::countr_zero(bits));
+          *column++ = static_cast<std::int32_t>(word * kPlanWordBits + std::countr_zero(bits));
         }
       }
     }

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/pointers.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
@@ -14,10 +15,8 @@ namespace mochi {
 
 namespace {
 
-// Number of elements that justifies another thread.
-constexpr std::int64_t kElementGrain = 1 << 14;
-
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
+using cpu::data;
+using cpu::kElementGrain;
 
 // out = activate(a)·b for rows (a | b) of x.
 template <typename Activate>

@@ -3,15 +3,16 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 
 namespace mochi {
 
 namespace {
 
-constexpr std::int64_t kRowGrain = 8;
+using cpu::data;
 
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
+constexpr std::int64_t kRowGrain = 8;
 
 float inverse_rms(const float* x, std::int64_t width, float eps) {
   float sum = 0.0F;

@@ -6,23 +6,23 @@
 
 #include "backend/cpu/attention_tiles.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 #include "tensor/float8.h"
 
 namespace mochi {
 namespace {
 
+using cpu::data;
+using cpu::ints;
+
 // A smaller remaining mass is rounding error and is treated as zero.
 constexpr float kMinRest = 1e-6F;
 constexpr float kLseOfNothing = -1e30F;
-constexpr std::int64_t kRowGrain = 16;
+constexpr std::int64_t kQueryGrain = 16;
 
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
 std::uint8_t* codes(const TensorView& tensor) {
   return reinterpret_cast<std::uint8_t*>(tensor.bytes());
-}
-std::int32_t* ints(const TensorView& tensor) {
-  return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
 
 // Factors of the chosen columns' output and of the cache in the result.
@@ -113,7 +113,7 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
   const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
   const std::int64_t num_heads = of_heads ? of_heads.dim(0) : 1;
   const std::int64_t head_dim = width / num_heads;
-  parallel_for(0, num_queries, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(0, num_queries, kQueryGrain, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> exact(static_cast<std::size_t>(head_dim));
     for (std::int64_t query = begin; query < end; ++query) {
       for (std::int64_t head = 0; head < num_heads; ++head) {

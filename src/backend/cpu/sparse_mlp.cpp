@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "backend/cpu/register_tile.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
@@ -12,17 +13,16 @@
 namespace mochi {
 namespace {
 
-using Tile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
+using cpu::data;
+using cpu::ints;
+
+using MlpTile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
 
 // Number of tokens processed at a time: whole tiles, both when tokens are a tile's columns and when
 // they are its rows.
 constexpr std::int64_t kTokenTile = 192;
-static_assert(kTokenTile % Tile::kColumns == 0 && kTokenTile % Tile::kRows == 0);
+static_assert(kTokenTile % MlpTile::kColumns == 0 && kTokenTile % MlpTile::kRows == 0);
 
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
-const std::int32_t* ints(const TensorView& tensor) {
-  return reinterpret_cast<const std::int32_t*>(tensor.bytes());
-}
 std::vector<float> make_buffer(std::int64_t size) {
   return std::vector<float>(static_cast<std::size_t>(size));
 }
@@ -58,19 +58,19 @@ class BlockUpdate {
       : layer_(layer),
         cache_(cache),
         w1_stride_(layer.width() + cpu::kLanes),
-        w1_(make_buffer(2 * round_up(max_columns, Tile::kRows) * w1_stride_)),
-        w2_(make_buffer(max_columns * round_up(layer.width(), Tile::kColumns))),
+        w1_(make_buffer(2 * round_up(max_columns, MlpTile::kRows) * w1_stride_)),
+        w2_(make_buffer(max_columns * round_up(layer.width(), MlpTile::kColumns))),
         x_(make_buffer(kTokenTile * layer.width())),
-        gates_and_values_(make_buffer(2 * round_up(max_columns, Tile::kRows) * kTokenTile)),
+        gates_and_values_(make_buffer(2 * round_up(max_columns, MlpTile::kRows) * kTokenTile)),
         changes_(make_buffer(max_columns * kTokenTile)),
         row_(make_buffer(layer.width())),
-        sums_(make_buffer(2 * round_up(max_columns, Tile::kRows))) {}
+        sums_(make_buffer(2 * round_up(max_columns, MlpTile::kRows))) {}
 
   void run(std::int64_t block, const std::int32_t* columns, std::int64_t num_columns) {
     if (num_columns == 0) return;
     columns_ = columns;
     num_columns_ = num_columns;
-    first_value_ = round_up(num_columns, Tile::kRows);
+    first_value_ = round_up(num_columns, MlpTile::kRows);
     gather_w1();
     gather_w2();
     std::ranges::fill(sums_, 0.0F);
@@ -104,9 +104,9 @@ class BlockUpdate {
     const std::int64_t width = layer_.width();
     for (std::int64_t j = 0; j < num_columns_; ++j) {
       read_weights(layer_.w2_rows, columns_[j] * width, width, row_.data());
-      for (std::int64_t feature = 0; feature < width; feature += Tile::kColumns) {
-        std::copy_n(row_.data() + feature, std::min(Tile::kColumns, width - feature),
-                    w2_.data() + feature * num_columns_ + j * Tile::kColumns);
+      for (std::int64_t feature = 0; feature < width; feature += MlpTile::kColumns) {
+        std::copy_n(row_.data() + feature, std::min(MlpTile::kColumns, width - feature),
+                    w2_.data() + feature * num_columns_ + j * MlpTile::kColumns);
       }
     }
   }
@@ -116,16 +116,17 @@ class BlockUpdate {
     const std::int64_t width = layer_.width();
     for (std::int64_t i = 0; i < count; ++i) {
       const float* row = data(layer_.x) + (first + i) * width;
-      float* target = x_.data() + i / Tile::kColumns * Tile::kColumns * width + i % Tile::kColumns;
-      for (std::int64_t k = 0; k < width; ++k) target[k * Tile::kColumns] = row[k];
+      float* target =
+          x_.data() + i / MlpTile::kColumns * MlpTile::kColumns * width + i % MlpTile::kColumns;
+      for (std::int64_t k = 0; k < width; ++k) target[k * MlpTile::kColumns] = row[k];
     }
   }
 
   void find_gates_and_values(std::int64_t count) {
     const std::int64_t width = layer_.width();
-    for (std::int64_t token = 0; token < count; token += Tile::kColumns) {
-      for (std::int64_t row = 0; row < 2 * first_value_; row += Tile::kRows) {
-        Tile tile;
+    for (std::int64_t token = 0; token < count; token += MlpTile::kColumns) {
+      for (std::int64_t row = 0; row < 2 * first_value_; row += MlpTile::kRows) {
+        MlpTile tile;
         tile.add_product(w1_.data() + row * w1_stride_, w1_stride_, width,
                          x_.data() + token * width);
         float* target = gates_and_values_.data() + row * kTokenTile + token;
@@ -160,10 +161,10 @@ class BlockUpdate {
     for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
       const float* activations = gates_and_values_.data() + i;
       float* changes =
-          changes_.data() + i / Tile::kRows * Tile::kRows * num_columns_ + i % Tile::kRows;
+          changes_.data() + i / MlpTile::kRows * MlpTile::kRows * num_columns_ + i % MlpTile::kRows;
       for (std::int64_t j = 0; j < num_columns_; ++j) {
         const float activation = activations[j * kTokenTile];
-        changes[j * Tile::kRows] = activation - cached[columns_[j]];
+        changes[j * MlpTile::kRows] = activation - cached[columns_[j]];
         cached[columns_[j]] = activation;
       }
     }
@@ -172,11 +173,11 @@ class BlockUpdate {
   // cache.out += changes · w2.
   void add_to_output(std::int64_t first, std::int64_t count) {
     const std::int64_t width = layer_.width();
-    for (std::int64_t feature = 0; feature < width; feature += Tile::kColumns) {
-      for (std::int64_t row = 0; row < count; row += Tile::kRows) {
-        Tile tile;
-        tile.add_product<Tile::kRows>(changes_.data() + row * num_columns_, 1, num_columns_,
-                                      w2_.data() + feature * num_columns_);
+    for (std::int64_t feature = 0; feature < width; feature += MlpTile::kColumns) {
+      for (std::int64_t row = 0; row < count; row += MlpTile::kRows) {
+        MlpTile tile;
+        tile.add_product<MlpTile::kRows>(changes_.data() + row * num_columns_, 1, num_columns_,
+                                         w2_.data() + feature * num_columns_);
         float* target = data(cache_.out) + (first + row) * width + feature;
         tile.for_each([=](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
           if (row + i >= count) return;

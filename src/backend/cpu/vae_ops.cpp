@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/pointers.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
@@ -12,10 +13,8 @@ namespace mochi {
 
 namespace {
 
-// Number of elements that justifies another thread.
-constexpr std::int64_t kElementGrain = 1 << 14;
-
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
+using cpu::data;
+using cpu::kElementGrain;
 
 // Returns how many rows of `row_elements` justify another thread.
 std::int64_t row_grain(std::int64_t row_elements) {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backend/cpu/pointers.h"
 #include "backend/cpu/register_tile.h"
 #include "base/parallel_for.h"
 
@@ -25,8 +26,6 @@ constexpr std::int64_t kPositionPadding = 16;
 constexpr std::int64_t kMaxWeightElements = std::int64_t{2} << 20;
 // A thread's buffers must fit in its L2 cache.
 constexpr std::int64_t kBlockElements = std::int64_t{80} << 10;
-
-float* data(const TensorView& tensor) { return tensor.f32().data(); }
 
 struct Sizes {
   std::int64_t in_channels, out_channels;
@@ -185,12 +184,12 @@ using Frames = std::array<const float*, kTaps>;
 template <std::int64_t Width>
 void multiply(const Sizes& sizes, const Frames& frames, const float* weights, std::int64_t count,
               float* out) {
-  using Tile = RegisterTile<Width>;
-  const std::int64_t tap_elements = sizes.in_channels * Tile::kColumns;
+  using Products = RegisterTile<Width>;
+  const std::int64_t tap_elements = sizes.in_channels * Products::kColumns;
   for (std::int64_t position = 0; position < kPositions; ++position) {
-    for (std::int64_t co = 0; co < sizes.out_channels; co += Tile::kColumns) {
-      for (std::int64_t first = 0; first < count; first += Tile::kRows) {
-        Tile tile;
+    for (std::int64_t co = 0; co < sizes.out_channels; co += Products::kColumns) {
+      for (std::int64_t first = 0; first < count; first += Products::kRows) {
+        Products tile;
         const float* b = weights;
         for (const float* frame : frames) {
           tile.add_product(frame + position * sizes.in_stride() + first * sizes.in_channels,
