@@ -131,9 +131,12 @@ enum class SkipTier : std::uint8_t {
 inline constexpr std::array kSkipTiers{SkipTier::kOff, SkipTier::kCareful, SkipTier::kFast};
 std::string_view name_of(SkipTier tier);
 std::optional<SkipTier> parse_skip_tier(std::string_view name);
-// Returns a tier's rule for a sampling of `num_steps` steps. With fewer than 32 steps the threshold
-// shrinks with their number; with fewer than 16 nothing is skipped, because every step is a long one.
+// Returns a tier's rule for a sampling of `num_steps` steps, adapted by adapt_to_few_steps().
 StepSkipping make_step_skipping(SkipTier tier, int num_steps);
+// Adapts the rules easy and line, whose thresholds are meant for 32 steps or more. With fewer, the
+// threshold shrinks with their number; with fewer than 16, nothing is skipped, because every step
+// is a long one.
+StepSkipping adapt_to_few_steps(StepSkipping skipping, int num_steps);
 // Returns a budget. With 15 evaluations or more, the path is corrected; with fewer, the evaluations
 // are too far apart for it.
 StepSkipping make_step_budget(int max_evaluations);

@@ -76,7 +76,9 @@ void apply_skipping(const Request& given, GenerateRequest& generate) {
   if (!given.skip && !given.max_evaluations) return;
   if (!generate.sparsity) generate.sparsity = dense_config();
   StepSkipping& skipping = generate.sparsity->step_skipping;
-  if (given.skip) skipping = make_step_skipping(*given.skip, generate.num_steps);
+  // A configuration that is meant for another number of steps is adapted as a whole.
+  const int num_steps = generate.sparsity->steps.value_or(generate.num_steps);
+  if (given.skip) skipping = make_step_skipping(*given.skip, num_steps);
   if (given.max_evaluations) skipping = make_step_budget(*given.max_evaluations);
   const bool is_dense = !generate.sparsity->attn.is_enabled && !generate.sparsity->mlp.is_enabled;
   const bool has_steps = skipping.rule != SkipRule::kOff;

@@ -65,6 +65,7 @@ SparsityConfig fit_schedules(SparsityConfig config, std::span<const double> mean
   cached = spread_evenly(cached, meant, own);
   std::set<int>& evaluated = config.step_skipping.evaluated_steps;
   evaluated = spread_evenly(evaluated, meant, own);
+  config.step_skipping = adapt_to_few_steps(config.step_skipping, last_step(own) + 1);
   for (SparsityOverride& entry : config.overrides) {
     entry.steps = spread_range(entry.steps, meant, own);
   }

@@ -29,19 +29,27 @@ std::optional<SkipTier> parse_skip_tier(std::string_view name) {
 }
 
 StepSkipping make_step_skipping(SkipTier tier, int num_steps) {
-  constexpr int kFewestSteps = 16;
-  constexpr double kStepsOfThresholds = 32;
-  if (num_steps < kFewestSteps) return {};
-  const double scale = std::min(1.0, num_steps / kStepsOfThresholds);
+  StepSkipping skipping;
   switch (tier) {
     case SkipTier::kOff:
       break;
     case SkipTier::kCareful:
-      return {.rule = SkipRule::kLine, .threshold = 0.05 * scale, .correct_path = true, .warm_up = 2};
+      skipping = {.rule = SkipRule::kLine, .threshold = 0.05, .correct_path = true, .warm_up = 2};
+      break;
     case SkipTier::kFast:
-      return {.rule = SkipRule::kEasy, .threshold = 0.4 * scale, .warm_up = 2};
+      skipping = {.rule = SkipRule::kEasy, .threshold = 0.4, .warm_up = 2};
+      break;
   }
-  return {};
+  return adapt_to_few_steps(skipping, num_steps);
+}
+
+StepSkipping adapt_to_few_steps(StepSkipping skipping, int num_steps) {
+  constexpr int kFewestSteps = 16;
+  constexpr double kStepsOfThresholds = 32;
+  if (skipping.rule != SkipRule::kEasy && skipping.rule != SkipRule::kLine) return skipping;
+  if (num_steps < kFewestSteps) return {};
+  if (skipping.threshold) *skipping.threshold *= std::min(1.0, num_steps / kStepsOfThresholds);
+  return skipping;
 }
 
 StepSkipping make_step_budget(int max_evaluations) {

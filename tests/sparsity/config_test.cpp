@@ -264,7 +264,13 @@ TEST(SparsityConfig, TheBundledFileIsForMochi) {
   EXPECT_EQ(loaded.config.attn.delta, DeltaKind::kHalfMerge);
   EXPECT_EQ(loaded.config.attn.top_keys, 0.15);
   EXPECT_EQ(loaded.config.attn.local_voxels, 1);
-  EXPECT_EQ(loaded.config.attn.full_step_schedule, (std::set<int>{0, 1, 15, 30, 45, 60}));
+  EXPECT_EQ(loaded.config.attn.full_step_schedule, (std::set<int>{0, 1, 30, 36, 42, 50}));
+  // The tier careful, which has no other place in the file's format.
+  SparsityConfig careful;
+  careful.step_skipping = make_step_skipping(SkipTier::kCareful, 64);
+  SparsityConfig skipping;
+  skipping.step_skipping = loaded.config.step_skipping;
+  EXPECT_EQ(to_json(skipping), to_json(careful));
   EXPECT_FALSE(loaded.config.step_caching.is_enabled);
   EXPECT_TRUE(loaded.warnings.empty());
   EXPECT_TRUE(loaded.ignored_keys.empty());

@@ -19,7 +19,7 @@ std::set<int> full_steps(const SparsityConfig& config, int num_steps) {
 TEST(Schedule, MochisFullStepsOf64) {
   const SparsityConfig config =
       load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml").config;
-  EXPECT_EQ(full_steps(config, 64), (std::set<int>{0, 1, 15, 30, 45, 60}));
+  EXPECT_EQ(full_steps(config, 64), (std::set<int>{0, 1, 30, 36, 42, 50}));
   for (int step = 0; step < 64; ++step) {
     EXPECT_EQ(step_kind(config, step, 0), StepKind::kDense);
     EXPECT_EQ(step_kind(config, step, 1), StepKind::kDense);
@@ -113,6 +113,18 @@ TEST(Schedule, IsSpreadOverTheStepsOfAGeneration) {
   EXPECT_EQ(few.attn.full_step_schedule, (std::set<int>{0, 1, 2, 3}));
   const SparsityConfig more = fit_schedules(config, even_sigmas(64), even_sigmas(128));
   EXPECT_EQ(more.attn.full_step_schedule, (std::set<int>{0, 1, 30, 60, 90, 120}));
+}
+
+TEST(Schedule, ThresholdsShrinkWithFewSteps) {
+  SparsityConfig config;
+  config.steps = 64;
+  config.step_skipping = {.rule = SkipRule::kLine, .threshold = 0.05};
+  const auto skipping_of = [&](int num_steps) {
+    return fit_schedules(config, even_sigmas(64), even_sigmas(num_steps)).step_skipping;
+  };
+  EXPECT_EQ(skipping_of(40).threshold, 0.05);
+  EXPECT_EQ(skipping_of(16).threshold, 0.025);
+  EXPECT_EQ(skipping_of(15).rule, SkipRule::kOff);
 }
 
 TEST(Schedule, IsKeptForTheNumberOfStepsItIsMeantFor) {
