@@ -127,7 +127,11 @@ void add_lora(const std::filesystem::path& path, double scale, const DitConfig& 
               LoraDeltas& deltas) {
   if (!std::isfinite(scale))
     refuse("loras", "wanted a finite scale of '{}', found {}", path.string(), scale);
-  const auto file = std::make_shared<const LoraFile>(LoraFile::open(path));
+  add_lora(std::make_shared<const LoraFile>(LoraFile::open(path)), scale, config, deltas);
+}
+
+void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const DitConfig& config,
+              LoraDeltas& deltas) {
   const LoraTargets targets(config);
   for (const LoraLayer& layer : file->layers()) {
     const LoraTarget* const target =

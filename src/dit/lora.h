@@ -32,6 +32,8 @@ using LoraDeltas = std::map<std::string, std::vector<LoraDelta>, std::less<>>;
 // sizes.
 void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
               LoraDeltas& deltas);
+void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const DitConfig& config,
+              LoraDeltas& deltas);
 
 // The weights of another source (under the original names) with the changes added, in F32.
 class LoraMergedSource final : public TensorSource {

@@ -27,8 +27,6 @@ constexpr std::array<const char*, 6> kRankKeys{"transformer.r", "r",    "ss_netw
                                                "network_dim",   "rank", "lora_rank"};
 constexpr std::array<const char*, 2> kRootKeys{"transformer.use_rslora", "use_rslora"};
 
-// The peft library stores its settings next to the file of this name.
-constexpr const char* kPeftFile = "adapter_model.safetensors";
 constexpr const char* kPeftSettings = "adapter_config.json";
 
 // Kinds of peft's settings; LoHa and LoKr call their alpha by another name.
@@ -175,7 +173,7 @@ LoraAlphas::LoraAlphas(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
     return;
   }
   const std::filesystem::path settings = path.parent_path() / kPeftSettings;
-  if (path.filename() == kPeftFile && std::filesystem::exists(settings)) {
+  if (path.filename() == kPeftLoraFile && std::filesystem::exists(settings)) {
     read_peft(read_json(settings), settings.string());
   }
 }

@@ -12,6 +12,9 @@
 
 namespace mochi {
 
+// The peft library stores its settings next to the file of this name.
+inline constexpr const char* kPeftLoraFile = "adapter_model.safetensors";
+
 struct LoraStrength {
   double alpha = 0;        // the rank where nothing states it
   double factor = 0;       // multiplies the product: alpha / rank, or alpha / √rank

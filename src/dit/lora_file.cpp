@@ -60,7 +60,7 @@ std::map<std::string, LayerParts> group_by_module(const Checkpoint& checkpoint,
       fail("tensors '{}' and '{}' in '{}' are the same part of a LoRA", found->second, name,
            file_name);
     }
-    parts.spelling = parsed->spelling;
+    if (parsed->part != LoraPart::kAlpha) parts.spelling = parsed->spelling;
   }
   if (groups.empty()) fail("'{}' holds no tensors of a LoRA", file_name);
   return groups;
@@ -144,10 +144,14 @@ class LayerReader {
     if (!factor.whole.empty()) return;
     const LoraSizes left = lora_sizes(checkpoint_, factor.left);
     const LoraSizes right = lora_sizes(checkpoint_, factor.right);
-    if (right.rows < 1 || left.columns != right.rows) {
+    const std::string right_shape = checkpoint_.info(factor.right).shape.to_string();
+    if (right.rows < 1) {
+      fail("tensor '{}' in '{}': wanted a rank of at least 1, found shape {}", factor.right,
+           file_name_, right_shape);
+    }
+    if (left.columns != right.rows) {
       fail("tensor '{}' in '{}': wanted {} columns for the rows of '{}' {}, found {}", factor.left,
-           file_name_, std::max<std::int64_t>(right.rows, 1), factor.right,
-           checkpoint_.info(factor.right).shape.to_string(),
+           file_name_, right.rows, factor.right, right_shape,
            checkpoint_.info(factor.left).shape.to_string());
     }
     if (layer.rank != 0 && layer.rank != right.rows) {
@@ -207,6 +211,15 @@ class LayerReader {
   std::string file_name_;
 };
 
+// peft saves a folder; the file in it is the LoRA.
+[[noreturn]] void fail_folder(const std::filesystem::path& path) {
+  const std::filesystem::path file = path / kPeftLoraFile;
+  const std::string hint = std::filesystem::exists(file)
+                               ? fmt::format(", did you mean '{}'?", file.string())
+                               : std::string();
+  fail("LoRA '{}': wanted a .safetensors file, found a folder{}", path.string(), hint);
+}
+
 }  // namespace
 
 std::string_view LoraLayer::kind_name() const {
@@ -249,9 +262,7 @@ LoraFile::LoraFile(std::shared_ptr<const Checkpoint> checkpoint)
 }
 
 LoraFile LoraFile::open(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
-    fail("LoRA '{}': wanted a .safetensors file, found a folder", path.string());
-  }
+  if (std::filesystem::is_directory(path)) fail_folder(path);
   return LoraFile(Checkpoint::open(path));
 }
 

@@ -106,7 +106,9 @@ std::optional<SplitName> split(std::string_view name) {
   return std::nullopt;
 }
 
+// Without a prefix that one library alone writes, the words of the part decide.
 LoraSpelling spelling_of(const SplitName& name) {
+  if (name.module.starts_with("lycoris_")) return LoraSpelling::kLycoris;
   if (strip_flat_prefix(name.module)) return LoraSpelling::kKohya;
   if (name.module.starts_with("diffusion_model.")) return LoraSpelling::kComfyUi;
   if (name.module.starts_with("base_model.")) return LoraSpelling::kPeft;
@@ -114,7 +116,8 @@ LoraSpelling spelling_of(const SplitName& name) {
   if (name.part_text.starts_with(".lora_A") || name.part_text.starts_with(".lora_B")) {
     return name.tail.empty() ? LoraSpelling::kGenmo : LoraSpelling::kPeft;
   }
-  return LoraSpelling::kKohya;
+  if (name.part == LoraPart::kMagnitude) return LoraSpelling::kPeft;
+  return name.part_text.starts_with(".lora") ? LoraSpelling::kKohya : LoraSpelling::kLycoris;
 }
 
 struct ForeignKind {
@@ -129,8 +132,8 @@ constexpr std::array kForeignNetworks{
     ForeignKind{"lora_te_", kTextEncoderLora},     ForeignKind{"lora_te1_", kTextEncoderLora},
     ForeignKind{"lora_te2_", kTextEncoderLora},    ForeignKind{"lora_te3_", kTextEncoderLora},
     ForeignKind{"text_encoder", kTextEncoderLora}, ForeignKind{"text_model.", kTextEncoderLora},
-    ForeignKind{"t5xxl.", kTextEncoderLora},       ForeignKind{"unet.", "LoRA of a U-Net"},
-    ForeignKind{"vae.", "LoRA of a VAE"},
+    ForeignKind{"t5xxl.", kTextEncoderLora},       ForeignKind{"bundle_emb.", "text embedding"},
+    ForeignKind{"unet.", "LoRA of a U-Net"},       ForeignKind{"vae.", "LoRA of a VAE"},
 };
 
 // Changes of weights that are not supported, by a part of a tensor's name.
@@ -195,8 +198,8 @@ std::string_view lora_part_name(LoraPart part) {
 }
 
 std::string_view lora_spelling_name(LoraSpelling spelling) {
-  constexpr std::array<std::string_view, 5> kNames{"genmo", "PEFT", "diffusers", "ComfyUI",
-                                                   "kohya"};
+  constexpr std::array<std::string_view, 6> kNames{"genmo",   "PEFT",  "diffusers",
+                                                   "ComfyUI", "kohya", "LyCORIS"};
   return kNames[static_cast<std::size_t>(spelling)];
 }
 

@@ -33,9 +33,9 @@ enum class LoraPart : std::uint8_t {
 // Returns the name that people know a part by: "lora_A (lora_down)", "hada_w1_a".
 std::string_view lora_part_name(LoraPart part);
 
-enum class LoraSpelling : std::uint8_t { kGenmo, kPeft, kDiffusers, kComfyUi, kKohya };
+enum class LoraSpelling : std::uint8_t { kGenmo, kPeft, kDiffusers, kComfyUi, kKohya, kLycoris };
 
-// Returns "genmo", "PEFT", "diffusers", "ComfyUI" or "kohya".
+// Returns "genmo", "PEFT", "diffusers", "ComfyUI", "kohya" or "LyCORIS".
 std::string_view lora_spelling_name(LoraSpelling spelling);
 
 struct LoraName {

@@ -295,6 +295,17 @@ TEST_F(LoraFiles, KindsSpellingsAndRanks) {
        "LoRA",
        "PEFT",
        4},
+      {{{dotted + ".lora_A.weight", {4, 6}},
+        {dotted + ".lora_B.weight", {18, 4}},
+        {dotted + ".lora_magnitude_vector", {18}}},
+       "DoRA",
+       "PEFT",
+       4},
+      {{{"lycoris_blocks_0_attn_qkv_x.lokr_w1", {3, 2}},
+        {"lycoris_blocks_0_attn_qkv_x.lokr_w2", {6, 3}}},
+       "LoKr",
+       "LyCORIS",
+       0},
       {{{"base_model.model." + dotted + ".lora_A.style.weight", {4, 6}},
         {"base_model.model." + dotted + ".lora_B.style.weight", {18, 4}},
         {"base_model.model." + dotted + ".lora_magnitude_vector.style.weight", {18}}},
@@ -402,7 +413,7 @@ TEST_F(LoraFiles, PairsMustFitTogether) {
   expect_contains(error_with({4, 6}, {18, 5}),
                   "wanted 4 columns for the rows of 'blocks.0.attn.qkv_x.lora_A' [4, 6], found "
                   "[18, 5]");
-  expect_contains(error_with({0, 6}, {18, 0}), "wanted 1 columns");
+  expect_contains(error_with({0, 6}, {18, 0}), "wanted a rank of at least 1, found shape [0, 6]");
   expect_contains(error_with({4, 6, 1}, {18, 4}), "wanted 2 dimensions, found [4, 6, 1]");
   LoraTensors twice;
   twice.add("blocks.0.mod_x.lora_A", {4, 6});
@@ -420,7 +431,11 @@ TEST_F(LoraFiles, AreToldFromNetworks) {
   lokr.add("blocks.0.attn.qkv_x.lokr_w1", {4, 6});
   lokr.write(folder_ / "lokr.safetensors");
   EXPECT_TRUE(holds_lora(*Checkpoint::open(folder_ / "lokr.safetensors")));
-  expect_contains(error_of(folder_.path()), "wanted a .safetensors file, found a folder");
+  EXPECT_EQ(error_of(folder_.path()),
+            "LoRA '" + folder_.path().string() + "': wanted a .safetensors file, found a folder");
+  expect_contains(error_of(goldens / "lora_kinds/peft_dora"),
+                  "found a folder, did you mean '" +
+                      (goldens / "lora_kinds/peft_dora/adapter_model.safetensors").string() + "'?");
   expect_contains(error_of(folder_ / "none"), "no such file");
 }
 

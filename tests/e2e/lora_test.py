@@ -35,7 +35,7 @@ KINDS = {
             "lycoris_blocks_0_attn_qkv_x.lokr_w2_b": ([2, 8], 0.5),
             "lycoris_blocks_0_attn_qkv_x.alpha": ([], 4.0),
         },
-        ("kind: LoKr", "spelling: kohya", "rank: 2", "alpha: 4"),
+        ("kind: LoKr", "spelling: LyCORIS", "rank: 2", "alpha: 4"),
     ),
     "difference": (
         {
