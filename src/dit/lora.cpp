@@ -22,9 +22,10 @@ std::optional<std::int64_t> block_of(std::string_view module) {
     if (!module.starts_with(prefix)) continue;
     module.remove_prefix(std::min(prefix.size() + 1, module.size()));
     std::int64_t block_idx = 0;
-    const char* const last = module.data() + module.size();
-    const auto [end, error] = std::from_chars(module.data(), last, block_idx);
-    if (error == std::errc() && end != last && (*end == '.' || *end == '_')) return block_idx;
+    const auto [end, error] =
+        std::from_chars(module.data(), module.data() + module.size(), block_idx);
+    const bool has_layer = error == std::errc() && end != module.data() + module.size();
+    if (has_layer && (*end == '.' || *end == '_')) return block_idx;
     return std::nullopt;
   }
   return std::nullopt;

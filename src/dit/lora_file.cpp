@@ -120,17 +120,18 @@ class LayerReader {
            factor.left.empty() ? factor.right : factor.left, file_name_);
     }
     if (!factor.whole.empty()) return factor;
-    if (!has_part) fail_missing(parts, spec.whole.value_or(*spec.left));
-    if (factor.left.empty()) fail_missing(factor.right, *spec.left);
-    if (factor.right.empty()) fail_missing(factor.left, *spec.right);
+    if (!has_part) fail_missing(parts, spec.whole ? spec.whole : spec.left);
+    if (factor.left.empty()) fail_missing(factor.right, spec.left);
+    if (factor.right.empty()) fail_missing(factor.left, spec.right);
     return factor;
   }
 
-  [[noreturn]] void fail_missing(const LayerParts& parts, LoraPart missing) const {
+  [[noreturn]] void fail_missing(const LayerParts& parts, std::optional<LoraPart> missing) const {
     fail_missing(parts.names.begin()->second, missing);
   }
-  [[noreturn]] void fail_missing(const std::string& found, LoraPart missing) const {
-    fail("tensor '{}' in '{}' has no matching {}", found, file_name_, lora_part_name(missing));
+  [[noreturn]] void fail_missing(const std::string& found, std::optional<LoraPart> missing) const {
+    fail("tensor '{}' in '{}' has no matching {}", found, file_name_,
+         missing ? lora_part_name(*missing) : "tensor");
   }
 
   [[noreturn]] void fail_two_kinds(const LoraLayer& first, const LoraLayer& second) const {

@@ -1,6 +1,7 @@
 #include "dit/lora_targets.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "base/nearest.h"
@@ -132,6 +133,7 @@ const LoraTarget* LoraTargets::find(const Layers& layers, std::string_view modul
 
 std::string LoraTargets::nearest(std::string_view module) const {
   std::vector<std::string> known;
+  known.reserve(flat_.size());
   const std::optional<std::string_view> flat = strip_flat_prefix(module);
   const std::string_view prefix = module.substr(0, flat ? module.size() - flat->size() : 0);
   for (const auto& [underscored, dotted] : flat_) {
