@@ -57,6 +57,7 @@ void print_component(const ComponentReport& component) {
 std::string format_kinds(const std::map<std::string, std::int64_t>& num_by_kind) {
   if (num_by_kind.size() == 1) return num_by_kind.begin()->first;
   std::vector<std::string> kinds;
+  kinds.reserve(num_by_kind.size());
   for (const auto& [kind, count] : num_by_kind)
     kinds.push_back(fmt::format("{} ({})", kind, count));
   return fmt::format("{}", fmt::join(kinds, ", "));
