@@ -40,7 +40,7 @@ function(mochi_gpu_tests)
           COMPONENT gpu_tests EXCLUDE_FROM_ALL)
   install(TARGETS ${programs} RUNTIME DESTINATION tests COMPONENT gpu_tests EXCLUDE_FROM_ALL)
   install(DIRECTORY ${source}/tests/golden DESTINATION tests COMPONENT gpu_tests EXCLUDE_FROM_ALL
-          FILES_MATCHING PATTERN "*.safetensors" PATTERN formats EXCLUDE PATTERN lora EXCLUDE)
+          FILES_MATCHING PATTERN "*.safetensors" PATTERN formats EXCLUDE PATTERN "lora*" EXCLUDE)
   add_custom_target(gpu_tests
     COMMAND ${CMAKE_COMMAND} --install ${CMAKE_BINARY_DIR} --prefix ${MOCHI_BUNDLE}
             --component gpu_tests --strip

@@ -29,9 +29,13 @@ struct ComponentReport {
 
 // A LoRA: what it changes, and how strongly.
 struct LoraReport {
-  std::string file;  // path
+  std::string file;                                 // path
+  std::map<std::string, std::int64_t> num_by_kind;  // "DoRA" → number of weights or biases
+  std::vector<std::string>
+      spellings;  // whose names the file has: "kohya"; the distinct ones, sorted
   std::int64_t num_layers = 0;
-  std::vector<std::int64_t> ranks;  // the distinct ranks of all layers, sorted
+  // The distinct ranks of all layers, sorted; without layers that have whole matrices.
+  std::vector<std::int64_t> ranks;
   std::vector<double> alphas;       // the distinct stated alphas, sorted; empty if none is stated
   bool has_default_alphas = false;  // some layers' alpha is not stated: it is their rank
   std::int64_t num_parameters = 0;

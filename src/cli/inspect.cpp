@@ -4,6 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "cli/terminal.h"
@@ -50,16 +53,37 @@ void print_component(const ComponentReport& component) {
   print_names("wrong tensors", component.wrong);
 }
 
-void print_lora(const LoraReport& lora) {
-  print_line("LoRA");
-  print_line("  file: {}", lora.file);
-  print_line("  layers: {}", lora.num_layers);
-  print_line("  {}: {}", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
+// "DoRA", or "LoRA (40), difference of biases (8)".
+std::string format_kinds(const std::map<std::string, std::int64_t>& num_by_kind) {
+  if (num_by_kind.size() == 1) return num_by_kind.begin()->first;
+  std::vector<std::string> kinds;
+  kinds.reserve(num_by_kind.size());
+  for (const auto& [kind, count] : num_by_kind)
+    kinds.push_back(fmt::format("{} ({})", kind, count));
+  return fmt::format("{}", fmt::join(kinds, ", "));
+}
+
+std::string format_alphas(const LoraReport& lora) {
   std::string alphas = fmt::format("{}", fmt::join(lora.alphas, ", "));
   if (lora.has_default_alphas) {
     alphas += alphas.empty() ? "not given: equal to the rank" : ", elsewhere equal to the rank";
   }
-  print_line("  alpha: {}", alphas);
+  return alphas;
+}
+
+void print_lora(const LoraReport& lora) {
+  print_line("LoRA");
+  print_line("  file: {}", lora.file);
+  print_line("  {}: {}", lora.num_by_kind.size() == 1 ? "kind" : "kinds",
+             format_kinds(lora.num_by_kind));
+  print_line("  spelling: {}", fmt::join(lora.spellings, ", "));
+  print_line("  layers: {}", lora.num_layers);
+  if (lora.ranks.empty()) {
+    print_line("  rank: none, whole matrices");
+  } else {
+    print_line("  {}: {}", lora.ranks.size() == 1 ? "rank" : "ranks", fmt::join(lora.ranks, ", "));
+    print_line("  alpha: {}", format_alphas(lora));
+  }
   print_line("  parameters: {}, {:.1f} MiB", format_count(lora.num_parameters),
              static_cast<double>(lora.stored_bytes) / kMebibyte);
 }

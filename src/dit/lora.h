@@ -13,21 +13,26 @@
 
 namespace mochi {
 
-// One low-rank change of a weight: factor · up · down, added to some of its rows.
+// One change of a weight or a bias, of some of its rows.
 struct LoraDelta {
   std::shared_ptr<const LoraFile> file;
   const LoraLayer* layer = nullptr;  // a layer of that file
-  float factor = 0;
-  std::vector<LoraRows> rows;
+  double scale = 1;                  // the user's
+  LoraTarget target;
+
+  bool is_decomposed() const { return !layer->magnitude.empty(); }  // a DoRA
 };
 
-// By the weight's name; later ones are added to earlier ones.
+// By the parameter's name. Each is a change of the weight as it is without the others; their sum is
+// formed in this order.
 using LoraDeltas = std::map<std::string, std::vector<LoraDelta>, std::less<>>;
 
 // Adds a LoRA, `scale` times as strong as it was made, to `deltas`. Only the file's header is read.
 // Throws Error naming the file and the tensor when the LoRA does not fit a transformer of these
 // sizes.
 void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
+              LoraDeltas& deltas);
+void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const DitConfig& config,
               LoraDeltas& deltas);
 
 // The weights of another source (under the original names) with the changes added, in F32.

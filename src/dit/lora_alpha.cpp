@@ -10,6 +10,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "dit/lora_names.h"
 
 namespace mochi {
 namespace {
@@ -26,13 +27,19 @@ constexpr std::array<const char*, 6> kRankKeys{"transformer.r", "r",    "ss_netw
                                                "network_dim",   "rank", "lora_rank"};
 constexpr std::array<const char*, 2> kRootKeys{"transformer.use_rslora", "use_rslora"};
 
-// The peft library stores its settings next to the file of this name.
-constexpr const char* kPeftFile = "adapter_model.safetensors";
 constexpr const char* kPeftSettings = "adapter_config.json";
 
-// Prefixes that libraries put before the names of the network's layers, in any combination.
-constexpr std::array<std::string_view, 4> kPrefixes{"base_model.model.", "transformer.",
-                                                    "diffusion_model.", "model."};
+// Kinds of peft's settings; LoHa and LoKr call their alpha by another name.
+constexpr std::array<std::string_view, 3> kPeftKinds{"LORA", "LOHA", "LOKR"};
+
+// Ways of peft to begin a training that change the model's own weights, too. Beginnings of values.
+constexpr std::array<std::string_view, 5> kChangedBases{"pissa", "olora", "corda", "loftq",
+                                                        "lora_ga"};
+
+// Settings of peft with which a layer computes something else than a LoRA, a DoRA or a Kronecker or
+// Hadamard product.
+constexpr std::array<const char*, 4> kOtherFormulas{"kasa_config", "use_bdlora", "use_qalora",
+                                                    "layer_replication"};
 
 // peft takes patterns for regular expressions; those in use are names.
 void check_pattern(const std::string& pattern, const std::string& where) {
@@ -64,7 +71,8 @@ bool is_unset(const std::string& text) { return text.empty() || text == "None" |
 
 // Settings of peft under another key than diffusers'.
 bool is_peft_text(const std::string& text) {
-  return text.starts_with('{') && text.find("lora_alpha\"") != std::string::npos;
+  const auto has = [&text](const char* key) { return text.find(key) != std::string::npos; };
+  return text.starts_with('{') && (has("lora_alpha\"") || has("peft_type\""));
 }
 
 // Returns true if a key of the metadata states an alpha in an unknown form.
@@ -129,30 +137,28 @@ std::map<std::string, double> read_patterns(JsonReader& reader, const Json& json
 // Throws if the settings are those of something that the engine would merge wrongly.
 void check_kind(JsonReader& reader, const std::string& part) {
   const std::string kind = reader.get_string(part + "peft_type", "LORA");
-  if (kind != "LORA") {
-    fail("{}: wanted LORA, found '{}'", reader.locate(part + "peft_type"), kind);
+  if (std::ranges::find(kPeftKinds, kind) == kPeftKinds.end()) {
+    fail("{}: wanted LORA, LOHA or LOKR, found '{}'", reader.locate(part + "peft_type"), kind);
   }
-  if (reader.get_bool(part + "use_dora", false)) {
-    fail("{}: a DoRA, which is not supported: wanted a plain LoRA",
-         reader.locate(part + "use_dora"));
+  for (const char* key : kOtherFormulas) {
+    const Json* const value = reader.get_json(part + key);
+    if (value == nullptr || value->is_null() || *value == false) continue;
+    fail("{}: a kind of LoRA that is not supported: wanted null or false, found {}",
+         reader.locate(part + key), value->dump());
+  }
+  const Json* const start = reader.get_json(part + "init_lora_weights");
+  if (start == nullptr || !start->is_string()) return;
+  const auto name = start->get<std::string>();
+  for (const std::string_view changed : kChangedBases) {
+    if (!name.starts_with(changed)) continue;
+    fail("{}: wanted a LoRA for the model as it is, found '{}', which changes the model's weights",
+         reader.locate(part + "init_lora_weights"), name);
   }
 }
 
 }  // namespace
 
-std::string strip_lora_prefixes(std::string_view module) {
-  for (bool is_stripped = true; is_stripped;) {
-    is_stripped = false;
-    for (const std::string_view prefix : kPrefixes) {
-      if (!module.starts_with(prefix)) continue;
-      module.remove_prefix(prefix.size());
-      is_stripped = true;
-    }
-  }
-  return std::string(module);
-}
-
-LoraAlphas::LoraAlphas(const Checkpoint& checkpoint) {
+LoraAlphas::LoraAlphas(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
   const std::filesystem::path path = checkpoint.files().front();
   file_name_ = path.string();
   const std::map<std::string, std::string> metadata = checkpoint.metadata();
@@ -167,7 +173,7 @@ LoraAlphas::LoraAlphas(const Checkpoint& checkpoint) {
     return;
   }
   const std::filesystem::path settings = path.parent_path() / kPeftSettings;
-  if (path.filename() == kPeftFile && std::filesystem::exists(settings)) {
+  if (path.filename() == kPeftLoraFile && std::filesystem::exists(settings)) {
     read_peft(read_json(settings), settings.string());
   }
 }
@@ -190,9 +196,14 @@ void LoraAlphas::read_genmo(const std::string& text) {
 
 void LoraAlphas::read_peft(const Json& json, const std::string& where) {
   JsonReader reader(json, where);
-  const std::string part = reader.has(std::string(kPart) + "lora_alpha") ? kPart : "";
-  if (reader.has(part + "lora_alpha")) alpha_ = reader.get_float(part + "lora_alpha", 0.0);
+  const bool has_part =
+      reader.has(std::string(kPart) + "lora_alpha") || reader.has(std::string(kPart) + "peft_type");
+  const std::string part = has_part ? kPart : "";
+  for (const char* key : {"alpha", "lora_alpha"}) {
+    if (reader.has(part + key)) alpha_ = reader.get_float(part + key, 0.0);
+  }
   is_rank_stabilised_ = reader.get_bool(part + "use_rslora", false);
+  is_dora_ = reader.get_bool(part + "use_dora", false);
   check_kind(reader, part);
   alpha_patterns_ = read_patterns(reader, json, part + "alpha_pattern");
   rank_patterns_ = read_patterns(reader, json, part + "rank_pattern");
@@ -200,9 +211,18 @@ void LoraAlphas::read_peft(const Json& json, const std::string& where) {
   peft_source_ = reader.locate(part + "r");
 }
 
+std::optional<double> LoraAlphas::peft_alpha(std::string_view module) const {
+  const std::optional<double> own = find_pattern(alpha_patterns_, module);
+  return own ? own : alpha_;
+}
+
+std::optional<double> LoraAlphas::peft_rank(std::string_view module) const {
+  const std::optional<double> own = find_pattern(rank_patterns_, module);
+  return own ? own : peft_rank_;
+}
+
 void LoraAlphas::check_peft_rank(std::string_view module, std::int64_t rank) const {
-  std::optional<double> stated = find_pattern(rank_patterns_, module);
-  if (!stated) stated = peft_rank_;
+  const std::optional<double> stated = peft_rank(module);
   if (!stated || *stated == static_cast<double>(rank)) return;
   fail("{}: wanted {}, the rank of '{}', found {}", peft_source_, rank, module, *stated);
 }
@@ -226,10 +246,34 @@ void LoraAlphas::read_plain(const std::map<std::string, std::string>& metadata) 
   }
 }
 
-std::optional<double> LoraAlphas::find(std::string_view module, std::int64_t rank) const {
+LoraStrength LoraAlphas::find(std::string_view module, std::int64_t rank,
+                              const std::string& alpha_name) const {
+  const std::optional<double> stated =
+      alpha_name.empty() ? find_stated(module, rank) : checkpoint_.number(alpha_name);
+  const auto count = static_cast<double>(rank);
+  const bool is_root = stated && is_rank_stabilised_;
+  const double alpha = stated.value_or(count);
+  const double factor = alpha / (is_root ? std::sqrt(count) : count);
+  if (!std::isfinite(factor)) {
+    fail("'{}': wanted a finite alpha of '{}', found {}", file_name_, module, alpha);
+  }
+  return {alpha, factor, stated.has_value()};
+}
+
+double LoraAlphas::factor_of_whole(std::string_view module) const {
+  const std::optional<double> alpha = peft_alpha(module);
+  const std::optional<double> rank = peft_rank(module);
+  if (!alpha || !rank) return 1.0;
+  const double factor = *alpha / *rank;
+  if (!std::isfinite(factor)) {
+    fail("{}: wanted a positive rank of '{}', found {}", peft_source_, module, *rank);
+  }
+  return factor;
+}
+
+std::optional<double> LoraAlphas::find_stated(std::string_view module, std::int64_t rank) const {
   check_peft_rank(module, rank);
-  if (const auto alpha = find_pattern(alpha_patterns_, module)) return alpha;
-  if (alpha_) return alpha_;
+  if (const std::optional<double> alpha = peft_alpha(module)) return alpha;
   const bool is_qkv = module.find(".attn.qkv_") != std::string_view::npos;
   const bool is_out = module.find(".attn.proj_") != std::string_view::npos;
   if (!is_qkv && !is_out) return find_plain(module, rank);

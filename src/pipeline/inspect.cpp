@@ -160,18 +160,23 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
   const LoraFile file(checkpoint);
   LoraReport report;
   report.file = file.name();
-  report.num_layers = std::ssize(file.layers());
+  std::set<std::string> modules, spellings;
   std::set<std::int64_t> ranks;
   std::set<double> alphas;
   for (const LoraLayer& layer : file.layers()) {
-    ranks.insert(layer.rank);
+    modules.insert(layer.module);
+    spellings.emplace(lora_spelling_name(layer.spelling));
+    ++report.num_by_kind[std::string(layer.kind_name())];
+    if (layer.rank > 0) ranks.insert(layer.rank);
     if (layer.has_alpha) alphas.insert(layer.alpha);
-    report.has_default_alphas = report.has_default_alphas || !layer.has_alpha;
-    for (const std::string& name : {layer.down_name, layer.up_name}) {
+    if (layer.rank > 0 && !layer.has_alpha) report.has_default_alphas = true;
+    for (const std::string& name : layer.tensor_names()) {
       report.num_parameters += checkpoint->info(name).shape.num_elements();
       report.stored_bytes += checkpoint->entry(name).bytes.size();
     }
   }
+  report.num_layers = std::ssize(modules);
+  report.spellings.assign(spellings.begin(), spellings.end());
   report.ranks.assign(ranks.begin(), ranks.end());
   report.alphas.assign(alphas.begin(), alphas.end());
   return report;

@@ -57,6 +57,69 @@ TEST(LoraGolden, SeveralWithScalesAddUp) {
   EXPECT_LE(error_with(deltas_of({{kGenmo, 0.75}, {kDiffusers, -0.5}}), "final.both"), 1e-5);
 }
 
+// Every kind of change, as peft and LyCORIS save and merge it.
+class LoraKindGolden : public testing::TestWithParam<const char*> {};
+
+std::filesystem::path kind_file(const std::string& name) {
+  const std::filesystem::path folder = kGoldens / "lora_kinds";
+  if (name.starts_with("peft")) return folder / name / "adapter_model.safetensors";
+  return folder / (name + ".safetensors");
+}
+
+TEST_P(LoraKindGolden, MergesAsItsLibraryDoes) {
+  const std::string prefix = std::string(GetParam()) + "/";
+  const auto wanted = Checkpoint::open(kGoldens / "lora_kinds" / "merged.safetensors");
+  const LoraDeltas deltas = deltas_of({{kind_file(GetParam()), 1.0}});
+  const LoraMergedSource merged(Golden(kModel).weights(), deltas);
+  std::size_t num_parameters = 0;
+  for (const std::string& name : wanted->names()) {
+    if (!name.starts_with(prefix)) continue;
+    const std::string parameter = name.substr(prefix.size());
+    EXPECT_TRUE(deltas.contains(parameter)) << parameter;
+    EXPECT_LE(relative_error(read_all(merged, parameter), read_all(*wanted, name)), 1e-6)
+        << parameter;
+    ++num_parameters;
+  }
+  EXPECT_EQ(deltas.size(), num_parameters);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LoraKindGolden,
+                         testing::Values("peft_dora", "peft_dora_rs", "peft_bias",
+                                         "peft_convolution", "peft_loha", "peft_lokr",
+                                         "peft_lokr_half", "peft_lokr_whole", "lycoris_lora",
+                                         "lycoris_dora_rows", "lycoris_dora_columns",
+                                         "lycoris_loha", "lycoris_lokr", "difference"),
+                         [](const auto& golden) { return golden.param; });
+
+// The change of a DoRA is that of the model's own weight, whatever else is added to it.
+TEST(Lora, ChangesAddUpInAnyOrderAndByTheirScales) {
+  const std::string name = "blocks.0.attn.proj_x.weight";
+  const std::vector<float> base = read_all(*Golden(kModel).weights(), name);
+  const auto merge = [&](const std::vector<std::pair<const char*, double>>& files) {
+    LoraDeltas deltas;
+    for (const auto& [file, scale] : files) {
+      add_lora(kind_file(file), scale, golden_dit_config(Golden(kModel)), deltas);
+    }
+    return read_all(LoraMergedSource(Golden(kModel).weights(), deltas), name);
+  };
+  const std::vector<float> dora = merge({{"peft_dora", 1.0}});
+  const std::vector<float> columns = merge({{"lycoris_dora_columns", 1.0}});
+  const std::vector<float> lokr = merge({{"peft_lokr", 1.0}});
+  std::vector<float> want = base;
+  for (std::size_t i = 0; i < base.size(); ++i) {
+    want[i] += 0.5F * (dora[i] - base[i]) - 0.25F * (columns[i] - base[i]) + (lokr[i] - base[i]);
+  }
+  EXPECT_LE(
+      relative_error(
+          merge({{"peft_dora", 0.5}, {"lycoris_dora_columns", -0.25}, {"peft_lokr", 1.0}}), want),
+      1e-6);
+  EXPECT_LE(
+      relative_error(
+          merge({{"peft_lokr", 1.0}, {"lycoris_dora_columns", -0.25}, {"peft_dora", 0.5}}), want),
+      1e-6);
+  EXPECT_EQ(merge({{"peft_dora", 0.0}, {"peft_lokr", 0.0}}), base);
+}
+
 TEST(Lora, Bf16WeightsAreRoundedAfterTheMerge) {
   const LoraDeltas deltas = deltas_of({{kGenmo, 1.0}});
   const LoraMergedSource merged(Golden(kModel).weights(), deltas);
@@ -136,43 +199,50 @@ TEST(Lora, LayersOfDiffusersAreMappedAsWholeWeights) {
   const std::filesystem::path formats = kGoldens / "formats";
   const auto original = Checkpoint::open(formats / "dit_f32.safetensors");
   const auto stored = Checkpoint::open(formats / "diffusers/transformer");
-  const LoraTargets targets = list_lora_targets(infer_dit_config(*original));
+  const LoraTargets targets(infer_dit_config(*original));
   std::map<std::string, std::vector<float>> built;
   int num_layers = 0;
   for (const std::string& name : stored->names()) {
-    if (stored->info(name).shape.rank() != 2 || !name.ends_with(".weight")) continue;
-    const auto found = targets.find(name.substr(0, name.size() - 7));
-    ASSERT_NE(found, targets.end()) << name;
-    const LoraTarget& target = found->second;
-    EXPECT_EQ(stored->info(name).shape, (Shape{target.out_features, target.in_features})) << name;
+    const std::size_t dot = name.rfind('.');
+    if (dot == std::string::npos) continue;  // pos_frequencies
+    const std::string module = name.substr(0, dot);
+    const bool is_bias = name.substr(dot) == ".bias";
+    const LoraTarget* const target =
+        is_bias ? targets.find_bias(module) : targets.find_weight(module);
+    ASSERT_NE(target, nullptr) << name;
     const std::vector<float> values = read_all(*stored, name);
-    std::vector<float>& weight = built[target.weight];
-    weight.resize(static_cast<std::size_t>(original->info(target.weight).shape.num_elements()));
-    for (const LoraRows& rows : target.rows) {
-      std::copy_n(values.begin() + rows.begin * target.in_features, rows.count * target.in_features,
-                  weight.begin() + rows.target * target.in_features);
+    ASSERT_EQ(std::ssize(values), target->out_features * target->in_features) << name;
+    std::vector<float>& weight = built[target->parameter];
+    weight.resize(static_cast<std::size_t>(original->info(target->parameter).shape.num_elements()));
+    for (const LoraRows& rows : target->rows) {
+      std::copy_n(values.begin() + rows.begin * target->in_features,
+                  rows.count * target->in_features,
+                  weight.begin() + rows.target * target->in_features);
     }
     ++num_layers;
   }
-  EXPECT_GT(num_layers, 30);
+  EXPECT_GT(num_layers, 50);
   for (const std::string& name : original->names()) {
-    const bool is_layer = original->info(name).shape.rank() == 2 && name.ends_with(".weight");
-    ASSERT_EQ(built.contains(name), is_layer) << name;
-    if (!is_layer) continue;
+    if (name.find('.') == std::string::npos) continue;
     EXPECT_EQ(built[name], read_all(*original, name)) << name;
   }
 }
 
-TEST(Lora, LayersHaveKohyasNamesToo) {
-  const LoraTargets targets = list_lora_targets(golden_dit_config(Golden(kModel)));
-  for (const auto& [flat, dotted] :
-       {std::pair{"lora_unet_blocks_0_attn_qkv_x", "blocks.0.attn.qkv_x"},
-        {"lora_unet_final_layer_linear", "final_layer.linear"},
-        {"lora_transformer_transformer_blocks_1_attn1_to_k", "transformer_blocks.1.attn1.to_k"}}) {
-    ASSERT_TRUE(targets.contains(flat)) << flat;
-    EXPECT_EQ(targets.at(flat).weight, targets.at(dotted).weight);
-    EXPECT_EQ(targets.at(flat).rows.front().target, targets.at(dotted).rows.front().target);
+TEST(Lora, EveryLayerHasNamesWithUnderscoresToo) {
+  const LoraTargets targets(golden_dit_config(Golden(kModel)));
+  const std::vector<std::string> modules = targets.modules();
+  EXPECT_GT(modules.size(), 60U);
+  for (const std::string& module : modules) {
+    for (const char* prefix : {"lora_unet_", "lora_transformer_", "lycoris_"}) {
+      std::string flat = prefix + module;
+      std::ranges::replace(flat, '.', '_');
+      ASSERT_NE(targets.find_weight(flat), nullptr) << flat;
+      EXPECT_EQ(targets.find_weight(flat), targets.find_weight(module)) << flat;
+      EXPECT_EQ(targets.find_bias(flat), targets.find_bias(module)) << flat;
+    }
   }
+  EXPECT_EQ(targets.find_weight("blocks_0_attn_qkv_x"), nullptr);
+  EXPECT_EQ(targets.find_weight("lora_unet_blocks.0.attn.qkv_x"), nullptr);
 }
 
 TEST(Lora, AnotherModelsSizeIsRefusedWithTheTensor) {
@@ -219,11 +289,78 @@ TEST(Lora, UnknownLayersAreRefusedWithTheNearest) {
   expect_contains(error_of(folder / "b.safetensors"), "no layer 'blocks.2.attn.proj_y'");
 }
 
+TEST(Lora, UnknownLayersWithUnderscoresAreRefusedToo) {
+  const TempFolder folder;
+  const auto error_with = [&folder](const std::string& layer) {
+    LoraTensors lora;
+    lora.add(layer + ".lora_down.weight", {4, 48});
+    lora.add(layer + ".lora_up.weight", {144, 4});
+    lora.write(folder / "a.safetensors");
+    return error_of(folder / "a.safetensors");
+  };
+  expect_contains(error_with("lora_unet_blocks_0_attn_qkvx"),
+                  "no layer 'lora_unet_blocks_0_attn_qkvx', did you mean "
+                  "'lora_unet_blocks_0_attn_qkv_x'?");
+  expect_contains(error_with("lora_unet_blocks_11_attn_qkv_x"),
+                  "the model has 3 blocks, found block 11");
+  expect_contains(error_with("lora_transformer_transformer_blocks_7_attn1_to_q"),
+                  "the model has 3 blocks, found block 7");
+  expect_contains(error_with("lora_unet_double_blocks_0_img_attn_qkv"), "the model has no layer");
+}
+
+TEST(Lora, SizesOfEveryKindAreChecked) {
+  const TempFolder folder;
+  const auto error_with = [&folder](const std::map<std::string, Shape>& tensors) {
+    LoraTensors lora;
+    for (const auto& [name, shape] : tensors) lora.add("blocks.0.attn." + name, shape);
+    lora.write(folder / "a.safetensors");
+    return error_of(folder / "a.safetensors");
+  };
+  expect_contains(error_with({{"qkv_x.lora_A", {2, 48}},
+                              {"qkv_x.lora_B", {144, 2}},
+                              {"qkv_x.lora_magnitude_vector", {48}}}),
+                  "qkv_x.lora_magnitude_vector' in '");
+  expect_contains(
+      error_with(
+          {{"qkv_x.lora_A", {2, 48}}, {"qkv_x.lora_B", {144, 2}}, {"qkv_x.dora_scale", {144, 48}}}),
+      "wanted shape [144] or [1, 48], found [144, 48]");
+  expect_contains(error_with({{"qkv_x.hada_w1_a", {144, 2}},
+                              {"qkv_x.hada_w1_b", {2, 48}},
+                              {"qkv_x.hada_w2_a", {144, 2}},
+                              {"qkv_x.hada_w2_b", {2, 47}}}),
+                  "qkv_x.hada_w2_b' in '");
+  expect_contains(error_with({{"qkv_x.lokr_w1", {3, 2}}, {"qkv_x.lokr_w2", {48, 23}}}),
+                  "wanted a Kronecker product of shape [144, 48], found [3, 2] by [48, 23]");
+  expect_contains(error_with({{"qkv_x.lokr_w1", {0, 2}}, {"qkv_x.lokr_w2", {48, 24}}}),
+                  "found [0, 2] by [48, 24]");
+  expect_contains(error_with({{"qkv_x.diff", {48, 144}}}),
+                  "wanted shape [144, 48], found [48, 144]");
+  expect_contains(error_with({{"proj_x.diff_b", {47}}}), "wanted shape [48], found [47]");
+  expect_contains(error_with({{"qkv_x.diff_b", {144}}}),
+                  "the model's layer 'blocks.0.attn.qkv_x' has no bias");
+}
+
+TEST(Lora, DorasKeepRowsOfZeros) {
+  const TempFolder folder;
+  const std::string layer = "blocks.0.attn.proj_x";
+  LoraTensors weights;
+  weights.add(layer + ".weight", {48, 48}, std::vector<float>(48 * 48, 0.0F));
+  weights.write(folder / "weights.safetensors");
+  LoraTensors lora;
+  lora.add(layer + ".lora_A", {1, 48}, std::vector<float>(48, 0.0F));
+  lora.add(layer + ".lora_B", {48, 1}, std::vector<float>(48, 0.0F));
+  lora.add(layer + ".lora_magnitude_vector", {48}, std::vector<float>(48, 2.0F));
+  lora.write(folder / "a.safetensors");
+  const LoraDeltas deltas = deltas_of({{folder / "a.safetensors", 1.0}});
+  const LoraMergedSource merged(Checkpoint::open(folder / "weights.safetensors"), deltas);
+  for (const float value : read_all(merged, layer + ".weight")) ASSERT_EQ(value, 0.0F);
+}
+
 TEST(Lora, ValuesThatAreNotFiniteAreRefused) {
   const TempFolder folder;
   const auto error_with = [&](float value, float alpha) {
-    const LoraTargets targets = list_lora_targets(golden_dit_config(Golden(kModel)));
-    const LoraTarget& target = targets.at("blocks.0.attn.qkv_x");
+    const LoraTargets targets(golden_dit_config(Golden(kModel)));
+    const LoraTarget& target = *targets.find_weight("blocks.0.attn.qkv_x");
     const Shape down{2, target.in_features};
     LoraTensors lora;
     lora.add("blocks.0.attn.qkv_x.lora_A", down,

@@ -6,7 +6,46 @@ Usage: lora_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 import json
 import unittest
 
-from support import ProgramTest, write_latents, write_lora
+from support import ProgramTest, write_constants, write_latents, write_lora
+
+LAYER = "blocks.0.attn.qkv_x"
+KOHYA = "lora_unet_blocks_0_attn_qkv_x"
+# Files by their kinds: the tensors, and what inspect has to report.
+KINDS = {
+    "kohya": (
+        {
+            f"{KOHYA}.lora_down.weight": ([2, 32], 0.25),
+            f"{KOHYA}.lora_up.weight": ([96, 2], 1.0),
+            f"{KOHYA}.alpha": ([], 2.0),
+        },
+        ("kind: LoRA", "spelling: kohya", "layers: 1", "rank: 2", "alpha: 2"),
+    ),
+    "dora": (
+        {
+            f"base_model.model.{LAYER}.lora_A.weight": ([2, 32], 0.25),
+            f"base_model.model.{LAYER}.lora_B.weight": ([96, 2], 0.5),
+            f"base_model.model.{LAYER}.lora_magnitude_vector": ([96], 3.0),
+        },
+        ("kind: DoRA", "spelling: PEFT", "rank: 2", "alpha: not given: equal to the rank"),
+    ),
+    "lokr": (
+        {
+            "lycoris_blocks_0_attn_qkv_x.lokr_w1": ([3, 4], 0.75),
+            "lycoris_blocks_0_attn_qkv_x.lokr_w2_a": ([32, 2], 0.5),
+            "lycoris_blocks_0_attn_qkv_x.lokr_w2_b": ([2, 8], 0.5),
+            "lycoris_blocks_0_attn_qkv_x.alpha": ([], 4.0),
+        },
+        ("kind: LoKr", "spelling: LyCORIS", "rank: 2", "alpha: 4"),
+    ),
+    "difference": (
+        {
+            f"diffusion_model.{LAYER}.diff": ([96, 32], 0.25),
+            "diffusion_model.blocks.0.attn.proj_x.diff_b": ([32], 0.25),
+        },
+        ("kinds: difference (1), difference of biases (1)", "spelling: ComfyUI", "layers: 2",
+         "rank: none, whole matrices"),
+    ),
+}
 
 
 class LoraTest(ProgramTest):
@@ -46,11 +85,41 @@ class LoraTest(ProgramTest):
         self.assertEqual(len(first["fingerprint"]), 16)
         self.assertNotEqual(first["fingerprint"], second["fingerprint"])
 
+    def test_every_kind_changes_the_video_and_is_named(self):
+        def sample(*args):
+            self.generate_ok(*args, "--out", "a.y4m", "--num-steps", 1, "--dtype", "fp32")
+            return (self.folder / "a.y4m").read_bytes()
+
+        write_lora(self.folder / "genmo.safetensors")
+        videos = [sample(), sample("--lora-path", "genmo.safetensors")]
+        for kind, (tensors, reported) in KINDS.items():
+            file = f"{kind}.safetensors"
+            write_constants(self.folder / file, tensors)
+            video = sample("--lora-path", file)
+            self.assertEqual(video == videos[1], kind == "kohya", kind)
+            self.assertNotIn(video, videos[2:] + videos[:1])
+            videos.append(video)
+            self.assertEqual(sample("--lora-path", f"{file}:0"), videos[0])
+            done = self.run_mochi("inspect", file)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            for line in reported:
+                self.assertIn(f"  {line}", done.stdout.splitlines())
+
     def test_loras_that_do_not_fit(self):
         write_lora(self.folder / "wide.safetensors", width=64)
         write_lora(self.folder / "lonely.safetensors", up=".alpha")
         write_lora(self.folder / "good.safetensors")
+        write_lora(self.folder / "flux.safetensors", key="lora_unet_double_blocks_0_img_attn_qkv")
+        write_lora(self.folder / "text.safetensors", key="lora_te_encoder_block_0",
+                   down=".lora_down.weight", up=".lora_up.weight")
+        write_lora(self.folder / "tucker.safetensors", up=".lora_mid.weight")
         cases = [
+            (1, "flux.safetensors", "tensor 'lora_unet_double_blocks_0_img_attn_qkv.lora_A' in "
+             "'flux.safetensors': the model has no layer 'lora_unet_double_blocks_0_img_attn_qkv',"
+             " did you mean"),
+            (1, "text.safetensors", "tensor 'lora_te_encoder_block_0.lora_down.weight' in "
+             "'text.safetensors' belongs to a LoRA of a text encoder, which is not supported"),
+            (1, "tucker.safetensors", "belongs to a LoCon (a Tucker decomposition)"),
             (1, "wide.safetensors", "tensor 'blocks.0.attn.qkv_x.lora_A' in 'wide.safetensors': "
              "wanted shape [2, 32], found [2, 64]"),
             (1, "wide.safetensors:0", "tensor 'blocks.0.attn.qkv_x.lora_A'"),

@@ -50,16 +50,22 @@ def write_latents(path, sizes, dtype="F32", name="latents", values=None):
     write_safetensors(path, {name: entry}, data)
 
 
-def write_lora(path, width=32, down=".lora_A", up=".lora_B", metadata=None):
-    """Of the tiny model's first block, strong enough to change the video."""
-    key = "blocks.0.attn.qkv_x"
+def write_constants(path, tensors, metadata=None):
+    """Tensors by their names, each as its sizes and the value of all its elements."""
     header, data = {"__metadata__": metadata} if metadata else {}, b""
-    for name, sizes, value in ((key + down, [2, width], 0.25), (key + up, [3 * width, 2], 1.0)):
+    for name, (sizes, value) in tensors.items():
         count = math.prod(sizes)
         begin = len(data)
         data += struct.pack(f"<{count}f", *[value] * count)
         header[name] = {"dtype": "F32", "shape": sizes, "data_offsets": [begin, len(data)]}
     write_safetensors(path, header, data)
+
+
+def write_lora(path, width=32, down=".lora_A", up=".lora_B", metadata=None,
+               key="blocks.0.attn.qkv_x"):
+    """Of the tiny model's first block, strong enough to change the video."""
+    tensors = {key + down: ([2, width], 0.25), key + up: ([3 * width, 2], 1.0)}
+    write_constants(path, tensors, metadata)
 
 
 def read_latents(path):

@@ -8,8 +8,8 @@ import importlib
 
 import torch
 
-PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "quality",
-         "sparsity", "step_skipping")
+PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "lora_kinds",
+         "quality", "sparsity", "step_skipping")
 
 
 def main():

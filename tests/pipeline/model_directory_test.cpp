@@ -365,10 +365,28 @@ TEST(Inspect, SaysThatAFileIsALora) {
   EXPECT_EQ(report.tensors.size(), 22U);
   ASSERT_TRUE(report.lora);
   EXPECT_EQ(report.lora->num_layers, 11);
+  EXPECT_EQ(report.lora->num_by_kind, (std::map<std::string, std::int64_t>{{"LoRA", 11}}));
+  EXPECT_EQ(report.lora->spellings, std::vector<std::string>{"genmo"});
   EXPECT_EQ(report.lora->ranks, (std::vector<std::int64_t>{2, 4}));
   EXPECT_EQ(report.lora->alphas, (std::vector<double>{3.0, 6.0}));
   EXPECT_FALSE(report.lora->has_default_alphas);
   EXPECT_EQ(report.lora->stored_bytes, 4 * static_cast<std::uint64_t>(report.lora->num_parameters));
+}
+
+TEST(Inspect, NamesTheKindsOfALora) {
+  const InspectReport lokr =
+      inspect_model(kFormats.parent_path() / "lora_kinds/lycoris_lokr.safetensors");
+  ASSERT_TRUE(lokr.lora);
+  EXPECT_EQ(lokr.lora->num_by_kind,
+            (std::map<std::string, std::int64_t>{{"LoKr", 2}, {"LoKr with DoRA's norms", 1}}));
+  EXPECT_EQ(lokr.lora->spellings, std::vector<std::string>{"kohya"});
+  EXPECT_EQ(lokr.lora->ranks, (std::vector<std::int64_t>{1, 2}));
+  const InspectReport difference =
+      inspect_model(kFormats.parent_path() / "lora_kinds/difference.safetensors");
+  ASSERT_TRUE(difference.lora);
+  EXPECT_EQ(difference.lora->num_layers, 4);
+  EXPECT_TRUE(difference.lora->ranks.empty());
+  EXPECT_FALSE(difference.lora->has_default_alphas);
 }
 
 TEST(Inspect, ListsTheTensorsOfOtherFiles) {
