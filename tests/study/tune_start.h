@@ -8,7 +8,8 @@
 namespace mochi::study {
 
 inline SparsityConfig load_box() {
-  return load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml").config;
+  return evaluate_every_step(
+      load_sparsity_config(std::string(MOCHI_SOURCE_DIR) + "/chipmunk-config.yml").config);
 }
 inline SparsityConfig make_start(const Workload& workload) {
   return fit_start(load_box(), workload);
