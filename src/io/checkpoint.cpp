@@ -279,9 +279,7 @@ std::vector<std::string> Checkpoint::unread() const {
   return names;
 }
 
-const SafetensorsEntry& Checkpoint::entry(std::string_view name) const {
-  return *find(name).stored;
-}
+const StoredEntry& Checkpoint::entry(std::string_view name) const { return *find(name).stored; }
 
 const fs::path& Checkpoint::file_of(std::string_view name) const { return find(name).file->path(); }
 

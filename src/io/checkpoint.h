@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "io/safetensors.h"
-#include "io/tensor_source.h"
+#include "io/stored_source.h"
 
 namespace mochi {
 
-class Checkpoint final : public TensorSource {
+class Checkpoint final : public StoredSource {
  public:
   // A .safetensors file, an index of shards (*.index.json), or a folder that holds an index or
   // files. In a folder the index or file without a variant in its name ("model.safetensors", not
@@ -37,17 +37,16 @@ class Checkpoint final : public TensorSource {
   // A tensor of one element, of any number type. Counts as reading it.
   double number(std::string_view name) const;
 
-  // Return tensors and files as stored, of any type, for listings.
-  const SafetensorsEntry& entry(std::string_view name) const;
-  const std::filesystem::path& file_of(std::string_view name) const;
-  std::vector<std::filesystem::path> files() const;
-  // Returns the metadata of all files. The first file wins if several have a key.
-  std::map<std::string, std::string> metadata() const;
+  const StoredEntry& entry(std::string_view name) const override;
+  const std::filesystem::path& file_of(std::string_view name) const override;
+  std::vector<std::filesystem::path> files() const override;
+  // The first file wins if several have a key.
+  std::map<std::string, std::string> metadata() const override;
 
  private:
   struct Entry {
     const SafetensorsFile* file = nullptr;
-    const SafetensorsEntry* stored = nullptr;
+    const StoredEntry* stored = nullptr;
     mutable std::atomic<bool> is_read = false;
   };
 

@@ -77,7 +77,7 @@ class HeaderParser {
     data_ = bytes.subspan(kLengthBytes + header_bytes);
   }
 
-  void parse(std::map<std::string, SafetensorsEntry, std::less<>>& entries,
+  void parse(std::map<std::string, StoredEntry, std::less<>>& entries,
              std::map<std::string, std::string>& metadata) {
     const Json header = parse_json(header_, file_name_ + " (header)");
     std::vector<Extent> extents;
@@ -85,7 +85,7 @@ class HeaderParser {
       if (name == kMetadataKey) {
         metadata = parse_metadata(value);
       } else {
-        const auto [entry, is_new] = entries.emplace(name, SafetensorsEntry{});
+        const auto [entry, is_new] = entries.emplace(name, StoredEntry{});
         extents.push_back(parse_entry(entry->first, value, entry->second));
       }
     }
@@ -104,7 +104,7 @@ class HeaderParser {
     return metadata;
   }
 
-  Extent parse_entry(const std::string& name, const Json& value, SafetensorsEntry& entry) const {
+  Extent parse_entry(const std::string& name, const Json& value, StoredEntry& entry) const {
     JsonReader reader(value, file_name_, name);
     entry.dtype_name = reader.require_string("dtype");
     if (!reader.has("shape")) fail("{}: tensor '{}' has no shape", file_name_, name);
@@ -133,7 +133,7 @@ class HeaderParser {
     return {begin, end, name};
   }
 
-  static std::uint64_t size_of(const SafetensorsEntry& entry, const std::string& what) {
+  static std::uint64_t size_of(const StoredEntry& entry, const std::string& what) {
     const StoredType* type = find_stored_type(entry.dtype_name);
     if (type == nullptr) fail("{}: unknown dtype '{}'", what, entry.dtype_name);
     std::uint64_t num_elements = 1;

@@ -13,6 +13,7 @@
 
 #include "base/mapped_file.h"
 #include "base/stop.h"
+#include "io/stored_source.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
 
@@ -20,12 +21,6 @@ namespace mochi {
 
 // Our dtype of a safetensors name; nothing for valid ones that the engine does not compute with.
 std::optional<DType> parse_dtype(std::string_view name);
-
-struct SafetensorsEntry {
-  std::string dtype_name;  // as in the file; may be one that parse_dtype does not know
-  std::vector<std::int64_t> sizes;
-  std::span<const std::byte> bytes;  // part of the file, of any alignment
-};
 
 // A memory-mapped file, or one in memory, whose header has been checked in full: every tensor lies
 // inside the file, has the size its shape says, and no bytes are shared or left over.
@@ -36,7 +31,7 @@ class SafetensorsFile {
   SafetensorsFile(std::span<const std::byte> bytes, std::filesystem::path name);
 
   const std::filesystem::path& path() const { return path_; }
-  const std::map<std::string, SafetensorsEntry, std::less<>>& entries() const { return entries_; }
+  const std::map<std::string, StoredEntry, std::less<>>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
@@ -44,7 +39,7 @@ class SafetensorsFile {
 
   MappedFile file_;  // none where the bytes are another's
   std::filesystem::path path_;
-  std::map<std::string, SafetensorsEntry, std::less<>> entries_;
+  std::map<std::string, StoredEntry, std::less<>> entries_;
   std::map<std::string, std::string> metadata_;
 };
 

@@ -60,15 +60,15 @@ std::string parse_format(std::string_view text, const std::string& where) {
   return JsonReader(json, where).require_string("format");
 }
 
-// Finds out how the weights of one checkpoint are stored.
+// Finds out how the weights of one source are stored.
 class Scan {
  public:
-  explicit Scan(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {
-    for (const std::string& name : checkpoint.names()) add(name);
+  explicit Scan(const StoredSource& stored) : stored_(stored) {
+    for (const std::string& name : stored.names()) add(name);
     read_formats();
     for (const std::string& layer : quantised_) {
       if (!scales_.contains(layer + ".weight")) {
-        fail("tensor '{}.weight' in {}: its scale is missing", layer, checkpoint.description());
+        fail("tensor '{}.weight' in {}: its scale is missing", layer, stored.description());
       }
     }
     if (has_marker_) check_all_scaled();
@@ -90,16 +90,16 @@ class Scan {
       fail(
           "tensor '{}' in '{}': the weights that it belongs to are quantised in a way that is not "
           "read",
-          name, checkpoint_.file_of(name).string());
+          name, stored_.file_of(name).string());
     }
     hidden_.insert(name);
   }
 
   void add_format(const std::string& name) {
     const std::string layer = name.substr(0, name.size() - kFormat.size());
-    const auto bytes = checkpoint_.entry(name).bytes;
+    const auto bytes = stored_.entry(name).bytes;
     const std::string where =
-        fmt::format("tensor '{}' in '{}'", name, checkpoint_.file_of(name).string());
+        fmt::format("tensor '{}' in '{}'", name, stored_.file_of(name).string());
     check_format(parse_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where),
                  where);
     quantised_.insert(layer);
@@ -107,44 +107,47 @@ class Scan {
 
   void add_scale(const std::string& name) {
     const std::string weight = name.substr(0, name.rfind('.')) + ".weight";
-    if (!checkpoint_.contains(weight)) {
+    if (!stored_.contains(weight)) {
       fail("tensor '{}' in '{}': there is no '{}' that it scales", name,
-           checkpoint_.file_of(name).string(), weight);
+           stored_.file_of(name).string(), weight);
     }
     if (!scales_.emplace(weight, name).second) {
       fail("tensors '{}' and '{}' in {} scale the same weight", scales_[weight], name,
-           checkpoint_.description());
+           stored_.description());
     }
   }
 
   // Reads the formats of layers that the metadata states.
   void read_formats() {
-    const auto metadata = checkpoint_.metadata();
+    const auto metadata = stored_.metadata();
     const auto found = metadata.find(kFormatsKey);
     if (found == metadata.end()) return;
-    const std::string where = fmt::format("{} ({})", checkpoint_.description(), kFormatsKey);
+    const std::string where = fmt::format("{} ({})", stored_.description(), kFormatsKey);
     const Json json = parse_json(found->second, where);
     JsonReader root(json, where);
     if (!root.get_object("layers")) return;
-    for (const auto& [layer, value] : json["layers"].items()) {
-      check_format(JsonReader(value, where, "layers." + layer).require_string("format"),
-                   fmt::format("{}: {}", where, layer));
-      if (checkpoint_.contains(layer + ".weight")) quantised_.insert(layer);
+    const std::string prefix = stored_.prefix();
+    for (const auto& [name, value] : json["layers"].items()) {
+      if (!name.starts_with(prefix)) continue;
+      const std::string layer = name.substr(prefix.size());
+      check_format(JsonReader(value, where, "layers." + name).require_string("format"),
+                   fmt::format("{}: {}", where, name));
+      if (stored_.contains(layer + ".weight")) quantised_.insert(layer);
     }
   }
 
   // A marker states that the 8-bit matrices of all linear layers are scaled; tables are not.
   void check_all_scaled() const {
-    for (const std::string& name : checkpoint_.names()) {
-      const SafetensorsEntry& entry = checkpoint_.entry(name);
+    for (const std::string& name : stored_.names()) {
+      const StoredEntry& entry = stored_.entry(name);
       if (!name.ends_with(".weight") || !entry.dtype_name.starts_with("F8_")) continue;
       if (entry.sizes.size() != 2 || scales_.contains(name) || ends_with_any(name, kTables))
         continue;
-      fail("tensor '{}' in '{}': its scale is missing", name, checkpoint_.file_of(name).string());
+      fail("tensor '{}' in '{}': its scale is missing", name, stored_.file_of(name).string());
     }
   }
 
-  const Checkpoint& checkpoint_;
+  const StoredSource& stored_;
   ScaledSource::Scales scales_;
   std::set<std::string> hidden_;
   std::set<std::string> quantised_;  // layers that are said to be
@@ -164,21 +167,17 @@ std::vector<std::string> ScaledSource::without_hidden(std::vector<std::string> n
   return names;
 }
 
-std::vector<std::string> ScaledSource::names() const {
-  return without_hidden(checkpoint_->names());
-}
+std::vector<std::string> ScaledSource::names() const { return without_hidden(stored_->names()); }
 
-std::vector<std::string> ScaledSource::unread() const {
-  return without_hidden(checkpoint_->unread());
-}
+std::vector<std::string> ScaledSource::unread() const { return without_hidden(stored_->unread()); }
 
 bool ScaledSource::contains(std::string_view name) const {
-  return !is_hidden(name) && checkpoint_->contains(name);
+  return !is_hidden(name) && stored_->contains(name);
 }
 
 std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape& shape) const {
   const std::string& scale_name = scales_.find(name)->second;
-  const TensorInfo found = checkpoint_->info(scale_name);
+  const TensorInfo found = stored_->info(scale_name);
   const std::int64_t count = found.shape.num_elements();
   const bool is_per_row = found.shape.rank() >= 1 && found.shape[0] == count;
   if (count != 1 && !(is_per_row && count == num_rows(shape))) {
@@ -186,13 +185,13 @@ std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape&
          scale_name, found.origin, name, shape.to_string(), found.shape.to_string());
   }
   std::vector<float> scales(static_cast<std::size_t>(count));
-  checkpoint_->read_f32(scale_name, scales);
+  stored_->read_f32(scale_name, scales);
   return scales;
 }
 
 TensorInfo ScaledSource::info(std::string_view name) const {
   if (is_hidden(name)) fail_missing(name);
-  TensorInfo info = checkpoint_->info(name);
+  TensorInfo info = stored_->info(name);
   if (!scales_.contains(name)) return info;
   if (!is_float(info.dtype)) {
     fail("tensor '{}' in '{}': scaled weights of {} are not read", name, info.origin,
@@ -205,10 +204,10 @@ TensorInfo ScaledSource::info(std::string_view name) const {
 
 std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
   const TensorInfo found = info(name);
-  if (!scales_.contains(name)) return checkpoint_->stored_rows(name);
+  if (!scales_.contains(name)) return stored_->stored_rows(name);
   const std::vector<float> scales = read_scales(name, found.shape);
   const auto scaled = std::make_shared<const Tensor>(DType::kF32, found.shape);
-  checkpoint_->read(name, *scaled);
+  stored_->read(name, *scaled);
   const std::span<float> values = scaled->view().f32();
   const std::int64_t rows = num_rows(found.shape);
   const std::int64_t row_size = rows == 0 ? 0 : found.shape.num_elements() / rows;
@@ -223,13 +222,12 @@ std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
   return {{DType::kF32, found.shape, {view.bytes(), view.size_bytes()}, scaled}};
 }
 
-std::shared_ptr<TensorSource> with_scales(std::shared_ptr<Checkpoint> checkpoint) {
-  Scan scan(*checkpoint);
+std::shared_ptr<TensorSource> with_scales(std::shared_ptr<StoredSource> stored) {
+  Scan scan(*stored);
   ScaledSource::Scales scales = scan.take_scales();
   std::vector<std::string> hidden = scan.take_hidden();
-  if (hidden.empty()) return checkpoint;
-  return std::make_shared<ScaledSource>(std::move(checkpoint), std::move(scales),
-                                        std::move(hidden));
+  if (hidden.empty()) return stored;
+  return std::make_shared<ScaledSource>(std::move(stored), std::move(scales), std::move(hidden));
 }
 
 }  // namespace mochi

@@ -7,25 +7,22 @@
 #include <string_view>
 #include <vector>
 
-#include "io/checkpoint.h"
-#include "io/tensor_source.h"
+#include "io/stored_source.h"
 
 namespace mochi {
 
-// A checkpoint's weights in F32 with their scales multiplied in; every other tensor as it is
+// A file's weights in F32 with their scales multiplied in; every other tensor as it is
 // stored. The scales themselves are not listed.
 class ScaledSource final : public TensorSource {
  public:
   // A tensor's name → its scale's name.
   using Scales = std::map<std::string, std::string, std::less<>>;
 
-  ScaledSource(std::shared_ptr<const Checkpoint> checkpoint, Scales scales,
+  ScaledSource(std::shared_ptr<const StoredSource> stored, Scales scales,
                std::vector<std::string> hidden)
-      : checkpoint_(std::move(checkpoint)),
-        scales_(std::move(scales)),
-        hidden_(std::move(hidden)) {}
+      : stored_(std::move(stored)), scales_(std::move(scales)), hidden_(std::move(hidden)) {}
 
-  std::string description() const override { return checkpoint_->description(); }
+  std::string description() const override { return stored_->description(); }
   std::vector<std::string> names() const override;
   bool contains(std::string_view name) const override;
   TensorInfo info(std::string_view name) const override;
@@ -38,15 +35,16 @@ class ScaledSource final : public TensorSource {
   // One scale, or one for each row of a tensor of this shape.
   std::vector<float> read_scales(std::string_view name, const Shape& shape) const;
 
-  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::shared_ptr<const StoredSource> stored_;
   Scales scales_;
   std::vector<std::string> hidden_;  // sorted: scales, markers
 };
 
-// The checkpoint with its scales applied, or itself if it has none. Two spellings are read:
+// The tensors with their scales applied, or the source itself if it has none. Two spellings are
+// read:
 // `<layer>.scale_weight` and `<layer>.weight_scale`, with one value or one for each row. Throws
 // Error naming the tensor if it is stored in a way that is not read, so that a weight is never
 // used without its scale.
-std::shared_ptr<TensorSource> with_scales(std::shared_ptr<Checkpoint> checkpoint);
+std::shared_ptr<TensorSource> with_scales(std::shared_ptr<StoredSource> stored);
 
 }  // namespace mochi

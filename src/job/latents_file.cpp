@@ -76,7 +76,7 @@ std::vector<CachedTensor> read_caches(const SafetensorsFile& file) {
 }
 
 Latents read_tensor(const SafetensorsFile& file) {
-  const SafetensorsEntry& entry = file.entries().at(kTensorName);
+  const StoredEntry& entry = file.entries().at(kTensorName);
   const std::vector<std::int64_t>& sizes = entry.sizes;
   const bool fits = entry.dtype_name == dtype_name(DType::kF32) && sizes.size() == 5 &&
                     sizes[0] == 1 && std::ranges::all_of(sizes, [](auto size) { return size > 0; });

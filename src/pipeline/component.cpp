@@ -1,6 +1,7 @@
 #include "pipeline/component.h"
 
 #include <utility>
+#include <vector>
 
 #include "dit/diffusers_layout.h"
 #include "io/scaled_source.h"
@@ -52,6 +53,8 @@ bool is_diffusers_layout(const TensorSource& source, Component component) {
   return false;
 }
 
+namespace {
+
 bool holds_component(const TensorSource& source, Component component) {
   if (is_diffusers_layout(source, component)) return true;
   switch (component) {
@@ -67,10 +70,37 @@ bool holds_component(const TensorSource& source, Component component) {
   return false;
 }
 
-std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<Checkpoint> checkpoint,
+// Beginnings of the names of a network's tensors in files that also hold others.
+std::vector<std::string> prefixes_of(Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return {"text_encoders.t5xxl.transformer."};
+    case Component::kDit:
+      return {"model.diffusion_model."};
+    case Component::kDecoder:
+      return {"decoder.", "vae.decoder.", "vae."};
+    case Component::kEncoder:
+      return {"encoder.", "vae.encoder.", "vae."};
+  }
+  return {};
+}
+
+}  // namespace
+
+std::shared_ptr<StoredSource> find_component(const std::shared_ptr<StoredSource>& file,
+                                             Component component) {
+  if (holds_component(*file, component)) return file;
+  for (const std::string& prefix : prefixes_of(component)) {
+    const auto network = std::make_shared<PrefixedSource>(file, prefix);
+    if (holds_component(*network, component)) return network;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<StoredSource> stored,
                                                  Component component,
                                                  const TextEncoderConfig& text_config) {
-  std::shared_ptr<TensorSource> source = with_scales(std::move(checkpoint));
+  std::shared_ptr<TensorSource> source = with_scales(std::move(stored));
   switch (component) {
     case Component::kTextEncoder:
       return make_t5_source(std::move(source), text_config);
@@ -84,14 +114,14 @@ std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<Checkpoint> che
   return source;
 }
 
-ModelConfig infer_component_config(const std::shared_ptr<Checkpoint>& checkpoint,
+ModelConfig infer_component_config(const std::shared_ptr<StoredSource>& stored,
                                    Component component) {
   ModelConfig config;
   if (component == Component::kTextEncoder) {
-    config.text_encoder = infer_text_encoder_config(*checkpoint);
+    config.text_encoder = infer_text_encoder_config(*stored);
     return config;
   }
-  const auto named = with_original_keys(checkpoint, component, config.text_encoder);
+  const auto named = with_original_keys(stored, component, config.text_encoder);
   if (component == Component::kDit) config.dit = infer_dit_config(*named);
   if (component == Component::kDecoder) config.vae = infer_vae_config(named.get(), nullptr);
   if (component == Component::kEncoder) config.vae = infer_vae_config(nullptr, named.get());

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "io/checkpoint.h"
+#include "io/stored_source.h"
 #include "pipeline/model_config.h"
 
 namespace mochi {
@@ -23,19 +23,22 @@ const char* component_name(Component component);
 // transformer of diffusers".
 const char* component_place(Component component);
 
-// Returns true if these tensors are such a network, under the original names or diffusers'.
-bool holds_component(const TensorSource& source, Component component);
+// Returns the tensors of such a network, under the original names or diffusers'; null if the file
+// has none. The file may hold several networks, each below a prefix of ComfyUI's
+// ("model.diffusion_model."), which is left out.
+std::shared_ptr<StoredSource> find_component(const std::shared_ptr<StoredSource>& file,
+                                             Component component);
 
 // Returns true if such a network is stored under diffusers' names.
 bool is_diffusers_layout(const TensorSource& source, Component component);
 
-// A checkpoint under the names the engine's weights structs use, with its scales applied.
-std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<Checkpoint> checkpoint,
+// A network's tensors under the names the engine's weights structs use, with their scales applied.
+std::shared_ptr<TensorSource> with_original_keys(std::shared_ptr<StoredSource> stored,
                                                  Component component,
                                                  const TextEncoderConfig& text_config);
 
 // The sizes that a network's tensors show, in the section that is its own.
-ModelConfig infer_component_config(const std::shared_ptr<Checkpoint>& checkpoint,
+ModelConfig infer_component_config(const std::shared_ptr<StoredSource>& stored,
                                    Component component);
 
 }  // namespace mochi

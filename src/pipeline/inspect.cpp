@@ -70,10 +70,10 @@ bool belongs(const std::string& name, Component component) {
   return true;
 }
 
-void count(const Checkpoint& checkpoint, Component component, ComponentReport& report) {
-  for (const std::string& name : checkpoint.names()) {
+void count(const StoredSource& stored, Component component, ComponentReport& report) {
+  for (const std::string& name : stored.names()) {
     if (!belongs(name, component)) continue;
-    const SafetensorsEntry& entry = checkpoint.entry(name);
+    const StoredEntry& entry = stored.entry(name);
     std::int64_t num_parameters = 1;
     for (const std::int64_t size : entry.sizes) num_parameters *= size;
     ++report.num_tensors;
@@ -84,42 +84,41 @@ void count(const Checkpoint& checkpoint, Component component, ComponentReport& r
 }
 
 // Returns the part of the report that does not need the sizes.
-ComponentReport describe_component(Component component, const Checkpoint& checkpoint) {
+ComponentReport describe_component(Component component, const StoredSource& stored) {
   ComponentReport report;
   report.name = component_name(component);
-  for (const auto& file : checkpoint.files()) report.files.push_back(file.string());
-  count(checkpoint, component, report);
+  for (const auto& file : stored.files()) report.files.push_back(file.string());
+  count(stored, component, report);
   return report;
 }
 
 ComponentReport report_component(const ModelConfig& config, Component component,
-                                 const std::shared_ptr<Checkpoint>& checkpoint) {
-  ComponentReport report = describe_component(component, *checkpoint);
+                                 const std::shared_ptr<StoredSource>& stored) {
+  ComponentReport report = describe_component(component, *stored);
   report.sizes = sizes_of(config, component);
-  const auto source = with_original_keys(checkpoint, component, config.text_encoder);
+  const auto source = with_original_keys(stored, component, config.text_encoder);
   compare(parameters_of(config, component), *source, report);
   return report;
 }
 
 // Without a config.json some small models do not show all of their sizes.
-ComponentReport report_inferred(Component component,
-                                const std::shared_ptr<Checkpoint>& checkpoint) {
+ComponentReport report_inferred(Component component, const std::shared_ptr<StoredSource>& stored) {
   ModelConfig config;
   try {
-    config = infer_component_config(checkpoint, component);
+    config = infer_component_config(stored, component);
   } catch (const Error& error) {
-    ComponentReport report = describe_component(component, *checkpoint);
+    ComponentReport report = describe_component(component, *stored);
     report.wrong.push_back(
         fmt::format("its sizes cannot be determined without a config.json: {}", error.what()));
     return report;
   }
-  return report_component(config, component, checkpoint);
+  return report_component(config, component, stored);
 }
 
-void list_tensors(const Checkpoint& checkpoint, InspectReport& report) {
-  for (const std::string& name : checkpoint.names()) {
-    const SafetensorsEntry& entry = checkpoint.entry(name);
-    report.tensors.push_back({name, entry.dtype_name, entry.sizes});
+void list_tensors(const StoredSource& stored, InspectReport& report) {
+  for (const std::string& name : stored.names()) {
+    const StoredEntry& entry = stored.entry(name);
+    report.tensors.push_back({stored.prefix() + name, entry.dtype_name, entry.sizes});
   }
 }
 
@@ -128,7 +127,7 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
   InspectReport report;
   report.notes = directory.notes();
   report.has_config_file = directory.has_config_file();
-  const Checkpoint* listed = nullptr;
+  const StoredSource* listed = nullptr;
   for (const Component component : kAllComponents) {
     if (!directory.has(component)) {
       if (const std::string reason = directory.problem(component); !reason.empty()) {
@@ -137,11 +136,11 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
       report.not_found.emplace_back(component_name(component));
       continue;
     }
-    const std::shared_ptr<Checkpoint> checkpoint = directory.checkpoint(component);
-    report.components.push_back(report_component(directory.config(), component, checkpoint));
+    const std::shared_ptr<StoredSource> stored = directory.stored(component);
+    report.components.push_back(report_component(directory.config(), component, stored));
     // Both halves of a VAE may be one file.
-    if (checkpoint.get() != listed) list_tensors(*checkpoint, report);
-    listed = checkpoint.get();
+    if (stored.get() != listed) list_tensors(*stored, report);
+    listed = stored.get();
   }
   if (!directory.find_tokenizer()) report.not_found.emplace_back("tokenizer");
   return report;
@@ -154,6 +153,12 @@ std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
   const std::filesystem::path path = folder / "config.json";
   if (!std::filesystem::exists(path) || !is_model_config(path)) return std::nullopt;
   return read_model_config(path);
+}
+
+// Returns the file if it is a LoRA, which only safetensors files are; otherwise null.
+std::shared_ptr<Checkpoint> as_lora(const std::shared_ptr<StoredSource>& file) {
+  auto checkpoint = std::dynamic_pointer_cast<Checkpoint>(file);
+  return checkpoint != nullptr && holds_lora(*checkpoint) ? checkpoint : nullptr;
 }
 
 LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
@@ -184,28 +189,28 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
 
 }  // namespace
 
-InspectReport inspect_checkpoint(const std::shared_ptr<Checkpoint>& checkpoint,
-                                 const std::optional<ModelConfig>& config) {
+InspectReport inspect_weights(const std::shared_ptr<StoredSource>& file,
+                              const std::optional<ModelConfig>& config) {
   InspectReport report;
-  if (holds_lora(*checkpoint)) {
+  list_tensors(*file, report);
+  if (const auto checkpoint = as_lora(file)) {
     report.lora = report_lora(checkpoint);
-    list_tensors(*checkpoint, report);
     return report;
   }
   report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {
-    if (!holds_component(*checkpoint, component)) continue;
-    report.components.push_back(config ? report_component(*config, component, checkpoint)
-                                       : report_inferred(component, checkpoint));
+    const std::shared_ptr<StoredSource> network = find_component(file, component);
+    if (network == nullptr) continue;
+    report.components.push_back(config ? report_component(*config, component, network)
+                                       : report_inferred(component, network));
   }
-  list_tensors(*checkpoint, report);
   return report;
 }
 
 InspectReport inspect_model(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return inspect_directory(path);
-  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(path);
-  return inspect_checkpoint(checkpoint, holds_lora(*checkpoint) ? std::nullopt : find_config(path));
+  const std::shared_ptr<StoredSource> file = open_weights(path);
+  return inspect_weights(file, as_lora(file) ? std::nullopt : find_config(path));
 }
 
 }  // namespace mochi

@@ -4,14 +4,14 @@
 #include <memory>
 #include <optional>
 
-#include "io/checkpoint.h"
+#include "io/stored_source.h"
 #include "mochi/inspect.h"
 #include "pipeline/model_config.h"
 
 namespace mochi {
 
 // Without a config the sizes of its networks come from the shapes of the tensors.
-InspectReport inspect_checkpoint(const std::shared_ptr<Checkpoint>& checkpoint,
-                                 const std::optional<ModelConfig>& config);
+InspectReport inspect_weights(const std::shared_ptr<StoredSource>& file,
+                              const std::optional<ModelConfig>& config);
 
 }  // namespace mochi

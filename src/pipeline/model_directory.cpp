@@ -80,7 +80,7 @@ void ModelDirectory::read_config() {
 
 void ModelDirectory::infer_config() {
   if (has(Component::kTextEncoder)) {
-    config_.text_encoder = infer_text_encoder_config(*checkpoint(Component::kTextEncoder));
+    config_.text_encoder = infer_text_encoder_config(*stored(Component::kTextEncoder));
   }
   if (has(Component::kDit)) config_.dit = infer_dit_config(*open(Component::kDit));
   const auto decoder = has(Component::kDecoder) ? open(Component::kDecoder) : nullptr;
@@ -93,9 +93,9 @@ std::string ModelDirectory::problem(Component component) const {
   return found == files_.problems.end() ? "" : found->second;
 }
 
-std::shared_ptr<Checkpoint> ModelDirectory::checkpoint(Component component) const {
-  const auto found = files_.checkpoints.find(component);
-  if (found != files_.checkpoints.end()) return found->second;
+std::shared_ptr<StoredSource> ModelDirectory::stored(Component component) const {
+  const auto found = files_.networks.find(component);
+  if (found != files_.networks.end()) return found->second;
   if (const std::string reason = problem(component); !reason.empty()) throw Error(reason);
   fail_missing(path_, "no {} found: looked for {} in {}{}", component_name(component),
                component_place(component), places_searched(root_), unfinished_download(root_));
@@ -110,7 +110,7 @@ void ModelDirectory::require(std::span<const Component> components, bool needs_t
   }
   const bool has_no_tokenizer = needs_tokenizer && !has_random_weights_ && !find_tokenizer();
   if (missing.empty() && has_no_tokenizer) tokenizer();
-  if (missing.size() == 1 && !has_no_tokenizer) checkpoint(missing.front());
+  if (missing.size() == 1 && !has_no_tokenizer) stored(missing.front());
   if (missing.empty()) return;
   std::vector<std::string> lines;
   lines.reserve(missing.size() + 1);
@@ -132,7 +132,7 @@ void ModelDirectory::validate() const {
 }
 
 std::shared_ptr<TensorSource> ModelDirectory::open(Component component) const {
-  return with_original_keys(checkpoint(component), component, config_.text_encoder);
+  return with_original_keys(stored(component), component, config_.text_encoder);
 }
 
 std::optional<fs::path> ModelDirectory::find_tokenizer() const {
@@ -152,8 +152,8 @@ fs::path ModelDirectory::tokenizer() const {
 
 std::vector<fs::path> ModelDirectory::files() const {
   std::set<fs::path> files;
-  for (const auto& [component, checkpoint] : files_.checkpoints) {
-    for (const fs::path& file : checkpoint->files()) files.insert(file);
+  for (const auto& [component, network] : files_.networks) {
+    for (const fs::path& file : network->files()) files.insert(file);
   }
   if (const auto path = find_tokenizer()) files.insert(*path);
   if (has_config_file_) files.insert(root_ / kConfigName);

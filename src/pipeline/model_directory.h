@@ -33,7 +33,7 @@ class ModelDirectory {
 
   bool has_random_weights() const { return has_random_weights_; }
   bool has(Component component) const {
-    return has_random_weights_ || files_.checkpoints.contains(component);
+    return has_random_weights_ || files_.networks.contains(component);
   }
   // Returns the reason why a network is missing although a file for it exists; empty if none does.
   std::string problem(Component component) const;
@@ -45,10 +45,10 @@ class ModelDirectory {
   // Throws Error if the networks that are present do not fit together.
   void validate() const;
 
-  // Returns the stored tensors. Throws Error that states what is wrong with the file, or where it
-  // was looked for.
-  std::shared_ptr<Checkpoint> checkpoint(Component component) const;
-  // Returns the network's tensors under the engine's names. Throws as checkpoint() does.
+  // Returns the network as it is stored. Throws Error that states what is wrong with the file, or
+  // where it was looked for.
+  std::shared_ptr<StoredSource> stored(Component component) const;
+  // Returns the network's tensors under the engine's names. Throws as stored() does.
   std::shared_ptr<TensorSource> open(Component component) const;
 
   // Return the path of spiece.model. tokenizer() throws Error stating where it was looked for.

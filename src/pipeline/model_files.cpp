@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file_kind.h"
+#include "io/checkpoint.h"
 #include "io/json.h"
 #include "pipeline/networks.h"
 
@@ -35,7 +36,7 @@ struct Candidate {
   // Without an index: all files "x-00001-of-00003.safetensors", and how many their names promise.
   std::vector<fs::path> shards = {};
   std::size_t num_shards = 0;
-  std::shared_ptr<Checkpoint> checkpoint = nullptr;
+  std::shared_ptr<StoredSource> file = nullptr;
   std::string problem = {};
   // Parts of it are missing, as after a download of other files: any other copy goes before it.
   bool is_partial = false;
@@ -137,8 +138,7 @@ void open(Candidate& candidate) {
       fail("'{}' is one of {} shards, and there are {} of them", candidate.path.string(),
            candidate.num_shards, shards.size());
     }
-    candidate.checkpoint =
-        shards.empty() ? Checkpoint::open(candidate.path) : Checkpoint::open_files(shards);
+    candidate.file = shards.empty() ? open_weights(candidate.path) : Checkpoint::open_files(shards);
   } catch (const Error& error) {
     candidate.problem = error.what();
   }
@@ -214,10 +214,10 @@ bool may_be(const fs::path& path, Component component) {
 }
 
 // Returns true if no tensor is missing that the sizes require, which the other tensors show.
-bool is_whole(const Candidate& candidate, Component component) {
+bool is_whole(const std::shared_ptr<StoredSource>& network, Component component) {
   try {
-    const ModelConfig config = infer_component_config(candidate.checkpoint, component);
-    const auto source = with_original_keys(candidate.checkpoint, component, config.text_encoder);
+    const ModelConfig config = infer_component_config(network, component);
+    const auto source = with_original_keys(network, component, config.text_encoder);
     return std::ranges::all_of(parameters_of(config, component), [&](const auto& parameter) {
       return source->contains(parameter.first);
     });
@@ -226,16 +226,22 @@ bool is_whole(const Candidate& candidate, Component component) {
   }
 }
 
+// A network that a candidate holds.
+struct Copy {
+  const fs::path* path = nullptr;
+  std::shared_ptr<StoredSource> network;
+};
+
 // Chooses between copies whose names are equally good: complete ones first, then the original
 // layout.
-std::vector<const Candidate*> prefer(std::vector<const Candidate*> copies, Component component) {
+std::vector<Copy> prefer(std::vector<Copy> copies, Component component) {
   const auto keep = [&](const auto& is_better) {
     if (copies.size() > 1 && std::ranges::any_of(copies, is_better)) {
-      std::erase_if(copies, [&](const Candidate* copy) { return !is_better(copy); });
+      std::erase_if(copies, [&](const Copy& copy) { return !is_better(copy); });
     }
   };
-  keep([&](const Candidate* copy) { return is_whole(*copy, component); });
-  keep([&](const Candidate* copy) { return !is_diffusers_layout(*copy->checkpoint, component); });
+  keep([&](const Copy& copy) { return is_whole(copy.network, component); });
+  keep([&](const Copy& copy) { return !is_diffusers_layout(*copy.network, component); });
   return copies;
 }
 
@@ -245,18 +251,20 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   int best = kNone;
   int best_broken = kPartial + 1;
   const Candidate* broken = nullptr;
-  std::vector<const Candidate*> copies;
+  std::vector<Copy> copies;
   for (const Candidate& candidate : candidates) {
     const int rank = candidate.is_partial ? kPartial : rank_of(candidate.path, component);
-    if (candidate.checkpoint == nullptr) {
+    if (candidate.file == nullptr) {
       if (!may_be(candidate.path, component) || rank >= best_broken) continue;
       best_broken = rank;
       broken = &candidate;
-    } else if (holds_component(*candidate.checkpoint, component) && rank <= best) {
-      if (rank < best) copies.clear();
-      best = rank;
-      copies.push_back(&candidate);
+      continue;
     }
+    std::shared_ptr<StoredSource> network = find_component(candidate.file, component);
+    if (network == nullptr || rank > best) continue;
+    if (rank < best) copies.clear();
+    best = rank;
+    copies.push_back({&candidate.path, std::move(network)});
   }
   // The file that would have been taken cannot be read: another one may be another model.
   if (broken != nullptr && (best_broken < best || copies.empty())) {
@@ -264,17 +272,17 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
     return;
   }
   if (copies.empty()) return;
-  const std::vector<const Candidate*> chosen = prefer(copies, component);
+  const std::vector<Copy> chosen = prefer(copies, component);
   if (chosen.size() > 1) {
     files.problems[component] =
         fmt::format("there are two files of the {}: '{}' and '{}'; keep one of them",
-                    component_name(component), chosen[0]->path.string(), chosen[1]->path.string());
+                    component_name(component), chosen[0].path->string(), chosen[1].path->string());
     return;
   }
-  files.checkpoints[component] = chosen.front()->checkpoint;
+  files.networks[component] = chosen.front().network;
   if (copies.size() > 1) {
     files.notes.push_back(fmt::format("there are {} copies of the {}: '{}' is used", copies.size(),
-                                      component_name(component), chosen.front()->path.string()));
+                                      component_name(component), chosen.front().path->string()));
   }
 }
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "io/checkpoint.h"
+#include "io/stored_source.h"
 #include "pipeline/component.h"
 
 namespace mochi {
@@ -17,7 +17,9 @@ namespace mochi {
 bool is_model_subfolder(const std::string& name);
 
 struct ModelFiles {
-  std::map<Component, std::shared_ptr<Checkpoint>> checkpoints;
+  // The tensors of each network, and the files that they are in. One file may hold several
+  // networks.
+  std::map<Component, std::shared_ptr<StoredSource>> networks;
   // Why a network cannot be used although there is a file for it: one line that names the file.
   std::map<Component, std::string> problems;
   // Choices that were made between several copies of a network, one line each.

@@ -85,7 +85,7 @@ void use_checkpoint(const std::shared_ptr<Checkpoint>& checkpoint) {
   for (const std::string& name : checkpoint->names()) {
     expect_result_or_error([&] { read_tensor(*checkpoint, name); });
   }
-  expect_result_or_error([&] { inspect_checkpoint(checkpoint, std::nullopt); });
+  expect_result_or_error([&] { inspect_weights(checkpoint, std::nullopt); });
   if (holds_lora(*checkpoint)) expect_result_or_error([&] { merge_lora(checkpoint); });
 }
 

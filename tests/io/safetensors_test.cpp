@@ -56,7 +56,7 @@ TEST_F(Safetensors, ReadsTensorsAndMetadata) {
       14);
   EXPECT_EQ(file.metadata().at("format"), "pt");
   ASSERT_EQ(file.entries().size(), 2U);
-  const SafetensorsEntry& a = file.entries().at("a");
+  const StoredEntry& a = file.entries().at("a");
   EXPECT_EQ(a.dtype_name, "F32");
   EXPECT_EQ(a.sizes, (std::vector<std::int64_t>{2, 1}));
   EXPECT_EQ(a.bytes.size(), 8U);
@@ -229,7 +229,7 @@ TEST_F(Safetensors, WrittenFilesAreReadBack) {
   EXPECT_EQ(file.metadata().at("made"), "by \"us\"");
   ASSERT_EQ(file.entries().size(), tensors.size());
   for (const NamedTensor& tensor : tensors) {
-    const SafetensorsEntry& entry = file.entries().at(tensor.name);
+    const StoredEntry& entry = file.entries().at(tensor.name);
     EXPECT_EQ(parse_dtype(entry.dtype_name), tensor.dtype);
     EXPECT_TRUE(Shape(entry.sizes) == tensor.shape);
     ASSERT_EQ(entry.bytes.size(), tensor.bytes.size());

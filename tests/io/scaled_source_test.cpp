@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/temp_folder.h"
+#include "io/checkpoint.h"
 
 namespace mochi {
 namespace {
@@ -32,10 +33,13 @@ class Scaled : public testing::Test {
     const auto& kept = texts_.emplace_back(std::move(text));
     add(name, DType::kU8, {std::ssize(kept)}, std::as_bytes(std::span(kept)));
   }
-  std::shared_ptr<TensorSource> open(const std::map<std::string, std::string>& metadata = {}) {
+  void open_file(const std::map<std::string, std::string>& metadata) {
     write_safetensors(folder_ / "x.safetensors", tensors_, metadata);
     tensors_.clear();
     checkpoint_ = Checkpoint::open(folder_ / "x.safetensors");
+  }
+  std::shared_ptr<TensorSource> open(const std::map<std::string, std::string>& metadata = {}) {
+    open_file(metadata);
     return with_scales(checkpoint_);
   }
   std::string error_of(const std::map<std::string, std::string>& metadata = {}) {
@@ -138,6 +142,24 @@ TEST_F(Scaled, AMissingScaleIsRefused) {
   EXPECT_TRUE(open()->contains("shared.weight"));
   add_floats("c.scale_weight", {}, {1.0F});
   expect_contains(error_of(), "there is no 'c.weight' that it scales");
+}
+
+TEST_F(Scaled, ScalesBelowAPrefix) {
+  const std::map<std::string, std::string> formats{
+      {"_quantization_metadata",
+       R"({"layers": {"dit.a": {"format": "float8_e4m3fn"}, "text.a": {"format": "other"}}})"}};
+  add_weight("dit.a.weight");
+  add_floats("dit.a.weight_scale", {}, {0.5F});
+  open_file(formats);
+  const auto source = with_scales(std::make_shared<PrefixedSource>(checkpoint_, "dit."));
+  EXPECT_EQ(source->names(), (std::vector<std::string>{"a.weight"}));
+  EXPECT_EQ(read(*source, "a.weight"), (std::vector<float>{0.5F, 1, -0.25F, 2}));
+
+  add_weight("dit.a.weight");
+  open_file(formats);
+  expect_contains(message_of<Error>(
+                      [&] { with_scales(std::make_shared<PrefixedSource>(checkpoint_, "dit.")); }),
+                  "its scale is missing");
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ std::string error_of(const fs::path& path) {
 template <typename Change>
 void rewrite(const fs::path& from, const fs::path& to, const Change& change) {
   const SafetensorsFile file(from);
-  std::map<std::string, SafetensorsEntry> entries(file.entries().begin(), file.entries().end());
+  std::map<std::string, StoredEntry> entries(file.entries().begin(), file.entries().end());
   std::map<std::string, std::string> metadata = file.metadata();
   change(entries, metadata);
   std::vector<NamedTensor> tensors;

@@ -54,7 +54,7 @@ TEST(ModelConfigText, OursIsToldFromOtherPrograms) {
 TEST(InspectCheckpoint, AFileInMemoryIsReportedLikeOneOnDisk) {
   const MappedFile file(fs::path(MOCHI_GOLDEN_DIR) / "formats/decoder.safetensors");
   const auto checkpoint = Checkpoint::from_bytes(file.bytes(), "decoder.safetensors");
-  const InspectReport report = inspect_checkpoint(checkpoint, std::nullopt);
+  const InspectReport report = inspect_weights(checkpoint, std::nullopt);
   const InspectReport on_disk = inspect_model(file.path());
   ASSERT_EQ(report.components.size(), 1U);
   ASSERT_EQ(on_disk.components.size(), 1U);

@@ -8,6 +8,7 @@
 #include "base/temp_folder.h"
 #include "mochi/inspect.h"
 #include "mochi/mochi.h"
+#include "pipeline/networks.h"
 #include "pipeline/tiny_model.h"
 #include "support/test_data.h"
 
@@ -41,10 +42,10 @@ class ModelFolder : public testing::Test {
   // Why a network of the folder cannot be used.
   std::string error_of(Component component) const {
     const ModelDirectory directory = open();
-    return message_of<Error>([&] { directory.checkpoint(component); });
+    return message_of<Error>([&] { directory.stored(component); });
   }
   fs::path file_of(Component component) const {
-    return fs::relative(open().checkpoint(component)->files().front(), folder_.path());
+    return fs::relative(open().stored(component)->files().front(), folder_.path());
   }
 
   const TempFolder folder_;
@@ -95,7 +96,7 @@ TEST_F(ModelFolder, OneFileTextEncoderWithAShardedTransformer) {
   }
   const ModelDirectory directory = open();
   EXPECT_EQ(file_of(Component::kTextEncoder), "t5xxl_fp8_e4m3fn.safetensors");
-  EXPECT_EQ(directory.checkpoint(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(directory.stored(Component::kDit)->files().size(), 3U);
   EXPECT_EQ(directory.config().text_encoder.hidden_size, 12);
 }
 
@@ -104,7 +105,7 @@ TEST_F(ModelFolder, ShardsWithoutTheirIndex) {
     const std::string name = std::string("model-0000") + number + "-of-00003.safetensors";
     put("dit_sharded/" + name, name);
   }
-  EXPECT_EQ(open().checkpoint(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(open().stored(Component::kDit)->files().size(), 3U);
   EXPECT_EQ(open().config().dit.depth, 2);
 }
 
@@ -129,10 +130,10 @@ TEST_F(ModelFolder, TwoEquallyGoodFilesAreRefused) {
 TEST_F(ModelFolder, SaysWhatIsMissing) {
   put("dit_f32.safetensors", "dit.safetensors");
   const ModelDirectory directory = open();
-  expect_contains(message_of<Error>([&] { directory.checkpoint(Component::kTextEncoder); }),
+  expect_contains(message_of<Error>([&] { directory.stored(Component::kTextEncoder); }),
                   "no text encoder found");
   expect_contains(
-      message_of<Error>([&] { directory.checkpoint(Component::kDecoder); }),
+      message_of<Error>([&] { directory.stored(Component::kDecoder); }),
       "looked for decoder.safetensors, or diffusers' folder vae in '" + folder_.path().string());
   expect_contains(message_of<Error>([&] { directory.tokenizer(); }), "tokenizer/spiece.model");
   const InspectReport report = inspect_model(folder_.path());
@@ -308,6 +309,52 @@ TEST_F(ModelFolder, ScaledWeightsAreReadWithTheirScales) {
   const InspectReport report = inspect_model(folder_ / "dit.safetensors");
   EXPECT_TRUE(report.components[0].is_complete());
   EXPECT_TRUE(report.components[0].unexpected.empty());
+}
+
+// Writes the networks of a tiny model into one file, below ComfyUI's prefixes.
+void write_all_in_one(const fs::path& path, const ModelConfig& config) {
+  std::vector<TinyTensor> all;
+  const auto add = [&all](const std::string& prefix, std::vector<TinyTensor> tensors) {
+    for (TinyTensor& tensor : tensors) {
+      tensor.name = prefix + tensor.name;
+      all.push_back(std::move(tensor));
+    }
+  };
+  add("model.diffusion_model.", random_tensors(DitWeights(config.dit), 1000));
+  add("text_encoders.t5xxl.transformer.",
+      split_gates(random_tensors(T5Weights(config.text_encoder), 2000)));
+  add("vae.decoder.", random_tensors(VaeDecoderWeights(config.vae), 3000));
+  add("vae.encoder.", random_tensors(VaeEncoderWeights(config.vae), 4000));
+  write_tensors(path, all);
+}
+
+TEST_F(ModelFolder, OneFileForAllNetworks) {
+  const TempFolder original;
+  write_tiny_model(original.path(), golden_tokenizer());
+  const ModelDirectory usual(original.path());
+  fs::copy_file(original / "config.json", folder_ / "config.json");
+  write_all_in_one(folder_ / "mochi.safetensors", usual.config());
+  const ModelDirectory directory = open();
+  EXPECT_EQ(directory.files().size(), 2U);
+  for (const Component component : kAllComponents) {
+    ASSERT_TRUE(directory.has(component)) << component_name(component);
+    const auto wanted = usual.open(component);
+    const auto found = directory.open(component);
+    for (const auto& [name, shape] : parameters_of(usual.config(), component)) {
+      std::vector<float> a(static_cast<std::size_t>(shape.num_elements()));
+      std::vector<float> b(a.size());
+      wanted->read_f32(name, a);
+      found->read_f32(name, b);
+      ASSERT_EQ(a, b) << name;
+    }
+  }
+  const InspectReport report = inspect_model(folder_ / "mochi.safetensors");
+  ASSERT_EQ(report.components.size(), 4U);
+  for (const ComponentReport& component : report.components) {
+    EXPECT_TRUE(component.is_complete()) << component.name;
+    EXPECT_TRUE(component.unexpected.empty()) << component.name;
+  }
+  EXPECT_EQ(report.tensors.size(), inspect_model(folder_.path()).tensors.size());
 }
 
 TEST_F(ModelFolder, InspectCountsAndCompares) {
