@@ -44,7 +44,8 @@ bool is_diffusers_layout(const TensorSource& source, Component component) {
     case Component::kTextEncoder:
       return false;
     case Component::kDit:
-      return has_diffusers_dit_keys(source);
+      // Other transformers have the first tensor, too.
+      return has_diffusers_dit_keys(source) && source.contains("pos_frequencies");
     case Component::kDecoder:
       return has_diffusers_decoder_keys(source);
     case Component::kEncoder:
@@ -55,17 +56,24 @@ bool is_diffusers_layout(const TensorSource& source, Component component) {
 
 namespace {
 
+// UMT5 has a relative bias in every layer.
+bool is_t5(const TensorSource& source) {
+  constexpr const char* kBias = "0.SelfAttention.relative_attention_bias.weight";
+  return source.contains(t5_layer_prefix(0) + "0.SelfAttention.q.weight") &&
+         !source.contains(t5_layer_prefix(1) + kBias);
+}
+
 bool holds_component(const TensorSource& source, Component component) {
   if (is_diffusers_layout(source, component)) return true;
   switch (component) {
     case Component::kTextEncoder:
-      return source.contains(t5_layer_prefix(0) + "0.SelfAttention.q.weight");
+      return is_t5(source);
     case Component::kDit:
-      return source.contains("x_embedder.proj.weight");
+      return source.contains("x_embedder.proj.weight") && source.contains("pos_frequencies");
     case Component::kDecoder:
       return source.contains("blocks.0.0.weight");
     case Component::kEncoder:
-      return source.contains("layers.0.weight");
+      return source.contains("layers.0.weight") && source.contains("output_norm.weight");
   }
   return false;
 }

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "dit/lora_file.h"
+#include "io/checkpoint.h"
+#include "pipeline/model_candidates.h"
 #include "pipeline/model_directory.h"
 #include "pipeline/networks.h"
 

@@ -13,9 +13,6 @@
 
 namespace mochi {
 
-// Returns true if a folder of this name inside a model folder may contain networks.
-bool is_model_subfolder(const std::string& name);
-
 struct ModelFiles {
   // The tensors of each network, and the files that they are in. One file may hold several
   // networks.

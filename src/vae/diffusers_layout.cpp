@@ -77,7 +77,9 @@ KeyMappedSource::KeyMap map_encoder(const TensorSource& source) {
 }  // namespace
 
 bool has_diffusers_decoder_keys(const TensorSource& source) {
-  return source.contains("decoder.conv_in.weight");
+  // Other decoders have the first tensor, too.
+  return source.contains("decoder.conv_in.weight") &&
+         source.contains("decoder.block_in.resnets.0.conv1.conv.weight");
 }
 
 bool has_diffusers_encoder_keys(const TensorSource& source) {

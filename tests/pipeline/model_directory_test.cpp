@@ -357,6 +357,103 @@ TEST_F(ModelFolder, OneFileForAllNetworks) {
   EXPECT_EQ(report.tensors.size(), inspect_model(folder_.path()).tensors.size());
 }
 
+class ComfyFolder : public ModelFolder {
+ protected:
+  void put_all(const std::string& base) const {
+    put("dit_bf16.safetensors", base + "diffusion_models/mochi_preview_bf16.safetensors");
+    put("t5_one_file_f16.safetensors", base + "text_encoders/t5xxl_fp16.safetensors");
+    put("diffusers/vae/diffusion_pytorch_model.safetensors", base + "vae/mochi_vae.safetensors");
+    write_vae_config();
+  }
+  void expect_all(const std::string& base) const {
+    EXPECT_EQ(file_of(Component::kDit), base + "diffusion_models/mochi_preview_bf16.safetensors");
+    EXPECT_EQ(file_of(Component::kTextEncoder), base + "text_encoders/t5xxl_fp16.safetensors");
+    EXPECT_EQ(file_of(Component::kDecoder), base + "vae/mochi_vae.safetensors");
+    EXPECT_EQ(file_of(Component::kEncoder), base + "vae/mochi_vae.safetensors");
+  }
+};
+
+TEST_F(ComfyFolder, AsItIs) {
+  put_all("");
+  expect_all("");
+  EXPECT_TRUE(open().notes().empty());
+}
+
+TEST_F(ComfyFolder, BelowModels) {
+  put_all("models/");
+  expect_all("models/");
+}
+
+TEST_F(ComfyFolder, OldNamesAndInnerFolders) {
+  put("dit_bf16.safetensors", "unet/Mochi/1.0/mochi.v1.safetensors");
+  put("t5_one_file_f16.safetensors", "clip/t5.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "unet/Mochi/1.0/mochi.v1.safetensors");
+  EXPECT_EQ(file_of(Component::kTextEncoder), "clip/t5.safetensors");
+}
+
+TEST_F(ComfyFolder, TheMorePreciseCopyIsUsed) {
+  put_all("");
+  put("dit_f8_e4m3.safetensors", "diffusion_models/dit.safetensors");
+  put("t5_one_file_f8_e4m3.safetensors", "text_encoders/model.safetensors");
+  expect_all("");
+  ASSERT_EQ(open().notes().size(), 2U);
+  expect_contains(open().notes()[0], "there are 2 copies of the text encoder: ");
+  expect_contains(open().notes()[1], "mochi_preview_bf16.safetensors' is used");
+}
+
+TEST_F(ComfyFolder, LinksToAFileAreNoCopies) {
+  put_all("");
+  fs::create_directory_symlink("diffusion_models", folder_ / "unet");
+  const ModelDirectory directory = open();
+  EXPECT_TRUE(directory.has(Component::kDit));
+  EXPECT_TRUE(directory.notes().empty());
+}
+
+TEST_F(ComfyFolder, OtherModelsArePassedOver) {
+  put_all("");
+  const auto add = [this](const std::string& name, const std::vector<std::string>& tensors) {
+    std::vector<TinyTensor> stored;
+    for (const std::string& tensor : tensors) stored.push_back({tensor, {1}, {0.0F}});
+    write_tensors(folder_ / name, stored);
+  };
+  add("vae/ae.safetensors", {"decoder.conv_in.weight", "encoder.conv_in.weight"});
+  add("diffusion_models/sd3.safetensors", {"x_embedder.proj.weight"});
+  add("checkpoints/sd3.safetensors", {"model.diffusion_model.x_embedder.proj.weight"});
+  add("text_encoders/umt5.safetensors",
+      {"encoder.block.0.layer.0.SelfAttention.q.weight",
+       "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"});
+  folder_.write("diffusion_models/broken.safetensors", "no weights");
+  folder_.write("diffusion_models/.hidden.safetensors", "no weights");
+  fs::create_directory(folder_ / "vae/folder.safetensors");
+  expect_all("");
+  EXPECT_TRUE(open().notes().empty());
+  fs::remove(folder_ / "diffusion_models/mochi_preview_bf16.safetensors");
+  expect_contains(error_of(Component::kDit),
+                  "no transformer found, and a file that may be one cannot be used: '");
+  expect_contains(error_of(Component::kDit), "/broken.safetensors");
+  fs::remove(folder_ / "vae/mochi_vae.safetensors");
+  expect_contains(error_of(Component::kDecoder), "/vae/folder.safetensors' is a folder, not a");
+}
+
+TEST_F(ComfyFolder, TwoEquallyGoodFilesAreRefused) {
+  put_all("");
+  put("dit_bf16.safetensors", "diffusion_models/other.safetensors");
+  expect_contains(error_of(Component::kDit), "two files of the transformer");
+}
+
+TEST_F(ComfyFolder, FilesOfOneNetworkPrecedeThoseOfSeveral) {
+  const TempFolder original;
+  write_tiny_model(original.path(), golden_tokenizer());
+  fs::copy_file(original / "config.json", folder_ / "config.json");
+  write_all_in_one(folder_ / "checkpoints/mochi.safetensors",
+                   ModelDirectory(original.path()).config());
+  EXPECT_EQ(file_of(Component::kDit), "checkpoints/mochi.safetensors");
+  fs::create_directory(folder_ / "vae");
+  fs::copy_file(original / "decoder.safetensors", folder_ / "vae/mochi_decoder.safetensors");
+  EXPECT_EQ(file_of(Component::kDecoder), "vae/mochi_decoder.safetensors");
+  EXPECT_EQ(file_of(Component::kEncoder), "checkpoints/mochi.safetensors");
+}
+
 TEST_F(ModelFolder, InspectCountsAndCompares) {
   write_tiny_model(folder_.path(), golden_tokenizer());
   const InspectReport report = inspect_model(folder_.path());
