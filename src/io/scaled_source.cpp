@@ -1,5 +1,7 @@
 #include "io/scaled_source.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,15 +22,28 @@ constexpr const char* kFormatsKey = "_quantization_metadata";
 constexpr std::array<std::string_view, 2> kWeightScales{".scale_weight", ".weight_scale"};
 // Scales of a layer's input. The engine computes with inputs that are not quantised.
 constexpr std::array<std::string_view, 2> kInputScales{".scale_input", ".input_scale"};
-constexpr std::array<std::string_view, 2> kFormats{"float8_e4m3fn", "float8_e5m2"};
+constexpr std::string_view kInt8Format = "int8_tensorwise";
+constexpr std::array<std::string_view, 3> kFormats{"float8_e4m3fn", "float8_e5m2", kInt8Format};
+constexpr std::string_view kInt8 = "I8";
 
 // Matrices that are looked up, not multiplied with.
 constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
                                                   "relative_attention_bias.weight"};
 
 // Last parts of the names that other quantised formats give to the companions of a weight.
-constexpr std::array<std::string_view, 8> kForeignParts{
-    "qweight", "qzeros", "absmax", "nested_absmax", "quant_map", "zero_point", "SCB", "g_idx"};
+struct ForeignPart {
+  std::string_view part;
+  std::string_view format;
+};
+constexpr std::array kForeignParts{ForeignPart{"absmax", "bitsandbytes"},
+                                   ForeignPart{"nested_absmax", "bitsandbytes"},
+                                   ForeignPart{"quant_map", "bitsandbytes"},
+                                   ForeignPart{"SCB", "bitsandbytes"},
+                                   ForeignPart{"qweight", "GPTQ or AWQ"},
+                                   ForeignPart{"qzeros", "GPTQ or AWQ"},
+                                   ForeignPart{"g_idx", "GPTQ or AWQ"},
+                                   ForeignPart{"weight_scale_2", "nvfp4"},
+                                   ForeignPart{"weight_scale_inv", "block-wise fp8"}};
 
 bool ends_with_any(std::string_view name, std::span<const std::string_view> endings) {
   return std::ranges::any_of(endings,
@@ -40,24 +55,36 @@ bool is_marker(std::string_view name) {
          (name.ends_with(kScaledMarker) && name[name.size() - kScaledMarker.size() - 1] == '.');
 }
 
-// Returns true if a name that nothing here reads belongs to a quantised weight.
-bool looks_quantised(std::string_view name) {
+// Returns the format of the quantised weight that a name which nothing here reads belongs to; empty
+// if it does not look like one.
+std::string_view foreign_format(std::string_view name) {
   const std::string_view last = name.substr(name.rfind('.') + 1);
-  return last.find("scale") != std::string_view::npos || last.ends_with("_qweight") ||
-         last.find("quant_state") != std::string_view::npos ||
-         name.find(".quant_state.") != std::string_view::npos ||
-         std::ranges::find(kForeignParts, last) != kForeignParts.end();
+  const auto* const known = std::ranges::find(kForeignParts, last, &ForeignPart::part);
+  if (known != kForeignParts.end()) return known->format;
+  if (name.find("quant_state") != std::string_view::npos) return "bitsandbytes";
+  const bool looks_quantised = last.find("scale") != std::string_view::npos ||
+                               last.ends_with("_qweight") || last == "zero_point";
+  return looks_quantised ? "an unknown format" : "";
 }
 
 void check_format(const std::string& format, const std::string& where) {
   if (std::ranges::find(kFormats, format) != kFormats.end()) return;
-  fail("{}: weights of format '{}' are not read, only {} and {}", where, format, kFormats[0],
-       kFormats[1]);
+  fail("{}: weights of format '{}' are not read, only {}", where, format,
+       fmt::join(kFormats, ", "));
+}
+
+// ConvRot stores rotated weights under the name of a format without rotation.
+std::string read_format(JsonReader& reader) {
+  const std::string format = reader.require_string("format");
+  const Json* rotation = reader.get_json("convrot");
+  const bool is_rotated = rotation != nullptr && *rotation != Json(false);
+  return is_rotated ? format + " with convrot" : format;
 }
 
 std::string parse_format(std::string_view text, const std::string& where) {
   const Json json = parse_json(text, where);
-  return JsonReader(json, where).require_string("format");
+  JsonReader reader(json, where);
+  return read_format(reader);
 }
 
 // Finds out how the weights of one source are stored.
@@ -72,6 +99,7 @@ class Scan {
       }
     }
     if (has_marker_) check_all_scaled();
+    check_integers();
   }
 
   ScaledSource::Scales take_scales() { return std::move(scales_); }
@@ -86,11 +114,10 @@ class Scan {
     } else if (ends_with_any(name, kWeightScales)) {
       add_scale(name);
     } else if (!ends_with_any(name, kInputScales)) {
-      if (!looks_quantised(name)) return;
-      fail(
-          "tensor '{}' in '{}': the weights that it belongs to are quantised in a way that is not "
-          "read",
-          name, stored_.file_of(name).string());
+      const std::string_view format = foreign_format(name);
+      if (format.empty()) return;
+      fail("tensor '{}' in '{}': its weights are quantised in {}, which is not read", name,
+           stored_.file_of(name).string(), format);
     }
     hidden_.insert(name);
   }
@@ -100,9 +127,15 @@ class Scan {
     const auto bytes = stored_.entry(name).bytes;
     const std::string where =
         fmt::format("tensor '{}' in '{}'", name, stored_.file_of(name).string());
-    check_format(parse_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where),
-                 where);
+    const std::string format =
+        parse_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
+    check_format(format, where);
+    add_layer(layer, format);
+  }
+
+  void add_layer(const std::string& layer, const std::string& format) {
     quantised_.insert(layer);
+    if (format == kInt8Format) integers_.insert(layer + ".weight");
   }
 
   void add_scale(const std::string& name) {
@@ -130,9 +163,10 @@ class Scan {
     for (const auto& [name, value] : json["layers"].items()) {
       if (!name.starts_with(prefix)) continue;
       const std::string layer = name.substr(prefix.size());
-      check_format(JsonReader(value, where, "layers." + name).require_string("format"),
-                   fmt::format("{}: {}", where, name));
-      if (stored_.contains(layer + ".weight")) quantised_.insert(layer);
+      JsonReader reader(value, where, "layers." + name);
+      const std::string format = read_format(reader);
+      check_format(format, fmt::format("{}: {}", where, name));
+      if (stored_.contains(layer + ".weight")) add_layer(layer, format);
     }
   }
 
@@ -147,10 +181,20 @@ class Scan {
     }
   }
 
+  // Integers are stored in several ways, so that the format has to be stated.
+  void check_integers() const {
+    for (const auto& [weight, scale] : scales_) {
+      if (stored_.entry(weight).dtype_name != kInt8 || integers_.contains(weight)) continue;
+      fail("tensor '{}' in '{}': scaled weights of I8 are read only as {}, which is not stated",
+           weight, stored_.file_of(weight).string(), kInt8Format);
+    }
+  }
+
   const StoredSource& stored_;
   ScaledSource::Scales scales_;
   std::set<std::string> hidden_;
   std::set<std::string> quantised_;  // layers that are said to be
+  std::set<std::string> integers_;   // weights in int8_tensorwise
   bool has_marker_ = false;
 };
 
@@ -191,8 +235,12 @@ std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape&
 
 TensorInfo ScaledSource::info(std::string_view name) const {
   if (is_hidden(name)) fail_missing(name);
-  TensorInfo info = stored_->info(name);
-  if (!scales_.contains(name)) return info;
+  if (!scales_.contains(name)) return stored_->info(name);
+  const StoredEntry& entry = stored_->entry(name);
+  const bool is_integer = entry.dtype_name == kInt8 && entry.sizes.size() <= Shape::kMaxRank;
+  TensorInfo info =
+      is_integer ? TensorInfo{DType::kF32, Shape(entry.sizes), stored_->file_of(name).string()}
+                 : stored_->info(name);
   if (!is_float(info.dtype)) {
     fail("tensor '{}' in '{}': scaled weights of {} are not read", name, info.origin,
          dtype_name(info.dtype));
@@ -202,12 +250,27 @@ TensorInfo ScaledSource::info(std::string_view name) const {
   return info;
 }
 
+std::shared_ptr<const Tensor> ScaledSource::read_stored(std::string_view name,
+                                                        const Shape& shape) const {
+  auto values = std::make_shared<const Tensor>(DType::kF32, shape);
+  const StoredEntry& entry = stored_->entry(name);
+  if (entry.dtype_name != kInt8) {
+    stored_->read(name, *values);
+    return values;
+  }
+  std::ranges::transform(entry.bytes, values->view().f32().begin(), [](std::byte byte) {
+    return static_cast<float>(static_cast<std::int8_t>(byte));
+  });
+  stored_->mark_read(name);
+  return values;
+}
+
 std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
-  const TensorInfo found = info(name);
+  if (is_hidden(name)) fail_missing(name);
   if (!scales_.contains(name)) return stored_->stored_rows(name);
+  const TensorInfo found = info(name);
   const std::vector<float> scales = read_scales(name, found.shape);
-  const auto scaled = std::make_shared<const Tensor>(DType::kF32, found.shape);
-  stored_->read(name, *scaled);
+  const std::shared_ptr<const Tensor> scaled = read_stored(name, found.shape);
   const std::span<float> values = scaled->view().f32();
   const std::int64_t rows = num_rows(found.shape);
   const std::int64_t row_size = rows == 0 ? 0 : found.shape.num_elements() / rows;
@@ -220,6 +283,15 @@ std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
   });
   const TensorView& view = scaled->view();
   return {{DType::kF32, found.shape, {view.bytes(), view.size_bytes()}, scaled}};
+}
+
+ScaleSummary summarise_scales(const TensorSource& source) {
+  ScaleSummary summary;
+  for (const std::string& name : source.names()) {
+    summary.has_scales = summary.has_scales || ends_with_any(name, kWeightScales);
+    summary.has_input_scales = summary.has_input_scales || ends_with_any(name, kInputScales);
+  }
+  return summary;
 }
 
 std::shared_ptr<TensorSource> with_scales(std::shared_ptr<StoredSource> stored) {

@@ -31,6 +31,8 @@ class ScaledSource final : public TensorSource {
 
  private:
   bool is_hidden(std::string_view name) const;
+  // Returns the values of a scaled weight without its scale, in F32.
+  std::shared_ptr<const Tensor> read_stored(std::string_view name, const Shape& shape) const;
   std::vector<std::string> without_hidden(std::vector<std::string> names) const;
   // One scale, or one for each row of a tensor of this shape.
   std::vector<float> read_scales(std::string_view name, const Shape& shape) const;
@@ -40,11 +42,18 @@ class ScaledSource final : public TensorSource {
   std::vector<std::string> hidden_;  // sorted: scales, markers
 };
 
+// Scales that a source has.
+struct ScaleSummary {
+  bool has_scales = false;
+  bool has_input_scales = false;  // those of layers' inputs, which are not used
+};
+ScaleSummary summarise_scales(const TensorSource& source);
+
 // The tensors with their scales applied, or the source itself if it has none. Two spellings are
-// read:
-// `<layer>.scale_weight` and `<layer>.weight_scale`, with one value or one for each row. Throws
-// Error naming the tensor if it is stored in a way that is not read, so that a weight is never
-// used without its scale.
+// read: `<layer>.scale_weight` and `<layer>.weight_scale`, with one value or one for each row.
+// Weights are 8-bit floats or, if the format `int8_tensorwise` is stated, 8-bit integers. Throws
+// Error naming the tensor if it is stored in a way that is not read, so that a weight is never used
+// without its scale.
 std::shared_ptr<TensorSource> with_scales(std::shared_ptr<StoredSource> stored);
 
 }  // namespace mochi

@@ -29,6 +29,10 @@ class Scaled : public testing::Test {
     const auto& kept = values_.emplace_back(std::move(values));
     add(name, DType::kF32, shape, std::as_bytes(std::span(kept)));
   }
+  // The writer knows no I8: open_file() changes the type in the header.
+  void add_integers(const std::vector<std::int8_t>& values) {
+    add("a.weight", DType::kU8, {2, 2}, std::as_bytes(std::span(values)));
+  }
   void add_text(const std::string& name, std::string text) {
     const auto& kept = texts_.emplace_back(std::move(text));
     add(name, DType::kU8, {std::ssize(kept)}, std::as_bytes(std::span(kept)));
@@ -36,6 +40,12 @@ class Scaled : public testing::Test {
   void open_file(const std::map<std::string, std::string>& metadata) {
     write_safetensors(folder_ / "x.safetensors", tensors_, metadata);
     tensors_.clear();
+    std::string content = read_text(folder_ / "x.safetensors");
+    const std::string found = R"("a.weight":{"dtype":"U8")";
+    if (const std::size_t at = content.find(found); at != std::string::npos) {
+      content.replace(at, found.size(), R"("a.weight":{"dtype":"I8")");
+      folder_.write("x.safetensors", content);
+    }
     checkpoint_ = Checkpoint::open(folder_ / "x.safetensors");
   }
   std::shared_ptr<TensorSource> open(const std::map<std::string, std::string>& metadata = {}) {
@@ -115,8 +125,14 @@ TEST_F(Scaled, OtherFormatsAreRefusedByName) {
   expect_contains(error_of(), "weights of format 'nvfp4' are not read");
   add_weight();
   expect_contains(
-      error_of({{"_quantization_metadata", R"({"layers": {"a": {"format": "int8_tensorwise"}}})"}}),
-      "(_quantization_metadata): a: weights of format 'int8_tensorwise' are not read");
+      error_of({{"_quantization_metadata", R"({"layers": {"a": {"format": "int8_convrot"}}})"}}),
+      "(_quantization_metadata): a: weights of format 'int8_convrot' are not read");
+  add_weight();
+  add_text("a.comfy_quant", R"({"format": "int8_tensorwise", "convrot": true})");
+  expect_contains(error_of(), "weights of format 'int8_tensorwise with convrot' are not read");
+  add_weight();
+  add_floats("a.weight.absmax", {1}, {1.0F});
+  expect_contains(error_of(), "its weights are quantised in bitsandbytes, which is not read");
 }
 
 TEST_F(Scaled, NothingThatLooksLikeAScaleIsIgnored) {
@@ -142,6 +158,42 @@ TEST_F(Scaled, AMissingScaleIsRefused) {
   EXPECT_TRUE(open()->contains("shared.weight"));
   add_floats("c.scale_weight", {}, {1.0F});
   expect_contains(error_of(), "there is no 'c.weight' that it scales");
+}
+
+TEST_F(Scaled, IntegersWithTheirFormat) {
+  const std::vector<std::int8_t> codes{1, -128, 127, 2};
+  for (const bool is_in_metadata : {false, true}) {
+    std::map<std::string, std::string> metadata;
+    add_integers(codes);
+    add_floats("a.weight_scale", {2, 1}, {0.5F, 2.0F});
+    if (is_in_metadata) {
+      metadata["_quantization_metadata"] = R"({"layers": {"a": {"format": "int8_tensorwise"}}})";
+    } else {
+      add_text("a.comfy_quant", R"({"format": "int8_tensorwise", "convrot": false})");
+    }
+    const auto source = open(metadata);
+    EXPECT_EQ(read(*source, "a.weight"), (std::vector<float>{0.5F, -64, 254, 4}));
+    EXPECT_TRUE(source->unread().empty());
+  }
+  add_integers(codes);
+  add_floats("a.weight_scale", {}, {0.5F});
+  expect_contains(error_of(), "scaled weights of I8 are read only as int8_tensorwise");
+  add_integers(codes);
+  add_text("a.comfy_quant", R"({"format": "int8_tensorwise"})");
+  expect_contains(error_of(), "its scale is missing");
+}
+
+TEST_F(Scaled, SummaryOfScales) {
+  add_weight();
+  add_floats("a.weight_scale", {}, {0.5F});
+  open();
+  EXPECT_TRUE(summarise_scales(*checkpoint_).has_scales);
+  EXPECT_FALSE(summarise_scales(*checkpoint_).has_input_scales);
+  add_weight();
+  add_floats("a.weight_scale", {}, {0.5F});
+  add_floats("a.input_scale", {}, {0.5F});
+  open();
+  EXPECT_TRUE(summarise_scales(*checkpoint_).has_input_scales);
 }
 
 TEST_F(Scaled, ScalesBelowAPrefix) {
