@@ -6,16 +6,19 @@
 #include "base/file_kind.h"
 #include "base/mapped_file.h"
 #include "base/utf8.h"
+#include "text/tokenizer_json.h"
 
 namespace mochi {
 
 Tokenizer::Tokenizer(const std::filesystem::path& path)
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
   const MappedFile file(path);
-  const std::string_view bytes(reinterpret_cast<const char*>(file.bytes().data()),
-                               file.bytes().size());
-  const auto status = processor_->LoadFromSerializedProto(bytes);
-  if (!status.ok()) {
+  const bool is_json = path.extension() == ".json";
+  const std::string converted = is_json ? make_sentencepiece_model(file.text(), path) : "";
+  const auto status = processor_->LoadFromSerializedProto(is_json ? converted : file.text());
+  if (!status.ok() && is_json) {
+    fail("{}: its pieces make no tokenizer: {}", path.string(), status.error_message());
+  } else if (!status.ok()) {
     fail_wrong_kind(path, file.bytes(), "a complete SentencePiece model");
   }
   end_id_ = processor_->eos_id();

@@ -1,4 +1,4 @@
-// Conversion of a prompt to token ids, by a SentencePiece model (spiece.model).
+// Conversion of a prompt to token ids, by a SentencePiece model: spiece.model, or a tokenizer.json.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct TextCut {
 
 class Tokenizer {
  public:
-  // Throws Error if the file is missing or is not a SentencePiece model.
+  // Throws Error if the file is missing or is no such model.
   explicit Tokenizer(const std::filesystem::path& path);
   ~Tokenizer();
   Tokenizer(Tokenizer&&) noexcept;

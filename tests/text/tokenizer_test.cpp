@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <random>
+
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "base/utf8.h"
@@ -78,6 +81,67 @@ TEST(Tokenizer, RefusesMissingAndDamagedModels) {
                   "not a complete SentencePiece model");
   expect_contains(message_of<Error>([&] { Tokenizer{folder.write("empty", "")}; }),
                   "not a complete SentencePiece model");
+}
+
+// Random texts of pieces, marks, spaces and letters of several scripts.
+std::string random_text(std::minstd_rand& random) {
+  constexpr std::array kParts{" ",     "  ",    "red",  "ball",    "left",   "s",      "A",
+                              "naïve", "ﬁ",     "Ｆ",   "\n",      "\t",     "日本",   "д",
+                              "🔴",    "▁",     "</s>", "e\u0301", "7",      "…",      ".",
+                              ",",     "<pad>", "x",    "the",     "\u00a0", "\u200b", "\u0001"};
+  std::string text;
+  for (auto num_parts = random() % 40; num_parts > 0; --num_parts) {
+    text += kParts[random() % kParts.size()];
+  }
+  return text;
+}
+
+TEST(TokenizerJson, GivesTheIdsOfSpieceModel) {
+  const Tokenizer wanted(kFolder / "spiece.model");
+  const Tokenizer found(kFolder / "tokenizer.json");
+  EXPECT_EQ(found.vocab_size(), wanted.vocab_size());
+  const Json golden = read_json(kFolder / "cases.json");
+  for (const Json& item : golden["cases"]) {
+    const auto text = item["text"].get<std::string>();
+    EXPECT_EQ(found.encode(text, 256, "prompt"), wanted.encode(text, 256, "prompt")) << text;
+  }
+  std::minstd_rand random(1);
+  for (int i = 0; i < 3000; ++i) {
+    const std::string text = random_text(random);
+    ASSERT_EQ(found.encode(text, 256, "prompt"), wanted.encode(text, 256, "prompt")) << text;
+  }
+}
+
+TEST(TokenizerJson, RefusesOtherTokenizers) {
+  const TempFolder folder;
+  const auto error_of = [&folder](const std::string& content) {
+    const auto path = folder.write("tokenizer.json", content);
+    const std::string message = message_of<Error>([&] { Tokenizer{path}; });
+    expect_contains(message, "tokenizer.json");
+    return message;
+  };
+  const auto with_model = [](const std::string& model, const std::string& more = "") {
+    return R"({"model": {)" + model + "}" + more + "}";
+  };
+  const std::string pieces = R"("type": "Unigram", "unk_id": 1, "vocab": [["</s>", 0], ["?", -1]])";
+  expect_contains(error_of("{}"), "wanted a tokenizer.json, which has a 'model'");
+  expect_contains(error_of(with_model(R"("type": "BPE")")),
+                  "model.type: wanted T5's model, 'Unigram', found 'BPE'");
+  expect_contains(error_of(with_model(R"("type": "Unigram", "unk_id": 0)")), "model.vocab: wanted");
+  expect_contains(error_of(with_model(R"("type": "Unigram", "unk_id": 0, "vocab": [["a"]])")),
+                  "model.vocab: wanted a piece and its score as item 0");
+  expect_contains(error_of(with_model(R"("type": "Unigram", "unk_id": 2, "vocab": [["a", 0]])")),
+                  "model.unk_id: wanted the number of a piece, 0 to 0, found 2");
+  expect_contains(error_of(with_model(pieces, R"(, "normalizer": {"type": "NFD"})")),
+                  "normalizer.type: 'NFD' is not a normaliser of T5");
+  expect_contains(error_of(with_model(pieces, R"(, "pre_tokenizer": {"type": "ByteLevel"})")),
+                  "pre_tokenizer.type: 'ByteLevel' is not a pre-tokenizer of T5");
+  expect_contains(
+      error_of(with_model(
+          pieces, R"(, "normalizer": {"type": "Precompiled", "precompiled_charsmap": "*"})")),
+      "normalizer.precompiled_charsmap: wanted base64");
+  expect_contains(error_of(with_model(pieces)), "has no end token '</s>'");
+  expect_contains(error_of("version https://git-lfs"), "Git LFS pointer");
 }
 
 TEST(Utf8, FindsTheFirstInvalidByte) {

@@ -5,6 +5,8 @@ import itertools
 import random
 
 import sentencepiece
+import tokenizers
+from sentencepiece import sentencepiece_model_pb2
 
 from generators.common import GOLDEN_DIR, write_json
 
@@ -84,6 +86,25 @@ def texts():
     ]
 
 
+def convert(path):
+    """Writes spiece.model as a tokenizer.json of T5, with the extra ids that it has in addition."""
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    extra = [f"<extra_id_{i}>" for i in range(100)]
+    vocab = [(piece.piece, piece.score) for piece in model.pieces]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.Unigram(vocab + [(piece, 0.0) for piece in reversed(extra)], unk_id=2))
+    charsmap = model.normalizer_spec.precompiled_charsmap
+    tokenizer.normalizer = tokenizers.normalizers.Precompiled(charsmap)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [tokenizers.pre_tokenizers.WhitespaceSplit(), tokenizers.pre_tokenizers.Metaspace()])
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", EOS_ID)])
+    tokenizer.add_special_tokens(
+        [tokenizers.AddedToken(piece) for piece in ["<pad>", "</s>", "<unk>", *extra]])
+    tokenizer.save(str(path.with_name("tokenizer.json")), pretty=False)
+
+
 def tokenize(processor, text):
     return processor.encode(text)[: MAX_TOKENS - 1] + [EOS_ID]
 
@@ -92,6 +113,7 @@ def generate():
     print("tokenizer")
     path = GOLDEN_DIR / "tokenizer" / "spiece.model"
     train(path)
+    convert(path)
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     cases = [{"text": text, "ids": tokenize(processor, text)} for text in texts()]
     for case in cases:
