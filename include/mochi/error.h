@@ -30,15 +30,26 @@ class InvalidRequest : public Error {
   std::string field_, problem_;
 };
 
-// A model's folder, or files that it should have, do not exist. what() names them; the weights of
-// Mochi 1 can be downloaded into the folder.
+enum class ModelPart : std::uint8_t {
+  kTextEncoder,
+  kTransformer,
+  kVideoDecoder,
+  kVideoEncoder,
+  kTokenizer
+};
+
+// A model's folder, or files that it should have, do not exist. what() names them; those of Mochi 1
+// can be downloaded into the folder.
 class ModelMissing : public Error {
  public:
-  ModelMissing(const std::string& message, std::string folder);
+  ModelMissing(const std::string& message, std::string folder, std::set<ModelPart> parts = {});
   const std::string& folder() const { return folder_; }
+  // The parts that are missing; empty if the folder does not exist.
+  const std::set<ModelPart>& parts() const { return parts_; }
 
  private:
   std::string folder_;
+  std::set<ModelPart> parts_;
 };
 
 // A change of the call that lets it succeed with less memory.

@@ -5,16 +5,20 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "mochi/error.h"
 
 namespace mochi {
 
 // One network: what it should hold by its sizes, and what was found.
 struct ComponentReport {
-  std::string name;                                        // "transformer"
-  std::vector<std::string> files;                          // paths
+  std::string name;                // "transformer"
+  std::vector<std::string> files;  // paths
+  std::string layout;  // "diffusers", "ComfyUI, below 'vae.'; 8-bit weights with scales"
   std::vector<std::pair<std::string, std::string>> sizes;  // "depth" → "48", ...
   std::int64_t num_tensors = 0;                            // as stored
   std::int64_t num_parameters = 0;
@@ -52,6 +56,7 @@ struct InspectReport {
   bool has_config_file = false;             // else the sizes come from the tensors' shapes
   std::vector<ComponentReport> components;  // those found
   std::vector<std::string> not_found;       // names of networks, "tokenizer"
+  std::set<ModelPart> missing_parts;        // likewise
   std::vector<std::string> notes;           // choices between several copies of a network
   std::optional<LoraReport> lora;           // instead of networks
   std::vector<StoredTensor> tensors;        // all tensors of the file, or of the folder's networks

@@ -39,8 +39,28 @@ struct Lora {
   double scale = 1.0;          // strength relative to the one it was trained with
 };
 
+// Networks and a tokenizer that are used instead of those in the model folder. Empty: the folder's.
+struct ModelPaths {
+  std::filesystem::path dit;           // a file, an index of shards, or a folder of one network
+  std::filesystem::path text_encoder;  // likewise
+  std::filesystem::path vae;           // likewise: the decoder, the encoder, or both
+  std::filesystem::path tokenizer;     // a file
+};
+
+// Calls visit("dit", paths.dit) and so on for all of them.
+template <typename AnyModelPaths, typename Visitor>
+void visit_paths(AnyModelPaths& paths, Visitor&& visit) {
+  visit("dit", paths.dit);
+  visit("text_encoder", paths.text_encoder);
+  visit("vae", paths.vae);
+  visit("tokenizer", paths.tokenizer);
+}
+
+// Returns true if one of the paths is given.
+bool has_any(const ModelPaths& paths);
+
 struct EngineOptions {
-  std::filesystem::path model_dir;
+  std::filesystem::path model_dir;  // may be empty if the paths name all that is needed
   DeviceKind device = DeviceKind::kAuto;
   // Precision of the weights in memory; on a GPU, of the activations as well.
   Precision precision = Precision::kAuto;
@@ -53,6 +73,7 @@ struct EngineOptions {
   bool cpu_offload = false;
   std::vector<Lora> loras = {};  // their changes add up
   RandomWeights random_weights = RandomWeights::kNone;
+  ModelPaths paths = {};
   // Receives the engine's messages, from the thread that calls the engine. Empty: they are dropped.
   MessageFn on_message = {};
 };
@@ -191,7 +212,7 @@ std::string fingerprint_file(const std::filesystem::path& path);
 
 // A file that the results depend on.
 struct ModelFile {
-  std::string name;  // relative to the model folder
+  std::string name;  // relative to the model folder; absolute if it is elsewhere
   std::uint64_t size_bytes = 0;
   std::string fingerprint;  // as fingerprint_file()
 };
@@ -201,8 +222,8 @@ struct ModelFile {
 // share what was read.
 class ModelInfo {
  public:
-  // Uses model_dir, random_weights and loras. Finds the model's files, reads its sizes and checks
-  // that the LoRAs fit. Throws Error naming the file.
+  // Uses model_dir, paths, random_weights and loras. Finds the model's files, reads its sizes and
+  // checks that the LoRAs fit. Throws Error naming the file.
   explicit ModelInfo(const EngineOptions& options);
 
   // The model folder's defaults, or Mochi 1's.

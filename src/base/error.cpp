@@ -20,8 +20,9 @@ Error::Error(const std::string& message) : std::runtime_error(printable(message)
 InvalidRequest::InvalidRequest(std::string field, std::string problem)
     : Error(field + ": " + problem), field_(std::move(field)), problem_(std::move(problem)) {}
 
-ModelMissing::ModelMissing(const std::string& message, std::string folder)
-    : Error(message), folder_(std::move(folder)) {}
+ModelMissing::ModelMissing(const std::string& message, std::string folder,
+                           std::set<ModelPart> parts)
+    : Error(message), folder_(std::move(folder)), parts_(std::move(parts)) {}
 
 OutOfMemory::OutOfMemory(const std::string& message, std::set<Remedy> remedies)
     : Error(message), remedies_(std::move(remedies)) {}

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cli/flag_names.h"
 #include "flags/shell_command.h"
 
 namespace mochi::cli {
@@ -33,6 +34,9 @@ void add_model(Words& words, const EngineOptions& engine) {
   if (!engine.model_dir.empty()) {
     words.insert(words.end(), {"--model-dir", flags::path_word(engine.model_dir)});
   }
+  visit_paths(engine.paths, [&words](const char* field, const std::filesystem::path& path) {
+    if (!path.empty()) words.insert(words.end(), {to_flag(field), flags::path_word(path)});
+  });
   if (engine.random_weights != RandomWeights::kNone) {
     words.insert(words.end(), {"--random-weights", std::string(name_of(engine.random_weights))});
   }

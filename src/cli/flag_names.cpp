@@ -44,6 +44,20 @@ std::string describe_remedies(const std::set<Remedy>& remedies) {
   return text;
 }
 
+// Returns the file of a part in genmo's repository; empty if it has none that is a single file.
+std::string file_of(ModelPart part) {
+  switch (part) {
+    case ModelPart::kVideoDecoder:
+      return "decoder.safetensors";
+    case ModelPart::kVideoEncoder:
+      return "encoder.safetensors";
+    case ModelPart::kTokenizer:
+      return "tokenizer/spiece.model";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 std::string to_flag(std::string_view field) {
@@ -60,6 +74,25 @@ std::string flag_of(std::string_view field) {
   return flag;
 }
 
+std::string download_command(const std::set<ModelPart>& parts, const std::string& model_folder) {
+  const std::string folder = flags::path_word(model_folder);
+  std::vector<std::string> words{"mochi", "download", "genmo/mochi-1-preview", folder};
+  bool is_small = !parts.empty();
+  for (const ModelPart part : parts) {
+    is_small = is_small && !file_of(part).empty();
+    words.insert(words.end(), {"--include", file_of(part)});
+  }
+  if (is_small) return flags::join_command(words);
+  if (parts == std::set{ModelPart::kTextEncoder}) {
+    words = {"mochi", "download",  "Comfy-Org/mochi_preview_repackaged",
+             folder,  "--include", "split_files/text_encoders/t5xxl_fp16.safetensors"};
+    return flags::join_command(words);
+  }
+  words = {"mochi", "download", "mochi-1-preview", folder};
+  if (parts.contains(ModelPart::kVideoEncoder)) words.emplace_back("--with-encoder");
+  return flags::join_command(words);
+}
+
 std::string describe_error(const Error& error) {
   if (const auto* refused = dynamic_cast<const InvalidRequest*>(&error)) {
     return flag_of(refused->field()) + ": " + refused->problem();
@@ -68,10 +101,8 @@ std::string describe_error(const Error& error) {
     return memory->what() + describe_remedies(memory->remedies());
   }
   if (const auto* missing = dynamic_cast<const ModelMissing*>(&error)) {
-    return fmt::format(
-        "{}; to download it: {}", missing->what(),
-        flags::join_command(std::vector<std::string>{"mochi", "download", "mochi-1-preview",
-                                                     flags::path_word(missing->folder())}));
+    return fmt::format("{}; to download it: {}", missing->what(),
+                       download_command(missing->parts(), missing->folder()));
   }
   return error.what();
 }

@@ -67,6 +67,10 @@ void print_summary(const job::Outcome& outcome) {
                static_cast<double>(outcome.peak_memory_bytes) / kMebibyte, on_gpu);
 }
 
+bool names_model(const EngineOptions& engine) {
+  return !engine.model_dir.empty() || has_any(engine.paths);
+}
+
 class GenerateRun {
  public:
   explicit GenerateRun(const GenerateOptions& given)
@@ -117,7 +121,7 @@ class GenerateRun {
     if (!inputs_.recipe) return;
     if (given_.job.latents_file) {
       job::check_decoder(*inputs_.recipe, run_.with.model_files);
-    } else if (given_.run.resumes || given_.job.engine.model_dir.empty()) {
+    } else if (given_.run.resumes || !names_model(given_.job.engine)) {
       job::check_model_files(*inputs_.recipe, run_.with.model_files);
     }
   }

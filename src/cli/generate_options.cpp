@@ -81,6 +81,22 @@ CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
       ->group(kMachine);
 }
 
+// Flags of networks that replace those of the model folder.
+void add_path_flags(CLI::App& command, ModelPaths& paths) {
+  const auto add = [&command](const char* flag, std::filesystem::path& path, const char* help) {
+    return command.add_option(flag, path, help)->group(kMachine);
+  };
+  add("--dit", paths.dit, "the transformer, instead of the model folder's")->type_name("PATH");
+  add("--text-encoder", paths.text_encoder,
+      "the text encoder (T5), a file or a folder, instead of the model folder's")
+      ->type_name("PATH");
+  add("--vae", paths.vae, "the VAE, a file or a folder, instead of the model folder's")
+      ->type_name("PATH");
+  add("--tokenizer", paths.tokenizer,
+      "spiece.model or tokenizer.json, instead of the model folder's")
+      ->type_name("FILE");
+}
+
 void check_flags(const GenerateOptions& options) {
   const int every = options.job.checkpoint_every.value_or(0);
   if (every < 0) {
@@ -138,6 +154,7 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
                   "the model's folder (default: the small bundled one)")
       ->type_name("DIR")
       ->group(kMachine);
+  add_path_flags(command, options.paths);
   add_choice(command, "--random-weights", options.random_weights, parse_random_weights,
              "mochi-1-preview|config",
              "no weight files: random weights of this size, to try a machine");

@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "cli/flag_names.h"
 #include "cli/terminal.h"
 #include "mochi/inspect.h"
 
@@ -40,6 +42,7 @@ void print_component(const ComponentReport& component) {
   print_line("{}", component.name);
   print_line("  {}: {}", component.files.size() == 1 ? "file" : "files",
              fmt::join(component.files, ", "));
+  print_line("  layout: {}", component.layout);
   for (const auto& [key, value] : component.sizes) print_line("  {}: {}", key, value);
   std::string dtypes;
   for (const auto& [dtype, count] : component.parameters_by_dtype) {
@@ -88,6 +91,14 @@ void print_lora(const LoraReport& lora) {
              static_cast<double>(lora.stored_bytes) / kMebibyte);
 }
 
+void print_missing(const InspectReport& report, const std::filesystem::path& folder) {
+  print_line("not found: {}", fmt::join(report.not_found, ", "));
+  std::set<ModelPart> parts = report.missing_parts;
+  // Only `mochi encode` needs it.
+  if (parts.size() > 1) parts.erase(ModelPart::kVideoEncoder);
+  print_line("to download it: {}", download_command(parts, folder.string()));
+}
+
 }  // namespace
 
 void add_inspect_flags(CLI::App& command, InspectOptions& options) {
@@ -108,7 +119,7 @@ void run_inspect(const InspectOptions& options) {
     print_line("no network of a Mochi model; {} tensors", report.tensors.size());
   }
   for (const std::string& note : report.notes) print_line("{}", note);
-  if (!report.not_found.empty()) print_line("not found: {}", fmt::join(report.not_found, ", "));
+  if (!report.not_found.empty()) print_missing(report, options.path);
   if (options.lists_tensors) {
     for (const StoredTensor& tensor : report.tensors) {
       print_line("{} {} [{}]", tensor.name, tensor.dtype, fmt::join(tensor.sizes, ", "));

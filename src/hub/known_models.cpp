@@ -72,7 +72,7 @@ const std::vector<KnownModel>& table() {
                        kComfyDitBytes, kComfyDitSha256},
        .text_encoder = {kComfy, kComfyT5, "text_encoders/t5xxl_fp16.safetensors", kComfyT5Bytes,
                         kComfyT5Sha256},
-       .others = {{kComfy, kComfyVae, "vae/mochi_vae.safetensors"}},
+       .others = {{kComfy, kComfyVae, "vae/mochi_vae.safetensors"}, kTokenizer},
        .transformer_fp8 = {kComfy, kComfyDitFp8,
                            "diffusion_models/mochi_preview_fp8_scaled.safetensors",
                            kComfyDitFp8Bytes, kComfyDitFp8Sha256},

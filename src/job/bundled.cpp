@@ -57,7 +57,8 @@ fs::path find_bundled_sparsity() {
 
 void choose_model(EngineOptions& options) {
   const bool has_sizes = options.random_weights == RandomWeights::kMochi1Preview;
-  if (options.model_dir.empty() && !has_sizes) options.model_dir = find_bundled_model();
+  if (options.model_dir.empty() && !has_any(options.paths) && !has_sizes)
+    options.model_dir = find_bundled_model();
 }
 
 }  // namespace mochi::job

@@ -1,5 +1,6 @@
 #include "job/job_options.h"
 
+#include <string_view>
 #include <utility>
 
 namespace mochi::job {
@@ -7,7 +8,16 @@ namespace {
 
 EngineOptions overlay_engine(EngineOptions lower, const EngineOptions& upper) {
   const EngineOptions defaults;
-  if (!upper.model_dir.empty()) lower.model_dir = upper.model_dir;
+  if (!upper.model_dir.empty()) {
+    lower.model_dir = upper.model_dir;
+    lower.paths = {};  // those that replaced networks of the other folder
+  }
+  visit_paths(upper.paths, [&lower](std::string_view field, const std::filesystem::path& given) {
+    if (given.empty()) return;
+    visit_paths(lower.paths, [&](std::string_view other, std::filesystem::path& path) {
+      if (other == field) path = given;
+    });
+  });
   if (!upper.loras.empty()) lower.loras = upper.loras;
   if (upper.device != defaults.device) lower.device = upper.device;
   if (upper.precision != defaults.precision) lower.precision = upper.precision;

@@ -76,9 +76,10 @@ void claim_inputs(const Job& job, Run& run) {
   if (job.input.checkpoint) run.inputs.add(*job.input.checkpoint, "the checkpoint");
   for (const Lora& lora : options.engine.loras) run.inputs.add(lora.path, "a LoRA");
   const fs::path& dir = options.engine.model_dir;
-  if (dir.empty()) return;
-  run.inputs.add(dir, "the model's folder");
-  run.inputs.add(dir / "config.json", "a file of the model");
+  if (!dir.empty()) {
+    run.inputs.add(dir, "the model's folder");
+    run.inputs.add(dir / "config.json", "a file of the model");
+  }
   for (const ModelFile& file : run.with.model_files) {
     run.inputs.add(dir / file.name, "a file of the model");
   }

@@ -32,6 +32,9 @@ OrderedJson describe_model(const Recipe& recipe, const std::vector<ModelFile>& m
   }
   const fs::path& dir = recipe.engine.model_dir;
   OrderedJson json{{"dir", dir.empty() ? "" : path_text(fs::absolute(dir).lexically_normal())}};
+  visit_paths(recipe.engine.paths, [&json](const char* field, const fs::path& path) {
+    if (!path.empty()) json[field] = path_text(fs::absolute(path).lexically_normal());
+  });
   if (recipe.engine.random_weights != RandomWeights::kNone) {
     json["random_weights"] = name_of(recipe.engine.random_weights);
   }
@@ -102,6 +105,8 @@ void read_engine(JsonReader& root, EngineOptions& options) {
 void read_model(JsonReader& root, Recipe& recipe) {
   JsonReader model = require_object(root, "model");
   recipe.engine.model_dir = model.require_string("dir");
+  visit_paths(recipe.engine.paths,
+              [&model](const char* field, fs::path& path) { path = model.get_string(field, ""); });
   if (model.has("random_weights")) {
     recipe.engine.random_weights = read_choice(model, "random_weights", kRandomWeights);
   }
@@ -152,9 +157,11 @@ std::set<int> read_evaluated_steps(JsonReader& root) {
   return steps;
 }
 
+// The name of the file and of the folder that it lies in decide.
 bool is_decoder(const ModelFile& file) {
-  return file.name.find("vae") != std::string::npos ||
-         file.name.find("decoder") != std::string::npos;
+  const fs::path path = file.name;
+  const std::string name = (path.parent_path().filename() / path.filename()).string();
+  return name.find("vae") != std::string::npos || name.find("decoder") != std::string::npos;
 }
 
 }  // namespace

@@ -24,6 +24,20 @@ const char* component_name(Component component) {
   return "?";
 }
 
+ModelPart part_of(Component component) {
+  switch (component) {
+    case Component::kTextEncoder:
+      return ModelPart::kTextEncoder;
+    case Component::kDit:
+      return ModelPart::kTransformer;
+    case Component::kDecoder:
+      return ModelPart::kVideoDecoder;
+    case Component::kEncoder:
+      return ModelPart::kVideoEncoder;
+  }
+  return ModelPart::kTransformer;
+}
+
 const char* component_place(Component component) {
   switch (component) {
     case Component::kTextEncoder:
@@ -126,7 +140,7 @@ ModelConfig infer_component_config(const std::shared_ptr<StoredSource>& stored,
                                    Component component) {
   ModelConfig config;
   if (component == Component::kTextEncoder) {
-    config.text_encoder = infer_text_encoder_config(*stored);
+    config.text_encoder = infer_text_encoder_config(*with_scales(stored));
     return config;
   }
   const auto named = with_original_keys(stored, component, config.text_encoder);

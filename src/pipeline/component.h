@@ -7,6 +7,7 @@
 #include <string>
 
 #include "io/stored_source.h"
+#include "mochi/error.h"
 #include "pipeline/model_config.h"
 
 namespace mochi {
@@ -18,6 +19,8 @@ inline constexpr std::array kAllComponents{Component::kTextEncoder, Component::k
 
 // "transformer", as messages call it.
 const char* component_name(Component component);
+
+ModelPart part_of(Component component);
 
 // Where the file of a network belongs in a model folder: "dit.safetensors, or the folder
 // transformer of diffusers".

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "dit/lora_file.h"
 #include "io/checkpoint.h"
+#include "io/scaled_source.h"
 #include "pipeline/model_candidates.h"
 #include "pipeline/model_directory.h"
 #include "pipeline/networks.h"
@@ -85,11 +86,24 @@ void count(const StoredSource& stored, Component component, ComponentReport& rep
   }
 }
 
+// Returns whose layout a network's file has, and how its weights are stored.
+std::string describe_layout(const StoredSource& stored, Component component) {
+  const std::string prefix = stored.prefix();
+  std::string layout = component == Component::kTextEncoder ? "transformers" : "genmo";
+  if (is_diffusers_layout(stored, component)) layout = "diffusers";
+  if (!prefix.empty()) layout = fmt::format("ComfyUI, below '{}'", prefix);
+  const ScaleSummary scales = summarise_scales(stored);
+  if (scales.has_scales) layout += "; 8-bit weights with scales";
+  if (scales.has_input_scales) layout += "; scales of inputs are not used";
+  return layout;
+}
+
 // Returns the part of the report that does not need the sizes.
 ComponentReport describe_component(Component component, const StoredSource& stored) {
   ComponentReport report;
   report.name = component_name(component);
   for (const auto& file : stored.files()) report.files.push_back(file.string());
+  report.layout = describe_layout(stored, component);
   count(stored, component, report);
   return report;
 }
@@ -136,6 +150,7 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
         throw Error(reason);
       }
       report.not_found.emplace_back(component_name(component));
+      report.missing_parts.insert(part_of(component));
       continue;
     }
     const std::shared_ptr<StoredSource> stored = directory.stored(component);
@@ -144,15 +159,16 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
     if (stored.get() != listed) list_tensors(*stored, report);
     listed = stored.get();
   }
-  if (!directory.find_tokenizer()) report.not_found.emplace_back("tokenizer");
+  if (!directory.find_tokenizer()) {
+    report.not_found.emplace_back("tokenizer");
+    report.missing_parts.insert(ModelPart::kTokenizer);
+  }
   return report;
 }
 
 // The config.json of the model folder that a file lies in, directly or in a folder of it.
 std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
-  std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  if (is_model_subfolder(folder.filename().string())) folder = folder.parent_path();
-  const std::filesystem::path path = folder / "config.json";
+  const std::filesystem::path path = model_folder_of(file) / "config.json";
   if (!std::filesystem::exists(path) || !is_model_config(path)) return std::nullopt;
   return read_model_config(path);
 }

@@ -195,8 +195,14 @@ std::optional<ShardName> parse_shard(const fs::path& path) {
   return ShardName{stem.substr(0, dash), static_cast<std::size_t>(std::stoul(count))};
 }
 
-bool is_model_subfolder(const std::string& name) {
-  return std::ranges::find(kSubfolders, name) != kSubfolders.end();
+fs::path model_folder_of(const fs::path& path) {
+  if (path.empty()) return path;
+  fs::path folder = fs::absolute(path).lexically_normal();
+  if (!is_folder(folder)) folder = folder.parent_path();
+  const std::string name = folder.filename().string();
+  const bool is_inner = std::ranges::find(kSubfolders, name) != kSubfolders.end() ||
+                        std::ranges::find(kSharedFolders, name) != kSharedFolders.end();
+  return is_inner ? folder.parent_path() : folder;
 }
 
 std::vector<Candidate> find_candidates(const fs::path& model_folder) {
@@ -220,6 +226,13 @@ std::vector<Candidate> find_candidates(const fs::path& model_folder) {
     }
   }
   return candidates;
+}
+
+std::vector<Candidate> find_candidates_at(const fs::path& path) {
+  if (is_folder(path)) return find_candidates(path);
+  Candidate candidate{.path = path};
+  open(candidate);
+  return {std::move(candidate)};
 }
 
 }  // namespace mochi

@@ -34,12 +34,15 @@ struct Candidate {
   bool is_shared = false;
 };
 
-// Returns true if a folder of this name inside a model folder may contain networks.
-bool is_model_subfolder(const std::string& name);
+// Returns the model folder that a file or folder of a network lies in; empty for an empty path.
+std::filesystem::path model_folder_of(const std::filesystem::path& path);
 
 // Finds the files in a model folder, in its folders of diffusers' layout, and in those of ComfyUI,
 // which may be below a folder `models`. Reads the headers of all files; hidden files are passed
 // over.
 std::vector<Candidate> find_candidates(const std::filesystem::path& model_folder);
+
+// Finds the files in a folder as find_candidates() does; a file is the only candidate.
+std::vector<Candidate> find_candidates_at(const std::filesystem::path& path);
 
 }  // namespace mochi

@@ -1,8 +1,10 @@
 #include "pipeline/model_files.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -175,7 +177,41 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   }
 }
 
+// ", but the text encoder and the video decoder"; empty if there is no network.
+std::string describe_networks(const std::vector<Candidate>& candidates) {
+  std::vector<std::string> names;
+  for (const Component component : kAllComponents) {
+    const bool is_found = std::ranges::any_of(candidates, [&](const Candidate& candidate) {
+      return candidate.file != nullptr && find_component(candidate.file, component) != nullptr;
+    });
+    if (is_found) names.push_back(fmt::format("the {}", component_name(component)));
+  }
+  return names.empty() ? "" : fmt::format(", but {}", fmt::join(names, " and "));
+}
+
 }  // namespace
+
+void replace_networks(const char* field, const fs::path& path,
+                      std::span<const Component> components, ModelFiles& files) {
+  const std::vector<Candidate> candidates = find_candidates_at(path);
+  if (candidates.size() == 1 && candidates.front().file == nullptr) {
+    refuse(field, "{}", candidates.front().problem);
+  }
+  ModelFiles found;
+  for (const Component component : components) {
+    files.networks.erase(component);
+    files.problems.erase(component);
+    choose(candidates, component, found);
+  }
+  if (found.networks.empty()) {
+    if (!found.problems.empty()) refuse(field, "{}", found.problems.begin()->second);
+    refuse(field, "'{}' holds no {}{}", path.string(), component_name(components.front()),
+           describe_networks(candidates));
+  }
+  files.networks.merge(found.networks);
+  files.problems.merge(found.problems);
+  std::ranges::move(found.notes, std::back_inserter(files.notes));
+}
 
 ModelFiles find_model_files(const fs::path& folder) {
   const std::vector<Candidate> candidates = find_candidates(folder);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,5 +27,10 @@ struct ModelFiles {
 // Reads the headers of all files. A file that cannot be read is no error unless its network is
 // needed and has no other copy; hidden files are passed over.
 ModelFiles find_model_files(const std::filesystem::path& folder);
+
+// Puts these networks, as they are in a file or in a folder, in place of those of `files`. At least
+// one must be there. Throws InvalidRequest("dit") or "text_encoder" or "vae".
+void replace_networks(const char* field, const std::filesystem::path& path,
+                      std::span<const Component> components, ModelFiles& files);
 
 }  // namespace mochi

@@ -16,7 +16,12 @@ ModelDirectory open_directory(const EngineOptions& options) {
   check_choice("device", options.device, kDeviceKinds);
   check_choice("precision", options.precision, kPrecisions);
   check_choice("random_weights", options.random_weights, kRandomWeights);
-  if (options.random_weights == RandomWeights::kNone) return ModelDirectory(options.model_dir);
+  if (options.random_weights == RandomWeights::kNone) {
+    return ModelDirectory(options.model_dir, options.paths);
+  }
+  visit_paths(options.paths, [](const char* field, const std::filesystem::path& path) {
+    if (!path.empty()) refuse(field, "has no effect with random weights");
+  });
   if (!options.loras.empty()) refuse("loras", "has no effect with random weights");
   return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
 }
@@ -27,8 +32,7 @@ void check_defaults(const ModelDirectory& directory) {
   try {
     check_request(config, make_default_request(config.generation));
   } catch (const InvalidRequest& error) {
-    fail("{}: generation.{}: {}", (directory.root() / "config.json").string(), error.field(),
-         error.problem());
+    fail("{}: generation.{}: {}", directory.config_file().string(), error.field(), error.problem());
   }
 }
 
@@ -46,6 +50,14 @@ ModelInfo::Data::Data(const EngineOptions& options) : directory(open_directory(o
   for (const Lora& lora : options.loras) {
     add_lora(lora.path, lora.scale, directory.config().dit, loras);
   }
+}
+
+bool has_any(const ModelPaths& paths) {
+  bool has_path = false;
+  visit_paths(paths, [&has_path](const char* /*field*/, const std::filesystem::path& path) {
+    has_path = has_path || !path.empty();
+  });
+  return has_path;
 }
 
 ModelInfo::ModelInfo(const EngineOptions& options) : data_(std::make_shared<Data>(options)) {}
@@ -94,8 +106,8 @@ int ModelInfo::num_layers() const { return static_cast<int>(data_->directory.con
 std::vector<ModelFile> ModelInfo::files() const {
   std::vector<ModelFile> files;
   for (const std::filesystem::path& path : data_->directory.files()) {
-    files.push_back({path.lexically_relative(data_->directory.path()).string(),
-                     std::filesystem::file_size(path), fingerprint_file(path)});
+    files.push_back(
+        {data_->directory.name_of(path), std::filesystem::file_size(path), fingerprint_file(path)});
   }
   return files;
 }

@@ -260,9 +260,9 @@ class HostileTest(ProgramTest):
                 self.refuse(1, line, *GENERATE, model)
         path.unlink()
         line = (
-            "no tokenizer found: looked for 'tokenizer/spiece.model', 'spiece.model', "
-            f"'text_encoder/spiece.model' in '{model}'; to download it: "
-            f"mochi download mochi-1-preview {model}"
+            "no tokenizer found: looked for tokenizer/spiece.model or tokenizer.json in "
+            f"'{model}', and in its folders of diffusers' and ComfyUI's names; to download it: "
+            f"mochi download genmo/mochi-1-preview {model} --include tokenizer/spiece.model"
         )
         self.refuse(1, line, *GENERATE, model)
 

@@ -253,7 +253,7 @@ TEST_F(ModelFolder, AllThatIsMissingIsNamedAtOnce) {
                          "' lacks the text encoder (text_encoder/model.safetensors (with its "
                          "index, if it is sharded), or t5xxl_*.safetensors), and the video decoder "
                          "(decoder.safetensors, or diffusers' folder vae), and the tokenizer "
-                         "(tokenizer/spiece.model)");
+                         "(tokenizer/spiece.model or tokenizer.json)");
 }
 
 TEST_F(ModelFolder, ConfigsOfOtherLibrariesArePassedOver) {
