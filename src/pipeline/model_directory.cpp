@@ -164,7 +164,7 @@ void ModelDirectory::fail_missing(const std::set<ModelPart>& parts) const {
   if (parts.size() == 1) {
     throw ModelMissing(fmt::format("no {} found: looked for {} in {}{}", first.name, first.place,
                                    places_searched(root_), unfinished_download(root_)),
-                       path_.string(), parts);
+                       root_.string(), parts);
   }
   std::vector<std::string> lines;
   lines.reserve(parts.size());
@@ -174,7 +174,7 @@ void ModelDirectory::fail_missing(const std::set<ModelPart>& parts) const {
   }
   throw ModelMissing(fmt::format("model folder '{}' lacks {}{}", path_.string(),
                                  fmt::join(lines, ", and "), unfinished_download(root_)),
-                     path_.string(), parts);
+                     root_.string(), parts);
 }
 
 void ModelDirectory::require(std::span<const Component> components, bool needs_tokenizer) const {

@@ -165,8 +165,9 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   const std::vector<Copy> chosen = prefer(copies, component);
   if (chosen.size() > 1) {
     files.problems[component] = fmt::format(
-        "there are two files of the {}: '{}' and '{}'; keep one of them", component_name(component),
-        chosen[0].candidate->path.string(), chosen[1].candidate->path.string());
+        "there are two files of the {}: '{}' and '{}'; keep one of them, or choose one by its path",
+        component_name(component), chosen[0].candidate->path.string(),
+        chosen[1].candidate->path.string());
     return;
   }
   files.networks[component] = chosen.front().network;

@@ -283,7 +283,7 @@ class LayoutsTest(ProgramTest):
         write_tensors(model / "unet" / "other.safetensors", self.dit)
         line = re.compile(
             "there are two files of the transformer: '.*mochi.safetensors' and "
-            "'.*other.safetensors'; keep one of them"
+            "'.*other.safetensors'; keep one of them, or choose one by its path"
         )
         self.refuse(1, line, "generate", "--model-dir", model, "--out", "a.y4m")
         chosen = ("--dit", model / "unet" / "other.safetensors")

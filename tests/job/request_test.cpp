@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "job/job_options.h"
+
 namespace mochi::job {
 namespace {
 
@@ -133,6 +135,21 @@ TEST(FindOverruled, NamesBothFields) {
   EXPECT_EQ(found[0].by, "noise");
   EXPECT_EQ(found[1].field, "cfg_scale");
   EXPECT_EQ(found[1].by, "cfg_schedule");
+}
+
+TEST(Overlay, PathsOfNetworksGoWithTheirModelFolder) {
+  JobOptions lower;
+  lower.engine.model_dir = "a";
+  lower.engine.paths = {
+      .dit = "lower_dit", .text_encoder = {}, .vae = "lower_vae", .tokenizer = {}};
+  JobOptions upper;
+  upper.engine.paths.vae = "upper_vae";
+  EXPECT_EQ(overlay(lower, upper).engine.model_dir, "a");
+  EXPECT_EQ(overlay(lower, upper).engine.paths.dit, "lower_dit");
+  EXPECT_EQ(overlay(lower, upper).engine.paths.vae, "upper_vae");
+  upper.engine.model_dir = "b";
+  EXPECT_EQ(overlay(lower, upper).engine.paths.dit, "");
+  EXPECT_EQ(overlay(lower, upper).engine.paths.vae, "upper_vae");
 }
 
 }  // namespace
