@@ -151,6 +151,10 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
       }
       report.not_found.emplace_back(component_name(component));
       report.missing_parts.insert(part_of(component));
+      if (const std::string reason = directory.bystander(component); !reason.empty()) {
+        report.notes.push_back(fmt::format("a file that may be the {} cannot be used: {}",
+                                           component_name(component), reason));
+      }
       continue;
     }
     const std::shared_ptr<StoredSource> stored = directory.stored(component);

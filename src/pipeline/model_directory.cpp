@@ -149,6 +149,11 @@ std::string ModelDirectory::problem(Component component) const {
   return found == files_.problems.end() ? "" : found->second;
 }
 
+std::string ModelDirectory::bystander(Component component) const {
+  const auto found = files_.bystanders.find(component);
+  return found == files_.bystanders.end() ? "" : found->second;
+}
+
 std::shared_ptr<StoredSource> ModelDirectory::stored(Component component) const {
   const auto found = files_.networks.find(component);
   if (found != files_.networks.end()) return found->second;
@@ -161,9 +166,17 @@ void ModelDirectory::fail_missing(const std::set<ModelPart>& parts) const {
   if (path_.empty()) {
     refuse(first.field, "is needed, or a model folder that has the {}", first.name);
   }
+  std::string more = unfinished_download(root_);
+  for (const Component component : kAllComponents) {
+    const std::string reason = parts.contains(part_of(component)) ? bystander(component) : "";
+    if (reason.empty()) continue;
+    more += fmt::format("; a file that may be the {} cannot be used: {}", component_name(component),
+                        reason);
+    break;
+  }
   if (parts.size() == 1) {
     throw ModelMissing(fmt::format("no {} found: looked for {} in {}{}", first.name, first.place,
-                                   places_searched(root_), unfinished_download(root_)),
+                                   places_searched(root_), more),
                        root_.string(), parts);
   }
   std::vector<std::string> lines;
@@ -172,9 +185,9 @@ void ModelDirectory::fail_missing(const std::set<ModelPart>& parts) const {
     const PartInfo info = describe_part(part);
     lines.push_back(fmt::format("the {} ({})", info.name, info.place));
   }
-  throw ModelMissing(fmt::format("model folder '{}' lacks {}{}", path_.string(),
-                                 fmt::join(lines, ", and "), unfinished_download(root_)),
-                     root_.string(), parts);
+  throw ModelMissing(
+      fmt::format("model folder '{}' lacks {}{}", path_.string(), fmt::join(lines, ", and "), more),
+      root_.string(), parts);
 }
 
 void ModelDirectory::require(std::span<const Component> components, bool needs_tokenizer) const {

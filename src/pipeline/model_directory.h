@@ -40,6 +40,9 @@ class ModelDirectory {
   }
   // Returns the reason why a network is missing although a file for it exists; empty if none does.
   std::string problem(Component component) const;
+  // Returns why a file among those of other models cannot be read that may be this network, which
+  // is missing; empty if there is none.
+  std::string bystander(Component component) const;
   // Choices that were made between several copies of a network, one line each.
   const std::vector<std::string>& notes() const { return files_.notes; }
   // Throws ModelMissing that names all of these networks (and the tokenizer, if it is needed) that

@@ -40,10 +40,23 @@ int rank_of(const Candidate& candidate, Component component) {
   return stem.find('.') == std::string::npos ? kOther : 2;
 }
 
+// Returns the name of the nearest folder above a file that says what belongs there; empty if none
+// does. Users make further folders in those of ComfyUI.
+std::string place_of(const Candidate& candidate) {
+  static const std::set<std::string> places{
+      "text_encoder", "text_encoders", "clip", "transformer", "diffusion_models", "unet", "vae"};
+  fs::path folder = candidate.path.parent_path();
+  const int num_levels = candidate.is_shared ? 3 : 1;
+  for (int level = 0; level < num_levels; ++level, folder = folder.parent_path()) {
+    if (places.contains(folder.filename().string())) return folder.filename().string();
+  }
+  return "";
+}
+
 // Returns true if a file that cannot be read may be this network, judged by its name and folder.
-bool may_be(const fs::path& path, Component component) {
-  const std::string place = path.parent_path().filename().string();
-  const std::string name = path.filename().string();
+bool may_be(const Candidate& candidate, Component component) {
+  const std::string place = place_of(candidate);
+  const std::string name = candidate.path.filename().string();
   const auto has = [&](std::string_view word) { return name.find(word) != std::string::npos; };
   const bool is_text = place == "text_encoder" || place == "text_encoders" || place == "clip" ||
                        has("t5") || has("text_encoder");
@@ -112,6 +125,7 @@ template <typename Value>
 void keep_largest(std::vector<Copy>& copies, const Value& value) {
   if (copies.size() < 2) return;
   std::vector<std::int64_t> values;
+  values.reserve(copies.size());
   for (const Copy& copy : copies) values.push_back(static_cast<std::int64_t>(value(copy)));
   const std::int64_t largest = std::ranges::max(values);
   std::vector<Copy> kept;
@@ -141,7 +155,7 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   for (const Candidate& candidate : candidates) {
     const int rank = rank_of(candidate, component);
     if (candidate.file == nullptr) {
-      if (!may_be(candidate.path, component) || rank >= best_broken) continue;
+      if (!may_be(candidate, component) || rank >= best_broken) continue;
       best_broken = rank;
       broken = &candidate;
       continue;
@@ -154,11 +168,7 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   }
   // The file that would have been taken cannot be read: another one may be another model.
   if (broken != nullptr && (best_broken < best || copies.empty())) {
-    files.problems[component] =
-        broken->is_shared
-            ? fmt::format("no {} found, and a file that may be one cannot be used: {}",
-                          component_name(component), broken->problem)
-            : broken->problem;
+    (broken->is_shared ? files.bystanders : files.problems)[component] = broken->problem;
     return;
   }
   if (copies.empty()) return;

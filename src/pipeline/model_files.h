@@ -20,6 +20,8 @@ struct ModelFiles {
   std::map<Component, std::shared_ptr<StoredSource>> networks;
   // Why a network cannot be used although there is a file for it: one line that names the file.
   std::map<Component, std::string> problems;
+  // Why a file cannot be read that is probably another model's, for networks that are missing.
+  std::map<Component, std::string> bystanders;
   // Choices that were made between several copies of a network, one line each.
   std::vector<std::string> notes;
 };

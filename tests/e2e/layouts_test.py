@@ -300,6 +300,11 @@ class LayoutsTest(ProgramTest):
         (model / "vae" / "mochi_vae.safetensors").unlink()
         done = self.run_mochi("inspect", model)
         self.assertIn("not found: video decoder, video encoder\n", done.stdout)
+        self.assertNotIn("cannot be used", done.stdout)
+        (model / "vae" / "other.safetensors").write_text("damaged")
+        done = self.run_mochi("inspect", model)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("a file that may be the video decoder cannot be used: '", done.stdout)
         command = f"mochi download genmo/mochi-1-preview {model} --include decoder.safetensors"
         self.assertIn(f"to download it: {command}\n", done.stdout)
 

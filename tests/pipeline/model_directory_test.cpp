@@ -428,8 +428,9 @@ TEST_F(ComfyFolder, OtherModelsArePassedOver) {
   expect_all("");
   EXPECT_TRUE(open().notes().empty());
   fs::remove(folder_ / "diffusion_models/mochi_preview_bf16.safetensors");
+  expect_contains(error_of(Component::kDit), "no transformer found: looked for ");
   expect_contains(error_of(Component::kDit),
-                  "no transformer found, and a file that may be one cannot be used: '");
+                  "; a file that may be the transformer cannot be used: '");
   expect_contains(error_of(Component::kDit), "/broken.safetensors");
   fs::remove(folder_ / "vae/mochi_vae.safetensors");
   expect_contains(error_of(Component::kDecoder), "/vae/folder.safetensors' is a folder, not a");
