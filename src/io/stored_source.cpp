@@ -6,6 +6,7 @@
 #include <set>
 
 #include "io/checkpoint.h"
+#include "io/gguf_source.h"
 
 namespace mochi {
 
@@ -28,6 +29,10 @@ std::vector<std::filesystem::path> PrefixedSource::files() const {
 }
 
 std::shared_ptr<StoredSource> open_weights(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored) && is_gguf(path)) {
+    return std::make_shared<GgufSource>(std::make_unique<GgufFile>(path));
+  }
   return Checkpoint::open(path);
 }
 

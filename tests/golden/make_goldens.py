@@ -9,7 +9,7 @@ import importlib
 import torch
 
 PARTS = ("dit", "vae", "t5", "tokenizer", "noise", "sigma", "formats", "lora", "lora_kinds",
-         "quality", "sparsity", "step_skipping", "blocks")
+         "quality", "sparsity", "step_skipping", "blocks", "gguf_files")
 
 
 def main():
