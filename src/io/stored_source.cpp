@@ -7,6 +7,7 @@
 
 #include "io/checkpoint.h"
 #include "io/gguf_source.h"
+#include "io/qweight_source.h"
 
 namespace mochi {
 
@@ -33,7 +34,7 @@ std::shared_ptr<StoredSource> open_weights(const std::filesystem::path& path) {
   if (std::filesystem::is_regular_file(path, ignored) && is_gguf(path)) {
     return std::make_shared<GgufSource>(std::make_unique<GgufFile>(path));
   }
-  return Checkpoint::open(path);
+  return with_qweights(Checkpoint::open(path));
 }
 
 }  // namespace mochi

@@ -5,6 +5,7 @@
 
 #include "dit/diffusers_layout.h"
 #include "io/scaled_source.h"
+#include "text/llama_cpp_layout.h"
 #include "text/t5_weights.h"
 #include "vae/diffusers_layout.h"
 
@@ -112,6 +113,9 @@ std::vector<std::string> prefixes_of(Component component) {
 std::shared_ptr<StoredSource> find_component(const std::shared_ptr<StoredSource>& file,
                                              Component component) {
   if (holds_component(*file, component)) return file;
+  if (component == Component::kTextEncoder && has_llama_cpp_t5_keys(*file)) {
+    return from_llama_cpp_t5(file);
+  }
   for (const std::string& prefix : prefixes_of(component)) {
     const auto network = std::make_shared<PrefixedSource>(file, prefix);
     if (holds_component(*network, component)) return network;

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file_kind.h"
 #include "io/checkpoint.h"
+#include "io/gguf.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFileEnding = ".safetensors";
+constexpr std::array<std::string_view, 2> kFileEndings{".safetensors", kGgufEnding};
 constexpr std::string_view kIndexEnding = ".index.json";
 // Endings that programs append to the name of a file while they download it.
 constexpr std::array<std::string_view, 6> kPartEndings{".part",       ".incomplete", ".aria2",
@@ -51,16 +52,21 @@ std::set<std::string> shards_of_index(const fs::path& index_path) {
   return shards;
 }
 
+bool is_weights_name(const std::string& name) {
+  return std::ranges::any_of(kFileEndings,
+                             [&](std::string_view ending) { return name.ends_with(ending); });
+}
+
 // "dit.safetensors.part"
 bool is_partial_download(const std::string& name) {
-  return name.find(kFileEnding) != std::string::npos &&
+  return weights_stem(name) != name &&
          std::ranges::any_of(kPartEndings,
                              [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
 // The files of a folder, sorted into what they may be.
 struct Listing {
-  std::vector<fs::path> files;    // *.safetensors
+  std::vector<fs::path> files;    // *.safetensors, *.gguf
   std::vector<fs::path> indices;  // *.index.json
   std::vector<Candidate> broken;  // dangling links, partial downloads
 };
@@ -80,7 +86,7 @@ Listing list_folder(const fs::path& folder) {
           {.path = path,
            .problem = fmt::format("'{}' is a download that did not finish", path.string()),
            .is_partial = true});
-    } else if (!name.ends_with(kFileEnding) && !name.ends_with(kIndexEnding)) {
+    } else if (!is_weights_name(name) && !name.ends_with(kIndexEnding)) {
       continue;
     } else if (!entry.exists(ignored)) {
       listing.broken.push_back(
@@ -90,7 +96,7 @@ Listing list_folder(const fs::path& folder) {
       listing.broken.push_back(
           {.path = path, .problem = fmt::format("'{}' is a folder, not a file", path.string())});
     } else if (entry.is_regular_file(ignored)) {
-      (name.ends_with(kFileEnding) ? listing.files : listing.indices).push_back(path);
+      (is_weights_name(name) ? listing.files : listing.indices).push_back(path);
     }
   }
   std::ranges::sort(listing.files);
@@ -193,6 +199,12 @@ std::optional<ShardName> parse_shard(const fs::path& path) {
     return std::nullopt;
   }
   return ShardName{stem.substr(0, dash), static_cast<std::size_t>(std::stoul(count))};
+}
+
+std::string weights_stem(const std::string& name) {
+  std::size_t end = name.size();
+  for (const std::string_view ending : kFileEndings) end = std::min(end, name.find(ending));
+  return name.substr(0, end);
 }
 
 fs::path model_folder_of(const fs::path& path) {

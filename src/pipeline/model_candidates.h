@@ -34,6 +34,10 @@ struct Candidate {
   bool is_shared = false;
 };
 
+// Returns what is left of ".safetensors" or ".gguf" in the name of a file; all of it if it has
+// neither.
+std::string weights_stem(const std::string& name);
+
 // Returns the model folder that a file or folder of a network lies in; empty for an empty path.
 std::filesystem::path model_folder_of(const std::filesystem::path& path);
 

@@ -28,7 +28,7 @@ int rank_of(const Candidate& candidate, Component component) {
   if (candidate.is_shared) return candidate.file != nullptr ? kOther : kPartial;
   const fs::path& path = candidate.path;
   const std::string name = path.filename().string();
-  const std::string stem = name.substr(0, name.find(".safetensors"));
+  const std::string stem = weights_stem(name);
   const std::optional<ShardName> shard = parse_shard(stem + ".x");
   static const std::map<Component, std::set<std::string>> usual{
       {Component::kTextEncoder, {"model"}},

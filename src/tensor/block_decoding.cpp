@@ -15,9 +15,8 @@ using Byte = std::uint8_t;
 
 constexpr std::size_t kSmallBlock = 32;   // elements of Q8_0 to Q5_1
 constexpr std::size_t kLargeBlock = 256;  // elements of Q2_K to Q6_K
-// Two bits of four groups share a byte, over halves of a large block.
+// Four groups of a half share the bytes of two-bit integers.
 constexpr std::size_t kHalfBlock = 128;
-constexpr std::size_t kHalves = kLargeBlock / kHalfBlock;
 constexpr std::size_t kGroup = 32;
 constexpr std::size_t kGroupsPerHalf = kHalfBlock / kGroup;
 constexpr std::size_t kGroups = kLargeBlock / kGroup;

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "io/checkpoint.h"
-#include "io/gguf_bytes.h"
+#include "support/gguf_bytes.h"
 #include "io/gguf_source.h"
 
 namespace mochi {
