@@ -16,6 +16,11 @@ constexpr const char* kGenerateExamples =
     "chipmunk-config.yml\n"
     "  mochi generate --sweep-file prompts.jsonl --out-dir videos";
 
+constexpr const char* kConvertExamples =
+    "  mochi convert weights --to q8_0 dit.gguf\n"
+    "  mochi convert weights --network text-encoder --to fp8 t5.safetensors\n"
+    "  mochi convert dit.safetensors --lora-path style.safetensors --to bf16 styled.safetensors";
+
 constexpr const char* kDownloadExamples =
     "  mochi download mochi-1-preview weights\n"
     "  mochi download mochi-1-preview weights --precision fp8 --dry-run\n"
@@ -47,6 +52,10 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   add_generate_flags(*generate, commands.generate);
   add_decode_flags(*app->add_subcommand("decode", "make a video from latents"), commands.decode);
   add_encode_flags(*app->add_subcommand("encode", "turn a video into latents"), commands.encode);
+  CLI::App* convert =
+      app->add_subcommand("convert", "write weights in another precision, or with LoRAs added");
+  convert->footer(kConvertExamples);
+  add_convert_flags(*convert, commands.convert);
   add_inspect_flags(*app->add_subcommand("inspect", "show what a model folder or file contains"),
                     commands.inspect);
   add_compare_flags(*app->add_subcommand("compare", "measure how close two videos or latents are"),

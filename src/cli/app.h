@@ -8,6 +8,7 @@
 #include "cli/analyze.h"
 #include "cli/bench.h"
 #include "cli/compare.h"
+#include "cli/convert.h"
 #include "cli/download.h"
 #include "cli/encode.h"
 #include "cli/generate_options.h"
@@ -22,6 +23,7 @@ struct Commands {
   GenerateOptions generate;
   GenerateOptions decode;
   EncodeOptions encode;
+  ConvertCommandOptions convert;
   InspectOptions inspect;
   CompareOptions compare;
   DownloadOptions download;

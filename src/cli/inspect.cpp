@@ -103,8 +103,9 @@ void print_missing(const InspectReport& report, const std::filesystem::path& fol
 
 void add_inspect_flags(CLI::App& command, InspectOptions& options) {
   command
-      .add_option("path", options.path,
-                  "a model folder, a .safetensors file (LoRAs, too) or an index of shards")
+      .add_option(
+          "path", options.path,
+          "a model folder, a .safetensors file (LoRAs, too), a .gguf file or an index of shards")
       ->type_name("PATH")
       ->required();
   command.add_flag("--tensors", options.lists_tensors, "list every tensor");

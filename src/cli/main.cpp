@@ -60,6 +60,7 @@ void run_command(const CLI::App& app, Commands& commands) {
   if (name == "generate") run_generate(commands.generate);
   if (name == "decode") run_generate(commands.decode);
   if (name == "encode") run_encode(std::move(commands.encode));
+  if (name == "convert") run_convert(commands.convert);
   if (name == "inspect") run_inspect(commands.inspect);
   if (name == "compare") run_compare(commands.compare);
   if (name == "analyze") run_analyze(commands.analyze);

@@ -105,6 +105,10 @@ void convert_to_f32(DType from, std::span<const std::byte> source, std::span<flo
   convert_any(from, source, target, [](float value) { return value; });
 }
 
+void convert_to_f16(std::span<const float> source, std::span<std::uint16_t> target) {
+  convert_any(DType::kF32, std::as_bytes(source), target, f32_to_f16);
+}
+
 void convert_to_bf16(DType from, std::span<const std::byte> source, std::span<BFloat16> target) {
   convert_any(from, source, target, [](float value) { return BFloat16{f32_to_bf16(value)}; });
 }

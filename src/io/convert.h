@@ -20,6 +20,7 @@ inline float f8_e5m2_to_f32(std::uint8_t byte) {
 // holds exactly target.size() elements.
 void convert_to_f32(DType from, std::span<const std::byte> source, std::span<float> target);
 void convert_to_bf16(DType from, std::span<const std::byte> source, std::span<BFloat16> target);
+void convert_to_f16(std::span<const float> source, std::span<std::uint16_t> target);
 
 // Returns true if no element is NaN or infinite. Runs in parallel; integers are always finite.
 // `bytes` needs no alignment.

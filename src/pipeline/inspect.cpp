@@ -170,13 +170,6 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
   return report;
 }
 
-// The config.json of the model folder that a file lies in, directly or in a folder of it.
-std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
-  const std::filesystem::path path = model_folder_of(file) / "config.json";
-  if (!std::filesystem::exists(path) || !is_model_config(path)) return std::nullopt;
-  return read_model_config(path);
-}
-
 // Returns the file if it is a LoRA, which only safetensors files are; otherwise null.
 std::shared_ptr<Checkpoint> as_lora(const std::shared_ptr<StoredSource>& file) {
   auto checkpoint = std::dynamic_pointer_cast<Checkpoint>(file);
@@ -210,6 +203,12 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
 }
 
 }  // namespace
+
+std::optional<ModelConfig> find_config(const std::filesystem::path& file) {
+  const std::filesystem::path path = model_folder_of(file) / "config.json";
+  if (!std::filesystem::exists(path) || !is_model_config(path)) return std::nullopt;
+  return read_model_config(path);
+}
 
 InspectReport inspect_weights(const std::shared_ptr<StoredSource>& file,
                               const std::optional<ModelConfig>& config) {

@@ -21,7 +21,7 @@ constexpr std::array kWholeNames{
     NamePair{"enc.output_norm.weight", "encoder.final_layer_norm.weight"},
 };
 
-// What follows the number of a layer.
+// Ends of names, after the number of a layer.
 constexpr std::array kLayerParts{
     NamePair{".attn_norm.weight", ".layer.0.layer_norm.weight"},
     NamePair{".attn_q.weight", ".layer.0.SelfAttention.q.weight"},

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/temp_folder.h"
 #include "io/checkpoint.h"
-#include "support/gguf_bytes.h"
 #include "io/gguf_source.h"
+#include "support/gguf_bytes.h"
 
 namespace mochi {
 namespace {

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, dequantize
+from gguf import GGMLQuantizationType, GGUFWriter, dequantize, quantize
+from safetensors.torch import load_file
 
 from generators.blocks import F16_OFFSETS, random_blocks
 from generators.common import GOLDEN_DIR, write_golden
@@ -23,8 +24,60 @@ def add_values(writer):
     writer.add_array("test.long_strings", [f"token {i}" for i in range(100)])
 
 
-def generate():
-    print("gguf_files")
+T5_NAMES = {
+    "shared.weight": "token_embd.weight",
+    "encoder.final_layer_norm.weight": "enc.output_norm.weight",
+}
+T5_PARTS = {
+    "layer.0.layer_norm": "attn_norm",
+    "layer.0.SelfAttention.q": "attn_q",
+    "layer.0.SelfAttention.k": "attn_k",
+    "layer.0.SelfAttention.v": "attn_v",
+    "layer.0.SelfAttention.o": "attn_o",
+    "layer.0.SelfAttention.relative_attention_bias": "attn_rel_b",
+    "layer.1.layer_norm": "ffn_norm",
+    "layer.1.DenseReluDense.wi_0": "ffn_gate",
+    "layer.1.DenseReluDense.wi_1": "ffn_up",
+    "layer.1.DenseReluDense.wo": "ffn_down",
+}
+
+
+def llama_cpp_name(name):
+    """Names of T5 encoders in GGUF files."""
+    if name in T5_NAMES:
+        return T5_NAMES[name]
+    layer, part = name.removeprefix("encoder.block.").split(".", 1)
+    return f"enc.blk.{layer}.{T5_PARTS[part.removesuffix('.weight')]}.weight"
+
+
+def generate_t5():
+    """The micro model's text encoder with matrices in Q8_0, under llama.cpp's names."""
+    weights = load_file(GOLDEN_DIR.parents[1] / "models/micro/text_encoder/model.safetensors")
+    writer = GGUFWriter(GOLDEN_DIR / "gguf" / "t5_q8_0.gguf", "t5encoder")
+    for name, tensor in weights.items():
+        new_name = llama_cpp_name(name)
+        is_table = "token_embd" in new_name or "attn_rel_b" in new_name
+        if tensor.dim() == 2 and not is_table:
+            kind = GGMLQuantizationType.Q8_0
+            stored = quantize(tensor.float().numpy(), kind)
+        elif tensor.dtype == torch.bfloat16:
+            kind = GGMLQuantizationType.BF16
+            stored = tensor.view(torch.uint8).numpy()
+        else:
+            kind = GGMLQuantizationType.F32
+            stored = tensor.float().numpy()
+        writer.add_tensor(new_name, stored, raw_dtype=kind)
+    close(writer)
+
+
+def close(writer):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def generate_types():
     random = np.random.default_rng(710)
     path = GOLDEN_DIR / "gguf" / "types.gguf"
     path.parent.mkdir(exist_ok=True)
@@ -48,8 +101,11 @@ def generate():
     add("reshaped", reshaped, GGMLQuantizationType.Q4_K)
     outputs["output.reshaped"] = outputs["output.reshaped"].reshape(128, 2, 2)
     writer.add_array("comfy.gguf.orig_shape.reshaped", (128, 2, 2))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    close(writer)
     write_golden("gguf/types", {k: torch.from_numpy(v.copy()) for k, v in outputs.items()}, {})
+
+
+def generate():
+    print("gguf_files")
+    generate_types()
+    generate_t5()

@@ -1,0 +1,453 @@
+#include "mochi/convert.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/file_target.h"
+#include "base/parallel_for.h"
+#include "dit/lora.h"
+#include "io/convert.h"
+#include "io/gguf.h"
+#include "io/scaled_source.h"
+#include "io/weights_stream.h"
+#include "pipeline/component.h"
+#include "pipeline/inspect.h"
+#include "pipeline/model_directory.h"
+#include "pipeline/progress_reporter.h"
+#include "tensor/block_format.h"
+#include "text/llama_cpp_layout.h"
+#include "text/t5_weights.h"
+
+namespace mochi {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, kWeightFormats.size()> kFormatNames{
+    "bf16", "fp16", "fp8", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0"};
+constexpr std::array<std::string_view, kNetworkKinds.size()> kNetworkNames{
+    "transformer", "text-encoder", "decoder", "encoder"};
+
+constexpr std::string_view kSafetensorsEnding = ".safetensors";
+constexpr std::string_view kScaleEnding = "_scale";  // after ".weight"
+constexpr std::string_view kFormatEnding = ".comfy_quant";
+constexpr std::string_view kFp8Format = R"({"format": "float8_e4m3fn"})";
+// Tensors of this size or less are not worth their error.
+constexpr std::int64_t kMaxSmallElements = 1024;
+
+// Matrices whose errors all others see; they are small next to the others.
+constexpr std::array<std::string_view, 7> kSensitive{
+    "x_embedder.", "t_embedder.",   "t5_y_embedder.",          "final_layer.linear.",
+    "shared.",     "embed_tokens.", "relative_attention_bias."};
+// Matrices that compute shifts and scales of whole layers.
+constexpr std::array<std::string_view, 3> kModulations{".mod_x.", ".mod_y.", "final_layer.mod."};
+
+bool has_any(std::string_view name, std::span<const std::string_view> parts) {
+  return std::ranges::any_of(
+      parts, [name](std::string_view part) { return name.find(part) != std::string_view::npos; });
+}
+
+Component component_of(NetworkKind kind) {
+  switch (kind) {
+    case NetworkKind::kTransformer:
+      return Component::kDit;
+    case NetworkKind::kTextEncoder:
+      return Component::kTextEncoder;
+    case NetworkKind::kDecoder:
+      return Component::kDecoder;
+    case NetworkKind::kEncoder:
+      return Component::kEncoder;
+  }
+  return Component::kDit;
+}
+
+std::optional<BlockFormat> block_format_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kQ8_0:
+      return BlockFormat::kQ8_0;
+    case WeightFormat::kQ6K:
+      return BlockFormat::kQ6K;
+    case WeightFormat::kQ5K:
+      return BlockFormat::kQ5K;
+    case WeightFormat::kQ4K:
+      return BlockFormat::kQ4K;
+    case WeightFormat::kQ4_0:
+      return BlockFormat::kQ4_0;
+    case WeightFormat::kBf16:
+    case WeightFormat::kFp16:
+    case WeightFormat::kFp8:
+      break;
+  }
+  return std::nullopt;
+}
+
+// Values of general.file_type, as llama.cpp numbers them.
+std::uint32_t gguf_file_type(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kFp16:
+      return 1;
+    case WeightFormat::kQ4_0:
+      return 2;
+    case WeightFormat::kQ8_0:
+      return 7;
+    case WeightFormat::kQ4K:
+      return 14;
+    case WeightFormat::kQ5K:
+      return 16;
+    case WeightFormat::kQ6K:
+      return 18;
+    case WeightFormat::kBf16:
+    case WeightFormat::kFp8:
+      break;
+  }
+  return 32;  // BF16
+}
+
+bool is_gguf_name(const fs::path& path) { return path.string().ends_with(kGgufEnding); }
+
+void check_options(const ConvertOptions& options) {
+  const std::string output = options.output.string();
+  const std::string_view format = name_of(options.format);
+  const bool is_gguf_output = is_gguf_name(options.output);
+  if (!is_gguf_output && !output.ends_with(kSafetensorsEnding)) {
+    refuse("to", "wanted an output that ends in .safetensors or .gguf, found '{}'", output);
+  }
+  if (is_gguf_output && options.format == WeightFormat::kFp8) {
+    refuse("to", "fp8 is written to .safetensors files, found '{}'", output);
+  }
+  if (!is_gguf_output && block_format_of(options.format)) {
+    refuse("to", "{} is written to .gguf files, found '{}'", format, output);
+  }
+}
+
+// A network, as it is stored, and what is known of its sizes.
+struct Input {
+  std::shared_ptr<StoredSource> stored;
+  Component component = Component::kDit;
+  std::optional<ModelConfig> config;
+};
+
+Input open_directory_input(const ConvertOptions& options) {
+  const ModelDirectory directory(options.input);
+  const Component component = component_of(options.network.value_or(NetworkKind::kTransformer));
+  return {directory.stored(component), component, directory.config()};
+}
+
+Input open_file_input(const ConvertOptions& options) {
+  const std::shared_ptr<StoredSource> file = open_weights(options.input);
+  std::vector<Input> found;
+  for (const NetworkKind kind : kNetworkKinds) {
+    if (options.network && kind != *options.network) continue;
+    const Component component = component_of(kind);
+    const std::shared_ptr<StoredSource> network = find_component(file, component);
+    if (network != nullptr) found.push_back({network, component, find_config(options.input)});
+  }
+  if (found.empty()) {
+    fail("'{}' holds no {} of a Mochi model", options.input.string(),
+         options.network ? component_name(component_of(*options.network)) : "network");
+  }
+  if (found.size() > 1) {
+    refuse("network", "wanted one of the networks in '{}', which holds the {} and the {}",
+           options.input.string(), component_name(found[0].component),
+           component_name(found[1].component));
+  }
+  return std::move(found.front());
+}
+
+Input open_input(const ConvertOptions& options) {
+  std::error_code ignored;
+  Input input = fs::is_directory(options.input, ignored) ? open_directory_input(options)
+                                                         : open_file_input(options);
+  const bool is_vae =
+      input.component == Component::kDecoder || input.component == Component::kEncoder;
+  const bool is_half =
+      options.format == WeightFormat::kBf16 || options.format == WeightFormat::kFp16;
+  if (is_vae && !is_half) {
+    refuse("to", "the {} is converted to bf16 or fp16 only, found {}",
+           component_name(input.component), name_of(options.format));
+  }
+  if (input.component != Component::kDit && !options.loras.empty()) {
+    refuse("loras", "a LoRA changes the transformer, not the {}", component_name(input.component));
+  }
+  for (const fs::path& file : input.stored->files()) {
+    if (same_file(file, options.output)) {
+      fail("'{}' is a file to convert: give the output another name", options.output.string());
+    }
+  }
+  return input;
+}
+
+LoraDeltas read_loras(const Input& input, const std::vector<Lora>& loras) {
+  LoraDeltas deltas;
+  if (loras.empty()) return deltas;
+  const ModelConfig config =
+      input.config ? *input.config : infer_component_config(input.stored, input.component);
+  for (const Lora& lora : loras) add_lora(lora.path, lora.scale, config.dit, deltas);
+  return deltas;
+}
+
+// T5 keeps its own names. A decoder and a second copy of the table are left out.
+std::vector<std::string> names_to_write(const TensorSource& source, Component component) {
+  std::vector<std::string> names = source.names();
+  if (component != Component::kTextEncoder) return names;
+  const std::string table = t5_embedding_key(source);
+  std::erase_if(names, [&](const std::string& name) {
+    return name != table && !name.starts_with("encoder.block.") &&
+           name != "encoder.final_layer_norm.weight";
+  });
+  return names;
+}
+
+std::uint64_t count_elements(const PlannedTensor& tensor) {
+  std::uint64_t count = 1;
+  for (const std::int64_t size : tensor.sizes) count *= static_cast<std::uint64_t>(size);
+  return count;
+}
+
+class Conversion {
+ public:
+  Conversion(std::shared_ptr<const TensorSource> source, Component component,
+             const ConvertOptions& options)
+      : source_(std::move(source)),
+        component_(component),
+        format_(options.format),
+        is_gguf_(is_gguf_name(options.output)) {
+    for (const std::string& name : names_to_write(*source_, component_)) plan(name);
+  }
+
+  const std::vector<PlannedTensor>& tensors() const { return tensors_; }
+  std::int64_t num_converted() const { return num_converted_; }
+
+  void produce(const PlannedTensor& tensor, const WriteBytesFn& write) const {
+    const Task& task = tasks_.at(tensor.name);
+    switch (task.kind) {
+      case Kind::kStored:
+        for (const StoredRows& part : source_->stored_rows(task.source_name)) write(part.bytes);
+        return;
+      case Kind::kValues:
+        return write_values(task.source_name, tensor, write);
+      case Kind::kScales: {
+        const std::vector<float> scales = row_scales(read_values(task.source_name));
+        return write(std::as_bytes(std::span(scales)));
+      }
+      case Kind::kFormat:
+        return write(std::as_bytes(std::span(kFp8Format)));
+    }
+  }
+
+ private:
+  enum class Kind : std::uint8_t { kStored, kValues, kScales, kFormat };
+  struct Task {
+    Kind kind = Kind::kStored;
+    std::string source_name;
+  };
+
+  void plan(const std::string& name) {
+    const TensorInfo info = source_->info(name);
+    const std::string type = type_of(name, info);
+    const bool is_stored = is_exact(name, info) && type == dtype_name(info.dtype);
+    if (!is_exact(name, info)) ++num_converted_;
+    add(is_gguf_ && component_ == Component::kTextEncoder ? to_llama_cpp_t5_name(name) : name, type,
+        info.shape, {is_stored ? Kind::kStored : Kind::kValues, name});
+    if (type != dtype_name(DType::kF8E4M3)) return;
+    add(name + std::string(kScaleEnding), dtype_name(DType::kF32), Shape{info.shape[0]},
+        {Kind::kScales, name});
+    add(name.substr(0, name.rfind('.')) + std::string(kFormatEnding), dtype_name(DType::kU8),
+        Shape{std::ssize(kFp8Format)}, {Kind::kFormat, name});
+  }
+
+  void add(const std::string& name, const std::string& type, const Shape& shape, const Task& task) {
+    const std::span<const std::int64_t> sizes = shape.sizes();
+    PlannedTensor tensor{name, type, {sizes.begin(), sizes.end()}};
+    if (const auto block_format = parse_block_format(type)) {
+      tensor.num_bytes = count_elements(tensor) / elements_per_block(*block_format) *
+                         bytes_per_block(*block_format);
+    } else {
+      tensor.num_bytes = count_elements(tensor) * dtype_bytes(parse_dtype(type).value());
+    }
+    tensors_.push_back(std::move(tensor));
+    tasks_.emplace(name, task);
+  }
+
+  // Returns true for tensors that are not rounded: vectors, small tensors and tables.
+  bool is_exact(const std::string& name, const TensorInfo& info) const {
+    const bool is_half = format_ == WeightFormat::kBf16 || format_ == WeightFormat::kFp16;
+    if (!name.ends_with(".weight") || info.shape.num_elements() <= kMaxSmallElements) return true;
+    if (is_half) return info.shape.rank() < 2 || name.ends_with("relative_attention_bias.weight");
+    return info.shape.rank() != 2 || has_any(name, kSensitive);
+  }
+
+  std::string type_of(const std::string& name, const TensorInfo& info) const {
+    if (!is_float(info.dtype)) {
+      fail("tensor '{}' in '{}': wanted floats, found {}", name, info.origin,
+           dtype_name(info.dtype));
+    }
+    const bool is_narrow = dtype_bytes(info.dtype) == 1;
+    const std::string exact = dtype_name(is_narrow ? DType::kF32 : info.dtype);
+    if (is_exact(name, info)) return exact;
+    if (format_ == WeightFormat::kBf16) return dtype_name(DType::kBF16);
+    if (format_ == WeightFormat::kFp16) return dtype_name(DType::kF16);
+    if (format_ == WeightFormat::kFp8) return dtype_name(DType::kF8E4M3);
+    const auto row_size = static_cast<std::uint64_t>(info.shape[1]);
+    const BlockFormat wanted =
+        has_any(name, kModulations) ? BlockFormat::kQ8_0 : block_format_of(format_).value();
+    // Rows that are not whole blocks of 256 may be whole blocks of 32.
+    for (const BlockFormat block_format : {wanted, BlockFormat::kQ8_0}) {
+      if (row_size % elements_per_block(block_format) == 0) return block_format_name(block_format);
+    }
+    return exact;
+  }
+
+  Tensor read_values(const std::string& name) const {
+    Tensor values(DType::kF32, source_->info(name).shape);
+    source_->read(name, values);
+    return values;
+  }
+
+  // The scale with which the largest value of a row becomes the largest F8_E4M3.
+  static std::vector<float> row_scales(const TensorView& values) {
+    const std::int64_t row_size = values.dim(1);
+    std::vector<float> scales(static_cast<std::size_t>(values.dim(0)));
+    parallel_for(0, values.dim(0), 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const float* const row_values = values.f32().data() + row * row_size;
+        float largest = 0;
+        for (std::int64_t i = 0; i < row_size; ++i) {
+          largest = std::max(largest, std::abs(row_values[i]));
+        }
+        const float scale = largest / kMaxF8E4M3;
+        scales[static_cast<std::size_t>(row)] = std::isnormal(scale) ? scale : 1.0F;
+      }
+    });
+    return scales;
+  }
+
+  void write_values(const std::string& name, const PlannedTensor& tensor,
+                    const WriteBytesFn& write) const {
+    const Tensor values = read_values(name);
+    const std::span<const float> floats = values.view().f32();
+    if (tensor.type == dtype_name(DType::kF32)) return write(std::as_bytes(floats));
+    std::vector<std::byte> bytes(tensor.num_bytes);
+    if (const auto block_format = parse_block_format(tensor.type)) {
+      quantize_named(name, *block_format, floats, bytes);
+    } else if (tensor.type == dtype_name(DType::kF8E4M3)) {
+      convert_to_fp8(values, bytes);
+    } else if (tensor.type == dtype_name(DType::kBF16)) {
+      convert_to_bf16(DType::kF32, std::as_bytes(floats),
+                      {reinterpret_cast<BFloat16*>(bytes.data()), floats.size()});
+    } else {
+      convert_to_f16(floats, {reinterpret_cast<std::uint16_t*>(bytes.data()), floats.size()});
+      if (!all_finite(DType::kF16, bytes)) {
+        fail("tensor '{}' in '{}': has values that are too large for F16", name,
+             source_->info(name).origin);
+      }
+    }
+    write(bytes);
+  }
+
+  void quantize_named(const std::string& name, BlockFormat block_format,
+                      std::span<const float> values, std::span<std::byte> blocks) const {
+    try {
+      quantize(block_format, values, blocks);
+    } catch (const Error& error) {
+      fail("tensor '{}' in '{}': {}", name, source_->info(name).origin, error.what());
+    }
+  }
+
+  static void convert_to_fp8(const TensorView& values, std::span<std::byte> bytes) {
+    const std::vector<float> scales = row_scales(values);
+    const std::int64_t row_size = values.dim(1);
+    parallel_for(0, values.dim(0), 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const float* const row_values = values.f32().data() + row * row_size;
+        const float inverse = 1.0F / scales[static_cast<std::size_t>(row)];
+        auto* const row_bytes = reinterpret_cast<std::uint8_t*>(bytes.data()) + row * row_size;
+        for (std::int64_t i = 0; i < row_size; ++i) {
+          row_bytes[i] = f32_to_f8_e4m3(row_values[i] * inverse);
+        }
+      }
+    });
+  }
+
+  std::shared_ptr<const TensorSource> source_;
+  Component component_;
+  WeightFormat format_;
+  bool is_gguf_;
+  std::vector<PlannedTensor> tensors_;
+  std::map<std::string, Task> tasks_;
+  std::int64_t num_converted_ = 0;
+};
+
+std::uint64_t stored_bytes(const StoredSource& stored) {
+  std::uint64_t sum = 0;
+  for (const std::string& name : stored.names()) sum += stored.entry(name).bytes.size();
+  return sum;
+}
+
+void write_file(const ConvertOptions& options, Component component,
+                const std::vector<PlannedTensor>& tensors, const ProduceTensorFn& produce) {
+  if (!is_gguf_name(options.output)) {
+    return stream_safetensors(options.output, tensors, {{"format", "pt"}}, produce);
+  }
+  const char* const architecture = component == Component::kTextEncoder ? "t5encoder" : "mochi";
+  constexpr std::uint32_t kQuantizationVersion = 2;
+  const GgufMetadata metadata{{{"general.architecture", architecture}},
+                              {{"general.file_type", gguf_file_type(options.format)},
+                               {"general.quantization_version", kQuantizationVersion}}};
+  stream_gguf(options.output, tensors, metadata, produce);
+}
+
+}  // namespace
+
+std::string_view name_of(WeightFormat format) {
+  return kFormatNames.at(static_cast<std::size_t>(format));
+}
+
+std::optional<WeightFormat> parse_weight_format(std::string_view name) {
+  const auto* const found = std::ranges::find(kFormatNames, name);
+  if (found == kFormatNames.end()) return std::nullopt;
+  return kWeightFormats.at(static_cast<std::size_t>(found - kFormatNames.begin()));
+}
+
+std::string_view name_of(NetworkKind kind) {
+  return kNetworkNames.at(static_cast<std::size_t>(kind));
+}
+
+std::optional<NetworkKind> parse_network_kind(std::string_view name) {
+  const auto* const found = std::ranges::find(kNetworkNames, name);
+  if (found == kNetworkNames.end()) return std::nullopt;
+  return kNetworkKinds.at(static_cast<std::size_t>(found - kNetworkNames.begin()));
+}
+
+ConvertReport convert_weights(const ConvertOptions& options, Observer& observer) {
+  check_options(options);
+  const Input input = open_input(options);
+  const LoraDeltas deltas = read_loras(input, options.loras);
+  std::shared_ptr<TensorSource> source =
+      input.component == Component::kTextEncoder
+          ? with_scales(input.stored)
+          : with_original_keys(input.stored, input.component, TextEncoderConfig());
+  if (!deltas.empty()) source = std::make_shared<LoraMergedSource>(std::move(source), deltas);
+  const Conversion conversion(std::move(source), input.component, options);
+  const auto num_tensors = std::ssize(conversion.tensors());
+  {
+    const AtomicFile probe(options.output, SpecialFile::kRefuse);  // better now than after the work
+  }
+  ProgressReporter reporter(observer, Phase::kLoading, num_tensors,
+                            component_name(input.component));
+  write_file(options, input.component, conversion.tensors(),
+             [&](const PlannedTensor& tensor, const WriteBytesFn& write) {
+               conversion.produce(tensor, write);
+               reporter.advance();
+             });
+  return {component_name(input.component), num_tensors, conversion.num_converted(),
+          stored_bytes(*input.stored), fs::file_size(options.output)};
+}
+
+}  // namespace mochi
