@@ -328,8 +328,8 @@ class GgufParser {
       fail("{}: {}: wanted at most {} dimensions, found {}", file_name(), what, Shape::kMaxRank,
            rank);
     }
-    std::vector<std::int64_t> sizes;
-    for (std::uint32_t i = 0; i < rank; ++i) sizes.push_back(reader_.number<std::int64_t>(what));
+    std::vector<std::int64_t> sizes(rank);
+    for (std::int64_t& size : sizes) size = reader_.number<std::int64_t>(what);
     std::ranges::reverse(sizes);
     return sizes;
   }

@@ -19,14 +19,18 @@ constexpr std::uint32_t kGgufVersion = 3;
 constexpr std::uint32_t kGgufU32 = 4;
 constexpr std::uint32_t kGgufString = 8;
 
-void check_types(const std::vector<PlannedTensor>& tensors) {
-  for (const PlannedTensor& tensor : tensors) {
-    if (!parse_dtype(tensor.type)) fail("cannot write tensor '{}' as {}", tensor.name, tensor.type);
-  }
+// 0 for a type that the file cannot have.
+std::size_t element_bytes(const PlannedTensor& tensor) {
+  const auto dtype = parse_dtype(tensor.type);
+  return dtype ? dtype_bytes(*dtype) : 0;
 }
 
-std::size_t element_bytes(const PlannedTensor& tensor) {
-  return dtype_bytes(parse_dtype(tensor.type).value());
+void check_types(const std::vector<PlannedTensor>& tensors) {
+  for (const PlannedTensor& tensor : tensors) {
+    if (element_bytes(tensor) == 0) {
+      fail("cannot write tensor '{}' as {}", tensor.name, tensor.type);
+    }
+  }
 }
 
 void write_tensor(const PlannedTensor& tensor, const ProduceTensorFn& produce, AtomicFile& file) {

@@ -268,8 +268,8 @@ class Conversion {
     if (const auto block_format = parse_block_format(type)) {
       tensor.num_bytes = count_elements(tensor) / elements_per_block(*block_format) *
                          bytes_per_block(*block_format);
-    } else {
-      tensor.num_bytes = count_elements(tensor) * dtype_bytes(parse_dtype(type).value());
+    } else if (const auto dtype = parse_dtype(type)) {
+      tensor.num_bytes = count_elements(tensor) * dtype_bytes(*dtype);
     }
     tensors_.push_back(std::move(tensor));
     tasks_.emplace(name, task);
@@ -289,7 +289,7 @@ class Conversion {
            dtype_name(info.dtype));
     }
     const bool is_narrow = dtype_bytes(info.dtype) == 1;
-    const std::string exact = dtype_name(is_narrow ? DType::kF32 : info.dtype);
+    std::string exact = dtype_name(is_narrow ? DType::kF32 : info.dtype);
     if (is_exact(name, info)) return exact;
     if (format_ == WeightFormat::kBf16) return dtype_name(DType::kBF16);
     if (format_ == WeightFormat::kFp16) return dtype_name(DType::kF16);

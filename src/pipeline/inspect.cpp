@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "dit/lora_file.h"
 #include "io/checkpoint.h"
+#include "io/renamed_source.h"
 #include "io/scaled_source.h"
 #include "pipeline/model_candidates.h"
 #include "pipeline/model_directory.h"
@@ -91,6 +92,7 @@ std::string describe_layout(const StoredSource& stored, Component component) {
   const std::string prefix = stored.prefix();
   std::string layout = component == Component::kTextEncoder ? "transformers" : "genmo";
   if (is_diffusers_layout(stored, component)) layout = "diffusers";
+  if (dynamic_cast<const RenamedSource*>(&stored) != nullptr) layout = "llama.cpp";
   if (!prefix.empty()) layout = fmt::format("ComfyUI, below '{}'", prefix);
   const ScaleSummary scales = summarise_scales(stored);
   if (scales.has_scales) layout += "; 8-bit weights with scales";

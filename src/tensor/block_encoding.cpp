@@ -122,7 +122,8 @@ struct AffineFit {
 // source's plus `offsets`, the minima of the whole range.
 void try_affine(const AffineValues& values, const AffineLanes& offsets, const AffineLanes& inverses,
                 float largest, AffineFit& best, AffineLanes& best_errors) {
-  constexpr auto kCount = static_cast<float>(kLargeBlock / kAffineGroups);
+  constexpr std::size_t kGroupSize = kLargeBlock / kAffineGroups;
+  constexpr auto kCount = static_cast<float>(kGroupSize);
   AffineLanes sum_x{};
   AffineLanes sum_q{};
   AffineLanes sum_qq{};

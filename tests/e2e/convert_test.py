@@ -94,7 +94,7 @@ class Convert(ProgramTest):
         self.assertIn("blocks.0.attn.proj_x.bias BF16 [256]", done.stdout)
         self.convert_ok(MICRO, "t5.gguf", "q8_0", "--network", "text-encoder")
         done = self.run_mochi("inspect", "t5.gguf", "--tensors")
-        self.assertIn("text encoder\n", done.stdout)
+        self.assertIn("text encoder\n  file: t5.gguf\n  layout: llama.cpp\n", done.stdout)
         self.assertIn("enc.blk.2.ffn_up.weight Q8_0 [256, 128]", done.stdout)
 
     def test_a_converted_file_is_converted_again(self):
