@@ -132,7 +132,6 @@ class HostileTest(ProgramTest):
             whole[:7]: f"'{path}' is a binary file of an unknown kind, {wanted}",
             whole[:100]: f"{path}: truncated: header of {header_bytes} bytes in a file of 100",
             pointer: f"'{path}' is a Git LFS pointer, {wanted}: run 'git lfs pull' in its folder",
-            b"GGUF" + bytes(20): f"'{path}' is a GGUF file, {wanted}",
             b"<html>Sign in</html>": f"'{path}' is a web page (HTML), {wanted}: "
             "download the file itself",
         }
@@ -141,6 +140,9 @@ class HostileTest(ProgramTest):
                 path.write_bytes(content)
                 self.refuse(1, line, "inspect", path)
                 self.refuse(1, line, *GENERATE, self.model, "--noise", path)
+        path.write_bytes(b"GGUF" + bytes(20))  # may hold weights, but never latents
+        self.refuse(1, f"{path}: wanted version 2 or 3 of GGUF, found 0", "inspect", path)
+        self.refuse(1, f"'{path}' is a GGUF file, {wanted}", *GENERATE, self.model, "--noise", path)
         path.write_bytes(b"\x02" + bytes(7) + b"{]")
         self.refuse(
             1,
@@ -388,7 +390,7 @@ class HostileTest(ProgramTest):
             (["inspct", "x"], "unknown command 'inspct', did you mean 'inspect'?"),
             (
                 ["render"],
-                "unknown command 'render', known are: generate, decode, encode, inspect, "
+                "unknown command 'render', known are: generate, decode, encode, convert, inspect, "
                 "compare, analyze, tune, bench, download, completion, manual, version",
             ),
             (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),
