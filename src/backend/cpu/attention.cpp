@@ -9,8 +9,6 @@
 namespace mochi {
 namespace {
 
-using cpu::data;
-
 // Computes the queries [first, first + count) of a head.
 void attend_tile(const AttentionInputs& in, const cpu::PackedKeys& packed, std::int64_t head,
                  std::int64_t first, std::int64_t count, const cpu::TileScores& scores,

@@ -13,8 +13,6 @@
 namespace mochi {
 namespace {
 
-using cpu::ints;
-
 std::uint32_t* words_of(const TensorView& tensor) {
   return reinterpret_cast<std::uint32_t*>(tensor.bytes());
 }

@@ -15,9 +15,6 @@ namespace mochi {
 
 namespace {
 
-using cpu::data;
-using cpu::kElementGrain;
-
 // out = activate(a)·b for rows (a | b) of x.
 template <typename Activate>
 void gate_rows(const TensorView& x, const TensorView& out, Activate activate) {

@@ -10,8 +10,6 @@ namespace mochi {
 
 namespace {
 
-using cpu::data;
-
 constexpr std::int64_t kRowGrain = 8;
 
 float inverse_rms(const float* x, std::int64_t width, float eps) {

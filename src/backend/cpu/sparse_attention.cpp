@@ -13,9 +13,6 @@
 namespace mochi {
 namespace {
 
-using cpu::data;
-using cpu::ints;
-
 // A smaller remaining mass is rounding error and is treated as zero.
 constexpr float kMinRest = 1e-6F;
 constexpr float kLseOfNothing = -1e30F;

@@ -13,9 +13,6 @@
 namespace mochi {
 namespace {
 
-using cpu::data;
-using cpu::ints;
-
 using MlpTile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
 
 // Number of tokens processed at a time: whole tiles, both when tokens are a tile's columns and when

@@ -13,9 +13,6 @@ namespace mochi {
 
 namespace {
 
-using cpu::data;
-using cpu::kElementGrain;
-
 // Returns how many rows of `row_elements` justify another thread.
 std::int64_t row_grain(std::int64_t row_elements) {
   return std::max<std::int64_t>(kElementGrain / std::max<std::int64_t>(row_elements, 1), 1);
