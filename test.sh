@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-fuzz_seconds=10
+fuzz_seconds=5
 tidy=()
 num_kills=0
 case "${1:-}" in
@@ -27,6 +27,18 @@ if command -v nvcc >/dev/null; then
   cuda=ON
 fi
 
+# The download takes half a minute, which other checks fill.
+install_venv() {
+  python3 -m venv .venv
+  .venv/bin/pip install -q --disable-pip-version-check -r training/requirements.txt
+  cp training/requirements.txt .venv/requirements.txt
+}
+venv=
+if ! cmp -s training/requirements.txt .venv/requirements.txt; then
+  echo "installing training/requirements.txt into .venv, in the background"
+  install_venv & venv=$!
+fi
+
 stage "format, layers and plain English"
 tools/check_format.sh
 python3 tools/check_layers.py
@@ -36,12 +48,7 @@ stage "clang-tidy"
 tools/run_tidy.py "${tidy[@]}"
 
 stage "Python tests of the training code"
-if [[ ! -f .venv/requirements.txt ]] || ! cmp -s training/requirements.txt .venv/requirements.txt; then
-  echo "installing training/requirements.txt into .venv"
-  python3 -m venv .venv
-  .venv/bin/pip install -q --disable-pip-version-check -r training/requirements.txt
-  cp training/requirements.txt .venv/requirements.txt
-fi
+if [[ -n "$venv" ]]; then wait "$venv"; fi
 # They depend on nothing else, so what has passed is not repeated.
 content="$(find training models tests/golden -type f ! -path '*/__pycache__/*' ! -path '*/.pytest_cache/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)"
 if (( ${#tidy[@]} == 0 )) && [[ "$(cat .venv/passed 2>/dev/null)" == "$content" ]]; then
@@ -54,9 +61,10 @@ fi
 stage "unit tests with AddressSanitizer and UBSan"
 cmake --preset asan >/dev/null
 cmake --build --preset asan
-# oneDNN and OpenMP keep memory until the process ends.
+# oneDNN and OpenMP keep memory until the process ends. Tests that do not choose their number of
+# threads have one, because several at a time would wait for one another.
 log=build-asan/ctest.log
-if ! ASAN_OPTIONS=detect_leaks=0 ctest --preset asan -j"$num_tests" >"$log"; then
+if ! ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 ctest --preset asan -j"$num_tests" >"$log"; then
   grep -vE '(Passed|Skipped) .* sec|^ *Start ' "$log" | tail -n 300
   exit 1
 fi
