@@ -235,7 +235,7 @@ std::optional<std::vector<std::int64_t>> parse_sizes(const std::string& text) {
   return sizes;
 }
 
-// Where a tensor lies in the data, before the data's beginning is known.
+// The place of a tensor in the data, whose beginning is not known yet.
 struct Placement {
   std::string_view name;
   StoredEntry* entry;

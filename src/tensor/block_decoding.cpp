@@ -171,36 +171,33 @@ ScalesAndMinima unpack_scales(const Byte* block) {
   return result;
 }
 
-// 16 bytes of scales and minima, then nibbles: 32 bytes for each two groups.
-void decode_q4_k(const Byte* block, float* values) {
+// The two formats have 16 bytes of scales and minima in front, and nibbles at the end: 32 bytes for
+// each two groups. `fifth_bit(group, i)` is 16 or 0, and is added to the i-th nibble of a group.
+template <typename FifthBit>
+void decode_groups(const Byte* block, const Byte* nibbles, float* values, FifthBit fifth_bit) {
   const ScalesAndMinima unpacked = unpack_scales(block);
-  const Byte* nibbles = block + 16;
   for (std::size_t group = 0; group < kGroups; ++group) {
     const Byte* from = nibbles + group / 2 * kGroup;
     const std::size_t shift = group % 2 * 4;
     const float scale = unpacked.scales[group];
     const float minimum = unpacked.minima[group];
     for (std::size_t i = 0; i < kGroup; ++i) {
-      values[group * kGroup + i] = scale * static_cast<float>((from[i] >> shift) & 0x0f) - minimum;
+      const int quant = ((from[i] >> shift) & 0x0f) | fifth_bit(group, i);
+      values[group * kGroup + i] = scale * static_cast<float>(quant) - minimum;
     }
   }
 }
 
-// 16 bytes of scales and minima, 32 bytes of fifth bits (bit g belongs to group g), nibbles.
+void decode_q4_k(const Byte* block, float* values) {
+  decode_groups(block, block + 16, values, [](std::size_t, std::size_t) { return 0; });
+}
+
+// Between both there are 32 bytes of fifth bits: bit g belongs to group g.
 void decode_q5_k(const Byte* block, float* values) {
-  const ScalesAndMinima unpacked = unpack_scales(block);
   const Byte* fifth_bits = block + 16;
-  const Byte* nibbles = block + 48;
-  for (std::size_t group = 0; group < kGroups; ++group) {
-    const Byte* from = nibbles + group / 2 * kGroup;
-    const std::size_t shift = group % 2 * 4;
-    const float scale = unpacked.scales[group];
-    const float minimum = unpacked.minima[group];
-    for (std::size_t i = 0; i < kGroup; ++i) {
-      const int quant = ((from[i] >> shift) & 0x0f) | (((fifth_bits[i] >> group) & 1) << 4);
-      values[group * kGroup + i] = scale * static_cast<float>(quant) - minimum;
-    }
-  }
+  decode_groups(block, block + 48, values, [fifth_bits](std::size_t group, std::size_t i) {
+    return ((fifth_bits[i] >> group) & 1) << 4;
+  });
 }
 
 // 128 bytes of nibbles, 64 bytes of the upper two bits, 16 int8 scales, F16 scale; the integers
