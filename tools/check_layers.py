@@ -13,7 +13,7 @@ ALLOWED = {
     "tensor": ["base"],
     "backend": ["base", "tensor"],
     "io": ["base", "tensor"],
-    "weights": ["base", "tensor", "backend/backend.h", "io"],
+    "weights": ["base", "tensor", "backend/backend.h", "io", "mochi/weight_format.h"],
     "sparsity": ["base", "tensor", "backend/backend.h", "mochi/sparsity.h", "mochi/analysis.h",
                  "mochi/message.h"],
     "text": ["base", "tensor", "backend/backend.h", "io", "weights"],

@@ -10,24 +10,9 @@
 #include <vector>
 
 #include "mochi/mochi.h"
+#include "mochi/weight_format.h"
 
 namespace mochi {
-
-enum class WeightFormat : std::uint8_t {
-  kBf16,  // "bf16"
-  kFp16,  // "fp16"
-  kFp8,   // "fp8": E4M3 with one scale for each row
-  kQ8_0,  // "q8_0"
-  kQ6K,   // "q6_k"
-  kQ5K,   // "q5_k"
-  kQ4K,   // "q4_k"
-  kQ4_0   // "q4_0"
-};
-inline constexpr std::array kWeightFormats{
-    WeightFormat::kBf16, WeightFormat::kFp16, WeightFormat::kFp8, WeightFormat::kQ8_0,
-    WeightFormat::kQ6K,  WeightFormat::kQ5K,  WeightFormat::kQ4K, WeightFormat::kQ4_0};
-std::string_view name_of(WeightFormat format);
-std::optional<WeightFormat> parse_weight_format(std::string_view name);
 
 enum class NetworkKind : std::uint8_t {
   kTransformer,  // "transformer"

@@ -27,6 +27,7 @@
 #include "mochi/frame_sink.h"
 #include "mochi/message.h"
 #include "mochi/sparsity.h"
+#include "mochi/weight_format.h"
 
 namespace mochi {
 
@@ -64,6 +65,10 @@ struct EngineOptions {
   DeviceKind device = DeviceKind::kAuto;
   // Precision of the weights in memory; on a GPU, of the activations as well.
   Precision precision = Precision::kAuto;
+  // Precision of the matrices of the transformer's and the text encoder's linear layers in memory,
+  // from which each is widened to `precision` when it is used. Nothing: that of the file, if it is
+  // smaller than BF16. kBf16: `precision`. kFp16 is refused.
+  std::optional<WeightFormat> weights = {};
   // Most bytes of GPU memory to use; 0: no limit. Refused on the CPU.
   std::uint64_t vram_limit_bytes = 0;
   // 0: one for each processor of the machine. The number holds for the whole process.

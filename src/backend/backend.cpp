@@ -36,6 +36,30 @@ void Backend::fill_normal(const NormalFill& fill, const TensorView& target) {
   do_fill_normal(fill, target);
 }
 
+void Backend::widen(const MatrixView& matrix, const TensorView& out) {
+  const Contract c("widen", *this);
+  c.matrix("matrix", matrix);
+  c.dtype("out", out, matrix.dtype());
+  c.shape("out", out, matrix.shape());
+  if (matrix.num_elements() > 0) do_widen(matrix, out);
+}
+
+std::byte* Backend::grow(Tensor& memory, std::size_t num_bytes) {
+  if (!memory || memory.view().size_bytes() < num_bytes) {
+    memory = Tensor();  // freed first, so that the old and the new memory never exist together
+    memory = Tensor(DType::kU8, {static_cast<std::int64_t>(num_bytes)}, allocator());
+  }
+  return memory.view().bytes();
+}
+
+TensorView Backend::dense(const MatrixView& matrix) {
+  if (matrix.is_dense()) return matrix.values();
+  const std::size_t num_bytes = storage_bytes(matrix.dtype(), matrix.num_elements());
+  const TensorView out(grow(dense_memory(), num_bytes), matrix.dtype(), matrix.shape(), device());
+  widen(matrix, out);
+  return out;
+}
+
 void Backend::prefetch(int slot, const TensorView& host, const TensorView& target) {
   const Contract c("prefetch", *this);
   c.require(slot >= 0 && slot < kNumPrefetchSlots, "no slot " + std::to_string(slot));
@@ -106,29 +130,29 @@ void Backend::mean_rows(const TensorView& x, const TensorView& out, std::int64_t
   do_mean_rows(x, out, block_size > 0 ? block_size : x.dim(0));
 }
 
-void Backend::transpose(const TensorView& x, const TensorView& out) {
+void Backend::transpose(const MatrixView& x, const TensorView& out) {
   const Contract c("transpose", *this);
-  c.rank("x", x, 2);
+  c.rank("x", x.shape(), 2);
   c.matrix("x", x);
   c.dtype("out", out, x.dtype());
   c.shape("out", out, {x.dim(1), x.dim(0)});
-  do_transpose(x, out);
+  do_transpose(dense(x), out);
 }
 
-void Backend::linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
+void Backend::linear(const TensorView& x, const MatrixView& weight, const TensorView& bias,
                      const TensorView& out, const LinearOptions& options) {
   const Contract c("linear", *this);
   c.rank("x", x, 2);
-  c.rank("weight", weight, 2);
+  c.rank("weight", weight.shape(), 2);
   c.activation("x", x);
   c.matrix("weight", weight);
   c.activation("out", out);
-  c.shape("weight", weight, {weight.dim(0), x.dim(1)});
+  c.shape("weight", weight.shape(), {weight.dim(0), x.dim(1)});
   c.optional_vector("bias", bias, weight.dim(0));
   c.shape("out", out, {x.dim(0), weight.dim(0)});
   c.require(!options.accumulate || options.activation == Activation::kNone,
             "an accumulated result has no activation");
-  if (x.dim(0) > 0) do_linear(x, weight, bias, out, options);
+  if (x.dim(0) > 0) do_linear(x, dense(weight), bias, out, options);
 }
 
 void Backend::gated_activation(const TensorView& x, Activation activation, const TensorView& out) {
@@ -141,7 +165,7 @@ void Backend::gated_activation(const TensorView& x, Activation activation, const
   do_gated_activation(x, activation, out);
 }
 
-void Backend::gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+void Backend::gated_linear(const TensorView& x, const MatrixView& weight, Activation activation,
                            Arena& scratch, const TensorView& out) {
   const Contract c("gated_linear", *this);
   c.rank("x", x, 2);
@@ -149,9 +173,9 @@ void Backend::gated_linear(const TensorView& x, const TensorView& weight, Activa
   c.activation("x", x);
   c.matrix("weight", weight);
   c.activation("out", out);
-  c.shape("weight", weight, {2 * out.dim(1), x.dim(1)});
+  c.shape("weight", weight.shape(), {2 * out.dim(1), x.dim(1)});
   c.shape("out", out, {x.dim(0), out.dim(1)});
-  if (x.dim(0) > 0) do_gated_linear(x, weight, activation, scratch, out);
+  if (x.dim(0) > 0) do_gated_linear(x, dense(weight), activation, scratch, out);
 }
 
 void Backend::do_gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
@@ -279,7 +303,7 @@ void Backend::qk_norm_rope(const TensorView& qkv, const QkNormRope& params, std:
   do_qk_norm_rope(qkv, params, offset, q, k, v);
 }
 
-void Backend::qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+void Backend::qkv_linear(const TensorView& x, const MatrixView& weight, const QkNormRope& params,
                          std::int64_t offset, Arena& scratch, const TensorView& q,
                          const TensorView& k, const TensorView& v) {
   const Contract c("qkv_linear", *this);
@@ -287,8 +311,8 @@ void Backend::qkv_linear(const TensorView& x, const TensorView& weight, const Qk
   c.activation("x", x);
   c.matrix("weight", weight);
   check_norm_rope(c, x.dim(0), params, offset, q, k, v);
-  c.shape("weight", weight, {3 * q.dim(0) * q.dim(2), x.dim(1)});
-  if (x.dim(0) > 0) do_qkv_linear(x, weight, params, offset, scratch, q, k, v);
+  c.shape("weight", weight.shape(), {3 * q.dim(0) * q.dim(2), x.dim(1)});
+  if (x.dim(0) > 0) do_qkv_linear(x, dense(weight), params, offset, scratch, q, k, v);
 }
 
 void Backend::do_qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,

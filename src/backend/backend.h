@@ -5,7 +5,8 @@
 //
 // Unless an operation states otherwise: tensors are contiguous and on this backend's device;
 // activations have dtype activation_dtype(); "matrix" weights are F32 or BF16 on the CPU and of the
-// activation dtype on a GPU; "vector" weights (biases, norm weights) and tables are F32; sums are
+// activation dtype on a GPU, and a MatrixView may hold them in a smaller type, from which they are
+// widened for the operation; "vector" weights (biases, norm weights) and tables are F32; sums are
 // accumulated in fp32; inputs and outputs do not overlap. A violated contract throws an Error that
 // names the operation and the shapes.
 //
@@ -23,6 +24,7 @@
 #include "backend/op_parameters.h"
 #include "base/stop.h"
 #include "tensor/arena.h"
+#include "tensor/matrix_view.h"
 #include "tensor/tensor.h"
 
 namespace mochi {
@@ -45,7 +47,8 @@ struct DeviceMemory {
 class WeightLoader {
  public:
   virtual ~WeightLoader() = default;
-  // Fills target (F32 or BF16, on the device) with stored floats of any dtype and alignment.
+  // Fills target (on the device) with stored elements of any alignment: floats of any dtype for F32
+  // or BF16, otherwise those of the target's dtype.
   // `bytes` may be freed when the call returns.
   virtual void load(DType stored, std::span<const std::byte> bytes, const TensorView& target) = 0;
   // Waits until all targets are filled. Throws Error if a copy failed.
@@ -100,6 +103,8 @@ class Backend {
   // target (F32, or a matrix) = mean + deviation·fill_normal(kMochi, seed). The values are equal on
   // every device.
   void fill_normal(const NormalFill& fill, const TensorView& target);
+  // out [rows, columns] = the values of `matrix`, rounded to its dtype.
+  void widen(const MatrixView& matrix, const TensorView& out);
   // Starts to copy host memory to the device memory `target` (same dtype and size) in the
   // background: after all operations launched so far, concurrently with those launched next. The
   // host memory must stay valid until await_prefetch(slot); operations launched after that call may
@@ -123,15 +128,15 @@ class Backend {
   // block_size 0, out [1, width] = mean over all rows, or zero if there are none.
   void mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size = 0);
   // out [columns, rows] = transpose of the matrix weight x [rows, columns].
-  void transpose(const TensorView& x, const TensorView& out);
+  void transpose(const MatrixView& x, const TensorView& out);
   // out [rows, n] = act(x [rows, k] · weight [n, k]ᵀ + bias [n] (may be empty)).
-  void linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
+  void linear(const TensorView& x, const MatrixView& weight, const TensorView& bias,
               const TensorView& out, const LinearOptions& options = {});
   // out [rows, f] = act(a)·b with x [rows, 2·f] = (a | b).
   void gated_activation(const TensorView& x, Activation activation, const TensorView& out);
   // out [rows, f] = act(a)·b with (a | b) = x [rows, k] · weight [2·f, k]ᵀ. A backend that needs
   // two steps for it stores (a | b) in the scratch.
-  void gated_linear(const TensorView& x, const TensorView& weight, Activation activation,
+  void gated_linear(const TensorView& x, const MatrixView& weight, Activation activation,
                     Arena& scratch, const TensorView& out);
   // out = softmax(q·kᵀ·scale + bias)·v; num_keys ≥ 1. Each of q, k and v may be columns of a
   // matrix.
@@ -162,7 +167,7 @@ class Backend {
                     const TensorView& q, const TensorView& k, const TensorView& v);
   // qk_norm_rope() of x [tokens, k] · weight [3·heads·head_dim, k]ᵀ. A backend that needs two steps
   // for it stores the product in the scratch.
-  void qkv_linear(const TensorView& x, const TensorView& weight, const QkNormRope& params,
+  void qkv_linear(const TensorView& x, const MatrixView& weight, const QkNormRope& params,
                   std::int64_t offset, Arena& scratch, const TensorView& q, const TensorView& k,
                   const TensorView& v);
   // x += r̂ / rms(r̂) · tanh(gate), for each row of [rows, width], with r̂ = r + bias. Then
@@ -194,7 +199,7 @@ class Backend {
   // tokens, possibly empty): computes their activations and means again and adds the change to the
   // output. w1 [2·hidden, width] and w2_rows [hidden, width], the transpose of w2, are matrix
   // weights. Matmuls take f32 inputs: unlike linear(), this operation rounds no input to BF16.
-  void column_sparse_mlp(const TensorView& x, const TensorView& w1, const TensorView& w2_rows,
+  void column_sparse_mlp(const TensorView& x, const MatrixView& w1, const TensorView& w2_rows,
                          const ColumnLists& columns, const MlpCache& cache);
   // out [n, width] = rows `indices` [n] i32 of x [rows, width]; every index must be in range.
   void gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out);
@@ -247,12 +252,19 @@ class Backend {
   virtual void do_qkv_linear(const TensorView& x, const TensorView& weight,
                              const QkNormRope& params, std::int64_t offset, Arena& scratch,
                              const TensorView& q, const TensorView& k, const TensorView& v);
+  // Allocates `memory` anew if it is smaller than this, and returns where it is.
+  std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
  private:
+  // Returns the matrix as products take it; valid until the next call.
+  TensorView dense(const MatrixView& matrix);
+
   virtual void do_synchronize() {}
   virtual void do_upload(const TensorView& host, const TensorView& target) = 0;
   virtual void do_download(const TensorView& source, const TensorView& host) = 0;
   virtual void do_fill_normal(const NormalFill& fill, const TensorView& target) = 0;
+  virtual void do_widen(const MatrixView& matrix, const TensorView& out) = 0;
+  virtual Tensor& dense_memory() = 0;  // memory for one matrix, at first empty
   virtual void do_prefetch(int slot, const TensorView& host, const TensorView& target) = 0;
   virtual void do_await_prefetch(int slot) = 0;
   virtual void do_write_back(int slot, const TensorView& source, const TensorView& host) = 0;

@@ -190,7 +190,7 @@ void Backend::find_movement(const TensorView& means, const TensorView& former,
   do_find_movement(means, former, scores);
 }
 
-void Backend::column_sparse_mlp(const TensorView& x, const TensorView& w1,
+void Backend::column_sparse_mlp(const TensorView& x, const MatrixView& w1,
                                 const TensorView& w2_rows, const ColumnLists& columns,
                                 const MlpCache& cache) {
   const Contract c("column_sparse_mlp", *this);
@@ -201,7 +201,7 @@ void Backend::column_sparse_mlp(const TensorView& x, const TensorView& w1,
   c.matrix("w1", w1);
   const std::int64_t hidden = w2_rows.dim(0);
   c.shape("w2_rows", w2_rows, {hidden, x.dim(1)});
-  c.shape("w1", w1, {2 * hidden, x.dim(1)});
+  c.shape("w1", w1.shape(), {2 * hidden, x.dim(1)});
   for (const TensorView& kept : {cache.activations, cache.out, cache.means}) {
     c.activation("cache", kept);
   }
@@ -214,7 +214,7 @@ void Backend::column_sparse_mlp(const TensorView& x, const TensorView& w1,
   c.dtype("columns", columns.columns, DType::kI32);
   c.rank("columns", columns.columns, 1);
   c.shape("offsets", columns.offsets, {num_blocks + 1});
-  do_column_sparse_mlp(x, w1, w2_rows, columns, cache);
+  do_column_sparse_mlp(x, dense(w1), w2_rows, columns, cache);
 }
 
 void Backend::gather_rows(const TensorView& x, const TensorView& indices, const TensorView& out) {

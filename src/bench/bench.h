@@ -11,6 +11,7 @@
 
 #include "base/stop.h"
 #include "mochi/sparsity.h"
+#include "mochi/weight_format.h"
 
 namespace mochi::bench {
 
@@ -20,6 +21,9 @@ struct BenchRequest {
   std::string device = "auto";     // or "cpu", "cuda"
   std::string dtype = "auto";      // activations: "bf16" or "fp32"
   std::string size = "full";       // or "micro"
+  // Precision of the matrices of "dit", "sparse", "t5", "video" and "load"; nothing: that of the
+  // file or, for random weights, of the activations.
+  std::optional<WeightFormat> weights;
   SparsityConfig sparsity = {};    // for "op" and "sparse"
   std::vector<int> num_frames;     // videos to measure; empty: the size's own
   int num_layers = 0;              // for "dit" and "t5"; 0: all

@@ -29,7 +29,7 @@ double verify_dit(Session& session) {
   config.depth = std::min<std::int64_t>(config.depth, 2);
   Backend& device = *session.backend;
   Backend& oracle = *session.oracle;
-  const RandomNetwork network(device, DitWeights(config));
+  const RandomNetwork network(device, session.storage(), DitWeights(config));
   std::deque<Tensor> tensors;
   const Dit dit(network.weights);
   const Dit oracle_dit(copy_for_oracle(device, oracle, DitWeights(network.weights), tensors));
@@ -120,7 +120,7 @@ void bench_dit(Session& session) {
   }
   measure_ceilings(session);
   const double error = verify_dit(session);
-  const RandomNetwork network(*session.backend, DitWeights(config));
+  const RandomNetwork network(*session.backend, session.storage(), DitWeights(config));
   const Dit dit(network.weights);
   DitRunner smallest(session, dit,
                      shape_of_latents(config, 1, config.patch_size, config.patch_size));

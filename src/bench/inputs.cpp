@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi::bench {
 namespace {

@@ -8,14 +8,15 @@
 #include "base/error.h"
 #include "bench/network.h"
 #include "dit/dit.h"
-#include "io/checkpoint.h"
+#include "pipeline/component.h"
 
 namespace mochi::bench {
 namespace {
 
 struct Loaded {
-  Loaded(Backend& backend, const TensorSource& source, const DitConfig& config)
-      : store(backend, backend.preferred_matrix_dtype()), weights(config) {
+  Loaded(Backend& backend, const MatrixStorage& storage, const TensorSource& source,
+         const DitConfig& config)
+      : store(backend, storage), weights(config) {
     store.load(weights, source);
     backend.synchronize();
   }
@@ -29,12 +30,13 @@ double verify_load(Backend& device, const TensorSource& source, DitWeights weigh
   int num_matrices = 0;
   double largest = 0;
   weights.visit(
-      [&](const std::string& name, TensorView& member, const Shape& shape, WeightRole role) {
+      [&](const std::string& name, const WeightMember& member, const Shape& shape,
+          WeightRole role) {
         if (role == WeightRole::kMatrix && ++num_matrices > kNumMatrices) return;
         const Tensor wanted(DType::kF32, shape);
         source.read(name, wanted);
-        largest = std::max(
-            largest, relative_error(download_last_rows(device, member, shape, kNoRows), wanted));
+        largest =
+            std::max(largest, relative_error(download_values(device, member.get()), wanted));
       });
   return largest;
 }
@@ -43,28 +45,32 @@ double verify_load(Backend& device, const TensorSource& source, DitWeights weigh
 
 void bench_load(Session& session) {
   if (session.request.file.empty()) refuse("file", "wanted a .safetensors file of a transformer");
-  const std::shared_ptr<Checkpoint> checkpoint = Checkpoint::open(session.request.file);
-  const DitConfig config = infer_dit_config(*checkpoint);
+  const std::shared_ptr<StoredSource> file =
+      find_component(open_weights(session.request.file), Component::kDit);
+  if (file == nullptr) refuse("file", "'{}' holds no transformer", session.request.file.string());
+  const std::shared_ptr<TensorSource> source = with_original_keys(file, Component::kDit, {});
+  const DitConfig config = infer_dit_config(*source);
+  const MatrixStorage storage = session.storage();
   Backend& backend = *session.backend;
   Measurement result;
   result.name = "load transformer";
   result.max_error = max_network_error(backend.activation_dtype());  // allows rounding to BF16
   backend.restart_peak();
   {
-    const Loaded first(backend, *checkpoint, config);  // this also brings the file into memory
-    result.relative_error = verify_load(backend, *checkpoint, first.weights);
+    const Loaded first(backend, storage, *source, config);  // this also brings the file into memory
+    result.relative_error = verify_load(backend, *source, first.weights);
     result.weight_bytes = first.store.size_bytes();
     result.peak_bytes = session.peak_bytes();
   }
   std::vector<double> seconds;
   for (int i = 0; i < session.request.num_repetitions; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    const Loaded loaded(backend, *checkpoint, config);
+    const Loaded loaded(backend, storage, *source, config);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     seconds.push_back(taken.count());
   }
   std::uint64_t file_bytes = 0;
-  for (const std::filesystem::path& path : checkpoint->files()) {
+  for (const std::filesystem::path& path : file->files()) {
     file_bytes += std::filesystem::file_size(path);
   }
   const auto [fastest, slowest] = std::ranges::minmax(seconds);

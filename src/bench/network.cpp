@@ -4,6 +4,15 @@
 
 namespace mochi::bench {
 
+Tensor download_values(Backend& device, const MatrixView& parameter) {
+  if (parameter.is_dense()) {
+    return download_last_rows(device, parameter.values(), parameter.shape(), kNoRows);
+  }
+  const Tensor dense(parameter.dtype(), parameter.shape(), device.allocator());
+  device.widen(parameter, dense);
+  return download_last_rows(device, dense, parameter.shape(), kNoRows);
+}
+
 double max_network_error(DType activation_dtype) {
   return activation_dtype == DType::kBF16 ? 4e-2 : 1e-3;
 }

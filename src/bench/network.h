@@ -16,21 +16,26 @@ namespace mochi::bench {
 // Random weights on the device; `W` is a struct of views.
 template <typename W>
 struct RandomNetwork {
-  RandomNetwork(Backend& backend, W random_weights)
-      : store(backend, backend.preferred_matrix_dtype()), weights(std::move(random_weights)) {
+  RandomNetwork(Backend& backend, const MatrixStorage& storage, W random_weights)
+      : store(backend, storage), weights(std::move(random_weights)) {
     store.init_random(weights, /*seed=*/1);
   }
   WeightStore store;
   W weights;
 };
 
+// Returns the values of a parameter [shape] in F32, on the host.
+Tensor download_values(Backend& device, const MatrixView& parameter);
+
 // Copies weights to the oracle, in F32; `tensors` owns the copies.
 template <typename W>
 W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor>& tensors) {
-  weights.visit([&](const std::string&, TensorView& member, const Shape& shape, WeightRole) {
-    const Tensor host = download_last_rows(device, member, shape, kNoRows);
-    member = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
-    oracle.upload(host, member);
+  weights.visit([&](const std::string&, const WeightMember& member, const Shape& shape,
+                    WeightRole) {
+    const Tensor host = download_values(device, member.get());
+    const Tensor& copy = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
+    oracle.upload(host, copy);
+    member.set(copy);
   });
   return weights;
 }

@@ -76,6 +76,11 @@ void ProfilingBackend::do_transpose(const TensorView& x, const TensorView& out) 
   record("transpose", traffic({x, out}), [&] { inner_.transpose(x, out); });
 }
 
+void ProfilingBackend::do_widen(const MatrixView& matrix, const TensorView& out) {
+  record(fmt::format("widen {}", storage_type_name(matrix.type())), traffic({matrix.values(), out}),
+         [&] { inner_.widen(matrix, out); });
+}
+
 void ProfilingBackend::do_linear(const TensorView& x, const TensorView& weight,
                                  const TensorView& bias, const TensorView& out,
                                  const LinearOptions& options) {

@@ -57,6 +57,8 @@ class ProfilingBackend final : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_widen(const MatrixView& matrix, const TensorView& out) override;
+  Tensor& dense_memory() override { return dense_memory_; }
   // Prefetches are not timed; await_prefetch() is: the time that operations waited for copies.
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override {
     inner_.prefetch(slot, host, target);
@@ -134,6 +136,7 @@ class ProfilingBackend final : public Backend {
   Backend& inner_;
   bool is_timing_;
   std::vector<OpTotals> totals_;
+  Tensor dense_memory_;
 };
 
 }  // namespace mochi::bench

@@ -136,7 +136,7 @@ void bench_sparse(Session& session) {
   std::ranges::copy_if(kKinds, std::back_inserter(kinds),
                        [&](const Kind& kind) { return is_wanted(kind, names); });
   if (kinds.empty()) return;
-  const RandomNetwork network(*session.backend, DitWeights(config));
+  const RandomNetwork network(*session.backend, session.storage(), DitWeights(config));
   const Dit dit(network.weights);
   const std::uint64_t weight_bytes = network.store.size_bytes();
   for (const int num_frames : frames_of(session)) {

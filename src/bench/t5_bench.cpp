@@ -35,7 +35,7 @@ double verify_t5(Session& session) {
   config.num_layers = std::min<std::int64_t>(config.num_layers, 2);
   Backend& device = *session.backend;
   Backend& oracle = *session.oracle;
-  const RandomNetwork network(device, T5Weights(config));
+  const RandomNetwork network(device, session.storage(), T5Weights(config));
   std::deque<Tensor> tensors;
   const T5Encoder encoder(device, network.weights);
   const T5Encoder oracle_encoder(
@@ -57,7 +57,7 @@ void bench_t5(Session& session) {
   if (session.request.num_layers > 0) config.num_layers = session.request.num_layers;
   measure_ceilings(session);
   const double error = verify_t5(session);
-  const RandomNetwork network(*session.backend, T5Weights(config));
+  const RandomNetwork network(*session.backend, session.storage(), T5Weights(config));
   const T5Encoder encoder(*session.backend, network.weights);
   const std::int64_t num_tokens = session.sizes.num_encoder_tokens;
   const std::vector<std::int32_t> ids = make_ids(num_tokens, config.vocab_size);

@@ -29,7 +29,7 @@ void add_phase(Session& session, Measurement phase, std::size_t weight_bytes, co
 void run_text(Session& session, const TensorView& features) {
   const TextEncoderConfig& config = session.sizes.config.text_encoder;
   session.backend->restart_peak();
-  const RandomNetwork network(*session.backend, T5Weights(config));
+  const RandomNetwork network(*session.backend, session.storage(), T5Weights(config));
   const T5Encoder encoder(*session.backend, network.weights);
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(features.dim(0)), 5);
   Arena scratch(session.backend->allocator());
@@ -49,7 +49,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   if (session.request.num_layers > 0) config.depth = session.request.num_layers;
   Backend& backend = *session.backend;
   backend.restart_peak();
-  const RandomNetwork network(backend, DitWeights(config));
+  const RandomNetwork network(backend, session.storage(), DitWeights(config));
   const Dit dit(network.weights);
   GenerateRequest request = make_default_request(session.sizes.config.generation);
   request.num_steps = session.request.num_steps;
@@ -83,7 +83,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
 void run_decoding(Session& session, const TensorView& z) {
   const VaeConfig& config = session.sizes.config.vae;
   session.backend->restart_peak();
-  const RandomNetwork network(*session.backend, VaeDecoderWeights(config));
+  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(), VaeDecoderWeights(config));
   const VaeDecoder decoder(*session.backend, network.weights);
   Arena scratch(session.backend->allocator());
   Measurement phase;

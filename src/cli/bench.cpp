@@ -7,6 +7,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "cli/generate_options.h"
 #include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "flags/usage_error.h"
@@ -109,6 +110,9 @@ void check_flags(const BenchOptions& options) {
   if (options.request.is_profiled && (subject == "op" || subject == "video" || subject == "load")) {
     throw flags::UsageError("--profile: works with 'dit', 'sparse', 'vae' and 't5' only");
   }
+  if (options.request.weights && (subject == "op" || subject == "vae")) {
+    throw flags::UsageError("--weights: works with 'dit', 'sparse', 't5', 'video' and 'load' only");
+  }
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
     throw flags::UsageError("--plot: wanted two or more lengths in --num-frames");
@@ -142,6 +146,7 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
       .add_option("--layers", request.num_layers,
                   "number of layers, for dit, sparse, t5 and video; 0: all")
       ->capture_default_str();
+  add_weights_flag(command, request.weights);
   command.add_option("--num-steps", request.num_steps, "sampling steps, for video")
       ->capture_default_str();
   command

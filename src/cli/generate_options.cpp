@@ -107,6 +107,17 @@ void check_flags(const GenerateOptions& options) {
 
 }  // namespace
 
+CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& weights) {
+  return command
+      .add_option_function<std::string>(
+          "--weights",
+          // The value is one of the choices: read_arguments() has looked. "auto" is no format.
+          [&weights](const std::string& text) { weights = parse_weight_format(text); },
+          "precision of the large matrices in memory; auto: that of their file")
+      ->type_name("auto|bf16|fp8|q8_0|q6_k|q5_k|q4_k|q4_0")
+      ->default_str("auto");
+}
+
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
   CLI::Option* loras =
       command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
@@ -117,6 +128,7 @@ CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
       .add_flag("--cpu-offload", options.job.engine.cpu_offload,
                 "keep only the network in use in memory")
       ->group(kMachine);
+  add_weights_flag(command, options.job.engine.weights)->group(kMachine);
   return loras;
 }
 

@@ -37,7 +37,10 @@ Lora parse_lora(const std::string& text);
 // Declares the flags; they write into `options`, which must outlive the parsing.
 void add_generate_flags(CLI::App& command, GenerateOptions& options);
 
-// --lora-path, then --cpu-offload. The command's callback has to call take_loras().
+// --weights.
+CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& weights);
+
+// --lora-path, then --cpu-offload and --weights. The command's callback has to call take_loras().
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options);
 void take_loras(GenerateOptions& options);
 

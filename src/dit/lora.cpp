@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "dit/lora_change.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {
@@ -148,8 +148,8 @@ void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const D
 
 TensorInfo LoraMergedSource::info(std::string_view name) const {
   TensorInfo info = source_->info(name);
-  if (deltas_.contains(name)) info.dtype = DType::kF32;
-  return info;
+  if (!deltas_.contains(name)) return info;
+  return {DType::kF32, info.shape, info.origin};
 }
 
 std::vector<StoredRows> LoraMergedSource::stored_rows(std::string_view name) const {
@@ -159,7 +159,7 @@ std::vector<StoredRows> LoraMergedSource::stored_rows(std::string_view name) con
   add_changes(found->second, *merged);
   const TensorView& view = merged->view();
   StoredRows rows{DType::kF32, view.shape(), {view.bytes(), view.size_bytes()}, merged};
-  if (!all_finite(rows.dtype, rows.bytes)) {
+  if (!all_finite(DType::kF32, rows.bytes)) {
     fail("LoRA '{}' makes values of '{}' infinite: its alpha or its scale is too large",
          found->second.back().file->name(), name);
   }

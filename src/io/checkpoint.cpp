@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/file_kind.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -250,7 +250,7 @@ std::vector<StoredRows> Checkpoint::stored_rows(std::string_view name) const {
   const Entry& entry = find(name);
   entry.is_read = true;
   if (entry.stored->dtype_name != kDouble) {
-    return {{found.dtype, found.shape, entry.stored->bytes}};
+    return {{found.type, found.shape, entry.stored->bytes}};
   }
   const std::shared_ptr<const Tensor> rounded = round_doubles(entry.stored->bytes, found.shape);
   const TensorView& view = rounded->view();

@@ -42,7 +42,6 @@ class Checkpoint final : public StoredSource {
   std::vector<std::filesystem::path> files() const override;
   // The first file wins if several have a key.
   std::map<std::string, std::string> metadata() const override;
-  void mark_read(std::string_view name) const override { find(name).is_read = true; }
 
  private:
   struct Entry {

@@ -7,21 +7,9 @@
 #include <utility>
 
 #include "base/error.h"
-#include "io/block_rows.h"
 #include "io/safetensors.h"
-#include "tensor/block_format.h"
 
 namespace mochi {
-namespace {
-
-// Returns the type that a tensor is given in; nothing for types that the engine does not read.
-std::optional<DType> readable_dtype(const std::string& type_name) {
-  if (parse_block_format(type_name)) return DType::kF32;
-  return parse_dtype(type_name);  // F32, F16, BF16 and I32 have the same names in both formats
-}
-
-}  // namespace
-
 GgufSource::GgufSource(std::unique_ptr<const GgufFile> file) : file_(std::move(file)) {
   for (const auto& [name, entry] : file_->entries()) is_read_[name] = false;
 }
@@ -48,22 +36,19 @@ const std::filesystem::path& GgufSource::file_of(std::string_view name) const {
 
 TensorInfo GgufSource::info(std::string_view name) const {
   const StoredEntry& stored = entry(name);
-  const std::optional<DType> dtype = readable_dtype(stored.dtype_name);
-  if (!dtype) {
+  const std::optional<StorageType> type = parse_storage_type(stored.dtype_name);
+  if (!type) {
     fail("tensor '{}' in '{}': the type {} is not read", name, file_->path().string(),
          stored.dtype_name);
   }
-  return {*dtype, Shape(stored.sizes), file_->path().string()};
+  return {*type, Shape(stored.sizes), file_->path().string()};
 }
 
 std::vector<StoredRows> GgufSource::stored_rows(std::string_view name) const {
   const TensorInfo found = info(name);
   const StoredEntry& stored = entry(name);
   is_read_.find(name)->second = true;
-  if (const auto format = parse_block_format(stored.dtype_name)) {
-    return {dequantized_rows(*format, stored.bytes, found.shape)};
-  }
-  return {{found.dtype, found.shape, stored.bytes}};
+  return {{found.type, found.shape, stored.bytes}};
 }
 
 std::vector<std::string> GgufSource::unread() const {

@@ -1,4 +1,4 @@
-// The tensors of a GGUF file. Quantised ones are given as F32.
+// The tensors of a GGUF file.
 #pragma once
 
 #include <atomic>

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "io/block_rows.h"
 
 namespace mochi {
 namespace {
@@ -66,7 +65,7 @@ bool QweightSource::contains(std::string_view name) const {
 TensorInfo QweightSource::info(std::string_view name) const {
   const auto found = qweights_.find(name);
   if (found == qweights_.end()) return source_->info(name);
-  return {DType::kF32, Shape(found->second.entry.sizes), file_of(name).string()};
+  return {found->second.format, Shape(found->second.entry.sizes), file_of(name).string()};
 }
 
 std::vector<StoredRows> QweightSource::stored_rows(std::string_view name) const {
@@ -74,7 +73,7 @@ std::vector<StoredRows> QweightSource::stored_rows(std::string_view name) const 
   if (found == qweights_.end()) return source_->stored_rows(name);
   const Qweight& qweight = found->second;
   source_->stored_rows(qweight.stored_name);  // counts as reading it
-  return {dequantized_rows(qweight.format, qweight.entry.bytes, Shape(qweight.entry.sizes))};
+  return {{qweight.format, Shape(qweight.entry.sizes), qweight.entry.bytes}};
 }
 
 const StoredEntry& QweightSource::entry(std::string_view name) const {

@@ -14,7 +14,7 @@
 
 namespace mochi {
 
-// Gives such weights as F32, under the names without the format.
+// Gives such weights under the names without the format.
 class QweightSource final : public StoredSource {
  public:
   explicit QweightSource(std::shared_ptr<const StoredSource> source);

@@ -40,7 +40,7 @@ constexpr std::array kStoredTypes{
     StoredType{"I64", 64, std::nullopt},      StoredType{"U64", 64, std::nullopt},
     StoredType{"C64", 64, std::nullopt},      StoredType{"U32", 32, std::nullopt},
     StoredType{"I16", 16, std::nullopt},      StoredType{"U16", 16, std::nullopt},
-    StoredType{"I8", 8, std::nullopt},        StoredType{"BOOL", 8, std::nullopt},
+    StoredType{"I8", 8, DType::kI8},        StoredType{"BOOL", 8, std::nullopt},
     StoredType{"F8_E8M0", 8, std::nullopt},   StoredType{"F6_E2M3", 6, std::nullopt},
     StoredType{"F6_E3M2", 6, std::nullopt},   StoredType{"F4", 4, std::nullopt},
 };
@@ -195,6 +195,11 @@ void check_tensors(const std::string& file_name, std::span<const NamedTensor> te
 std::optional<DType> parse_dtype(std::string_view name) {
   const StoredType* type = find_stored_type(name);
   return type == nullptr ? std::nullopt : type->dtype;
+}
+
+std::optional<StorageType> parse_storage_type(std::string_view name) {
+  if (const auto format = parse_block_format(name)) return *format;
+  return parse_dtype(name);
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path), path_(path) {

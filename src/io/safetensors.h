@@ -14,13 +14,15 @@
 #include "base/mapped_file.h"
 #include "base/stop.h"
 #include "io/stored_source.h"
-#include "tensor/dtype.h"
 #include "tensor/shape.h"
+#include "tensor/storage_type.h"
 
 namespace mochi {
 
 // Our dtype of a safetensors name; nothing for valid ones that the engine does not compute with.
 std::optional<DType> parse_dtype(std::string_view name);
+// The same for the types of GGUF files, too: plain ones have the same names in both.
+std::optional<StorageType> parse_storage_type(std::string_view name);
 
 // A memory-mapped file, or one in memory, whose header has been checked in full: every tensor lies
 // inside the file, has the size its shape says, and no bytes are shared or left over.

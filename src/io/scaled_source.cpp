@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/parallel_for.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -198,8 +197,6 @@ class Scan {
   bool has_marker_ = false;
 };
 
-std::int64_t num_rows(const Shape& shape) { return shape.rank() == 0 ? 1 : shape[0]; }
-
 }  // namespace
 
 bool ScaledSource::is_hidden(std::string_view name) const {
@@ -224,7 +221,7 @@ std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape&
   const TensorInfo found = stored_->info(scale_name);
   const std::int64_t count = found.shape.num_elements();
   const bool is_per_row = found.shape.rank() >= 1 && found.shape[0] == count;
-  if (count != 1 && !(is_per_row && count == num_rows(shape))) {
+  if (count != 1 && !(is_per_row && shape.rank() > 0 && count == shape[0])) {
     fail("tensor '{}' in '{}': wanted one scale, or one for each row of '{}' {}, found {}",
          scale_name, found.origin, name, shape.to_string(), found.shape.to_string());
   }
@@ -235,54 +232,25 @@ std::vector<float> ScaledSource::read_scales(std::string_view name, const Shape&
 
 TensorInfo ScaledSource::info(std::string_view name) const {
   if (is_hidden(name)) fail_missing(name);
-  if (!scales_.contains(name)) return stored_->info(name);
-  const StoredEntry& entry = stored_->entry(name);
-  const bool is_integer = entry.dtype_name == kInt8 && entry.sizes.size() <= Shape::kMaxRank;
-  TensorInfo info =
-      is_integer ? TensorInfo{DType::kF32, Shape(entry.sizes), stored_->file_of(name).string()}
-                 : stored_->info(name);
-  if (!is_float(info.dtype)) {
+  TensorInfo info = stored_->info(name);
+  if (!scales_.contains(name)) return info;
+  const auto* const dtype = std::get_if<DType>(&info.type);
+  if (dtype == nullptr || (!is_float(*dtype) && *dtype != DType::kI8)) {
     fail("tensor '{}' in '{}': scaled weights of {} are not read", name, info.origin,
-         dtype_name(info.dtype));
+         storage_type_name(info.type));
   }
   read_scales(name, info.shape);  // checks their number
-  info.dtype = DType::kF32;
+  info.is_scaled = true;
   return info;
-}
-
-std::shared_ptr<const Tensor> ScaledSource::read_stored(std::string_view name,
-                                                        const Shape& shape) const {
-  auto values = std::make_shared<const Tensor>(DType::kF32, shape);
-  const StoredEntry& entry = stored_->entry(name);
-  if (entry.dtype_name != kInt8) {
-    stored_->read(name, *values);
-    return values;
-  }
-  std::ranges::transform(entry.bytes, values->view().f32().begin(), [](std::byte byte) {
-    return static_cast<float>(static_cast<std::int8_t>(byte));
-  });
-  stored_->mark_read(name);
-  return values;
 }
 
 std::vector<StoredRows> ScaledSource::stored_rows(std::string_view name) const {
   if (is_hidden(name)) fail_missing(name);
-  if (!scales_.contains(name)) return stored_->stored_rows(name);
-  const TensorInfo found = info(name);
-  const std::vector<float> scales = read_scales(name, found.shape);
-  const std::shared_ptr<const Tensor> scaled = read_stored(name, found.shape);
-  const std::span<float> values = scaled->view().f32();
-  const std::int64_t rows = num_rows(found.shape);
-  const std::int64_t row_size = rows == 0 ? 0 : found.shape.num_elements() / rows;
-  parallel_for(0, rows, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const float scale = scales[scales.size() == 1 ? 0 : static_cast<std::size_t>(row)];
-      float* const row_values = values.data() + row * row_size;
-      for (std::int64_t i = 0; i < row_size; ++i) row_values[i] *= scale;
-    }
-  });
-  const TensorView& view = scaled->view();
-  return {{DType::kF32, found.shape, {view.bytes(), view.size_bytes()}, scaled}};
+  std::vector<StoredRows> parts = stored_->stored_rows(name);
+  if (!scales_.contains(name)) return parts;
+  // A stored tensor is one part.
+  parts.front().scales = read_scales(name, info(name).shape);
+  return parts;
 }
 
 ScaleSummary summarise_scales(const TensorSource& source) {

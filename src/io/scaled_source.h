@@ -11,8 +11,7 @@
 
 namespace mochi {
 
-// A file's weights in F32 with their scales multiplied in; every other tensor as it is
-// stored. The scales themselves are not listed.
+// A file's weights with their scales, which are not listed as tensors.
 class ScaledSource final : public TensorSource {
  public:
   // A tensor's name → its scale's name.
@@ -31,8 +30,6 @@ class ScaledSource final : public TensorSource {
 
  private:
   bool is_hidden(std::string_view name) const;
-  // Returns the values of a scaled weight without its scale, in F32.
-  std::shared_ptr<const Tensor> read_stored(std::string_view name, const Shape& shape) const;
   std::vector<std::string> without_hidden(std::vector<std::string> names) const;
   // One scale, or one for each row of a tensor of this shape.
   std::vector<float> read_scales(std::string_view name, const Shape& shape) const;

@@ -30,8 +30,6 @@ class StoredSource : public TensorSource {
   virtual std::vector<std::filesystem::path> files() const = 0;
   // Returns the metadata of all files.
   virtual std::map<std::string, std::string> metadata() const = 0;
-  // Counts a tensor as read whose bytes were taken from its entry.
-  virtual void mark_read(std::string_view /*name*/) const {}
   // Returns what the names of the tensors begin with in the file and not here; mostly nothing.
   virtual std::string prefix() const { return ""; }
 };
@@ -57,7 +55,6 @@ class PrefixedSource final : public StoredSource {
   const std::filesystem::path& file_of(std::string_view name) const override {
     return source_->file_of(stored(name));
   }
-  void mark_read(std::string_view name) const override { source_->mark_read(stored(name)); }
   // Returns the files that hold one of these tensors.
   std::vector<std::filesystem::path> files() const override;
   std::map<std::string, std::string> metadata() const override { return source_->metadata(); }

@@ -8,7 +8,7 @@
 #include "base/checked_math.h"
 #include "base/error.h"
 #include "base/nearest.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {
@@ -51,10 +51,14 @@ void append_rows(std::span<const StoredRows> parts, Rows wanted, std::vector<Sto
     const std::int64_t end = std::min(wanted.end - part_begin, num_rows);
     if (begin < end) {
       const std::size_t row_bytes = part.bytes.size() / static_cast<std::size_t>(num_rows);
-      out.push_back({part.dtype, with_rows(part.shape, end - begin),
+      const bool has_row_scales = std::ssize(part.scales) == num_rows;
+      out.push_back({part.type, with_rows(part.shape, end - begin),
                      part.bytes.subspan(static_cast<std::size_t>(begin) * row_bytes,
                                         static_cast<std::size_t>(end - begin) * row_bytes),
-                     part.owner});
+                     part.owner,
+                     has_row_scales ? std::vector(part.scales.begin() + begin,
+                                                  part.scales.begin() + end)
+                                    : part.scales});
     }
     part_begin += num_rows;
   }
@@ -62,17 +66,39 @@ void append_rows(std::span<const StoredRows> parts, Rows wanted, std::vector<Sto
 
 void copy_converted(const StoredRows& part, DType target_dtype, std::byte* target) {
   const auto num_elements = static_cast<std::size_t>(part.shape.num_elements());
+  const DType dtype = std::get<DType>(part.type);
   if (num_elements == 0) return;
-  if (part.dtype == target_dtype) {
+  if (dtype == target_dtype) {
     std::memcpy(target, part.bytes.data(), part.bytes.size());
   } else if (target_dtype == DType::kF32) {
-    convert_to_f32(part.dtype, part.bytes, {reinterpret_cast<float*>(target), num_elements});
+    convert_to_f32(dtype, part.bytes, {reinterpret_cast<float*>(target), num_elements});
   } else {
-    convert_to_bf16(part.dtype, part.bytes, {reinterpret_cast<BFloat16*>(target), num_elements});
+    convert_to_bf16(dtype, part.bytes, {reinterpret_cast<BFloat16*>(target), num_elements});
   }
 }
 
+bool is_plain_float(const StorageType& type) {
+  const auto* const dtype = std::get_if<DType>(&type);
+  return dtype != nullptr && is_float(*dtype);
+}
+
 }  // namespace
+
+bool TensorInfo::has_values() const {
+  return is_plain_float(type) || std::holds_alternative<BlockFormat>(type) || is_scaled;
+}
+
+bool StoredRows::is_plain() const { return is_plain_float(type) && scales.empty(); }
+
+StoredRows widen(const StoredRows& rows) {
+  if (rows.is_plain()) return rows;
+  const auto values = std::make_shared<const Tensor>(DType::kF32, rows.shape);
+  const TensorView& view = values->view();
+  // The blocks of a vector are not split.
+  const std::int64_t num_rows = rows.shape.rank() < 2 && rows.scales.size() < 2 ? 1 : rows.shape[0];
+  widen_rows(rows.type, rows.bytes, rows.scales, num_rows, view.f32());
+  return {DType::kF32, rows.shape, {view.bytes(), view.size_bytes()}, values};
+}
 
 void TensorSource::fail_missing(std::string_view name) const {
   fail("no tensor '{}' in {}, {}", name, description(), suggest_name(name, names()));
@@ -103,13 +129,13 @@ void TensorSource::read(std::string_view name, const TensorView& target) const {
   std::byte* out = target.bytes();
   for (const StoredRows& part : parts) {
     const bool is_convertible =
-        is_float(part.dtype) && (wanted == DType::kF32 || wanted == DType::kBF16);
-    if (part.dtype != wanted && !is_convertible) {
+        found.has_values() && (wanted == DType::kF32 || wanted == DType::kBF16);
+    if (part.type != StorageType(wanted) && !is_convertible) {
       fail("tensor '{}' in '{}': wanted {}, found {}", name, found.origin, dtype_name(wanted),
-           dtype_name(part.dtype));
+           storage_type_name(part.type));
     }
     require_finite(name, found.origin, part);
-    copy_converted(part, wanted, out);
+    copy_converted(is_convertible ? widen(part) : part, wanted, out);
     out += static_cast<std::size_t>(part.shape.num_elements()) * dtype_bytes(wanted);
   }
 }
@@ -124,7 +150,10 @@ void TensorSource::read_f32(std::string_view name, std::span<float> target) cons
 }
 
 void require_finite(std::string_view name, const std::string& origin, const StoredRows& part) {
-  if (all_finite(part.dtype, part.bytes)) return;
+  const auto* const format = std::get_if<BlockFormat>(&part.type);
+  const bool is_finite = format != nullptr ? all_finite(*format, part.bytes)
+                                           : all_finite(std::get<DType>(part.type), part.bytes);
+  if (is_finite && all_finite(DType::kF32, std::as_bytes(std::span(part.scales)))) return;
   fail("tensor '{}' in '{}': has values that are not finite (NaN or infinite)", name, origin);
 }
 
@@ -165,6 +194,8 @@ TensorInfo KeyMappedSource::info(std::string_view name) const {
   for (const RowRange& range : parts) {
     const TensorInfo part = source_->info(range.source_name);
     const Rows rows = resolve_rows(range, part);
+    if (part.type != whole.type) whole.type = DType::kF32;
+    whole.is_scaled = whole.is_scaled || part.is_scaled;
     if (!(with_rows(part.shape, 0) == with_rows(whole.shape, 0))) {
       fail("tensor '{}' in '{}': wanted rows like those of '{}' {}, found {}", range.source_name,
            part.origin, parts.front().source_name, whole.shape.to_string(), part.shape.to_string());

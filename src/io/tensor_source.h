@@ -11,27 +11,38 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/dtype.h"
 #include "tensor/shape.h"
+#include "tensor/storage_type.h"
 #include "tensor/tensor.h"
 
 namespace mochi {
 
 struct TensorInfo {
-  DType dtype = DType::kF32;
+  StorageType type = DType::kF32;  // as stored; F32 if the parts have several types
   Shape shape;
-  std::string origin;  // the file (of the first part)
+  std::string origin;      // the file (of the first part)
+  bool is_scaled = false;  // the elements are multiplied by scales
+
+  // Returns true if the values are real numbers that can be read as F32.
+  bool has_values() const;
 };
 
 // Part of a tensor as it is stored: whole rows of dimension 0, row-major. The bytes live as long as
 // their owner or, where there is none, the source; they have any alignment and must not be written
 // to.
 struct StoredRows {
-  DType dtype = DType::kF32;
+  StorageType type = DType::kF32;
   Shape shape;
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> owner = nullptr;  // owns values that were computed on request
+  // None, one, or one for each row: a value is an element times its scale.
+  std::vector<float> scales = {};
+
+  bool is_plain() const;  // true for floats without scales
 };
+
+// Returns the values as plain floats: the rows themselves if they are plain, otherwise F32.
+StoredRows widen(const StoredRows& rows);
 
 // Const calls are safe from several threads.
 class TensorSource {
@@ -56,7 +67,7 @@ class TensorSource {
   // The shape, with an Error unless it has this many dimensions.
   Shape require_rank(std::string_view name, int rank) const;
 
-  // Copies the tensor into `target` (host memory), converting between float types. An Error names
+  // Copies the tensor into `target` (host memory), converting the values to its type. An Error names
   // the tensor, the file, what was wanted and what was found; values that are not finite are one.
   void read(std::string_view name, const TensorView& target) const;
   void read_f32(std::string_view name, std::span<float> target) const;

@@ -100,6 +100,7 @@ void read_engine(JsonReader& root, EngineOptions& options) {
   const DeviceKind device = read_choice(engine, "device", kDeviceKinds);
   options.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
   options.precision = read_choice(engine, "dtype", kPrecisions);
+  if (engine.has("weights")) options.weights = read_choice(engine, "weights", kWeightFormats);
 }
 
 void read_model(JsonReader& root, Recipe& recipe) {
@@ -195,6 +196,7 @@ OrderedJson describe_recipe(const Recipe& recipe, const MadeWith& with) {
                     {"device_name", info.device_name},
                     {"dtype", name_of(info.precision)},
                     {"num_threads", info.num_threads}};
+  if (recipe.engine.weights) json["engine"]["weights"] = name_of(*recipe.engine.weights);
   return json;
 }
 

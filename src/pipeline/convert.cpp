@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <memory>
 #include <span>
 #include <utility>
@@ -10,9 +9,8 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file_target.h"
-#include "base/parallel_for.h"
 #include "dit/lora.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "io/gguf.h"
 #include "io/scaled_source.h"
 #include "io/weights_stream.h"
@@ -20,10 +18,9 @@
 #include "pipeline/inspect.h"
 #include "pipeline/model_directory.h"
 #include "pipeline/progress_reporter.h"
-#include "pipeline/weight_format.h"
-#include "tensor/block_format.h"
 #include "text/llama_cpp_layout.h"
 #include "text/t5_weights.h"
+#include "weights/weight_format.h"
 
 namespace mochi {
 namespace {
@@ -34,20 +31,8 @@ constexpr std::string_view kSafetensorsEnding = ".safetensors";
 constexpr std::string_view kScaleEnding = "_scale";  // after ".weight"
 constexpr std::string_view kFormatEnding = ".comfy_quant";
 constexpr std::string_view kFp8Format = R"({"format": "float8_e4m3fn"})";
-// Tensors of this size or less are not worth their error.
-constexpr std::int64_t kMaxSmallElements = 1024;
-
-// Matrices whose errors all others see; they are small next to the others.
-constexpr std::array<std::string_view, 7> kSensitive{
-    "x_embedder.", "t_embedder.",   "t5_y_embedder.",          "final_layer.linear.",
-    "shared.",     "embed_tokens.", "relative_attention_bias."};
-// Matrices that compute shifts and scales of whole layers.
-constexpr std::array<std::string_view, 3> kModulations{".mod_x.", ".mod_y.", "final_layer.mod."};
-
-bool has_any(std::string_view name, std::span<const std::string_view> parts) {
-  return std::ranges::any_of(
-      parts, [name](std::string_view part) { return name.find(part) != std::string_view::npos; });
-}
+constexpr std::array<std::string_view, kNetworkKinds.size()> kNetworkNames{
+    "transformer", "text-encoder", "decoder", "encoder"};
 
 Component component_of(NetworkKind kind) {
   switch (kind) {
@@ -158,12 +143,6 @@ std::vector<std::string> names_to_write(const TensorSource& source, Component co
   return names;
 }
 
-std::uint64_t count_elements(const PlannedTensor& tensor) {
-  std::uint64_t count = 1;
-  for (const std::int64_t size : tensor.sizes) count *= static_cast<std::uint64_t>(size);
-  return count;
-}
-
 class Conversion {
  public:
   Conversion(std::shared_ptr<const TensorSource> source, Component component,
@@ -187,8 +166,8 @@ class Conversion {
       case Kind::kValues:
         return write_values(task.source_name, tensor, write);
       case Kind::kScales: {
-        const std::vector<float> scales = row_scales(read_values(task.source_name));
-        return write(std::as_bytes(std::span(scales)));
+        const CompactMatrix matrix = read_compact(task.source_name, DType::kF8E4M3);
+        return write(std::as_bytes(std::span(matrix.scales)));
       }
       case Kind::kFormat:
         return write(std::as_bytes(std::span(kFp8Format)));
@@ -204,9 +183,16 @@ class Conversion {
 
   void plan(const std::string& name) {
     const TensorInfo info = source_->info(name);
-    const std::string type = type_of(name, info);
-    const bool is_stored = is_exact(name, info) && type == dtype_name(info.dtype);
-    if (!is_exact(name, info)) ++num_converted_;
+    if (!info.has_values()) {
+      fail("tensor '{}' in '{}': wanted floats, found {}", name, info.origin,
+           storage_type_name(info.type));
+    }
+    const std::optional<StorageType> converted = type_in_format(format_, name, info.shape);
+    if (converted) ++num_converted_;
+    const bool keeps_type = !info.is_scaled && !is_compact(info.type);
+    const std::string type = storage_type_name(
+        converted.value_or(keeps_type ? info.type : StorageType(DType::kF32)));
+    const bool is_stored = !converted && keeps_type;
     add(is_gguf_ && component_ == Component::kTextEncoder ? to_llama_cpp_t5_name(name) : name, type,
         info.shape, {is_stored ? Kind::kStored : Kind::kValues, name});
     if (type != dtype_name(DType::kF8E4M3)) return;
@@ -219,43 +205,10 @@ class Conversion {
   void add(const std::string& name, const std::string& type, const Shape& shape, const Task& task) {
     const std::span<const std::int64_t> sizes = shape.sizes();
     PlannedTensor tensor{name, type, {sizes.begin(), sizes.end()}};
-    if (const auto block_format = parse_block_format(type)) {
-      tensor.num_bytes = count_elements(tensor) / elements_per_block(*block_format) *
-                         bytes_per_block(*block_format);
-    } else if (const auto dtype = parse_dtype(type)) {
-      tensor.num_bytes = count_elements(tensor) * dtype_bytes(*dtype);
-    }
+    const std::optional<StorageType> storage = parse_storage_type(type);
+    if (storage) tensor.num_bytes = storage_bytes(*storage, shape.num_elements());
     tensors_.push_back(std::move(tensor));
     tasks_.emplace(name, task);
-  }
-
-  // Returns true for tensors that are not rounded: vectors, small tensors and tables.
-  bool is_exact(const std::string& name, const TensorInfo& info) const {
-    const bool is_half = format_ == WeightFormat::kBf16 || format_ == WeightFormat::kFp16;
-    if (!name.ends_with(".weight") || info.shape.num_elements() <= kMaxSmallElements) return true;
-    if (is_half) return info.shape.rank() < 2 || name.ends_with("relative_attention_bias.weight");
-    return info.shape.rank() != 2 || has_any(name, kSensitive);
-  }
-
-  std::string type_of(const std::string& name, const TensorInfo& info) const {
-    if (!is_float(info.dtype)) {
-      fail("tensor '{}' in '{}': wanted floats, found {}", name, info.origin,
-           dtype_name(info.dtype));
-    }
-    const bool is_narrow = dtype_bytes(info.dtype) == 1;
-    std::string exact = dtype_name(is_narrow ? DType::kF32 : info.dtype);
-    if (is_exact(name, info)) return exact;
-    if (format_ == WeightFormat::kBf16) return dtype_name(DType::kBF16);
-    if (format_ == WeightFormat::kFp16) return dtype_name(DType::kF16);
-    if (format_ == WeightFormat::kFp8) return dtype_name(DType::kF8E4M3);
-    const auto row_size = static_cast<std::uint64_t>(info.shape[1]);
-    const BlockFormat wanted =
-        has_any(name, kModulations) ? BlockFormat::kQ8_0 : block_format_of(format_).value();
-    // Rows that are not whole blocks of 256 may be whole blocks of 32.
-    for (const BlockFormat block_format : {wanted, BlockFormat::kQ8_0}) {
-      if (row_size % elements_per_block(block_format) == 0) return block_format_name(block_format);
-    }
-    return exact;
   }
 
   Tensor read_values(const std::string& name) const {
@@ -264,35 +217,25 @@ class Conversion {
     return values;
   }
 
-  // The scale with which the largest value of a row becomes the largest F8_E4M3.
-  static std::vector<float> row_scales(const TensorView& values) {
-    const std::int64_t row_size = values.dim(1);
-    std::vector<float> scales(static_cast<std::size_t>(values.dim(0)));
-    parallel_for(0, values.dim(0), 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        const float* const row_values = values.f32().data() + row * row_size;
-        float largest = 0;
-        for (std::int64_t i = 0; i < row_size; ++i) {
-          largest = std::max(largest, std::abs(row_values[i]));
-        }
-        const float scale = largest / kMaxF8E4M3;
-        scales[static_cast<std::size_t>(row)] = std::isnormal(scale) ? scale : 1.0F;
-      }
-    });
-    return scales;
+  CompactMatrix read_compact(const std::string& name, const StorageType& type) const {
+    const Tensor values = read_values(name);
+    try {
+      return to_compact(values.view().f32(), values.view().dim(0), type);
+    } catch (const Error& error) {
+      fail("tensor '{}' in '{}': {}", name, source_->info(name).origin, error.what());
+    }
   }
 
   void write_values(const std::string& name, const PlannedTensor& tensor,
                     const WriteBytesFn& write) const {
+    if (const auto type = parse_storage_type(tensor.type); type && is_compact(*type)) {
+      return write(read_compact(name, *type).elements);
+    }
     const Tensor values = read_values(name);
     const std::span<const float> floats = values.view().f32();
     if (tensor.type == dtype_name(DType::kF32)) return write(std::as_bytes(floats));
     std::vector<std::byte> bytes(tensor.num_bytes);
-    if (const auto block_format = parse_block_format(tensor.type)) {
-      quantize_named(name, *block_format, floats, bytes);
-    } else if (tensor.type == dtype_name(DType::kF8E4M3)) {
-      convert_to_fp8(values, bytes);
-    } else if (tensor.type == dtype_name(DType::kBF16)) {
+    if (tensor.type == dtype_name(DType::kBF16)) {
       convert_to_bf16(DType::kF32, std::as_bytes(floats),
                       {reinterpret_cast<BFloat16*>(bytes.data()), floats.size()});
     } else {
@@ -303,30 +246,6 @@ class Conversion {
       }
     }
     write(bytes);
-  }
-
-  void quantize_named(const std::string& name, BlockFormat block_format,
-                      std::span<const float> values, std::span<std::byte> blocks) const {
-    try {
-      quantize(block_format, values, blocks);
-    } catch (const Error& error) {
-      fail("tensor '{}' in '{}': {}", name, source_->info(name).origin, error.what());
-    }
-  }
-
-  static void convert_to_fp8(const TensorView& values, std::span<std::byte> bytes) {
-    const std::vector<float> scales = row_scales(values);
-    const std::int64_t row_size = values.dim(1);
-    parallel_for(0, values.dim(0), 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t row = begin; row < end; ++row) {
-        const float* const row_values = values.f32().data() + row * row_size;
-        const float inverse = 1.0F / scales[static_cast<std::size_t>(row)];
-        auto* const row_bytes = reinterpret_cast<std::uint8_t*>(bytes.data()) + row * row_size;
-        for (std::int64_t i = 0; i < row_size; ++i) {
-          row_bytes[i] = f32_to_f8_e4m3(row_values[i] * inverse);
-        }
-      }
-    });
   }
 
   std::shared_ptr<const TensorSource> source_;
@@ -358,6 +277,16 @@ void write_file(const ConvertOptions& options, Component component,
 }
 
 }  // namespace
+
+std::string_view name_of(NetworkKind kind) {
+  return kNetworkNames.at(static_cast<std::size_t>(kind));
+}
+
+std::optional<NetworkKind> parse_network_kind(std::string_view name) {
+  const auto* const found = std::ranges::find(kNetworkNames, name);
+  if (found == kNetworkNames.end()) return std::nullopt;
+  return kNetworkKinds.at(static_cast<std::size_t>(found - kNetworkNames.begin()));
+}
 
 ConvertReport convert_weights(const ConvertOptions& options, Observer& observer) {
   check_options(options);

@@ -51,19 +51,6 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
-// Bytes of the networks that generating uses, with all parameters in one dtype.
-std::uint64_t weight_bytes(const ModelDirectory& directory, DType dtype) {
-  std::int64_t num_parameters = 0;
-  for (const Component component :
-       {Component::kTextEncoder, Component::kDit, Component::kDecoder}) {
-    if (!directory.has(component)) continue;
-    for (const auto& [name, shape] : parameters_of(directory.config(), component)) {
-      num_parameters += shape.num_elements();
-    }
-  }
-  return static_cast<std::uint64_t>(num_parameters) * dtype_bytes(dtype);
-}
-
 void check_options(const EngineOptions& options, Device device) {
   if (options.num_threads < 0) {
     refuse("num_threads", "wanted 0 (all) or more, found {}", options.num_threads);
@@ -95,7 +82,7 @@ struct Engine::Impl {
   bool is_gpu() const { return choice.device == Device::kCuda; }
   const ModelDirectory& directory() const { return model.data_->directory; }
   LoadOptions load_options(Observer& observer) const {
-    return {*backend, matrix_dtype, observer, options.cpu_offload && is_gpu()};
+    return {*backend, storage, observer, options.cpu_offload && is_gpu()};
   }
   void tell(MessageLevel level, const std::string& line) const {
     if (options.on_message) options.on_message(level, line);
@@ -115,7 +102,7 @@ struct Engine::Impl {
   DeviceChoice choice;
   EngineOptions options;
   std::unique_ptr<Backend> backend;
-  DType matrix_dtype;
+  MatrixStorage storage;
   bool keeps_networks;
   std::atomic<bool> is_busy = false;
   std::optional<TextNetwork> text;
@@ -131,8 +118,8 @@ Engine::Impl::Impl(const EngineOptions& given)
       backend(
           make_backend(choice.device, {.activation_dtype = choose_activation_dtype(given.precision),
                                        .memory_limit_bytes = given.vram_limit_bytes})),
-      matrix_dtype(choose_matrix_dtype(given.precision, *backend)),
-      keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory(), matrix_dtype) <=
+      storage(choose_matrix_dtype(given.precision, *backend), given.weights),
+      keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory(), storage) <=
                                                             physical_memory_bytes() / 2)) {
   check_options(options, choice.device);
   set_num_threads(options.num_threads);
@@ -205,7 +192,7 @@ bool Engine::Impl::drop_others(Component needed) {
 
 std::set<Remedy> Engine::Impl::find_remedies(Component needed) const {
   std::set<Remedy> remedies{Remedy::kSmallerVideo};
-  if (matrix_dtype == DType::kF32) remedies.insert(Remedy::kBf16);
+  if (storage.dtype == DType::kF32) remedies.insert(Remedy::kBf16);
   if (!is_gpu()) return remedies;
   if (needed == Component::kDit && !options.cpu_offload) remedies.insert(Remedy::kCpuOffload);
   if (options.vram_limit_bytes > 0) remedies.insert(Remedy::kRaiseVramLimit);
@@ -253,7 +240,7 @@ EngineInfo Engine::info() const {
   return {.device = impl.is_gpu() ? DeviceKind::kCuda : DeviceKind::kCpu,
           .device_name = impl.backend->device_name(),
           .device_note = impl.choice.note,
-          .precision = impl.matrix_dtype == DType::kBF16 ? Precision::kBf16 : Precision::kFp32,
+          .precision = impl.storage.dtype == DType::kBF16 ? Precision::kBf16 : Precision::kFp32,
           .num_threads = num_threads(),
           .peak_device_bytes = impl.backend->memory().peak_bytes};
 }

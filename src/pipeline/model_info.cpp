@@ -16,6 +16,10 @@ ModelDirectory open_directory(const EngineOptions& options) {
   check_choice("device", options.device, kDeviceKinds);
   check_choice("precision", options.precision, kPrecisions);
   check_choice("random_weights", options.random_weights, kRandomWeights);
+  if (options.weights) check_choice("weights", *options.weights, kWeightFormats);
+  if (options.weights == WeightFormat::kFp16) {
+    refuse("weights", "fp16 is a precision of files, in memory use bf16");
+  }
   if (options.random_weights == RandomWeights::kNone) {
     return ModelDirectory(options.model_dir, options.paths);
   }

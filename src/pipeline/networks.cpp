@@ -41,7 +41,7 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
 Dit load_dit(const ModelDirectory& directory, const LoraDeltas& loras, const LoadOptions& options,
              WeightStore& store) {
   DitWeights weights(directory.config().dit);
-  if (options.streams_layers) store.stream_layers(weights, dit_layer_of);
+  if (options.streams_layers) store.stream_layers(dit_layer_of);
   weights = load_weights(directory, Component::kDit, std::move(weights), options, store, &loras);
   return Dit(std::move(weights), store.streamer());
 }
@@ -73,7 +73,30 @@ std::vector<std::int32_t> encode_bytes(const std::string& text, std::int64_t max
   return ids;
 }
 
+// The VAE's matrices are small, and its convolutions take dense ones.
+MatrixStorage dense(const MatrixStorage& storage) {
+  return {storage.dtype, WeightFormat::kBf16};
+}
+
+template <typename Weights>
+std::size_t planned_bytes(const ModelDirectory& directory, Component component, Weights weights,
+                          const MatrixStorage& storage) {
+  if (!directory.has(component)) return 0;
+  std::shared_ptr<TensorSource> source;
+  if (!directory.has_random_weights()) source = directory.open(component);
+  return WeightStore::planned_bytes(std::move(weights), source.get(), storage);
+}
+
 }  // namespace
+
+std::uint64_t weight_bytes(const ModelDirectory& directory, const MatrixStorage& storage) {
+  const ModelConfig& config = directory.config();
+  return planned_bytes(directory, Component::kTextEncoder, T5Weights(config.text_encoder),
+                       storage) +
+         planned_bytes(directory, Component::kDit, DitWeights(config.dit), storage) +
+         planned_bytes(directory, Component::kDecoder, VaeDecoderWeights(config.vae),
+                       dense(storage));
+}
 
 Parameters parameters_of(const ModelConfig& config, Component component) {
   switch (component) {
@@ -98,7 +121,7 @@ void check_weights(const ModelDirectory& directory, Component component) {
 
 TextNetwork::TextNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : tokenizer_(load_tokenizer(directory)),
-      store_(options.backend, options.matrix_dtype),
+      store_(options.backend, options.storage),
       encoder_(options.backend,
                load_weights(directory, Component::kTextEncoder,
                             T5Weights(directory.config().text_encoder), options, store_)) {}
@@ -116,17 +139,17 @@ Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t m
 
 DitNetwork::DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras,
                        const LoadOptions& options)
-    : store_(options.backend, options.matrix_dtype),
+    : store_(options.backend, options.storage),
       dit_(load_dit(directory, loras, options, store_)) {}
 
 DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
-    : store_(options.backend, options.matrix_dtype),
+    : store_(options.backend, dense(options.storage)),
       decoder_(options.backend,
                load_weights(directory, Component::kDecoder,
                             VaeDecoderWeights(directory.config().vae), options, store_)) {}
 
 EncoderNetwork::EncoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
-    : store_(options.backend, options.matrix_dtype),
+    : store_(options.backend, dense(options.storage)),
       encoder_(options.backend,
                load_weights(directory, Component::kEncoder,
                             VaeEncoderWeights(directory.config().vae), options, store_)) {}

@@ -23,13 +23,16 @@ using Parameters = std::vector<std::pair<std::string, Shape>>;
 // Name and shape of every parameter that a network of these sizes has.
 Parameters parameters_of(const ModelConfig& config, Component component);
 
+// Size in memory of the networks that generating uses.
+std::uint64_t weight_bytes(const ModelDirectory& directory, const MatrixStorage& storage);
+
 // Throws Error unless the folder's files hold all of them, in types that weights are read from.
 void check_weights(const ModelDirectory& directory, Component component);
 
 // Options of loading.
 struct LoadOptions {
   Backend& backend;
-  DType matrix_dtype;
+  MatrixStorage storage;  // of the transformer and the text encoder
   Observer& observer;
   bool streams_layers = false;  // the transformer's blocks stay on the host
 };

@@ -26,8 +26,8 @@ struct AttentionSite {
 // A gated feed-forward layer without biases: W2·(silu(a)·b) with (a | b) = W1·x.
 struct MlpInputs {
   TensorView x;   // [tokens, width]
-  TensorView w1;  // [2·hidden, width] matrix
-  TensorView w2;  // [width, hidden] matrix
+  MatrixView w1;  // [2·hidden, width]
+  MatrixView w2;  // [width, hidden]
 };
 
 // Computes the whole layer: activations [tokens, hidden] = silu(a)·b and out [tokens, width].

@@ -74,7 +74,7 @@ void SparseMlp::find_means(Context& ctx, const MlpInputs& in, const TensorView& 
   ctx.backend.linear(inputs, in.w1, {}, means);
 }
 
-const Tensor& SparseMlp::w2_rows(Backend& backend, int layer, const TensorView& w2) {
+const Tensor& SparseMlp::w2_rows(Backend& backend, int layer, const MatrixView& w2) {
   Tensor& rows = w2_rows_[layer];
   if (!rows) {
     rows = Tensor(w2.dtype(), {w2.dim(1), w2.dim(0)}, backend.allocator());

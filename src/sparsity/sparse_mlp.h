@@ -61,7 +61,7 @@ class SparseMlp {
               SiteState& state);
   // Computes the means of gates and values [blocks, 2·hidden] as the means of x, times w1.
   void find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const;
-  const Tensor& w2_rows(Backend& backend, int layer, const TensorView& w2);
+  const Tensor& w2_rows(Backend& backend, int layer, const MatrixView& w2);
 
   MlpSparsity mlp_;
   std::int64_t num_tokens_;

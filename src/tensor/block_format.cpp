@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
@@ -48,6 +49,32 @@ void for_blocks(BlockFormat format, std::size_t num_blocks, const Fn& fn) {
                });
 }
 
+// Places of a block's F16 scale and, if it has one, its F16 minimum.
+std::span<const std::size_t> scale_offsets(BlockFormat format) {
+  static constexpr std::array<std::size_t, 2> kFront{0, 2};
+  static constexpr std::array<std::size_t, 2> kQ2K{80, 82};
+  static constexpr std::array<std::size_t, 1> kQ3K{108};
+  static constexpr std::array<std::size_t, 1> kQ6K{208};
+  switch (format) {
+    case BlockFormat::kQ8_0:
+    case BlockFormat::kQ4_0:
+    case BlockFormat::kQ5_0:
+      return std::span(kFront).first(1);
+    case BlockFormat::kQ4_1:
+    case BlockFormat::kQ5_1:
+    case BlockFormat::kQ4K:
+    case BlockFormat::kQ5K:
+      return kFront;
+    case BlockFormat::kQ2K:
+      return kQ2K;
+    case BlockFormat::kQ3K:
+      return kQ3K;
+    case BlockFormat::kQ6K:
+      return kQ6K;
+  }
+  return {};
+}
+
 void check_values(BlockFormat format, std::span<const float> values) {
   std::atomic<bool> is_valid = true;
   parallel_for(0, static_cast<std::int64_t>(values.size()), kGrainElements,
@@ -87,6 +114,25 @@ void dequantize(BlockFormat format, std::span<const std::byte> blocks, std::span
     decode(blocks.data() + first * bytes_per_block(format), count,
            values.data() + first * elements_per_block(format));
   });
+}
+
+bool all_finite(BlockFormat format, std::span<const std::byte> blocks) {
+  const std::size_t block_bytes = bytes_per_block(format);
+  std::atomic<bool> is_finite = true;
+  for_blocks(format, blocks.size() / block_bytes, [&](std::size_t first, std::size_t count) {
+    unsigned num_invalid = 0;
+    for (const std::size_t offset : scale_offsets(format)) {
+      const std::byte* scale = blocks.data() + first * block_bytes + offset;
+      for (std::size_t i = 0; i < count; ++i, scale += block_bytes) {
+        constexpr std::uint16_t kSpecial = 0x7c00;  // the exponent of infinity and NaN
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, scale, sizeof(bits));
+        num_invalid += (bits & kSpecial) == kSpecial ? 1U : 0U;
+      }
+    }
+    if (num_invalid != 0) is_finite = false;
+  });
+  return is_finite;
 }
 
 bool can_quantize(BlockFormat format) { return find_block_encoder(format) != nullptr; }

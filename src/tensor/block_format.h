@@ -63,6 +63,9 @@ std::optional<BlockFormat> parse_block_format(std::string_view name);
 // in parallel.
 void dequantize(BlockFormat format, std::span<const std::byte> blocks, std::span<float> values);
 
+// Returns true if no value of these whole blocks is NaN or infinite. Runs in parallel.
+bool all_finite(BlockFormat format, std::span<const std::byte> blocks);
+
 // Returns true if quantize() writes this format: Q8_0, Q4_0, Q4_K, Q5_K or Q6_K.
 bool can_quantize(BlockFormat format);
 

@@ -6,7 +6,7 @@
 
 namespace mochi {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI32, kU8 };
+enum class DType : std::uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kI32, kI8, kU8 };
 
 // Size of one element in bytes.
 constexpr std::size_t dtype_bytes(DType dtype) {
@@ -19,6 +19,7 @@ constexpr std::size_t dtype_bytes(DType dtype) {
       return 2;
     case DType::kF8E4M3:
     case DType::kF8E5M2:
+    case DType::kI8:
     case DType::kU8:
       return 1;
   }
@@ -40,13 +41,17 @@ constexpr const char* dtype_name(DType dtype) {
       return "F8_E5M2";
     case DType::kI32:
       return "I32";
+    case DType::kI8:
+      return "I8";
     case DType::kU8:
       return "U8";
   }
   return "?";
 }
 
-constexpr bool is_float(DType dtype) { return dtype != DType::kI32 && dtype != DType::kU8; }
+constexpr bool is_float(DType dtype) {
+  return dtype != DType::kI32 && dtype != DType::kI8 && dtype != DType::kU8;
+}
 
 // A bfloat16 value, stored as its bits. Arithmetic is done in float.
 struct BFloat16 {

@@ -87,7 +87,7 @@ void VaeDecoderStream::upsample(Context& ctx, std::size_t up_idx, const TensorVi
     const std::int64_t end = std::min(begin + slice, x.dim(0));
     const Arena::Scope scope(ctx.scratch);
     const TensorView features = ctx.activation({end - begin, x.dim(1), x.dim(2), num_features});
-    vae::run_pixelwise(ctx, x.rows(begin, end), proj.weight, proj.bias, features);
+    vae::run_pixelwise(ctx, x.rows(begin, end), proj.weight.values(), proj.bias, features);
     const Upsample params{.temporal = static_cast<int>(temporal),
                           .spatial = static_cast<int>(spatial),
                           .num_dropped_frames = static_cast<int>(begin == 0 ? dropped : 0)};
@@ -135,7 +135,7 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
   for (std::size_t up = 0; up < weights.up_blocks.size(); ++up) x = run_up_block(ctx, up, x);
   run_res_blocks(ctx, caches_.size() - 1, weights.output_blocks, x);
   ctx.backend.silu(x, x);
-  vae::run_pixelwise(ctx, x, weights.output.weight, weights.output.bias, frames);
+  vae::run_pixelwise(ctx, x, weights.output.weight.values(), weights.output.bias, frames);
   is_start_ = false;
   return frames;
 }

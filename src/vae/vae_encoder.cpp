@@ -67,7 +67,7 @@ void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorV
     const Arena::Scope scope(ctx.scratch);
     const TensorView features = ctx.activation({end - begin, x.dim(1), x.dim(2), num_features});
     ctx.backend.fourier_features(frames.rows(begin, end), frequencies, features);
-    vae::run_pixelwise(ctx, features, weights_.input.weight, weights_.input.bias,
+    vae::run_pixelwise(ctx, features, weights_.input.weight.values(), weights_.input.bias,
                        x.rows(begin, end));
   }
 }
@@ -82,10 +82,10 @@ void VaeEncoder::run_attention(Context& ctx, const AttentionBlockWeights& weight
                        .num_groups = static_cast<int>(config().norm_groups),
                        .activation = Activation::kNone};
   ctx.backend.group_norm(x, norm, attended);
-  vae::run_pixelwise(ctx, attended, weights.qkv.weight, {}, qkv);
+  vae::run_pixelwise(ctx, attended, weights.qkv.weight.values(), {}, qkv);
   ctx.backend.temporal_attention(qkv, static_cast<int>(config().encoder_attention_head_dim),
                                  attended);
-  vae::run_pixelwise(ctx, attended, weights.out.weight, weights.out.bias, x,
+  vae::run_pixelwise(ctx, attended, weights.out.weight.values(), weights.out.bias, x,
                      /*accumulate=*/true);
 }
 
@@ -146,7 +146,7 @@ TensorView VaeEncoder::forward(Context& ctx, const TensorView& frames) const {
                        .num_groups = static_cast<int>(config().norm_groups),
                        .activation = Activation::kSilu};
   ctx.backend.group_norm(x, norm, normed);
-  vae::run_pixelwise(ctx, normed, weights_.output.weight, {}, out);
+  vae::run_pixelwise(ctx, normed, weights_.output.weight.values(), {}, out);
   return out;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 
@@ -9,9 +10,9 @@ namespace mochi {
 
 TensorInfo require_weight(const TensorSource& source, const std::string& name, const Shape& shape) {
   TensorInfo found = source.require(name, shape);
-  if (is_float(found.dtype)) return found;
+  if (found.has_values()) return found;
   fail("tensor '{}' in '{}': wanted weights, found {}", name, found.origin,
-       dtype_name(found.dtype));
+       storage_type_name(found.type));
 }
 
 void LinearWeights::visit(const WeightVisitor& visitor, const std::string& prefix,
@@ -20,30 +21,95 @@ void LinearWeights::visit(const WeightVisitor& visitor, const std::string& prefi
   if (has_bias) visitor(prefix + ".bias", bias, {out_features}, WeightRole::kVector);
 }
 
-std::size_t WeightStore::padded_bytes(const Shape& shape, WeightRole role) const {
-  const std::size_t num_bytes =
-      static_cast<std::size_t>(shape.num_elements()) * dtype_bytes(dtype_of(role));
+namespace {
+
+std::size_t padded(std::size_t num_bytes) {
   constexpr std::size_t kAlignment = LayerStreamer::kAlignment;
   return (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-void WeightStore::make_streamer(const LayerOfFn& layer_of,
-                                const std::vector<std::size_t>& layer_bytes) {
-  if (layer_bytes.empty()) return;
-  streamer_ =
-      std::make_unique<LayerStreamer>(backend_, layer_of, *std::ranges::max_element(layer_bytes));
+// Returns the type in which a parameter is kept; `found` is null for random ones.
+StorageType type_to_keep(const std::string& name, const Shape& shape, bool can_be_compact,
+                         const TensorInfo* found, const MatrixStorage& storage) {
+  if (!can_be_compact) return storage.dtype;
+  if (!storage.format) {
+    return found != nullptr && is_compact(found->type) ? found->type : storage.dtype;
+  }
+  const std::optional<StorageType> wanted = type_in_format(*storage.format, name, shape);
+  return wanted && is_compact(*wanted) ? *wanted : storage.dtype;
 }
 
-TensorView WeightStore::allocate(const std::string& name, const Shape& shape, WeightRole role) {
-  const std::optional<std::size_t> layer = streamer_ ? streamer_->layer_of(name) : std::nullopt;
-  if (layer != open_layer_) {
-    close_layer();
-    open_layer_ = layer;
+CompactMatrix to_compact_named(const std::string& name, std::span<const float> values,
+                               std::int64_t num_rows, const StorageType& type) {
+  try {
+    return to_compact(values, num_rows, type);
+  } catch (const Error& error) {
+    fail("tensor '{}': {}", name, error.what());
   }
-  const DType dtype = dtype_of(role);
-  const TensorView view = layer ? streamer_->place(*layer, dtype, shape)
-                                : tensors_.emplace_back(dtype, shape, backend_.allocator()).view();
-  num_parameters_ += view.num_elements();
+}
+
+// Returns the scales of rows that follow one another: none, one for all, or one for each row.
+std::vector<float> join_scales(std::span<const StoredRows> parts) {
+  if (parts.size() == 1) return parts.front().scales;
+  const bool has_scales =
+      std::ranges::any_of(parts, [](const StoredRows& part) { return !part.scales.empty(); });
+  std::vector<float> scales;
+  if (!has_scales) return scales;
+  for (const StoredRows& part : parts) {
+    const auto num_rows = static_cast<std::size_t>(part.shape[0]);
+    if (part.scales.size() == num_rows) {
+      scales.insert(scales.end(), part.scales.begin(), part.scales.end());
+    } else {
+      scales.insert(scales.end(), num_rows, part.scales.empty() ? 1.0F : part.scales.front());
+    }
+  }
+  return scales;
+}
+
+StoredRows rows_of(const CompactMatrix& matrix, const StorageType& type, const Shape& shape) {
+  return {type, shape, matrix.elements, nullptr, matrix.scales};
+}
+
+}  // namespace
+
+std::size_t WeightStore::Plan::num_bytes() const {
+  return padded(element_bytes) + padded(scale_bytes);
+}
+
+WeightStore::Plan WeightStore::plan(const Parameter& parameter, const TensorSource* source,
+                                    const MatrixStorage& storage) {
+  const Shape& shape = parameter.shape;
+  std::optional<TensorInfo> found;
+  if (source != nullptr) found = require_weight(*source, parameter.name, shape);
+  Plan plan{DType::kF32};
+  if (parameter.role == WeightRole::kMatrix) {
+    plan.type = type_to_keep(parameter.name, shape, parameter.member.can_be_compact(),
+                             found ? &*found : nullptr, storage);
+  }
+  plan.element_bytes = storage_bytes(plan.type, shape.num_elements());
+  const bool may_have_scales =
+      is_compact(plan.type) && std::holds_alternative<DType>(plan.type);
+  if (may_have_scales) plan.scale_bytes = storage_bytes(DType::kF32, shape[0]);
+  return plan;
+}
+
+void WeightStore::make_streamer(const std::vector<std::size_t>& layer_bytes) {
+  if (layer_bytes.empty()) return;
+  streamer_ =
+      std::make_unique<LayerStreamer>(backend_, layer_of_, *std::ranges::max_element(layer_bytes));
+}
+
+void WeightStore::enter_layer(const std::string& name) {
+  const std::optional<std::size_t> layer = streamer_ ? streamer_->layer_of(name) : std::nullopt;
+  if (layer == open_layer_) return;
+  close_layer();
+  open_layer_ = layer;
+}
+
+TensorView WeightStore::allocate(DType dtype, const Shape& shape) {
+  const TensorView view = open_layer_
+                              ? streamer_->place(*open_layer_, dtype, shape)
+                              : tensors_.emplace_back(dtype, shape, backend_.allocator()).view();
   size_bytes_ += view.size_bytes();
   return view;
 }
@@ -61,26 +127,70 @@ void WeightStore::finish() {
   loader_.reset();
 }
 
-void WeightStore::load_one(const TensorSource& source, const std::string& name, TensorView& member,
-                           const Shape& shape, WeightRole role) {
-  const TensorInfo found = require_weight(source, name, shape);
-  member = allocate(name, shape, role);
-  if (!loader_) {
-    source.read(name, member);
-    return;
-  }
-  const TensorView flat = member.reshape({member.num_elements()});
+void WeightStore::load_one(const TensorSource& source, const Parameter& parameter) {
+  const StorageType type = plan(parameter, &source, storage_).type;
+  enter_layer(parameter.name);
+  num_parameters_ += parameter.shape.num_elements();
+  if (is_compact(type)) return parameter.member.set(load_compact(source, parameter, type));
+  const TensorView target = allocate(std::get<DType>(type), parameter.shape);
+  parameter.member.set(target);
+  load_dense(source, parameter.name, target);
+}
+
+void WeightStore::load_dense(const TensorSource& source, const std::string& name,
+                             const TensorView& target) {
+  if (!loader_) return source.read(name, target);
+  const TensorView flat = target.reshape({target.num_elements()});
   std::int64_t begin = 0;
   for (const StoredRows& part : source.stored_rows(name)) {
     const std::int64_t end = begin + part.shape.num_elements();
-    require_finite(name, found.origin, part);
-    loader_->load(part.dtype, part.bytes, flat.rows(begin, end));
+    require_finite(name, source.info(name).origin, part);
+    const StoredRows floats = widen(part);
+    loader_->load(std::get<DType>(floats.type), floats.bytes, flat.rows(begin, end));
     begin = end;
   }
 }
 
-void WeightStore::init_one(std::uint64_t seed, const std::string& name, TensorView& member,
-                           const Shape& shape, WeightRole role) {
+MatrixView WeightStore::load_compact(const TensorSource& source, const Parameter& parameter,
+                                     const StorageType& type) {
+  const auto& [name, shape, role, member] = parameter;
+  const TensorInfo found = source.info(name);
+  if (found.type == type) {
+    const std::vector<StoredRows> parts = source.stored_rows(name);
+    for (const StoredRows& part : parts) require_finite(name, found.origin, part);
+    return store_rows(parameter, parts);
+  }
+  const Tensor values(DType::kF32, shape);
+  source.read(name, values);
+  const CompactMatrix matrix = to_compact_named(name, values.view().f32(), shape[0], type);
+  return store_rows(parameter, {{rows_of(matrix, type, shape)}});
+}
+
+void WeightStore::store_bytes(std::span<const std::byte> bytes, const TensorView& target) {
+  if (loader_) return loader_->load(target.dtype(), bytes, target);
+  std::memcpy(target.bytes(), bytes.data(), bytes.size());
+}
+
+MatrixView WeightStore::store_rows(const Parameter& parameter, std::span<const StoredRows> parts) {
+  const Shape& shape = parameter.shape;
+  const StorageType& type = parts.front().type;
+  const auto num_bytes = static_cast<std::int64_t>(storage_bytes(type, shape.num_elements()));
+  const TensorView elements = allocate(DType::kU8, {num_bytes});
+  std::int64_t begin = 0;
+  for (const StoredRows& part : parts) {
+    const std::int64_t end = begin + std::ssize(part.bytes);
+    store_bytes(part.bytes, elements.rows(begin, end));
+    begin = end;
+  }
+  const std::vector<float> scales = join_scales(parts);
+  if (scales.empty()) return {type, elements, {}, shape, storage_.dtype};
+  const TensorView stored_scales = allocate(DType::kF32, {std::ssize(scales)});
+  store_bytes(std::as_bytes(std::span(scales)), stored_scales);
+  return {type, elements, stored_scales, shape, storage_.dtype};
+}
+
+void WeightStore::init_one(std::uint64_t seed, const Parameter& parameter) {
+  const auto& [name, shape, role, member] = parameter;
   NormalFill fill{.seed = seed, .mean = 1.0F, .deviation = 0.1F};
   if (role == WeightRole::kMatrix) {
     fill.deviation =
@@ -90,8 +200,20 @@ void WeightStore::init_one(std::uint64_t seed, const std::string& name, TensorVi
     fill.deviation = 0.02F;
     fill.mean = 0.0F;
   }
-  member = allocate(name, shape, role);
-  backend_.fill_normal(fill, member);
+  const StorageType type = plan(parameter, nullptr, storage_).type;
+  enter_layer(name);
+  num_parameters_ += shape.num_elements();
+  if (!is_compact(type)) {
+    const TensorView target = allocate(std::get<DType>(type), shape);
+    backend_.fill_normal(fill, target);
+    return member.set(target);
+  }
+  const Tensor values(DType::kF32, shape, backend_.allocator());
+  const Tensor host(DType::kF32, shape);
+  backend_.fill_normal(fill, values);
+  backend_.download(values, host);
+  const CompactMatrix matrix = to_compact_named(name, host.view().f32(), shape[0], type);
+  member.set(store_rows(parameter, {{rows_of(matrix, type, shape)}}));
 }
 
 }  // namespace mochi

@@ -6,7 +6,7 @@
 
 #include "backend/cpu/onednn.h"
 #include "base/error.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "vae_ops_fixture.h"
 
 namespace mochi {

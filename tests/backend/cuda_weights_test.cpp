@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "support/device_tensors.h"
 #include "support/relative_error.h"
 

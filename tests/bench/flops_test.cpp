@@ -29,7 +29,7 @@ class Flops : public testing::Test {
 TEST_F(Flops, DitIsTheSumOfItsOperations) {
   DitConfig config = sizes_.config.dit;
   config.depth = 2;
-  const RandomNetwork network(*backend_, DitWeights(config));
+  const RandomNetwork network(*backend_, DType::kF32, DitWeights(config));
   const Dit dit(network.weights);
   Arena scratch;
   Context ctx{*backend_, scratch};
@@ -50,7 +50,7 @@ TEST_F(Flops, DitIsTheSumOfItsOperations) {
 
 TEST_F(Flops, DecoderIsTheSumOfItsOperations) {
   const VaeConfig& config = sizes_.config.vae;
-  const RandomNetwork network(*backend_, VaeDecoderWeights(config));
+  const RandomNetwork network(*backend_, DType::kF32, VaeDecoderWeights(config));
   const VaeDecoder decoder(*backend_, network.weights);
   RandomInputs inputs(*backend_, 1);
   const TensorView latents = inputs.f32({config.latent_channels, 3, 2, 4});
@@ -64,7 +64,7 @@ TEST_F(Flops, DecoderIsTheSumOfItsOperations) {
 
 TEST_F(Flops, TextEncoderIsTheSumOfItsOperations) {
   const TextEncoderConfig& config = sizes_.config.text_encoder;
-  const RandomNetwork network(*backend_, T5Weights(config));
+  const RandomNetwork network(*backend_, DType::kF32, T5Weights(config));
   const T5Encoder encoder(*backend_, network.weights);
   const std::vector<std::int32_t> ids{1, 2, 3, 4, 5};
   Arena scratch;

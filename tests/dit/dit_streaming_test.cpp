@@ -28,7 +28,7 @@ std::vector<float> run_twice(bool is_streamed, std::vector<std::size_t>* layers 
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   WeightStore store(*backend, DType::kF32);
   DitWeights weights(streamed_config());
-  if (is_streamed) store.stream_layers(weights, dit_layer_of);
+  if (is_streamed) store.stream_layers(dit_layer_of);
   store.init_random(weights, 11);
   const Dit dit(weights, store.streamer());
   Arena scratch;

@@ -11,7 +11,7 @@
 #include "base/temp_folder.h"
 #include "dit/dit_bench.h"
 #include "dit/lora_tensors.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "io/same_tensors.h"
 
 namespace mochi {

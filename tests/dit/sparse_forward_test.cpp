@@ -91,7 +91,7 @@ std::vector<float> SparseForward::run(const Way& way, const SparsityConfig& conf
   Backend& backend = *backend_;
   WeightStore store(backend, backend.preferred_matrix_dtype());
   DitWeights weights(small_config());
-  if (way.is_streamed) store.stream_layers(weights, dit_layer_of);
+  if (way.is_streamed) store.stream_layers(dit_layer_of);
   store.init_random(weights, 11);
   const Dit dit(weights, store.streamer());
   Arena scratch(backend.allocator());

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/temp_folder.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {
@@ -59,7 +59,7 @@ TEST_F(CheckpointFiles, OneFile) {
   EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"x", "y"}));
   EXPECT_TRUE(checkpoint->contains("x"));
   EXPECT_FALSE(checkpoint->contains("z"));
-  EXPECT_EQ(checkpoint->info("x").dtype, DType::kF32);
+  EXPECT_EQ(checkpoint->info("x").type, StorageType(DType::kF32));
   EXPECT_EQ(checkpoint->info("x").shape.to_string(), "[2, 2]");
   EXPECT_EQ(checkpoint->info("x").origin, path.string());
   EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{1, 2, 3, 4}));
@@ -189,7 +189,7 @@ TEST_F(CheckpointFiles, DoublesAreReadAsFloats) {
                               header +
                               std::string(reinterpret_cast<const char*>(values), sizeof(values));
   const auto checkpoint = Checkpoint::open(folder_.write("d.safetensors", content));
-  EXPECT_EQ(checkpoint->info("x").dtype, DType::kF32);
+  EXPECT_EQ(checkpoint->info("x").type, StorageType(DType::kF32));
   EXPECT_EQ(read(*checkpoint, "x"), (std::vector<float>{0.1F, -3.0F}));
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "io/checkpoint.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "io/same_tensors.h"
 
 namespace mochi {
@@ -18,7 +18,7 @@ const std::filesystem::path kFormats = std::filesystem::path(MOCHI_GOLDEN_DIR) /
 std::vector<float> convert_all(const TensorSource& source, const std::string& name) {
   const std::vector<StoredRows> rows = source.stored_rows(name);
   std::vector<float> values(static_cast<std::size_t>(rows.at(0).shape.num_elements()));
-  convert_to_f32(rows[0].dtype, rows[0].bytes, values);
+  convert_to_f32(std::get<DType>(rows[0].type), rows[0].bytes, values);
   return values;
 }
 
@@ -54,7 +54,7 @@ TEST_P(StoredTypes, AreReadFromTheHeader) {
   const auto full = Checkpoint::open(kFormats / "dit_f32.safetensors");
   EXPECT_EQ(checkpoint->names(), full->names());
   for (const std::string& name : full->names()) {
-    EXPECT_EQ(checkpoint->info(name).dtype, dtype) << name;
+    EXPECT_EQ(checkpoint->info(name).type, StorageType(dtype)) << name;
   }
 }
 

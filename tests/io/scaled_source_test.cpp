@@ -83,7 +83,7 @@ TEST_F(Scaled, OneScaleForATensor) {
       EXPECT_EQ(read(*source, "b.bias"), (std::vector<float>{3.0F}));
       EXPECT_EQ(source->names(), (std::vector<std::string>{"a.weight", "b.bias"}));
       EXPECT_TRUE(source->unread().empty());
-      EXPECT_EQ(source->info("a.weight").dtype, DType::kF32);
+      EXPECT_TRUE(source->info("a.weight").is_scaled);
     }
   }
 }

@@ -10,7 +10,7 @@
 #include <tuple>
 
 #include "backend/backend.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 #include "support/mirror_backend.h"
 
 namespace mochi {

@@ -57,6 +57,15 @@ void MirrorBackend::do_transpose(const TensorView& x, const TensorView& out) {
   call.finish();
 }
 
+void MirrorBackend::do_widen(const MatrixView& matrix, const TensorView& out) {
+  Call call(inner_, "widen");
+  const TensorView scales = matrix.scales() ? call.raw_in(matrix.scales()) : TensorView();
+  inner_.widen({matrix.type(), call.raw_in(matrix.values()), scales, matrix.shape(),
+                inner_.activation_dtype()},
+               call.out(out));
+  call.finish();
+}
+
 void MirrorBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
                               const TensorView& out, const LinearOptions& options) {
   Call call(inner_, "linear");

@@ -34,6 +34,8 @@ class MirrorBackend : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_widen(const MatrixView& matrix, const TensorView& out) override;
+  Tensor& dense_memory() override { return dense_memory_; }
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int /*slot*/) override {}
   void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
@@ -102,6 +104,7 @@ class MirrorBackend : public Backend {
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
 
   Backend& inner_;
+  Tensor dense_memory_;
 };
 
 }  // namespace mochi

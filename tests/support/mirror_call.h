@@ -7,7 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/error.h"
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 

@@ -51,7 +51,7 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
 
   WeightStore store(*backend, DType::kBF16);
   StackWeights weights(num_layers);
-  store.stream_layers(weights, layer_of);
+  store.stream_layers(layer_of);
   store.init_random(weights, 5);
   ASSERT_NE(store.streamer(), nullptr);
   EXPECT_EQ(store.num_parameters(), resident_store.num_parameters());
@@ -60,12 +60,12 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
   for (int pass = 0; pass < 3; ++pass) {
     for (std::size_t i = 0; i < num_layers; ++i) {
       store.streamer()->begin(i);
-      EXPECT_TRUE(are_equal(weights.layers[i].weight, resident.layers[i].weight)) << i;
+      EXPECT_TRUE(are_equal(weights.layers[i].weight.values(), resident.layers[i].weight.values())) << i;
       EXPECT_TRUE(are_equal(weights.layers[i].bias, resident.layers[i].bias)) << i;
     }
   }
   store.streamer()->begin(num_layers - 1);  // out of order
-  EXPECT_TRUE(are_equal(weights.layers.back().weight, resident.layers.back().weight));
+  EXPECT_TRUE(are_equal(weights.layers.back().weight.values(), resident.layers.back().weight.values()));
 }
 INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));
 
@@ -73,12 +73,12 @@ TEST(LayerStreaming, LayersAreOnTheHostAndInThreeSlots) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
   WeightStore store(*backend, DType::kBF16);
   StackWeights weights(7);
-  store.stream_layers(weights, layer_of);
+  store.stream_layers(layer_of);
   store.init_random(weights, 5);
   // 32 x 24 BF16 and 32 F32, each a multiple of 256 when rounded up; the last layer has 16.
   EXPECT_EQ(store.streamer()->host_bytes(), 6U * (1536 + 256) + 768 + 256);
-  EXPECT_EQ(weights.layers[0].weight.bytes(), weights.layers[3].weight.bytes());
-  EXPECT_NE(weights.layers[0].weight.bytes(), weights.layers[1].weight.bytes());
+  EXPECT_EQ(weights.layers[0].weight.values().bytes(), weights.layers[3].weight.values().bytes());
+  EXPECT_NE(weights.layers[0].weight.values().bytes(), weights.layers[1].weight.values().bytes());
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ TEST(WeightStore, RandomWeightsHaveTheScaleOfTheirRole) {
   EXPECT_EQ(store.num_parameters(), 64 * 256 + 64 + 64);
   EXPECT_EQ(store.size_bytes(), 4U * (64 * 256 + 64 + 64));
   double squares = 0.0;
-  for (const float value : weights.linear.weight.f32())
+  for (const float value : weights.linear.weight.values().f32())
     squares += static_cast<double>(value) * value;
   EXPECT_NEAR(squares / 64, 1.0, 0.05);  // rows of unit length
   double sum = 0.0;
@@ -44,8 +44,8 @@ TEST(WeightStore, RandomWeightsDependOnTheSeedAlone) {
   store.init_random(first, 3);
   store.init_random(again, 3);
   store.init_random(other, 4);
-  EXPECT_TRUE(std::ranges::equal(first.linear.weight.f32(), again.linear.weight.f32()));
-  EXPECT_FALSE(std::ranges::equal(first.linear.weight.f32(), other.linear.weight.f32()));
+  EXPECT_TRUE(std::ranges::equal(first.linear.weight.values().f32(), again.linear.weight.values().f32()));
+  EXPECT_FALSE(std::ranges::equal(first.linear.weight.values().f32(), other.linear.weight.values().f32()));
 }
 
 TEST(WeightStore, StoresMatricesInTheWantedTypeAndVectorsInF32) {

@@ -37,6 +37,8 @@ class CpuBackend final : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_widen(const MatrixView& matrix, const TensorView& out) override;
+  Tensor& dense_memory() override { return dense_memory_; }
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int /*slot*/) override {}
   void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
@@ -100,6 +102,7 @@ class CpuBackend final : public Backend {
   void do_to_rgb8(const TensorView& x, const TensorView& out) override;
 
   std::unique_ptr<cpu::OneDnn> onednn_;
+  Tensor dense_memory_;
 };
 
 }  // namespace mochi

@@ -98,14 +98,6 @@ void CudaBackend::do_await_write_back(int slot) {
   if (write_backs_) write_backs_->await(slot, stream_);
 }
 
-std::byte* CudaBackend::grow(Tensor& memory, std::size_t num_bytes) {
-  if (!memory || memory.view().size_bytes() < num_bytes) {
-    memory = Tensor();  // freed first, so that the old and the new memory never exist together
-    memory = Tensor(DType::kU8, Shape{static_cast<std::int64_t>(num_bytes)}, *allocator_);
-  }
-  return memory.view().bytes();
-}
-
 void CudaBackend::do_synchronize() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
 
 void CudaBackend::do_upload(const TensorView& host, const TensorView& target) {

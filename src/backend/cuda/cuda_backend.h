@@ -44,6 +44,8 @@ class CudaBackend final : public Backend {
   void do_upload(const TensorView& host, const TensorView& target) override;
   void do_download(const TensorView& source, const TensorView& host) override;
   void do_fill_normal(const NormalFill& fill, const TensorView& target) override;
+  void do_widen(const MatrixView& matrix, const TensorView& out) override;
+  Tensor& dense_memory() override { return dense_memory_; }
   void do_prefetch(int slot, const TensorView& host, const TensorView& target) override;
   void do_await_prefetch(int slot) override;
   void do_write_back(int slot, const TensorView& source, const TensorView& host) override;
@@ -118,8 +120,6 @@ class CudaBackend final : public Backend {
   bool is_hopper() const { return is_hopper_; }  // true if the kernels of sm90/ run here
   // Memory for use within one operation. Valid until the next operation that calls workspace().
   std::byte* workspace(std::size_t num_bytes) { return grow(workspace_, num_bytes); }
-  // Grows `memory` instead, for memory that must survive a nested operation's use of workspace().
-  std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
   DType activation_dtype_;
   cudaDeviceProp properties_{};
@@ -128,8 +128,11 @@ class CudaBackend final : public Backend {
   std::unique_ptr<cuda::DeviceAllocator> allocator_;
   std::unique_ptr<cuda::CublasLt> cublaslt_;
   Tensor workspace_;
+  Tensor dense_memory_;
   std::unique_ptr<cuda::CopyStream> prefetches_, write_backs_;  // created on first use
-  Tensor conv_memory_;  // stores the weights and patches of a convolution
+  // The weights and patches of a convolution, which must survive a nested operation's use of
+  // workspace().
+  Tensor conv_memory_;
 };
 
 }  // namespace mochi

@@ -1,5 +1,8 @@
 // Captured operations, as a CUDA graph.
+#include <array>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_check.h"
@@ -9,10 +12,10 @@ namespace {
 
 class CudaGraph final : public CapturedGraph {
  public:
-  // `workspace` is the backend's working memory now; `captured_workspace_` is where it was at
-  // capture.
-  CudaGraph(cudaGraph_t graph, cudaStream_t stream, const Tensor& workspace)
-      : stream_(stream), workspace_(workspace), captured_workspace_(workspace.view().bytes()) {
+  // `memories` are those of the backend that operations use.
+  CudaGraph(cudaGraph_t graph, cudaStream_t stream, std::span<const Tensor* const> memories)
+      : stream_(stream) {
+    for (const Tensor* memory : memories) memories_.emplace_back(memory, memory->view().bytes());
     const cudaError_t code = cudaGraphInstantiate(&graph_, graph, 0);
     cudaGraphDestroy(graph);
     cuda::check(code, "instantiating a graph");
@@ -24,7 +27,9 @@ class CudaGraph final : public CapturedGraph {
   CudaGraph& operator=(const CudaGraph&) = delete;
 
   bool replay() override {
-    if (workspace_.view().bytes() != captured_workspace_) return false;
+    for (const auto& [memory, captured] : memories_) {
+      if (memory->view().bytes() != captured) return false;
+    }
     cuda::check(cudaGraphLaunch(graph_, stream_), "launching a graph");
     return true;
   }
@@ -32,8 +37,7 @@ class CudaGraph final : public CapturedGraph {
  private:
   cudaGraphExec_t graph_ = nullptr;
   cudaStream_t stream_;
-  const Tensor& workspace_;
-  const std::byte* captured_workspace_;
+  std::vector<std::pair<const Tensor*, const std::byte*>> memories_;  // where they were at capture
 };
 
 }  // namespace
@@ -51,7 +55,8 @@ std::unique_ptr<CapturedGraph> CudaBackend::capture(const std::function<void()>&
     throw;
   }
   cuda::check(cudaStreamEndCapture(stream_, &graph), "ending graph capture");
-  auto captured = std::make_unique<CudaGraph>(graph, stream_, workspace_);
+  const std::array<const Tensor*, 3> memories{&workspace_, &dense_memory_, &conv_memory_};
+  auto captured = std::make_unique<CudaGraph>(graph, stream_, memories);
   captured->replay();
   return captured;
 }

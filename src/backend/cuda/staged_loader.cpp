@@ -29,7 +29,8 @@ StagedLoader::StagedLoader(Allocator& device_allocator) {
 }
 
 void StagedLoader::load(DType stored, std::span<const std::byte> bytes, const TensorView& target) {
-  if (!is_float(stored) || target.device() != Device::kCuda ||
+  const bool is_loadable = is_float(stored) || stored == target.dtype();
+  if (!is_loadable || target.device() != Device::kCuda ||
       bytes.size() != static_cast<std::size_t>(target.num_elements()) * dtype_bytes(stored)) {
     fail("loading weights: {} bytes of {} for a target {}", bytes.size(), dtype_name(stored),
          target.shape().to_string());

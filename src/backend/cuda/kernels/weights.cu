@@ -96,6 +96,7 @@ void cuda::convert_on_device(DType stored, const std::byte* source, DType wanted
       case DType::kF8E5M2:
         return launch_convert<DType::kF8E5M2, T>(source, target, num_elements, stream);
       case DType::kI32:
+      case DType::kI8:
       case DType::kU8:
         break;  // not a float type; the loader refuses it
     }

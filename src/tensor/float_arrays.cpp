@@ -1,4 +1,4 @@
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 #include <atomic>
 #include <cstring>
@@ -12,7 +12,9 @@ namespace {
 constexpr std::int64_t kGrain = 1 << 16;
 
 void check_sizes(DType from, std::size_t source_bytes, std::size_t num_elements) {
-  if (!is_float(from)) fail("cannot convert {} to a float format", dtype_name(from));
+  if (from == DType::kI32 || from == DType::kU8) {
+    fail("cannot convert {} to a float format", dtype_name(from));
+  }
   if (source_bytes != num_elements * dtype_bytes(from)) {
     fail("conversion from {}: wanted {} bytes for {} elements, found {}", dtype_name(from),
          num_elements * dtype_bytes(from), num_elements, source_bytes);
@@ -56,6 +58,9 @@ void convert_any(DType from, std::span<const std::byte> source, std::span<Target
     case DType::kF8E5M2:
       return convert_elements<std::uint8_t>(
           source, target, [&](std::uint8_t v) { return finish(f8_e5m2_to_f32(v)); });
+    case DType::kI8:
+      return convert_elements<std::int8_t>(
+          source, target, [&](std::int8_t v) { return finish(static_cast<float>(v)); });
     case DType::kI32:
     case DType::kU8:
       break;  // refused by check_sizes
@@ -95,6 +100,7 @@ bool all_finite(DType dtype, std::span<const std::byte> bytes) {
     case DType::kF8E5M2:
       return has_none<std::uint8_t>(bytes, 0x7cU);
     case DType::kI32:
+    case DType::kI8:
     case DType::kU8:
       break;
   }

@@ -1,4 +1,4 @@
-#include "io/convert.h"
+#include "tensor/float_arrays.h"
 
 #include <gtest/gtest.h>
 
