@@ -94,9 +94,9 @@ StoredRows widen(const StoredRows& rows) {
   if (rows.is_plain()) return rows;
   const auto values = std::make_shared<const Tensor>(DType::kF32, rows.shape);
   const TensorView& view = values->view();
-  // The blocks of a vector are not split.
-  const std::int64_t num_rows = rows.shape.rank() < 2 && rows.scales.size() < 2 ? 1 : rows.shape[0];
-  widen_rows(rows.type, rows.bytes, rows.scales, num_rows, view.f32());
+  // Without scales all is one row, because blocks may lie across rows.
+  const bool is_one_row = rows.scales.empty() || rows.shape.rank() == 0;
+  widen_rows(rows.type, rows.bytes, rows.scales, is_one_row ? 1 : rows.shape[0], view.f32());
   return {DType::kF32, rows.shape, {view.bytes(), view.size_bytes()}, values};
 }
 

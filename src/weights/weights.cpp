@@ -28,12 +28,20 @@ std::size_t padded(std::size_t num_bytes) {
   return (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+// Blocks may lie across the rows of a tensor whose file states another shape than it had.
+bool has_whole_rows(const StorageType& type, const Shape& shape) {
+  const auto* const format = std::get_if<BlockFormat>(&type);
+  return format == nullptr || shape[1] % static_cast<std::int64_t>(elements_per_block(*format)) == 0;
+}
+
 // Returns the type in which a parameter is kept; `found` is null for random ones.
 StorageType type_to_keep(const std::string& name, const Shape& shape, bool can_be_compact,
                          const TensorInfo* found, const MatrixStorage& storage) {
   if (!can_be_compact) return storage.dtype;
   if (!storage.format) {
-    return found != nullptr && is_compact(found->type) ? found->type : storage.dtype;
+    const bool can_keep =
+        found != nullptr && is_compact(found->type) && has_whole_rows(found->type, shape);
+    return can_keep ? found->type : storage.dtype;
   }
   const std::optional<StorageType> wanted = type_in_format(*storage.format, name, shape);
   return wanted && is_compact(*wanted) ? *wanted : storage.dtype;

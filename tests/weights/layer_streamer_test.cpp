@@ -12,17 +12,19 @@ namespace mochi {
 namespace {
 
 struct StackWeights {
-  explicit StackWeights(std::size_t num_layers) : layers(num_layers) {}
+  explicit StackWeights(std::size_t num_layers, std::int64_t in_features = 24)
+      : layers(num_layers), num_columns(in_features) {}
 
   TensorView first;
   std::vector<LinearWeights> layers;  // the last one is smaller
   TensorView last;
+  std::int64_t num_columns;
 
   void visit(const WeightVisitor& visitor) {
     visitor("first.weight", first, {8, 8}, WeightRole::kMatrix);
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const std::int64_t width = i + 1 == layers.size() ? 16 : 32;
-      layers[i].visit(visitor, "layer" + std::to_string(i), width, 24, /*has_bias=*/true);
+      layers[i].visit(visitor, "layer" + std::to_string(i), width, num_columns, /*has_bias=*/true);
     }
     visitor("last.weight", last, {8}, WeightRole::kVector);
   }
@@ -68,6 +70,30 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
   EXPECT_TRUE(are_equal(weights.layers.back().weight.values(), resident.layers.back().weight.values()));
 }
 INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));
+
+TEST(LayerStreaming, CompactMatricesAreStreamedAsTheyAre) {
+  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kQ8_0}) {
+    WeightStore resident_store(*backend, {DType::kF32, format});
+    StackWeights resident(5, 64);
+    resident_store.init_random(resident, 5);
+    WeightStore store(*backend, {DType::kF32, format});
+    StackWeights weights(5, 64);
+    store.stream_layers(layer_of);
+    store.init_random(weights, 5);
+    for (std::size_t i = 0; i < 5; ++i) {
+      store.streamer()->begin(i);
+      const MatrixView& found = weights.layers[i].weight;
+      const MatrixView& wanted = resident.layers[i].weight;
+      EXPECT_EQ(found.type(), wanted.type());
+      EXPECT_EQ(found.is_dense(), i == 4);  // the last one is too small
+      EXPECT_TRUE(are_equal(found.values(), wanted.values())) << i;
+      if (wanted.scales()) {
+        EXPECT_TRUE(are_equal(found.scales(), wanted.scales())) << i;
+      }
+    }
+  }
+}
 
 TEST(LayerStreaming, LayersAreOnTheHostAndInThreeSlots) {
   const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
