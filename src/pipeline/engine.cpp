@@ -87,6 +87,8 @@ struct Engine::Impl {
   void tell(MessageLevel level, const std::string& line) const {
     if (options.on_message) options.on_message(level, line);
   }
+  // Reports how much memory a network's weights take, once they are loaded.
+  void tell_size(Component component, const WeightStore& store) const;
   TextFeatures encode_text(const GenerateRequest& request, bool needs_null, Observer& observer);
   Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
@@ -125,6 +127,22 @@ Engine::Impl::Impl(const EngineOptions& given)
   set_num_threads(options.num_threads);
 }
 
+void Engine::Impl::tell_size(Component component, const WeightStore& store) const {
+  constexpr double kMillion = 1e6;
+  const auto megabytes = [](std::size_t num_bytes) {
+    return static_cast<double>(num_bytes) / kMillion;
+  };
+  const LayerStreamer* const streamer = store.streamer();
+  const std::string on_host =
+      streamer != nullptr
+          ? fmt::format(", {:.1f} MB of it in host memory", megabytes(streamer->host_bytes()))
+          : "";
+  tell(MessageLevel::kDebug,
+       fmt::format("{}: {:.2f} million parameters take {:.1f} MB{}", component_name(component),
+                   static_cast<double>(store.num_parameters()) / kMillion,
+                   megabytes(store.size_bytes()), on_host));
+}
+
 TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
                                        Observer& observer) {
   const DitConfig& config = directory().config().dit;
@@ -138,7 +156,10 @@ TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool need
   TextFeatures features;
   const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto encode = [&] {
-    if (!text) text.emplace(directory(), load_options(observer));
+    if (!text) {
+      text.emplace(directory(), load_options(observer));
+      tell_size(Component::kTextEncoder, text->store());
+    }
     Arena scratch(backend->allocator());
     Context ctx{*backend, scratch, &should_stop};
     const StopScope stop(should_stop);
@@ -265,6 +286,7 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
   const auto run = [&] {
     if (!impl.dit) {
       impl.dit.emplace(impl.directory(), impl.model.data_->loras, impl.load_options(observer));
+      impl.tell_size(Component::kDit, impl.dit->store());
     }
     num_done = first_step;
     const Tensor z(DType::kF32, shape_of(size), impl.backend->allocator());

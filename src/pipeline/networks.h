@@ -45,6 +45,7 @@ class TextNetwork {
   // the text in errors.
   Tensor encode(Context& ctx, const std::string& text, std::int64_t max_tokens,
                 const char* what) const;
+  const WeightStore& store() const { return store_; }
 
  private:
   std::optional<Tokenizer> tokenizer_;  // random weights do without
@@ -56,6 +57,7 @@ class DitNetwork {
  public:
   DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras, const LoadOptions& options);
   const Dit& dit() const { return dit_; }
+  const WeightStore& store() const { return store_; }
 
  private:
   WeightStore store_;

@@ -85,7 +85,9 @@ class WeightStore {
   // Makes the parameters of layers stay on the host when they are loaded; streamer() fetches them
   // when they run.
   void stream_layers(LayerOfFn layer_of) { layer_of_ = std::move(layer_of); }
-  LayerStreamer* streamer() { return streamer_.get(); }  // null if all weights are on the device
+  // Null if all weights are on the device.
+  LayerStreamer* streamer() { return streamer_.get(); }
+  const LayerStreamer* streamer() const { return streamer_.get(); }
 
   // Reads every parameter from `source`. Throws Error naming the file and the tensor, what was
   // wanted and what was found.
