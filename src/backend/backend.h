@@ -252,7 +252,7 @@ class Backend {
   virtual void do_qkv_linear(const TensorView& x, const TensorView& weight,
                              const QkNormRope& params, std::int64_t offset, Arena& scratch,
                              const TensorView& q, const TensorView& k, const TensorView& v);
-  // Allocates `memory` anew if it is smaller than this, and returns where it is.
+  // Allocates `memory` again if it is smaller than this, and returns where it is.
   std::byte* grow(Tensor& memory, std::size_t num_bytes);
 
  private:

@@ -50,8 +50,8 @@ class Contract {
   }
   void matrix(const char* name, const MatrixView& matrix) const {
     if (matrix.is_dense()) return this->matrix(name, matrix.values());
-    require(is_matrix_dtype(matrix.dtype()), std::string(name) + " is for products in " +
-                                                 dtype_name(matrix.dtype()));
+    require(is_matrix_dtype(matrix.dtype()),
+            std::string(name) + " is for products in " + dtype_name(matrix.dtype()));
     require(is_compact(matrix.type()),
             std::string(name) + " is stored as " + storage_type_name(matrix.type()));
     rank(name, matrix.shape(), 2);

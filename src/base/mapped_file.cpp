@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <utility>
 
 #include "base/error.h"
@@ -48,6 +50,17 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     size_bytes_ = std::exchange(other.size_bytes_, 0);
   }
   return *this;
+}
+
+void MappedFile::release(std::span<const std::byte> bytes) const noexcept {
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  const auto mapping = reinterpret_cast<std::uintptr_t>(data_);
+  if (begin < mapping || begin + bytes.size() > mapping + size_bytes_) return;
+  const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const std::uintptr_t first = (begin + page_bytes - 1) / page_bytes * page_bytes;
+  const std::uintptr_t last = (begin + bytes.size()) / page_bytes * page_bytes;
+  if (first >= last) return;
+  ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);  // NOLINT: pages
 }
 
 void MappedFile::unmap() noexcept {

@@ -23,6 +23,9 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_bytes_}; }
+  // Takes pages that lie within these bytes out of the process's memory, to which they return when
+  // they are read again. Does nothing to bytes of other memory.
+  void release(std::span<const std::byte> bytes) const noexcept;
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_bytes_}; }
 
  private:

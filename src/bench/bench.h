@@ -24,10 +24,10 @@ struct BenchRequest {
   // Precision of the matrices of "dit", "sparse", "t5", "video" and "load"; nothing: that of the
   // file or, for random weights, of the activations.
   std::optional<WeightFormat> weights;
-  SparsityConfig sparsity = {};    // for "op" and "sparse"
-  std::vector<int> num_frames;     // videos to measure; empty: the size's own
-  int num_layers = 0;              // for "dit" and "t5"; 0: all
-  int num_steps = 8;               // for "video"
+  SparsityConfig sparsity = {};  // for "op" and "sparse"
+  std::vector<int> num_frames;   // videos to measure; empty: the size's own
+  int num_layers = 0;            // for "dit" and "t5"; 0: all
+  int num_steps = 8;             // for "video"
   int num_repetitions = 5;
   int num_threads = 0;
   std::filesystem::path file;  // for "load"

@@ -29,15 +29,13 @@ double verify_load(Backend& device, const TensorSource& source, DitWeights weigh
   constexpr int kNumMatrices = 8;
   int num_matrices = 0;
   double largest = 0;
-  weights.visit(
-      [&](const std::string& name, const WeightMember& member, const Shape& shape,
-          WeightRole role) {
-        if (role == WeightRole::kMatrix && ++num_matrices > kNumMatrices) return;
-        const Tensor wanted(DType::kF32, shape);
-        source.read(name, wanted);
-        largest =
-            std::max(largest, relative_error(download_values(device, member.get()), wanted));
-      });
+  weights.visit([&](const std::string& name, const WeightMember& member, const Shape& shape,
+                    WeightRole role) {
+    if (role == WeightRole::kMatrix && ++num_matrices > kNumMatrices) return;
+    const Tensor wanted(DType::kF32, shape);
+    source.read(name, wanted);
+    largest = std::max(largest, relative_error(download_values(device, member.get()), wanted));
+  });
   return largest;
 }
 

@@ -30,13 +30,13 @@ Tensor download_values(Backend& device, const MatrixView& parameter);
 // Copies weights to the oracle, in F32; `tensors` owns the copies.
 template <typename W>
 W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor>& tensors) {
-  weights.visit([&](const std::string&, const WeightMember& member, const Shape& shape,
-                    WeightRole) {
-    const Tensor host = download_values(device, member.get());
-    const Tensor& copy = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
-    oracle.upload(host, copy);
-    member.set(copy);
-  });
+  weights.visit(
+      [&](const std::string&, const WeightMember& member, const Shape& shape, WeightRole) {
+        const Tensor host = download_values(device, member.get());
+        const Tensor& copy = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
+        oracle.upload(host, copy);
+        member.set(copy);
+      });
   return weights;
 }
 

@@ -56,7 +56,8 @@ void bench_vae(Session& session) {
     sizes.push_back(size_latents(session.sizes.config, video));
   }
   measure_ceilings(session);
-  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(), VaeDecoderWeights(config));
+  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(),
+                              VaeDecoderWeights(config));
   const double error = verify_vae(session, network);
   const VaeDecoder decoder(*session.backend, network.weights);
   for (std::size_t i = 0; i < sizes.size(); ++i) {

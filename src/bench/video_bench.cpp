@@ -83,7 +83,8 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
 void run_decoding(Session& session, const TensorView& z) {
   const VaeConfig& config = session.sizes.config.vae;
   session.backend->restart_peak();
-  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(), VaeDecoderWeights(config));
+  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(),
+                              VaeDecoderWeights(config));
   const VaeDecoder decoder(*session.backend, network.weights);
   Arena scratch(session.backend->allocator());
   Measurement phase;

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/file_kind.h"
-#include "tensor/float_arrays.h"
 #include "io/json.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {
@@ -250,7 +250,7 @@ std::vector<StoredRows> Checkpoint::stored_rows(std::string_view name) const {
   const Entry& entry = find(name);
   entry.is_read = true;
   if (entry.stored->dtype_name != kDouble) {
-    return {{found.type, found.shape, entry.stored->bytes}};
+    return {{found.type, found.shape, entry.stored->bytes, nullptr, {}, entry.stored->file}};
   }
   const std::shared_ptr<const Tensor> rounded = round_doubles(entry.stored->bytes, found.shape);
   const TensorView& view = rounded->view();

@@ -416,6 +416,7 @@ const GgmlType* find_ggml_type(std::string_view name) {
 
 GgufFile::GgufFile(const std::filesystem::path& path) : file_(path), path_(path) {
   parse(file_.bytes());
+  for (auto& [name, entry] : entries_) entry.file = &file_;
 }
 
 GgufFile::GgufFile(std::span<const std::byte> bytes, std::filesystem::path name)

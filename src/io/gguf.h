@@ -40,6 +40,8 @@ class GgufFile {
   explicit GgufFile(const std::filesystem::path& path);
   // `bytes` must outlive the object; `name` is its path in messages.
   GgufFile(std::span<const std::byte> bytes, std::filesystem::path name);
+  GgufFile(const GgufFile&) = delete;  // its entries point to it
+  GgufFile& operator=(const GgufFile&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   // Sizes are in the usual order, in which the last one varies fastest; a shape in the metadata

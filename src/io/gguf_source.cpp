@@ -48,7 +48,7 @@ std::vector<StoredRows> GgufSource::stored_rows(std::string_view name) const {
   const TensorInfo found = info(name);
   const StoredEntry& stored = entry(name);
   is_read_.find(name)->second = true;
-  return {{found.type, found.shape, stored.bytes}};
+  return {{found.type, found.shape, stored.bytes, nullptr, {}, stored.file}};
 }
 
 std::vector<std::string> GgufSource::unread() const {

@@ -73,7 +73,12 @@ std::vector<StoredRows> QweightSource::stored_rows(std::string_view name) const 
   if (found == qweights_.end()) return source_->stored_rows(name);
   const Qweight& qweight = found->second;
   source_->stored_rows(qweight.stored_name);  // counts as reading it
-  return {{qweight.format, Shape(qweight.entry.sizes), qweight.entry.bytes}};
+  return {{qweight.format,
+           Shape(qweight.entry.sizes),
+           qweight.entry.bytes,
+           nullptr,
+           {},
+           qweight.entry.file}};
 }
 
 const StoredEntry& QweightSource::entry(std::string_view name) const {

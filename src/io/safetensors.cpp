@@ -40,7 +40,7 @@ constexpr std::array kStoredTypes{
     StoredType{"I64", 64, std::nullopt},      StoredType{"U64", 64, std::nullopt},
     StoredType{"C64", 64, std::nullopt},      StoredType{"U32", 32, std::nullopt},
     StoredType{"I16", 16, std::nullopt},      StoredType{"U16", 16, std::nullopt},
-    StoredType{"I8", 8, DType::kI8},        StoredType{"BOOL", 8, std::nullopt},
+    StoredType{"I8", 8, DType::kI8},          StoredType{"BOOL", 8, std::nullopt},
     StoredType{"F8_E8M0", 8, std::nullopt},   StoredType{"F6_E2M3", 6, std::nullopt},
     StoredType{"F6_E3M2", 6, std::nullopt},   StoredType{"F4", 4, std::nullopt},
 };
@@ -204,6 +204,7 @@ std::optional<StorageType> parse_storage_type(std::string_view name) {
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path), path_(path) {
   parse(file_.bytes());
+  for (auto& [name, entry] : entries_) entry.file = &file_;
 }
 
 SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::filesystem::path name)

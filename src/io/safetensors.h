@@ -21,7 +21,7 @@ namespace mochi {
 
 // Our dtype of a safetensors name; nothing for valid ones that the engine does not compute with.
 std::optional<DType> parse_dtype(std::string_view name);
-// The same for the types of GGUF files, too: plain ones have the same names in both.
+// Our type of a name in a safetensors or a GGUF file; plain types have one name in both.
 std::optional<StorageType> parse_storage_type(std::string_view name);
 
 // A memory-mapped file, or one in memory, whose header has been checked in full: every tensor lies
@@ -31,6 +31,8 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
   // `bytes` must outlive the object; `name` is its path in messages.
   SafetensorsFile(std::span<const std::byte> bytes, std::filesystem::path name);
+  SafetensorsFile(const SafetensorsFile&) = delete;  // its entries point to it
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   const std::map<std::string, StoredEntry, std::less<>>& entries() const { return entries_; }

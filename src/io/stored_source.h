@@ -20,6 +20,7 @@ struct StoredEntry {
   std::string dtype_name;  // as in the file; may be one that parse_dtype does not know
   std::vector<std::int64_t> sizes;
   std::span<const std::byte> bytes;  // part of the file, of any alignment
+  const MappedFile* file = nullptr;  // which they are part of, if it is mapped
 };
 
 // A TensorSource that also lists its tensors and files as stored.

@@ -56,9 +56,10 @@ void append_rows(std::span<const StoredRows> parts, Rows wanted, std::vector<Sto
                      part.bytes.subspan(static_cast<std::size_t>(begin) * row_bytes,
                                         static_cast<std::size_t>(end - begin) * row_bytes),
                      part.owner,
-                     has_row_scales ? std::vector(part.scales.begin() + begin,
-                                                  part.scales.begin() + end)
-                                    : part.scales});
+                     has_row_scales
+                         ? std::vector(part.scales.begin() + begin, part.scales.begin() + end)
+                         : part.scales,
+                     part.file});
     }
     part_begin += num_rows;
   }
@@ -86,6 +87,10 @@ bool is_plain_float(const StorageType& type) {
 
 bool TensorInfo::has_values() const {
   return is_plain_float(type) || std::holds_alternative<BlockFormat>(type) || is_scaled;
+}
+
+void StoredRows::release() const {
+  if (file != nullptr) file->release(bytes);
 }
 
 bool StoredRows::is_plain() const { return is_plain_float(type) && scales.empty(); }
@@ -136,6 +141,7 @@ void TensorSource::read(std::string_view name, const TensorView& target) const {
     }
     require_finite(name, found.origin, part);
     copy_converted(is_convertible ? widen(part) : part, wanted, out);
+    part.release();
     out += static_cast<std::size_t>(part.shape.num_elements()) * dtype_bytes(wanted);
   }
 }

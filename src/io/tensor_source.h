@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "tensor/shape.h"
 #include "tensor/storage_type.h"
 #include "tensor/tensor.h"
@@ -37,8 +38,11 @@ struct StoredRows {
   std::shared_ptr<const void> owner = nullptr;  // owns values that were computed on request
   // None, one, or one for each row: a value is an element times its scale.
   std::vector<float> scales = {};
+  const MappedFile* file = nullptr;  // which the bytes are part of, if it is mapped
 
   bool is_plain() const;  // true for floats without scales
+  // Takes the bytes out of the process's memory until they are read again, if a file holds them.
+  void release() const;
 };
 
 // Returns the values as plain floats: the rows themselves if they are plain, otherwise F32.
@@ -67,8 +71,9 @@ class TensorSource {
   // The shape, with an Error unless it has this many dimensions.
   Shape require_rank(std::string_view name, int rank) const;
 
-  // Copies the tensor into `target` (host memory), converting the values to its type. An Error names
-  // the tensor, the file, what was wanted and what was found; values that are not finite are one.
+  // Copies the tensor into `target` (host memory), converting the values to its type. An Error
+  // names the tensor, the file, what was wanted and what was found; values that are not finite are
+  // one.
   void read(std::string_view name, const TensorView& target) const;
   void read_f32(std::string_view name, std::span<float> target) const;
 

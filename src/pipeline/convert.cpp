@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "base/file_target.h"
 #include "dit/lora.h"
-#include "tensor/float_arrays.h"
 #include "io/gguf.h"
 #include "io/scaled_source.h"
 #include "io/weights_stream.h"
@@ -18,6 +17,7 @@
 #include "pipeline/inspect.h"
 #include "pipeline/model_directory.h"
 #include "pipeline/progress_reporter.h"
+#include "tensor/float_arrays.h"
 #include "text/llama_cpp_layout.h"
 #include "text/t5_weights.h"
 #include "weights/weight_format.h"
@@ -190,8 +190,8 @@ class Conversion {
     const std::optional<StorageType> converted = type_in_format(format_, name, info.shape);
     if (converted) ++num_converted_;
     const bool keeps_type = !info.is_scaled && !is_compact(info.type);
-    const std::string type = storage_type_name(
-        converted.value_or(keeps_type ? info.type : StorageType(DType::kF32)));
+    const std::string type =
+        storage_type_name(converted.value_or(keeps_type ? info.type : StorageType(DType::kF32)));
     const bool is_stored = !converted && keeps_type;
     add(is_gguf_ && component_ == Component::kTextEncoder ? to_llama_cpp_t5_name(name) : name, type,
         info.shape, {is_stored ? Kind::kStored : Kind::kValues, name});

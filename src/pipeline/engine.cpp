@@ -133,10 +133,9 @@ void Engine::Impl::tell_size(Component component, const WeightStore& store) cons
     return static_cast<double>(num_bytes) / kMillion;
   };
   const LayerStreamer* const streamer = store.streamer();
-  const std::string on_host =
-      streamer != nullptr
-          ? fmt::format(", {:.1f} MB of it in host memory", megabytes(streamer->host_bytes()))
-          : "";
+  const std::string on_host = streamer != nullptr ? fmt::format(", {:.1f} MB of it in host memory",
+                                                                megabytes(streamer->host_bytes()))
+                                                  : "";
   tell(MessageLevel::kDebug,
        fmt::format("{}: {:.2f} million parameters take {:.1f} MB{}", component_name(component),
                    static_cast<double>(store.num_parameters()) / kMillion,

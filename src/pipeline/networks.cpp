@@ -74,9 +74,7 @@ std::vector<std::int32_t> encode_bytes(const std::string& text, std::int64_t max
 }
 
 // The VAE's matrices are small, and its convolutions take dense ones.
-MatrixStorage dense(const MatrixStorage& storage) {
-  return {storage.dtype, WeightFormat::kBf16};
-}
+MatrixStorage dense(const MatrixStorage& storage) { return {storage.dtype, WeightFormat::kBf16}; }
 
 template <typename Weights>
 std::size_t planned_bytes(const ModelDirectory& directory, Component component, Weights weights,
@@ -139,8 +137,7 @@ Tensor TextNetwork::encode(Context& ctx, const std::string& text, std::int64_t m
 
 DitNetwork::DitNetwork(const ModelDirectory& directory, const LoraDeltas& loras,
                        const LoadOptions& options)
-    : store_(options.backend, options.storage),
-      dit_(load_dit(directory, loras, options, store_)) {}
+    : store_(options.backend, options.storage), dit_(load_dit(directory, loras, options, store_)) {}
 
 DecoderNetwork::DecoderNetwork(const ModelDirectory& directory, const LoadOptions& options)
     : store_(options.backend, dense(options.storage)),

@@ -32,7 +32,7 @@ void check_weights(const ModelDirectory& directory, Component component);
 // Options of loading.
 struct LoadOptions {
   Backend& backend;
-  MatrixStorage storage;  // of the transformer and the text encoder
+  MatrixStorage storage;  // the transformer and the text encoder are kept so
   Observer& observer;
   bool streams_layers = false;  // the transformer's blocks stay on the host
 };

@@ -16,8 +16,8 @@ inline float f8_e5m2_to_f32(std::uint8_t byte) {
   return f16_to_f32(static_cast<std::uint16_t>(byte << 8));
 }
 
-// Whole arrays, in parallel. `from` is a float dtype or I8 (else Error); `source` needs no alignment and
-// holds exactly target.size() elements.
+// Whole arrays, in parallel. `from` is a float dtype or I8 (else Error); `source` needs no
+// alignment and holds exactly target.size() elements.
 void convert_to_f32(DType from, std::span<const std::byte> source, std::span<float> target);
 void convert_to_bf16(DType from, std::span<const std::byte> source, std::span<BFloat16> target);
 void convert_to_f16(std::span<const float> source, std::span<std::uint16_t> target);

@@ -23,8 +23,8 @@ class MatrixView {
 
   explicit operator bool() const { return static_cast<bool>(values_); }
   bool is_dense() const { return type_ == StorageType(dtype_); }
-  const StorageType& type() const { return type_; }  // of the stored elements
-  DType dtype() const { return dtype_; }             // in which products take the values
+  const StorageType& type() const { return type_; }  // type of the stored elements
+  DType dtype() const { return dtype_; }             // type in which products take the values
   Device device() const { return values_.device(); }
   const Shape& shape() const { return shape_; }
   std::int64_t dim(int index) const { return shape_[index]; }

@@ -135,7 +135,8 @@ CompactMatrix to_compact(std::span<const float> values, std::int64_t num_rows,
     quantize(*format, values, matrix.elements);
     return matrix;
   }
-  if (type != StorageType(DType::kF8E4M3)) fail("weights are not stored as {}", storage_type_name(type));
+  if (type != StorageType(DType::kF8E4M3))
+    fail("weights are not stored as {}", storage_type_name(type));
   matrix.scales = to_float8_rows(values, num_rows, matrix.elements);
   return matrix;
 }

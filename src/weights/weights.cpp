@@ -31,7 +31,8 @@ std::size_t padded(std::size_t num_bytes) {
 // Blocks may lie across the rows of a tensor whose file states another shape than it had.
 bool has_whole_rows(const StorageType& type, const Shape& shape) {
   const auto* const format = std::get_if<BlockFormat>(&type);
-  return format == nullptr || shape[1] % static_cast<std::int64_t>(elements_per_block(*format)) == 0;
+  return format == nullptr ||
+         shape[1] % static_cast<std::int64_t>(elements_per_block(*format)) == 0;
 }
 
 // Returns the type in which a parameter is kept; `found` is null for random ones.
@@ -95,8 +96,7 @@ WeightStore::Plan WeightStore::plan(const Parameter& parameter, const TensorSour
                              found ? &*found : nullptr, storage);
   }
   plan.element_bytes = storage_bytes(plan.type, shape.num_elements());
-  const bool may_have_scales =
-      is_compact(plan.type) && std::holds_alternative<DType>(plan.type);
+  const bool may_have_scales = is_compact(plan.type) && std::holds_alternative<DType>(plan.type);
   if (may_have_scales) plan.scale_bytes = storage_bytes(DType::kF32, shape[0]);
   return plan;
 }
@@ -188,6 +188,7 @@ MatrixView WeightStore::store_rows(const Parameter& parameter, std::span<const S
   for (const StoredRows& part : parts) {
     const std::int64_t end = begin + std::ssize(part.bytes);
     store_bytes(part.bytes, elements.rows(begin, end));
+    if (!loader_) part.release();
     begin = end;
   }
   const std::vector<float> scales = join_scales(parts);

@@ -6,9 +6,9 @@
 #include <random>
 #include <vector>
 
-#include "tensor/float_arrays.h"
 #include "support/device_tensors.h"
 #include "support/relative_error.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {

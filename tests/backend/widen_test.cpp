@@ -11,9 +11,9 @@ namespace {
 
 // Places of the F16 scales in a block, which random bytes would make infinite.
 const std::map<BlockFormat, std::vector<std::size_t>> kScalePlaces{
-    {BlockFormat::kQ8_0, {0}},    {BlockFormat::kQ4_0, {0}},      {BlockFormat::kQ4_1, {0, 2}},
-    {BlockFormat::kQ5_0, {0}},    {BlockFormat::kQ5_1, {0, 2}},   {BlockFormat::kQ2K, {80, 82}},
-    {BlockFormat::kQ3K, {108}},   {BlockFormat::kQ4K, {0, 2}},    {BlockFormat::kQ5K, {0, 2}},
+    {BlockFormat::kQ8_0, {0}},  {BlockFormat::kQ4_0, {0}},    {BlockFormat::kQ4_1, {0, 2}},
+    {BlockFormat::kQ5_0, {0}},  {BlockFormat::kQ5_1, {0, 2}}, {BlockFormat::kQ2K, {80, 82}},
+    {BlockFormat::kQ3K, {108}}, {BlockFormat::kQ4K, {0, 2}},  {BlockFormat::kQ5K, {0, 2}},
     {BlockFormat::kQ6K, {208}},
 };
 
@@ -30,9 +30,9 @@ void PrintTo(const CompactCase& which, std::ostream* out) {
 // Owns a compact matrix of random elements on the host.
 struct CompactMatrixOnHost {
   CompactMatrixOnHost(const CompactCase& which, std::mt19937& generator)
-      : elements(DType::kU8,
-                 {static_cast<std::int64_t>(
-                     storage_bytes(which.type, which.shape.num_elements()))}),
+      : elements(
+            DType::kU8,
+            {static_cast<std::int64_t>(storage_bytes(which.type, which.shape.num_elements()))}),
         scales(DType::kF32, {std::max<std::int64_t>(which.num_scales, 1)}) {
     fill_elements(which.type, generator);
     std::uniform_real_distribution<float> scale(0.5F, 2.0F);
@@ -92,23 +92,21 @@ TEST_P(Widen, GivesTheRoundedValues) {
 // Covers sizes that are not whole tiles of the kernels, and rows that are not whole vectors.
 INSTANTIATE_TEST_SUITE_P(
     On, Widen,
-    testing::Combine(
-        all_backends(),
-        testing::Values(CompactCase{BlockFormat::kQ8_0, {37, 96}, 0},
-                        CompactCase{BlockFormat::kQ8_0, {64, 256}, 0},
-                        CompactCase{BlockFormat::kQ4_0, {37, 96}, 0},
-                        CompactCase{BlockFormat::kQ4_1, {37, 96}, 0},
-                        CompactCase{BlockFormat::kQ5_0, {37, 96}, 0},
-                        CompactCase{BlockFormat::kQ5_1, {37, 96}, 0},
-                        CompactCase{BlockFormat::kQ2K, {11, 768}, 0},
-                        CompactCase{BlockFormat::kQ3K, {11, 768}, 0},
-                        CompactCase{BlockFormat::kQ4K, {11, 768}, 0},
-                        CompactCase{BlockFormat::kQ5K, {11, 768}, 0},
-                        CompactCase{BlockFormat::kQ6K, {11, 768}, 0},
-                        CompactCase{DType::kF8E4M3, {37, 96}, 37},
-                        CompactCase{DType::kF8E4M3, {21, 33}, 1},
-                        CompactCase{DType::kF8E5M2, {37, 96}, 0},
-                        CompactCase{DType::kI8, {5, 4100}, 5})),
+    testing::Combine(all_backends(), testing::Values(CompactCase{BlockFormat::kQ8_0, {37, 96}, 0},
+                                                     CompactCase{BlockFormat::kQ8_0, {64, 256}, 0},
+                                                     CompactCase{BlockFormat::kQ4_0, {37, 96}, 0},
+                                                     CompactCase{BlockFormat::kQ4_1, {37, 96}, 0},
+                                                     CompactCase{BlockFormat::kQ5_0, {37, 96}, 0},
+                                                     CompactCase{BlockFormat::kQ5_1, {37, 96}, 0},
+                                                     CompactCase{BlockFormat::kQ2K, {11, 768}, 0},
+                                                     CompactCase{BlockFormat::kQ3K, {11, 768}, 0},
+                                                     CompactCase{BlockFormat::kQ4K, {11, 768}, 0},
+                                                     CompactCase{BlockFormat::kQ5K, {11, 768}, 0},
+                                                     CompactCase{BlockFormat::kQ6K, {11, 768}, 0},
+                                                     CompactCase{DType::kF8E4M3, {37, 96}, 37},
+                                                     CompactCase{DType::kF8E4M3, {21, 33}, 1},
+                                                     CompactCase{DType::kF8E5M2, {37, 96}, 0},
+                                                     CompactCase{DType::kI8, {5, 4100}, 5})),
     name_of_combined<CompactCase>);
 
 using CompactOps = OverBackends<OpsFixture>;

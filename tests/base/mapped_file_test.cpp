@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/temp_folder.h"
@@ -49,6 +52,36 @@ TEST(MappedFile, ErrorsNameTheFileAndTheReason) {
   expect_contains(message_of<Error>(open_folder), "is a folder");
   const auto open_device = [] { const MappedFile file("/dev/null"); };
   expect_contains(message_of<Error>(open_device), "not a regular file");
+}
+
+// Returns the process's resident memory of mapped files, in kB.
+std::int64_t mapped_kilobytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  std::int64_t value = 0;
+  while (status >> word) {
+    if (word == "RssFile:") status >> value;
+  }
+  return value;
+}
+
+TEST(MappedFile, ReleasedPagesLeaveTheMemoryAndKeepTheirContent) {
+  const TempFolder folder;
+  const std::string content(std::size_t{16} << 20, 'x');
+  const MappedFile file(folder.write("a", content));
+  ASSERT_EQ(text_of(file), content);  // reads all of it
+  const std::int64_t before = mapped_kilobytes();
+  file.release(file.bytes().subspan(100, content.size() - 200));
+  EXPECT_LT(mapped_kilobytes(), before - 14 * 1024);
+  EXPECT_EQ(text_of(file), content);
+}
+
+TEST(MappedFile, OtherMemoryIsNotReleased) {
+  const TempFolder folder;
+  const MappedFile file(folder.write("a", "some bytes"));
+  const std::vector<std::byte> other(std::size_t{1} << 20, std::byte{7});
+  file.release(other);
+  EXPECT_EQ(std::ranges::count(other, std::byte{7}), std::ssize(other));
 }
 
 }  // namespace

@@ -11,8 +11,8 @@
 #include "base/temp_folder.h"
 #include "dit/dit_bench.h"
 #include "dit/lora_tensors.h"
-#include "tensor/float_arrays.h"
 #include "io/same_tensors.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {

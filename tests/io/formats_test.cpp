@@ -6,8 +6,8 @@
 #include <string>
 
 #include "io/checkpoint.h"
-#include "tensor/float_arrays.h"
 #include "io/same_tensors.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 namespace {

@@ -10,8 +10,8 @@
 #include <tuple>
 
 #include "backend/backend.h"
-#include "tensor/float_arrays.h"
 #include "support/mirror_backend.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi {
 

@@ -62,12 +62,14 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
   for (int pass = 0; pass < 3; ++pass) {
     for (std::size_t i = 0; i < num_layers; ++i) {
       store.streamer()->begin(i);
-      EXPECT_TRUE(are_equal(weights.layers[i].weight.values(), resident.layers[i].weight.values())) << i;
+      EXPECT_TRUE(are_equal(weights.layers[i].weight.values(), resident.layers[i].weight.values()))
+          << i;
       EXPECT_TRUE(are_equal(weights.layers[i].bias, resident.layers[i].bias)) << i;
     }
   }
   store.streamer()->begin(num_layers - 1);  // out of order
-  EXPECT_TRUE(are_equal(weights.layers.back().weight.values(), resident.layers.back().weight.values()));
+  EXPECT_TRUE(
+      are_equal(weights.layers.back().weight.values(), resident.layers.back().weight.values()));
 }
 INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));
 

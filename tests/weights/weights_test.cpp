@@ -46,8 +46,10 @@ TEST(WeightStore, RandomWeightsDependOnTheSeedAlone) {
   store.init_random(first, 3);
   store.init_random(again, 3);
   store.init_random(other, 4);
-  EXPECT_TRUE(std::ranges::equal(first.linear.weight.values().f32(), again.linear.weight.values().f32()));
-  EXPECT_FALSE(std::ranges::equal(first.linear.weight.values().f32(), other.linear.weight.values().f32()));
+  EXPECT_TRUE(
+      std::ranges::equal(first.linear.weight.values().f32(), again.linear.weight.values().f32()));
+  EXPECT_FALSE(
+      std::ranges::equal(first.linear.weight.values().f32(), other.linear.weight.values().f32()));
 }
 
 TEST(WeightStore, StoresMatricesInTheWantedTypeAndVectorsInF32) {

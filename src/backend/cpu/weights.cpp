@@ -51,7 +51,8 @@ void CpuBackend::do_widen(const MatrixView& matrix, const TensorView& out) {
   const auto widen_range = [&](std::int64_t begin, std::int64_t end, std::span<float> values) {
     const auto num_rows = static_cast<std::size_t>(end - begin);
     const std::span<const std::byte> elements(
-        matrix.values().bytes() + static_cast<std::size_t>(begin) * row_bytes, num_rows * row_bytes);
+        matrix.values().bytes() + static_cast<std::size_t>(begin) * row_bytes,
+        num_rows * row_bytes);
     std::span<const float> range_scales;
     if (scales) range_scales = has_row_scales ? scales.rows(begin, end).f32() : scales.f32();
     widen_rows(matrix.type(), elements, range_scales, end - begin, values);

@@ -54,13 +54,13 @@ __device__ void widen_run(const std::uint8_t* block, int first, float (&values)[
     constexpr int kNibbles = kBits + (kHasFifthBit ? 4 : 0);
     constexpr int kZero = kHasMinimum ? 0 : (kHasFifthBit ? 16 : 8);
     const float scale = read_half(block);
-    const float minimum = kHasMinimum ? read_half(block + 2) : 0.0F;
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
       const int element = first + i;
       int code = block[kNibbles + element % 16] >> (4 * (element / 16)) & 15;
       if constexpr (kHasFifthBit) code |= (block[kBits + element / 8] >> (element % 8) & 1) << 4;
-      values[i] = scale * static_cast<float>(code - kZero) + minimum;
+      values[i] = scale * static_cast<float>(code - kZero);
+      if constexpr (kHasMinimum) values[i] += read_half(block + 2);
     }
   } else if constexpr (kFormat == BlockFormat::kQ2K) {
     const int codes = block[first / 16];
@@ -139,13 +139,13 @@ __global__ void __launch_bounds__(kWidenThreads)
   const std::int64_t num_bytes = num_elements / kBlockSize * kBlockBytes;
   for (std::int64_t tile = blockIdx.x; tile * kTile < num_elements; tile += gridDim.x) {
     const std::byte* const g_tile = g_blocks + tile * kTileBytes;
-    const auto tile_bytes =
-        static_cast<int>(min(static_cast<long long>(num_bytes - tile * kTileBytes),
-                             static_cast<long long>(kTileBytes)));
+    const auto tile_bytes = static_cast<int>(min(
+        static_cast<long long>(num_bytes - tile * kTileBytes), static_cast<long long>(kTileBytes)));
     for (int i = static_cast<int>(threadIdx.x) * kVectorBytes; i < tile_bytes;
          i += kWidenThreads * kVectorBytes) {
       if (i + kVectorBytes <= tile_bytes) {
-        *reinterpret_cast<uint4*>(s_blocks + i) = __ldcs(reinterpret_cast<const uint4*>(g_tile + i));
+        *reinterpret_cast<uint4*>(s_blocks + i) =
+            __ldcs(reinterpret_cast<const uint4*>(g_tile + i));
       } else {
         for (int j = i; j < tile_bytes; ++j) s_blocks[j] = static_cast<std::uint8_t>(g_tile[j]);
       }
@@ -197,8 +197,7 @@ __global__ void __launch_bounds__(kWidenThreads)
 #pragma unroll
       for (int j = 0; j < kRun; ++j) {
         const std::uint32_t word = j < 4 ? bytes.x : bytes.y;
-        values[j] =
-            widen_byte<kStored>(static_cast<std::uint8_t>(word >> (8 * (j % 4)))) * scale;
+        values[j] = widen_byte<kStored>(static_cast<std::uint8_t>(word >> (8 * (j % 4)))) * scale;
       }
       store_run(g_out_row + i, values);
     }
