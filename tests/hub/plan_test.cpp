@@ -18,23 +18,36 @@ namespace fs = std::filesystem;
 constexpr const char* kAbcSha256 =
     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+void expect_valid(const KnownFile& file) {
+  EXPECT_NO_THROW(check_remote_path(file.target, "table"));
+  EXPECT_NO_THROW(parse_repository(file.repository));
+  EXPECT_TRUE(file.sha256.empty() || is_sha256(file.sha256)) << file.path;
+  EXPECT_EQ(file.sha256.empty(), file.size == 0) << file.path;
+}
+
 TEST(KnownModels, NamesTargetsAndChecksumsAreInOrder) {
   std::set<std::string_view> names;
   for (const KnownModel& model : known_models()) {
     EXPECT_TRUE(names.insert(model.name).second) << model.name;
-    for (const WeightPrecision precision : {WeightPrecision::kBf16, WeightPrecision::kFp8}) {
-      if (precision == WeightPrecision::kFp8 && model.transformer_fp8.repository.empty()) continue;
+    std::set<std::string_view> precisions;
+    for (const KnownWeights& weights : model.weights) {
+      EXPECT_TRUE(precisions.insert(weights.precision).second) << weights.precision;
       std::set<std::string_view> targets;
-      for (const KnownFile& file : files_of(model, precision, true)) {
+      for (const KnownFile& file : files_of(model, weights.precision, true)) {
         EXPECT_TRUE(targets.insert(file.target).second) << file.target;
-        EXPECT_NO_THROW(check_remote_path(file.target, "table"));
-        EXPECT_NO_THROW(parse_repository(file.repository));
-        EXPECT_TRUE(file.sha256.empty() || is_sha256(file.sha256)) << file.path;
-        EXPECT_EQ(file.sha256.empty(), file.size == 0) << file.path;
+        expect_valid(file);
       }
     }
   }
   EXPECT_THROW(find_known_model("none"), InvalidRequest);
+}
+
+TEST(KnownModels, ChooseThePrecision) {
+  const KnownModel& model = find_known_model("mochi-1-preview");
+  EXPECT_EQ(files_of(model, "", false).front().target, "dit.safetensors");
+  EXPECT_EQ(files_of(model, "q4_k", false).front().target, "dit.q4_k_m.gguf");
+  EXPECT_EQ(message_of<InvalidRequest>([&] { files_of(model, "q2_k", false); }),
+            "precision: wanted bf16, fp8, q8_0, q4_k for 'mochi-1-preview', found 'q2_k'");
 }
 
 TEST(Listing, PatternsSelectFiles) {
