@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "base/error.h"
 
@@ -127,8 +128,7 @@ std::vector<KnownFile> files_of(const KnownModel& model, std::string_view precis
                          ? model.weights.begin()
                          : std::ranges::find(model.weights, precision, &KnownWeights::precision);
   if (found == model.weights.end()) {
-    std::vector<std::string_view> names;
-    for (const KnownWeights& weights : model.weights) names.push_back(weights.precision);
+    const auto names = std::views::transform(model.weights, &KnownWeights::precision);
     refuse("precision", "wanted {} for '{}', found '{}'", fmt::join(names, ", "), model.name,
            precision);
   }
