@@ -1,10 +1,14 @@
 #include "hub/plan.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
+#include "base/file_descriptor.h"
 #include "base/temp_folder.h"
 #include "hub/file_transfer.h"
 #include "hub/part_file.h"
@@ -121,6 +125,21 @@ TEST(Sha256, OfAFileThatGrows) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
+TEST(Sha256, ReportsHowFarItIs) {
+  const TempFolder folder;
+  constexpr std::size_t kNumBytes = 3'000'000;
+  const fs::path path = folder.write("a", std::string(kNumBytes, 'x'));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::uint64_t> ends;
+  {
+    PrefixHasher hasher(file.get(), path, [&](std::uint64_t end) { ends.push_back(end); });
+    hasher.finish(kNumBytes, [] {});
+  }
+  EXPECT_GT(ends.size(), 1U);
+  EXPECT_TRUE(std::ranges::is_sorted(ends));
+  EXPECT_EQ(ends.back(), kNumBytes);
+}
+
 TEST(PartFile, ContinuesTheSameVersionOnly) {
   const TempFolder folder;
   const std::string text = "ab";
@@ -128,6 +147,20 @@ TEST(PartFile, ContinuesTheSameVersionOnly) {
   EXPECT_EQ(PartFile(folder / "a", "one", 3).done().num_bytes(), 2U);
   EXPECT_EQ(PartFile(folder / "a", "two", 3).done().num_bytes(), 0U);
   EXPECT_EQ(PartFile(folder / "a", "one", 3).done().num_bytes(), 0U);
+}
+
+TEST(PartFile, ReservesItsSpace) {
+  const TempFolder folder;
+  constexpr std::uint64_t kNumBytes = std::uint64_t{1} << 20;
+  const FileDescriptor probe(
+      ::open((folder / "probe").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (::fallocate(probe.get(), 0, 0, kNumBytes) != 0) GTEST_SKIP() << "this file system cannot";
+  const PartFile part(folder / "a", "one", kNumBytes);
+  struct stat facts{};
+  ASSERT_EQ(::stat((folder / "a.part").c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_size, 0);
+  constexpr std::uint64_t kBlockBytes = 512;
+  EXPECT_GE(static_cast<std::uint64_t>(facts.st_blocks) * kBlockBytes, kNumBytes);
 }
 
 TEST(PartFile, JournalsAreReadAsTheyWereWritten) {
