@@ -23,7 +23,7 @@ constexpr const char* kConvertExamples =
 
 constexpr const char* kDownloadExamples =
     "  mochi download mochi-1-preview weights\n"
-    "  mochi download mochi-1-preview weights --precision fp8 --dry-run\n"
+    "  mochi download mochi-1-preview weights --precision q4_k --dry-run\n"
     "  mochi download OWNER/REPO@REVISION lora --include \"*.safetensors\"\n"
     "  mochi download --list";
 

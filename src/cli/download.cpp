@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "base/error.h"
@@ -18,6 +19,7 @@
 #include "hub/hub.h"
 #include "hub/known_models.h"
 #include "hub/plan.h"
+#include "hub/target_folder.h"
 
 namespace mochi::cli {
 namespace {
@@ -57,12 +59,8 @@ void check_options(const DownloadOptions& options) {
   }
 }
 
-hub::WeightPrecision precision_of(const DownloadOptions& options) {
-  return options.precision == "fp8" ? hub::WeightPrecision::kFp8 : hub::WeightPrecision::kBf16;
-}
-
 std::vector<hub::KnownFile> known_files(const DownloadOptions& options) {
-  return hub::files_of(hub::find_known_model(options.model), precision_of(options),
+  return hub::files_of(hub::find_known_model(options.model), options.precision,
                        options.with_encoder);
 }
 
@@ -72,38 +70,32 @@ Plan make_plan(hub::Client& client, const DownloadOptions& options) {
 }
 
 void print_known_file(const hub::KnownFile& file) {
-  if (file.repository.empty()) return;
   const std::string size = file.size == 0 ? "" : fmt::format(" ({})", hub::format_bytes(file.size));
   print_line("  {}{}: {}/{}", file.target, size, file.repository, file.path);
 }
 
-void list_known_models() {
-  for (const hub::KnownModel& model : hub::known_models()) {
-    const std::string page = fmt::format("https://huggingface.co/{}", model.transformer.repository);
-    const std::string licence =
-        model.licence.empty() ? "licence: see " + page : fmt::format("licence: {}", model.licence);
-    print_line("{}: {}; {}", model.name, model.summary, licence);
-    print_known_file(model.transformer);
-    print_known_file(model.text_encoder);
-    for (const hub::KnownFile& file : model.others) print_known_file(file);
-    if (!model.transformer_fp8.repository.empty()) {
-      print_line("  with --precision fp8, in place of the first two:");
-      print_known_file(model.transformer_fp8);
-      print_known_file(model.text_encoder_fp8);
-    }
-    if (model.video_encoder.repository.empty()) continue;
-    print_line("  with --with-encoder:");
-    print_known_file(model.video_encoder);
+void print_known_model(const hub::KnownModel& model) {
+  const hub::KnownWeights& usual = model.weights.front();
+  const std::string licence = model.licence.empty() ? fmt::format("see https://huggingface.co/{}",
+                                                                  usual.transformer.repository)
+                                                    : std::string(model.licence);
+  print_line("{}: {}; licence: {}", model.name, model.summary, licence);
+  for (const hub::KnownFile& file : hub::files_of(model, usual.precision, false)) {
+    print_known_file(file);
   }
+  for (const hub::KnownWeights& weights : std::span(model.weights).subspan(1)) {
+    print_line("  with --precision {}, in place of the first two:", weights.precision);
+    print_known_file(weights.transformer);
+    print_known_file(weights.text_encoder);
+  }
+  if (model.video_encoder.repository.empty()) return;
+  print_line("  with --with-encoder:");
+  print_known_file(model.video_encoder);
 }
 
-void list_plan(const Plan& plan) {
-  for (const hub::PlannedFile& file : plan) {
-    print_line("{:>16} {}", file.size, file.path);
-  }
-}
-
-void print_dry_run(const Plan& plan, const DownloadOptions& options) {
+void print_dry_run(hub::Client& client, const DownloadOptions& options) {
+  hub::check_target_folder(options.folder);
+  const Plan plan = make_plan(client, options);
   const auto files = hub::survey(plan, options.folder, hub::Records(options.folder));
   std::uint64_t num_bytes = 0;
   for (const hub::SurveyedFile& file : files) {
@@ -130,10 +122,15 @@ void print_summary(const Plan& plan, const DownloadOptions& options) {
                plan.size() == 1 ? "file" : "files", hub::format_bytes(num_bytes));
 }
 
+void list_files(hub::Client& client, const DownloadOptions& options) {
+  for (const hub::PlannedFile& file : make_plan(client, options)) {
+    print_line("{:>16} {}", file.size, file.path);
+  }
+}
+
 void download(hub::Client& client, const DownloadOptions& options) {
+  const hub::TargetFolder target(options.folder);
   const Plan plan = make_plan(client, options);
-  if (options.lists) return list_plan(plan);
-  if (options.is_dry_run) return print_dry_run(plan, options);
   hub::download(client, plan, options.folder);
   if (!options.is_quiet) print_summary(plan, options);
 }
@@ -146,8 +143,8 @@ void add_download_flags(CLI::App& command, DownloadOptions& options) {
   command.add_option("dir", options.folder, "the folder to download into")->type_name("DIR");
   command
       .add_option("--precision", options.precision,
-                  "type of the weights of a known name (default: bf16)")
-      ->type_name("bf16|fp8");
+                  "type of the large networks' weights of a known name (default: bf16)")
+      ->type_name("bf16|fp8|q8_0|q4_k");
   command.add_flag("--with-encoder", options.with_encoder,
                    "also the VAE encoder, which `mochi encode` needs");
   command
@@ -167,7 +164,10 @@ void add_download_flags(CLI::App& command, DownloadOptions& options) {
 
 void run_download(const DownloadOptions& options) try {
   check_options(options);
-  if (options.lists && options.model.empty()) return list_known_models();
+  if (options.lists && options.model.empty()) {
+    std::ranges::for_each(hub::known_models(), print_known_model);
+    return;
+  }
   // A wrong name is refused before any request.
   is_repository(options) ? static_cast<void>(hub::parse_repository(options.model))
                          : static_cast<void>(known_files(options));
@@ -176,10 +176,17 @@ void run_download(const DownloadOptions& options) try {
   settings.num_connections = options.num_connections;
   DownloadDisplay display(display_style(options.is_quiet));
   hub::Client client(std::move(settings), display);
+  if (options.lists) return list_files(client, options);
+  if (options.is_dry_run) return print_dry_run(client, options);
   download(client, options);
 } catch (const InvalidRequest& error) {
   const std::string name = error.field() == "model" ? "MODEL" : "--" + error.field();
-  throw flags::UsageError(fmt::format("{}: {}", name, error.problem()));
+  const std::string remedy =
+      error.field() == "precision"
+          ? fmt::format("; 'mochi convert IN OUT --to {}' makes it from the bf16 file",
+                        options.precision)
+          : "";
+  throw flags::UsageError(fmt::format("{}: {}{}", name, error.problem(), remedy));
 } catch (const Cancelled&) {
   if (!options.is_quiet) tell("to continue: {}", flags::join_command(options.command));
   throw;

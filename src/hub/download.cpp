@@ -15,6 +15,7 @@
 #include "hub/file_transfer.h"
 #include "hub/hub.h"
 #include "hub/part_file.h"
+#include "hub/target_folder.h"
 
 namespace mochi::hub {
 namespace {
@@ -24,13 +25,6 @@ namespace fs = std::filesystem;
 // Versions of a file that one run tries before it gives up.
 constexpr int kMaxVersions = 3;
 constexpr int kMaxAddresses = 5;
-
-void create_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error)
-    fail("cannot create the folder '{}': {}", folder.string(), describe_errno(error.value()));
-}
 
 // Held while files are downloaded into the folder.
 class FolderLock {

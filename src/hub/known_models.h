@@ -19,31 +19,32 @@ struct KnownFile {
   std::string_view sha256 = "";
 };
 
+// The two large networks in one precision.
+struct KnownWeights {
+  std::string_view precision;  // as the command line spells it
+  KnownFile transformer;
+  KnownFile text_encoder;
+};
+
 struct KnownModel {
   std::string_view name;
   std::string_view summary;
-  std::string_view licence;  // the transformer's; empty: see its page
-  KnownFile transformer;
-  KnownFile text_encoder;
-  // Files of both precisions.
+  std::string_view licence;           // the transformer's; empty: see its page
+  std::vector<KnownWeights> weights;  // the default precision first
+  // Files of every precision.
   std::vector<KnownFile> others;
-  // These networks in 8 bits with scales; without a repository if none are known.
-  KnownFile transformer_fp8 = {};
-  KnownFile text_encoder_fp8 = {};
   // Only for `mochi encode`; without a repository if it is part of another file.
   KnownFile video_encoder = {};
 };
-
-enum class WeightPrecision : std::uint8_t { kBf16, kFp8 };
 
 std::span<const KnownModel> known_models();
 
 // Throws InvalidRequest("model") that lists the known names.
 const KnownModel& find_known_model(std::string_view name);
 
-// Returns the files of one complete model. Throws InvalidRequest("precision") if the model is not
-// available in this precision.
-std::vector<KnownFile> files_of(const KnownModel& model, WeightPrecision precision,
+// Returns the files of one complete model; an empty precision stands for the default. Throws
+// InvalidRequest("precision") that lists the model's precisions if this one is not among them.
+std::vector<KnownFile> files_of(const KnownModel& model, std::string_view precision,
                                 bool with_encoder);
 
 }  // namespace mochi::hub

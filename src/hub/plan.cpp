@@ -1,7 +1,6 @@
 #include "hub/plan.h"
 
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +11,7 @@
 #include "base/error.h"
 #include "hub/hub.h"
 #include "hub/part_file.h"
+#include "hub/target_folder.h"
 
 namespace mochi::hub {
 namespace {
@@ -56,7 +56,8 @@ SurveyedFile survey_file(const PlannedFile& file, const fs::path& folder, const 
 PlannedFile plan_known_file(const KnownFile& known, const std::vector<RemoteFile>& listed) {
   const auto found = std::ranges::find(listed, known.path, &RemoteFile::path);
   if (found == listed.end()) {
-    fail("repository '{}' has no file '{}' any more", known.repository, known.path);
+    fail("repository '{}' has no file '{}' any more; 'mochi download {} --list' lists its files",
+         known.repository, known.path, known.repository);
   }
   const bool is_pinned = !known.sha256.empty();
   if (is_pinned && (found->size != known.size || found->sha256 != known.sha256)) {
@@ -109,19 +110,6 @@ std::uint64_t bytes_to_fetch(const std::vector<SurveyedFile>& files) {
   std::uint64_t num_bytes = 0;
   for (const SurveyedFile& file : files) num_bytes += file.file.size - file.num_present;
   return num_bytes;
-}
-
-std::uint64_t free_space(const fs::path& folder) {
-  std::error_code ignored;
-  fs::path existing = fs::absolute(folder);
-  while (!fs::exists(existing, ignored) && existing.has_relative_path()) {
-    existing = existing.parent_path();
-  }
-  struct statvfs facts{};
-  if (::statvfs(existing.c_str(), &facts) != 0) {
-    fail("cannot read the free space of '{}': {}", existing.string(), describe_errno(errno));
-  }
-  return static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize;
 }
 
 void check_free_space(const std::vector<SurveyedFile>& files, const fs::path& folder) {

@@ -51,8 +51,6 @@ std::vector<SurveyedFile> survey(const std::vector<PlannedFile>& plan,
 
 std::uint64_t bytes_to_fetch(const std::vector<SurveyedFile>& files);
 
-// Returns the free space of the disk that the folder, which need not exist, is on.
-std::uint64_t free_space(const std::filesystem::path& folder);
 // Throws Error if the disk has too little space for the rest.
 void check_free_space(const std::vector<SurveyedFile>& files, const std::filesystem::path& folder);
 

@@ -67,8 +67,8 @@ bool is_sha256(std::string_view text) {
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
-PrefixHasher::PrefixHasher(int descriptor, std::filesystem::path path)
-    : descriptor_(descriptor), path_(std::move(path)) {
+PrefixHasher::PrefixHasher(int descriptor, std::filesystem::path path, OnHashed on_hashed)
+    : descriptor_(descriptor), path_(std::move(path)), on_hashed_(std::move(on_hashed)) {
   const AllSignalsBlocked blocked;  // the thread inherits this
   thread_ = std::thread([this] { run(); });
 }
@@ -147,6 +147,7 @@ void PrefixHasher::hash_next(std::uint64_t begin, std::uint64_t end) {
     sha256_.add(std::span(s_block).first(static_cast<std::size_t>(num_read)));
     begin += static_cast<std::uint64_t>(num_read);
   }
+  if (on_hashed_) on_hashed_(end);
 }
 
 }  // namespace mochi::hub

@@ -41,8 +41,11 @@ bool is_sha256(std::string_view text);
 // read again soon after they were written, so that they come from memory, not from the disk.
 class PrefixHasher {
  public:
+  // Called in the hasher's thread after bytes were hashed, with the number of them from the start.
+  using OnHashed = std::function<void(std::uint64_t end)>;
+
   // `descriptor` must outlive the hasher; `path` names the file in messages.
-  PrefixHasher(int descriptor, std::filesystem::path path);
+  PrefixHasher(int descriptor, std::filesystem::path path, OnHashed on_hashed = nullptr);
   ~PrefixHasher();
   PrefixHasher(const PrefixHasher&) = delete;
   PrefixHasher& operator=(const PrefixHasher&) = delete;
@@ -60,6 +63,7 @@ class PrefixHasher {
 
   int descriptor_;
   std::filesystem::path path_;
+  OnHashed on_hashed_;
   Sha256 sha256_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -3,7 +3,9 @@
 Usage: download_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 """
 
+import os
 import ssl
+import struct
 import subprocess
 import sys
 import unittest
@@ -11,9 +13,36 @@ from pathlib import Path
 
 from download_support import MEBIBYTE, REPO, TOKEN, DownloadTest, content
 from fake_hub import COMMIT, Fault
-from support import MOCHI
+from support import MOCHI, SPIECE_MODEL, read_safetensors, write_safetensors
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "download_weights.py"
+
+
+def quantize_q8_0(data):
+    """F32 values as blocks of one F16 scale and 32 bytes."""
+    blocks = b""
+    for values in struct.iter_unpack("<32f", data):
+        scale = max(map(abs, values)) / 127 or 1
+        blocks += struct.pack("<e32b", scale, *(round(value / scale) for value in values))
+    return blocks
+
+
+def write_q8_0(source, path):
+    """Writes the matrices of the blocks as `<layer>.Q8_0_qweight`, where rows are whole blocks."""
+    header, data = read_safetensors(source)
+    entries, written = {}, b""
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        values, sizes = data[slice(*entry["data_offsets"])], entry["shape"]
+        if name.startswith("blocks.") and len(sizes) == 2 and sizes[1] % 32 == 0:
+            name = name.removesuffix("weight") + "Q8_0_qweight"
+            values, sizes = quantize_q8_0(values), [sizes[0], sizes[1] // 32 * 34]
+            entry = {"dtype": "U8"}
+        entries[name] = {"dtype": entry["dtype"], "shape": sizes,
+                         "data_offsets": [len(written), len(written) + len(values)]}
+        written += values
+    write_safetensors(path, entries, written)
 
 
 class Downloads(DownloadTest):
@@ -79,6 +108,13 @@ class Downloads(DownloadTest):
         self.hub.add(comfy, "split_files/diffusion_models/mochi_preview_fp8_scaled.safetensors",
                      size=10028084160,
                      sha256="8a6475b5380c90461a40d5c08ad574a5ad5ac4e6047e5f5f3f294df363f50705")
+        t5_gguf = "city96/t5-v1_1-xxl-encoder-gguf"
+        self.hub.add(t5_gguf, "t5-v1_1-xxl-encoder-Q8_0.gguf", size=5061584064,
+                     sha256="9ec60f6028534b7fe5af439fcb535d75a68592a9ca3fcdeb175ef89e3ee99825")
+        self.hub.add(t5_gguf, "t5-v1_1-xxl-encoder-Q4_K_M.gguf", size=2896123072,
+                     sha256="6be2b0b7e2de7cf2919340c88cb802a103a997ce46c53131cec91958c1db1af4")
+        self.hub.add("Kijai/Mochi_preview_comfy", "mochi_preview_dit_GGUF_Q8_0.safetensors", content(9))
+        self.hub.add("calcuis/mochi-gguf", "mochi-q4_k_m.gguf", content(9))
         return text
 
     def planned(self, *args, model="mochi-1-preview"):
@@ -94,14 +130,22 @@ class Downloads(DownloadTest):
         self.assertEqual(self.planned("--precision", "fp8"),
                          ["dit.fp8_scaled.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"]
                          + wanted[2:])
+        self.assertEqual(self.planned("--precision", "q8_0"),
+                         ["dit.q8_0.safetensors", "t5-v1_1-xxl-encoder-Q8_0.gguf"] + wanted[2:])
+        self.assertEqual(self.planned("--precision", "q4_k"),
+                         ["dit.q4_k_m.gguf", "t5-v1_1-xxl-encoder-Q4_K_M.gguf"] + wanted[2:])
         self.assertEqual(self.planned(model="fastmochi"), ["dit.fast.safetensors"] + wanted[1:])
         text.sha256 = "0" * 64
         self.refuse_download("t5xxl_fp16.safetensors", "wanted 9787841024 bytes with SHA-256 6e480b",
                              model="mochi-1-preview")
+        self.hub.files["calcuis/mochi-gguf"] = {}
+        self.refuse_download("repository 'calcuis/mochi-gguf' has no file 'mochi-q4_k_m.gguf' any more",
+                             "'mochi download calcuis/mochi-gguf --list' lists its files",
+                             args=("w", "--precision", "q4_k"), model="mochi-1-preview")
 
     def test_flags_that_do_not_fit(self):
         for parts, args in [
-            (["--precision: wanted 'bf16' or 'fp8', found 'q8_0'"], ("w", "--precision", "q8_0")),
+            (["--precision: wanted 'bf16', 'fp8', 'q8_0' or 'q4_k', found 'q5_k'"], ("w", "--precision", "q5_k")),
             (["--precision: has no effect with OWNER/REPO"], ("w", "--precision", "fp8")),
             (["--with-encoder: has no effect"], ("w", "--with-encoder")),
             (["--connections: wanted a number from 1 to 64, found 0"], ("w", "--connections", 0)),
@@ -109,30 +153,90 @@ class Downloads(DownloadTest):
             (["DIR: has no effect with --list"], ("w", "--list")),
         ]:
             self.refuse_download(*parts, args=args, exit_code=2)
-        self.refuse_download("--precision: 'pusa' is available as bf16 only", model="pusa",
-                             args=("w", "--precision", "fp8"), exit_code=2)
+        for model in ("pusa", "fastmochi"):
+            self.refuse_download(f"--precision: wanted bf16 for '{model}', found 'q4_k'",
+                                 "'mochi convert IN OUT --to q4_k' makes it from the bf16 file",
+                                 model=model, args=("w", "--precision", "q4_k"), exit_code=2)
         self.refuse_download("--include: has no effect with a known name", model="pusa",
                              args=("w", "--include", "*"), exit_code=2)
         for model in ("../repo", "owner/..", "o/r@", "a/b/c", "o/r@a b"):
             self.refuse_download("MODEL: wanted", model=model, exit_code=2)
         self.assertEqual(self.hub.requests, [])
 
-    def test_the_downloaded_model_makes_a_video(self):
-        # The tiny model under the names that a known model's files get.
-        names = {"dit.safetensors": "dit.fp8_scaled.safetensors",
-                 "text_encoder/model.safetensors": "t5xxl_fp16.safetensors"}
-        for path in sorted(self.model.rglob("*")):
-            if path.is_file():
-                name = str(path.relative_to(self.model))
-                self.hub.add(REPO, names.get(name, name), path.read_bytes())
-        self.download_ok()
-        done = self.run_mochi("inspect", "w")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertNotIn("not found", done.stdout)
-        done = self.run_mochi("generate", "--model-dir", "w", "--prompt", "a ball", "--num-frames", 1,
-                              "--out", "v.y4m")
-        self.assertEqual(done.returncode, 0, done.stderr)
+    def test_folders_that_cannot_be_used_are_refused_before_any_request(self):
+        self.hub.add(REPO, "m.safetensors", content(1000))
+        (self.folder / "file").write_bytes(b"mine")
+        (self.folder / "link").symlink_to("missing")
+        (self.folder / "taken").mkdir()
+        (self.folder / "taken/.mochi-download").write_bytes(b"")
+        for folder, found in [("file", "file"), ("file/w", "file"), ("link", "link"), ("link/w", "link"),
+                              ("/dev/null", "/dev/null"), ("taken", "taken/.mochi-download")]:
+            for flags in ([], ["--dry-run"]):
+                self.refuse_download(f"cannot download into '{folder}': '{found}' is not a folder",
+                                     args=(folder, *flags))
+        self.refuse_download("'/proc/w", args=("/proc/w",))
+        self.refuse_download("File name too long", args=("a/b/" + 300 * "c",))
+        self.assertEqual(self.hub.requests, [])
+        self.assertFalse((self.folder / "a").exists())
+        self.assertEqual(self.content("file"), b"mine")
 
+    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
+    def test_a_folder_without_the_right_to_write_is_refused_before_any_request(self):
+        (self.folder / "w").mkdir(mode=0o555)
+        for folder in ("w", "w/inner"):
+            self.refuse_download(f"cannot download into '{folder}': folder 'w' is not writable: ",
+                                 args=(folder,))
+        self.assertEqual(self.hub.requests, [])
+
+    def test_a_folder_without_downloads_is_removed_again(self):
+        self.refuse_download("repository 'owner/repo' does not exist", args=("a/b",))
+        self.assertFalse((self.folder / "a").exists())
+        (self.folder / "w").mkdir()
+        self.refuse_download("repository 'owner/repo' does not exist", args=("w/b",))
+        self.assertEqual(list((self.folder / "w").iterdir()), [])
+
+    def known_targets(self):
+        """The files of each model in each precision, as `--list` prints them: the transformer and the
+        text encoder, then those of every precision."""
+        targets = {}
+        for line in self.run_command([MOCHI, "download", "--list"]).stdout.splitlines():
+            words = line.split()
+            if not line.startswith(" "):
+                model, precision = words[0].rstrip(":"), "bf16"
+            elif words[0] == "with":
+                precision = words[2].rstrip(",") if words[1] == "--precision" else None
+            elif precision is not None:
+                targets.setdefault((model, precision), []).append(words[0].rstrip(":"))
+        return {(model, precision): files[:2] + targets[model, "bf16"][2:]
+                for (model, precision), files in targets.items()}
+
+    def test_the_downloaded_model_makes_a_video(self):
+        """The tiny model under the names of each known model's files, in the formats of these."""
+        dit, text = self.model / "dit.safetensors", self.model / "text_encoder/model.safetensors"
+        write_q8_0(dit, self.folder / "q8_0.safetensors")
+        for output, network in (("q4_k.gguf", "transformer"), ("t5.gguf", "text-encoder")):
+            done = self.run_mochi("convert", self.model, output, "--network", network, "--to", "q4_k")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        networks = {"bf16": (dit, text), "fp8": (dit, text),
+                    "q8_0": (self.folder / "q8_0.safetensors", self.folder / "t5.gguf"),
+                    "q4_k": (self.folder / "q4_k.gguf", self.folder / "t5.gguf")}
+        others = [self.model / "decoder.safetensors", SPIECE_MODEL]
+        known = self.known_targets()
+        self.assertEqual(len(known), 10)
+        for (model, precision), targets in known.items():
+            with self.subTest(model=model, precision=precision):
+                self.hub.files[REPO] = {}
+                self.hub.add(REPO, "config.json", (self.model / "config.json").read_bytes(), lfs=False)
+                for source, target in zip([*networks[precision], *others], targets, strict=True):
+                    self.hub.add(REPO, target, Path(source).read_bytes())
+                folder = f"{model}-{precision}"
+                self.download_ok(folder)
+                done = self.run_mochi("inspect", folder)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(f"file: {folder}/{targets[0]}", done.stdout)
+                done = self.run_mochi("generate", "--model-dir", folder, "--prompt", "a ball",
+                                      "--num-frames", 1, "--out", f"{folder}.y4m")
+                self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_a_folder_of_the_cache_is_a_model_folder(self):
         cache = self.folder / "models--owner--repo"

@@ -1,10 +1,14 @@
 #include "hub/plan.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/error.h"
+#include "base/file_descriptor.h"
 #include "base/temp_folder.h"
 #include "hub/file_transfer.h"
 #include "hub/part_file.h"
@@ -18,23 +22,36 @@ namespace fs = std::filesystem;
 constexpr const char* kAbcSha256 =
     "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+void expect_valid(const KnownFile& file) {
+  EXPECT_NO_THROW(check_remote_path(file.target, "table"));
+  EXPECT_NO_THROW(parse_repository(file.repository));
+  EXPECT_TRUE(file.sha256.empty() || is_sha256(file.sha256)) << file.path;
+  EXPECT_EQ(file.sha256.empty(), file.size == 0) << file.path;
+}
+
 TEST(KnownModels, NamesTargetsAndChecksumsAreInOrder) {
   std::set<std::string_view> names;
   for (const KnownModel& model : known_models()) {
     EXPECT_TRUE(names.insert(model.name).second) << model.name;
-    for (const WeightPrecision precision : {WeightPrecision::kBf16, WeightPrecision::kFp8}) {
-      if (precision == WeightPrecision::kFp8 && model.transformer_fp8.repository.empty()) continue;
+    std::set<std::string_view> precisions;
+    for (const KnownWeights& weights : model.weights) {
+      EXPECT_TRUE(precisions.insert(weights.precision).second) << weights.precision;
       std::set<std::string_view> targets;
-      for (const KnownFile& file : files_of(model, precision, true)) {
+      for (const KnownFile& file : files_of(model, weights.precision, true)) {
         EXPECT_TRUE(targets.insert(file.target).second) << file.target;
-        EXPECT_NO_THROW(check_remote_path(file.target, "table"));
-        EXPECT_NO_THROW(parse_repository(file.repository));
-        EXPECT_TRUE(file.sha256.empty() || is_sha256(file.sha256)) << file.path;
-        EXPECT_EQ(file.sha256.empty(), file.size == 0) << file.path;
+        expect_valid(file);
       }
     }
   }
   EXPECT_THROW(find_known_model("none"), InvalidRequest);
+}
+
+TEST(KnownModels, ChooseThePrecision) {
+  const KnownModel& model = find_known_model("mochi-1-preview");
+  EXPECT_EQ(files_of(model, "", false).front().target, "dit.safetensors");
+  EXPECT_EQ(files_of(model, "q4_k", false).front().target, "dit.q4_k_m.gguf");
+  EXPECT_EQ(message_of<InvalidRequest>([&] { files_of(model, "q2_k", false); }),
+            "precision: wanted bf16, fp8, q8_0, q4_k for 'mochi-1-preview', found 'q2_k'");
 }
 
 TEST(Listing, PatternsSelectFiles) {
@@ -108,6 +125,21 @@ TEST(Sha256, OfAFileThatGrows) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
+TEST(Sha256, ReportsHowFarItIs) {
+  const TempFolder folder;
+  constexpr std::size_t kNumBytes = 3'000'000;
+  const fs::path path = folder.write("a", std::string(kNumBytes, 'x'));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::uint64_t> ends;
+  {
+    PrefixHasher hasher(file.get(), path, [&](std::uint64_t end) { ends.push_back(end); });
+    hasher.finish(kNumBytes, [] {});
+  }
+  EXPECT_GT(ends.size(), 1U);
+  EXPECT_TRUE(std::ranges::is_sorted(ends));
+  EXPECT_EQ(ends.back(), kNumBytes);
+}
+
 TEST(PartFile, ContinuesTheSameVersionOnly) {
   const TempFolder folder;
   const std::string text = "ab";
@@ -115,6 +147,20 @@ TEST(PartFile, ContinuesTheSameVersionOnly) {
   EXPECT_EQ(PartFile(folder / "a", "one", 3).done().num_bytes(), 2U);
   EXPECT_EQ(PartFile(folder / "a", "two", 3).done().num_bytes(), 0U);
   EXPECT_EQ(PartFile(folder / "a", "one", 3).done().num_bytes(), 0U);
+}
+
+TEST(PartFile, ReservesItsSpace) {
+  const TempFolder folder;
+  constexpr std::uint64_t kNumBytes = std::uint64_t{1} << 20;
+  const FileDescriptor probe(
+      ::open((folder / "probe").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (::fallocate(probe.get(), 0, 0, kNumBytes) != 0) GTEST_SKIP() << "this file system cannot";
+  const PartFile part(folder / "a", "one", kNumBytes);
+  struct stat facts{};
+  ASSERT_EQ(::stat((folder / "a.part").c_str(), &facts), 0);
+  EXPECT_EQ(facts.st_size, 0);
+  constexpr std::uint64_t kBlockBytes = 512;
+  EXPECT_GE(static_cast<std::uint64_t>(facts.st_blocks) * kBlockBytes, kNumBytes);
 }
 
 TEST(PartFile, JournalsAreReadAsTheyWereWritten) {
