@@ -241,6 +241,17 @@ TEST_F(ModelFolder, ShardsThatAreMissingWithoutAnIndex) {
   expect_contains(error_of(Component::kDit), "is one of 3 shards, and there are 2 of them");
 }
 
+TEST_F(ModelFolder, SplitGgufFiles) {
+  for (const char* number : {"1", "2", "3"}) {
+    const std::string name = std::string("dit_split-0000") + number + "-of-00003.gguf";
+    put("../gguf/" + name, name);
+  }
+  EXPECT_EQ(open().stored(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(open().config().dit.hidden_size_x, 96);
+  fs::remove(folder_ / "dit_split-00001-of-00003.gguf");
+  expect_contains(error_of(Component::kDit), "is one of 3 shards, and there are 2 of them");
+}
+
 TEST_F(ModelFolder, AllThatIsMissingIsNamedAtOnce) {
   put("dit_f32.safetensors", "dit.safetensors");
   const ModelDirectory directory = open();
