@@ -11,7 +11,7 @@ namespace mochi::cli {
 
 struct InspectOptions {
   std::vector<std::filesystem::path> paths;
-  ModelPaths parts;  // of one model
+  ModelPaths parts;  // replace those of the only path, or stand for it
   bool lists_tensors = false;
 };
 

@@ -199,8 +199,8 @@ std::shared_ptr<Checkpoint> as_lora(const std::shared_ptr<StoredSource>& file) {
   return checkpoint != nullptr && holds_lora(*checkpoint) ? checkpoint : nullptr;
 }
 
-LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
-  const LoraFile file(checkpoint);
+LoraReport report_lora(const LoraFile& file) {
+  const Checkpoint& checkpoint = file.checkpoint();
   LoraReport report;
   report.file = file.name();
   std::set<std::string> modules, spellings;
@@ -214,8 +214,8 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
     if (layer.has_alpha) alphas.insert(layer.alpha);
     if (layer.rank > 0 && !layer.has_alpha) report.has_default_alphas = true;
     for (const std::string& name : layer.tensor_names()) {
-      report.num_parameters += checkpoint->info(name).shape.num_elements();
-      report.stored_bytes += checkpoint->entry(name).bytes.size();
+      report.num_parameters += checkpoint.info(name).shape.num_elements();
+      report.stored_bytes += checkpoint.entry(name).bytes.size();
     }
   }
   report.num_layers = std::ssize(modules);
@@ -238,7 +238,10 @@ InspectReport inspect_weights(const std::shared_ptr<StoredSource>& file,
   InspectReport report;
   list_tensors(*file, report);
   if (const auto checkpoint = as_lora(file)) {
-    report.lora = report_lora(checkpoint);
+    const LoraFile lora(checkpoint);
+    report.lora = report_lora(lora);
+    const std::string warning = warn_of_zero_alphas(lora);
+    if (!warning.empty()) report.notes.push_back(warning);
     return report;
   }
   report.has_config_file = config.has_value();

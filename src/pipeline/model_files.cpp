@@ -162,7 +162,7 @@ std::vector<Copy> prefer(std::vector<Copy> copies, Component component) {
 struct Choice {
   static constexpr int kNone = 4;
 
-  std::vector<Copy> copies;  // of the best rank
+  std::vector<Copy> copies;  // have the best rank
   int best = kNone;
   const Candidate* broken = nullptr;  // the best that cannot be read
   int best_broken = kNone;
