@@ -3,15 +3,12 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/printable.h"
-#include "io/gguf.h"
 #include "io/gguf_source.h"
 #include "io/joined_source.h"
 
@@ -39,28 +36,13 @@ std::uint64_t read_count(const GgufFile& file, const char* key) {
   return value;
 }
 
-// The place of a part in a split file.
-struct Split {
-  std::uint64_t number = 0;
-  std::uint64_t count = 0;
-  std::uint64_t num_tensors = 0;
-};
-
-// Merged files have a count of 0.
-std::optional<Split> read_split(const GgufFile& file) {
-  if (!file.metadata().contains(kCountKey)) return std::nullopt;
-  const std::uint64_t count = read_count(file, kCountKey);
-  if (count < 2) return std::nullopt;
-  return Split{read_count(file, kNumberKey), count, read_count(file, kTensorsKey)};
-}
-
 // Returns "-00002-of-00003.gguf" for number 1.
 std::string ending_of(std::uint64_t number, std::uint64_t count) {
   return fmt::format("-{:05}-of-{:05}{}", number + 1, count, kGgufEnding);
 }
 
 // Returns the path of all parts up to the part's number.
-std::string stem_of(const fs::path& path, const Split& split) {
+std::string stem_of(const fs::path& path, const GgufSplit& split) {
   const std::string name = path.string();
   const std::string ending = ending_of(split.number, split.count);
   if (split.number >= split.count || !name.ends_with(ending)) {
@@ -72,8 +54,8 @@ std::string stem_of(const fs::path& path, const Split& split) {
   return name.substr(0, name.size() - ending.size());
 }
 
-void check_part(const GgufFile& part, const Split& wanted, const fs::path& opened) {
-  const std::optional<Split> found = read_split(part);
+void check_part(const GgufFile& part, const GgufSplit& wanted, const fs::path& opened) {
+  const std::optional<GgufSplit> found = read_gguf_split(part);
   if (found && found->number == wanted.number && found->count == wanted.count &&
       found->num_tensors == wanted.num_tensors) {
     return;
@@ -88,7 +70,7 @@ void check_part(const GgufFile& part, const Split& wanted, const fs::path& opene
 }
 
 // Opens the parts of a file, of which `opened` is one.
-std::vector<std::unique_ptr<const GgufFile>> open_parts(const GgufFile& opened, Split split) {
+std::vector<std::unique_ptr<const GgufFile>> open_parts(const GgufFile& opened, GgufSplit split) {
   const std::string stem = stem_of(opened.path(), split);
   std::vector<std::unique_ptr<const GgufFile>> parts;
   for (std::uint64_t number = 0; number < split.count; ++number) {
@@ -107,9 +89,16 @@ std::vector<std::unique_ptr<const GgufFile>> open_parts(const GgufFile& opened, 
 
 }  // namespace
 
+std::optional<GgufSplit> read_gguf_split(const GgufFile& file) {
+  if (!file.metadata().contains(kCountKey)) return std::nullopt;
+  const std::uint64_t count = read_count(file, kCountKey);
+  if (count < 2) return std::nullopt;
+  return GgufSplit{read_count(file, kNumberKey), count, read_count(file, kTensorsKey)};
+}
+
 std::shared_ptr<StoredSource> open_gguf(const fs::path& path) {
   auto file = std::make_unique<const GgufFile>(path);
-  const std::optional<Split> split = read_split(*file);
+  const std::optional<GgufSplit> split = read_gguf_split(*file);
   if (!split) return std::make_shared<GgufSource>(std::move(file));
   std::vector<std::shared_ptr<StoredSource>> sources;
   for (auto& part : open_parts(*file, *split)) {
