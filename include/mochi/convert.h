@@ -35,11 +35,12 @@ struct ConvertOptions {
 };
 
 struct ConvertReport {
-  std::string network;             // "transformer"
-  std::int64_t num_tensors = 0;    // written to the output
-  std::int64_t num_converted = 0;  // those in the wanted precision, or in Q8_0 instead
-  std::uint64_t input_bytes = 0;   // size of the network's tensors
-  std::uint64_t output_bytes = 0;  // size of the file
+  std::string network;                     // "transformer"
+  std::int64_t num_tensors = 0;            // written to the output
+  std::int64_t num_converted = 0;          // those in the wanted precision, or in Q8_0 instead
+  std::uint64_t input_bytes = 0;           // size of the network's tensors
+  std::uint64_t output_bytes = 0;          // size of the file
+  std::vector<std::string> warnings = {};  // LoRAs without effect, one line each
 };
 
 // Throws InvalidRequest for options that do not fit together, Error naming a file or a tensor,

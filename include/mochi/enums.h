@@ -55,14 +55,15 @@ std::optional<RandomWeights> parse_random_weights(std::string_view name);
 
 // A part of the engine's work, as Progress reports it.
 enum class Phase : std::uint8_t {
-  kLoading,   // "loading": weights are read
-  kText,      // "text": prompts are encoded
-  kSampling,  // "sampling"
-  kDecoding,  // "decoding"
-  kEncoding,  // "encoding"
+  kLoading,     // "loading": weights are read
+  kText,        // "text": prompts are encoded
+  kSampling,    // "sampling"
+  kDecoding,    // "decoding"
+  kEncoding,    // "encoding"
+  kConverting,  // "converting": weights are written in another precision
 };
-inline constexpr std::array kPhases{Phase::kLoading, Phase::kText, Phase::kSampling,
-                                    Phase::kDecoding, Phase::kEncoding};
+inline constexpr std::array kPhases{Phase::kLoading,  Phase::kText,     Phase::kSampling,
+                                    Phase::kDecoding, Phase::kEncoding, Phase::kConverting};
 std::string_view name_of(Phase phase);
 
 }  // namespace mochi

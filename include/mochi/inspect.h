@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mochi/error.h"
+#include "mochi/mochi.h"
 
 namespace mochi {
 
@@ -56,14 +57,22 @@ struct InspectReport {
   bool has_config_file = false;             // else the sizes come from the tensors' shapes
   std::vector<ComponentReport> components;  // those found
   std::vector<std::string> not_found;       // names of networks, "tokenizer"
-  std::set<ModelPart> missing_parts;        // likewise
-  std::vector<std::string> notes;           // choices between several copies of a network
-  std::optional<LoraReport> lora;           // instead of networks
-  std::vector<StoredTensor> tensors;        // all tensors of the file, or of the folder's networks
+  // Why networks cannot be used although there are files for them, one line each.
+  std::vector<std::string> problems;
+  std::set<ModelPart> missing_parts;  // likewise
+  std::vector<std::string> notes;     // choices between several copies of a network
+  std::string tokenizer;              // path; empty if there is none
+  std::optional<LoraReport> lora;     // instead of networks
+  std::vector<StoredTensor> tensors;  // all tensors of the file, or of the folder's networks
 };
 
-// `path` is a model folder, a .safetensors file (of a network or a LoRA) or an index of shards.
-// Throws std::runtime_error when it does not exist or is damaged.
+// `path` is a model folder, a .safetensors file (of a network or a LoRA), a .gguf file, an index of
+// shards, or a folder in which PEFT has saved a LoRA. Throws std::runtime_error when it does not
+// exist or is damaged.
 InspectReport inspect_model(const std::filesystem::path& path);
+
+// The model that an engine with these options would have: `paths` replace parts of the folder,
+// which may be empty. Throws InvalidRequest if one of the paths is wrong.
+InspectReport inspect_model(const std::filesystem::path& model_dir, const ModelPaths& paths);
 
 }  // namespace mochi

@@ -20,10 +20,10 @@ constexpr std::array kNoiseNames{Named{NoiseSource::kMochi, "mochi"},
 constexpr std::array kWeightsNames{Named{RandomWeights::kNone, "none"},
                                    Named{RandomWeights::kConfig, "config"},
                                    Named{RandomWeights::kMochi1Preview, "mochi-1-preview"}};
-constexpr std::array kPhaseNames{Named{Phase::kLoading, "loading"}, Named{Phase::kText, "text"},
-                                 Named{Phase::kSampling, "sampling"},
-                                 Named{Phase::kDecoding, "decoding"},
-                                 Named{Phase::kEncoding, "encoding"}};
+constexpr std::array kPhaseNames{
+    Named{Phase::kLoading, "loading"},   Named{Phase::kText, "text"},
+    Named{Phase::kSampling, "sampling"}, Named{Phase::kDecoding, "decoding"},
+    Named{Phase::kEncoding, "encoding"}, Named{Phase::kConverting, "converting"}};
 
 template <typename Enum, std::size_t kSize>
 constexpr std::string_view find_name(const std::array<Named<Enum>, kSize>& names, Enum value) {

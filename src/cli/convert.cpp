@@ -49,6 +49,7 @@ void run_convert(const ConvertCommandOptions& options) {
   CommandObserver observer(display);
   const ConvertReport report = convert_weights(convert, observer);
   if (options.is_quiet) return;
+  for (const std::string& warning : report.warnings) tell("warning: {}", warning);
   constexpr double kMebibyte = 1024.0 * 1024.0;
   tell_summary("{}: the {} as {}, {} of {} tensors converted; {:.1f} MiB, before {:.1f} MiB",
                options.output.string(), report.network, options.format, report.num_converted,

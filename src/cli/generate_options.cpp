@@ -81,7 +81,16 @@ CLI::Option* add_choice(CLI::App& command, const char* flag, E& value,
       ->group(kMachine);
 }
 
-// Flags of networks that replace those of the model folder.
+void check_flags(const GenerateOptions& options) {
+  const int every = options.job.checkpoint_every.value_or(0);
+  if (every < 0) {
+    throw flags::UsageError(
+        fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}", every));
+  }
+}
+
+}  // namespace
+
 void add_path_flags(CLI::App& command, ModelPaths& paths) {
   const auto add = [&command](const char* flag, std::filesystem::path& path, const char* help) {
     return command.add_option(flag, path, help)->group(kMachine);
@@ -96,16 +105,6 @@ void add_path_flags(CLI::App& command, ModelPaths& paths) {
       "spiece.model or tokenizer.json, instead of the model folder's")
       ->type_name("FILE");
 }
-
-void check_flags(const GenerateOptions& options) {
-  const int every = options.job.checkpoint_every.value_or(0);
-  if (every < 0) {
-    throw flags::UsageError(
-        fmt::format("--checkpoint-every: wanted 0 (none) or more steps, found {}", every));
-  }
-}
-
-}  // namespace
 
 CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& weights) {
   return command

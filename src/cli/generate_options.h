@@ -50,6 +50,9 @@ void add_output_flags(CLI::App& command, GenerateOptions& options);
 // --quiet, --json; `what` names the subject of the JSON.
 void add_report_flags(CLI::App& command, GenerateOptions& options, const char* what = "video");
 
+// --dit, --text-encoder, --vae and --tokenizer: networks that replace those of the model folder.
+void add_path_flags(CLI::App& command, ModelPaths& paths);
+
 // --model-dir, --device, --dtype, --threads, ...: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);
 

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <set>
 #include <string>
@@ -11,13 +12,18 @@
 
 #include "base/error.h"
 #include "cli/flag_names.h"
+#include "cli/generate_options.h"
 #include "cli/terminal.h"
+#include "flags/usage_error.h"
 #include "mochi/inspect.h"
 
 namespace mochi::cli {
 namespace {
 
 constexpr double kMebibyte = 1024.0 * 1024.0;
+constexpr const char* kPathHelp =
+    "a model folder, a .safetensors file (LoRAs, too), a .gguf file, an index of shards or a "
+    "folder with a LoRA of PEFT's";
 
 // "12.7 M", "10.0 B".
 std::string format_count(std::int64_t count) {
@@ -93,43 +99,105 @@ void print_lora(const LoraReport& lora) {
 
 void print_missing(const InspectReport& report, const std::filesystem::path& folder) {
   print_line("not found: {}", fmt::join(report.not_found, ", "));
+  if (folder.empty()) return;
   std::set<ModelPart> parts = report.missing_parts;
   // Only `mochi encode` needs it.
   if (parts.size() > 1) parts.erase(ModelPart::kVideoEncoder);
   print_line("to download it: {}", download_command(parts, folder.string()));
 }
 
-}  // namespace
-
-void add_inspect_flags(CLI::App& command, InspectOptions& options) {
-  command
-      .add_option(
-          "path", options.path,
-          "a model folder, a .safetensors file (LoRAs, too), a .gguf file or an index of shards")
-      ->type_name("PATH")
-      ->required();
-  command.add_flag("--tensors", options.lists_tensors, "list every tensor");
-}
-
-void run_inspect(const InspectOptions& options) {
-  const InspectReport report = inspect_model(options.path);
+void print_report(const InspectReport& report, const std::filesystem::path& path,
+                  bool lists_tensors) {
   if (report.has_config_file) print_line("sizes from config.json");
   for (const ComponentReport& component : report.components) print_component(component);
+  if (!report.tokenizer.empty()) {
+    print_line("tokenizer");
+    print_line("  file: {}", report.tokenizer);
+  }
   if (report.lora) print_lora(*report.lora);
-  if (report.components.empty() && !report.lora) {
+  if (report.components.empty() && report.problems.empty() && !report.lora) {
     print_line("no network of a Mochi model; {} tensors", report.tensors.size());
   }
   for (const std::string& note : report.notes) print_line("{}", note);
-  if (!report.not_found.empty()) print_missing(report, options.path);
-  if (options.lists_tensors) {
-    for (const StoredTensor& tensor : report.tensors) {
-      print_line("{} {} [{}]", tensor.name, tensor.dtype, fmt::join(tensor.sizes, ", "));
+  if (!report.not_found.empty()) print_missing(report, path);
+  if (!lists_tensors) return;
+  for (const StoredTensor& tensor : report.tensors) {
+    print_line("{} {} [{}]", tensor.name, tensor.dtype, fmt::join(tensor.sizes, ", "));
+  }
+}
+
+// Inspects paths one after the other and collects what is wrong with them.
+class Inspection {
+ public:
+  explicit Inspection(const InspectOptions& options) : options_(options) {}
+
+  void run() {
+    if (has_any(options_.parts)) {
+      const std::filesystem::path folder =
+          options_.paths.empty() ? std::filesystem::path() : options_.paths.front();
+      add(inspect_model(folder, options_.parts), folder);
+    } else {
+      for (const std::filesystem::path& path : options_.paths) add(path);
     }
   }
-  const auto incomplete =
-      std::ranges::find_if_not(report.components, &ComponentReport::is_complete);
-  if (incomplete != report.components.end())
-    fail("'{}': the {} is incomplete", options.path.string(), incomplete->name);
+
+  const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  void add(const std::filesystem::path& path) {
+    InspectReport report;
+    try {
+      report = inspect_model(path);
+    } catch (const std::exception& error) {
+      problems_.push_back(describe_exception(error));
+      return;
+    }
+    if (options_.paths.size() > 1) print_line("{}:", path.string());
+    add(report, path);
+  }
+
+  void add(const InspectReport& report, const std::filesystem::path& path) {
+    print_report(report, path, options_.lists_tensors);
+    problems_.insert(problems_.end(), report.problems.begin(), report.problems.end());
+    for (const ComponentReport& component : report.components) {
+      if (component.is_complete()) continue;
+      problems_.push_back(fmt::format("'{}': the {} is incomplete",
+                                      path.empty() ? component.files.front() : path.string(),
+                                      component.name));
+    }
+  }
+
+  const InspectOptions& options_;
+  std::vector<std::string> problems_;
+};
+
+void check_inspect_options(const InspectOptions& options) {
+  if (options.paths.size() > 1 && has_any(options.parts)) {
+    throw flags::UsageError(
+        "--dit, --text-encoder, --vae and --tokenizer replace parts of one model folder: wanted at "
+        "most one PATH");
+  }
+  if (options.paths.empty() && !has_any(options.parts)) {
+    throw flags::UsageError(fmt::format("PATH: is required: {}", kPathHelp));
+  }
+}
+
+}  // namespace
+
+void add_inspect_flags(CLI::App& command, InspectOptions& options) {
+  command.add_option("path", options.paths, kPathHelp)->type_name("PATH");
+  add_path_flags(command, options.parts);
+  command.add_flag("--tensors", options.lists_tensors, "list every tensor");
+  command.callback([&options] { check_inspect_options(options); });
+}
+
+void run_inspect(const InspectOptions& options) {
+  Inspection inspection(options);
+  inspection.run();
+  const std::vector<std::string>& problems = inspection.problems();
+  if (problems.empty()) return;
+  for (std::size_t i = 0; i + 1 < problems.size(); ++i) tell("mochi: {}", problems[i]);
+  fail("{}", problems.back());
 }
 
 }  // namespace mochi::cli

@@ -27,6 +27,8 @@ PhaseWords words_of(Phase phase) {
       return {"decoding", "frames", true};
     case Phase::kEncoding:
       return {"encoding", "frames", true};
+    case Phase::kConverting:
+      return {"converting", "tensors", false};
   }
   return {"working", "pieces", false};
 }

@@ -124,11 +124,13 @@ void add_changes(const std::vector<LoraDelta>& deltas, const Tensor& weight) {
 
 }  // namespace
 
-void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
-              LoraDeltas& deltas) {
+std::shared_ptr<const LoraFile> add_lora(const std::filesystem::path& path, double scale,
+                                         const DitConfig& config, LoraDeltas& deltas) {
   if (!std::isfinite(scale))
     refuse("loras", "wanted a finite scale of '{}', found {}", path.string(), scale);
-  add_lora(std::make_shared<const LoraFile>(LoraFile::open(path)), scale, config, deltas);
+  auto file = std::make_shared<const LoraFile>(LoraFile::open(path));
+  add_lora(file, scale, config, deltas);
+  return file;
 }
 
 void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const DitConfig& config,

@@ -27,11 +27,11 @@ struct LoraDelta {
 // formed in this order.
 using LoraDeltas = std::map<std::string, std::vector<LoraDelta>, std::less<>>;
 
-// Adds a LoRA, `scale` times as strong as it was made, to `deltas`. Only the file's header is read.
-// Throws Error naming the file and the tensor when the LoRA does not fit a transformer of these
-// sizes.
-void add_lora(const std::filesystem::path& path, double scale, const DitConfig& config,
-              LoraDeltas& deltas);
+// Adds a LoRA, `scale` times as strong as it was made, to `deltas`, and returns it. Only the file's
+// header is read. Throws Error naming the file and the tensor when the LoRA does not fit a
+// transformer of these sizes.
+std::shared_ptr<const LoraFile> add_lora(const std::filesystem::path& path, double scale,
+                                         const DitConfig& config, LoraDeltas& deltas);
 void add_lora(const std::shared_ptr<const LoraFile>& file, double scale, const DitConfig& config,
               LoraDeltas& deltas);
 

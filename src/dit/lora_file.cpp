@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/printable.h"
 #include "dit/lora_alpha.h"
 
 namespace mochi {
@@ -282,6 +283,20 @@ LoraSizes lora_sizes(const Checkpoint& checkpoint, const std::string& name) {
 LoraSizes lora_sizes(const Checkpoint& checkpoint, const LoraFactor& factor) {
   if (!factor.whole.empty()) return lora_sizes(checkpoint, factor.whole);
   return {lora_sizes(checkpoint, factor.left).rows, lora_sizes(checkpoint, factor.right).columns};
+}
+
+std::string warn_of_zero_alphas(const LoraFile& file) {
+  // A DoRA sets the norms in any case.
+  const std::int64_t num_zero = std::ranges::count_if(file.layers(), [](const LoraLayer& layer) {
+    return layer.strength == 0.0 && layer.magnitude.empty();
+  });
+  if (num_zero == 0) return "";
+  const std::string name = printable(file.name());
+  if (num_zero == std::ssize(file.layers())) {
+    return fmt::format("LoRA '{}' changes nothing, because its alpha is 0", name);
+  }
+  return fmt::format("LoRA '{}': {} of its {} changes have no effect, because their alpha is 0",
+                     name, num_zero, file.layers().size());
 }
 
 bool holds_lora(const TensorSource& source) {

@@ -74,6 +74,9 @@ struct LoraSizes {
 LoraSizes lora_sizes(const Checkpoint& checkpoint, const std::string& name);
 LoraSizes lora_sizes(const Checkpoint& checkpoint, const LoraFactor& factor);
 
+// Returns a warning if layers with an alpha of 0 change nothing; empty if none has one.
+std::string warn_of_zero_alphas(const LoraFile& file);
+
 // Returns true if a file holds a LoRA, perhaps a damaged one, instead of a network.
 bool holds_lora(const TensorSource& source);
 

@@ -245,8 +245,9 @@ struct Placement {
 
 class GgufParser {
  public:
-  GgufParser(std::span<const std::byte> bytes, const std::filesystem::path& path)
-      : reader_(bytes, path.string()), bytes_(bytes), path_(path) {}
+  GgufParser(std::span<const std::byte> bytes, const std::filesystem::path& path,
+             const GgufFile* first_part)
+      : reader_(bytes, path.string()), bytes_(bytes), path_(path), first_part_(first_part) {}
 
   void parse(std::map<std::string, StoredEntry, std::less<>>& entries,
              std::map<std::string, std::string>& metadata) {
@@ -355,8 +356,11 @@ class GgufParser {
   // Replaces the shape by the one in the metadata, which a writer that stores other rows leaves.
   void restore_shape(const std::string& name, const std::map<std::string, std::string>& metadata,
                      StoredEntry& entry) const {
-    const auto found = metadata.find(std::string(kShapeKey) + name);
-    if (found == metadata.end()) return;
+    const std::string key = std::string(kShapeKey) + name;
+    const auto& stated =
+        metadata.contains(key) || first_part_ == nullptr ? metadata : first_part_->metadata();
+    const auto found = stated.find(key);
+    if (found == stated.end()) return;
     const auto sizes = parse_sizes(found->second);
     const bool is_shape = sizes && sizes->size() <= Shape::kMaxRank;
     if (!is_shape || checked_product<std::int64_t>(*sizes, found->first) !=
@@ -397,6 +401,7 @@ class GgufParser {
   Reader reader_;
   std::span<const std::byte> bytes_;
   const std::filesystem::path& path_;
+  const GgufFile* first_part_;
   std::uint64_t alignment_ = kGgufAlignment;
   std::set<std::string, std::less<>> keys_;
   std::vector<Placement> placements_;
@@ -414,18 +419,19 @@ const GgmlType* find_ggml_type(std::string_view name) {
   return found == kGgmlTypes.end() ? nullptr : found;
 }
 
-GgufFile::GgufFile(const std::filesystem::path& path) : file_(path), path_(path) {
-  parse(file_.bytes());
+GgufFile::GgufFile(const std::filesystem::path& path, const GgufFile* first_part)
+    : file_(path), path_(path) {
+  parse(file_.bytes(), first_part);
   for (auto& [name, entry] : entries_) entry.file = &file_;
 }
 
 GgufFile::GgufFile(std::span<const std::byte> bytes, std::filesystem::path name)
     : path_(std::move(name)) {
-  parse(bytes);
+  parse(bytes, nullptr);
 }
 
-void GgufFile::parse(std::span<const std::byte> bytes) {
-  GgufParser(bytes, path_).parse(entries_, metadata_);
+void GgufFile::parse(std::span<const std::byte> bytes, const GgufFile* first_part) {
+  GgufParser(bytes, path_, first_part).parse(entries_, metadata_);
 }
 
 }  // namespace mochi

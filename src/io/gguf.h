@@ -37,7 +37,8 @@ const GgmlType* find_ggml_type(std::string_view name);
 // inside the file, has the size that its shape needs, and shares no bytes with another one.
 class GgufFile {
  public:
-  explicit GgufFile(const std::filesystem::path& path);
+  // `first_part` is that of a split file, if this is another part: its metadata has the shapes.
+  explicit GgufFile(const std::filesystem::path& path, const GgufFile* first_part = nullptr);
   // `bytes` must outlive the object; `name` is its path in messages.
   GgufFile(std::span<const std::byte> bytes, std::filesystem::path name);
   GgufFile(const GgufFile&) = delete;  // its entries point to it
@@ -51,7 +52,7 @@ class GgufFile {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
-  void parse(std::span<const std::byte> bytes);
+  void parse(std::span<const std::byte> bytes, const GgufFile* first_part);
 
   MappedFile file_;  // none if the bytes are another's
   std::filesystem::path path_;

@@ -31,9 +31,23 @@ QweightSource::QweightSource(std::shared_ptr<const StoredSource> source)
   }
 }
 
+void QweightSource::set_rows(const std::string& stored_name, StoredEntry& entry) const {
+  const std::string bias = stored_name.substr(0, stored_name.rfind('.')) + ".bias";
+  const std::int64_t num_rows =
+      source_->contains(bias) ? source_->info(bias).shape.num_elements() : 0;
+  if (num_rows == 0 || entry.sizes[0] % num_rows != 0) {
+    fail(
+        "tensor '{}' in '{}': wanted [rows, bytes of a row], found [{}], and no '{}' shows the "
+        "number of rows",
+        stored_name, source_->file_of(stored_name).string(), entry.sizes[0], bias);
+  }
+  entry.sizes = {num_rows, entry.sizes[0] / num_rows};
+}
+
 void QweightSource::add(const std::string& stored_name, BlockFormat format) {
   const std::string name = stored_name.substr(0, stored_name.rfind('.')) + ".weight";
   StoredEntry entry = source_->entry(stored_name);
+  if (entry.sizes.size() == 1) set_rows(stored_name, entry);
   const auto block_bytes = static_cast<std::int64_t>(bytes_per_block(format));
   if (entry.dtype_name != "U8" || entry.sizes.size() != 2 || entry.sizes[1] % block_bytes != 0) {
     fail("tensor '{}' in '{}': wanted rows of U8 whose length is a multiple of {}, found {} [{}]",

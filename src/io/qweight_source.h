@@ -40,6 +40,8 @@ class QweightSource final : public StoredSource {
   };
 
   void add(const std::string& stored_name, BlockFormat format);
+  // Cuts a flat tensor into as many rows as the layer's bias has elements.
+  void set_rows(const std::string& stored_name, StoredEntry& entry) const;
 
   std::shared_ptr<const StoredSource> source_;
   std::map<std::string, Qweight, std::less<>> qweights_;

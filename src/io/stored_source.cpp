@@ -6,6 +6,7 @@
 #include <set>
 
 #include "io/checkpoint.h"
+#include "io/gguf_parts.h"
 #include "io/gguf_source.h"
 #include "io/qweight_source.h"
 
@@ -32,7 +33,7 @@ std::vector<std::filesystem::path> PrefixedSource::files() const {
 std::shared_ptr<StoredSource> open_weights(const std::filesystem::path& path) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(path, ignored) && is_gguf(path)) {
-    return std::make_shared<GgufSource>(std::make_unique<GgufFile>(path));
+    return open_gguf(path);
   }
   return with_qweights(Checkpoint::open(path));
 }

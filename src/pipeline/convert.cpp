@@ -122,12 +122,18 @@ Input open_input(const ConvertOptions& options) {
   return input;
 }
 
-LoraDeltas read_loras(const Input& input, const std::vector<Lora>& loras) {
+LoraDeltas read_loras(const Input& input, const std::vector<Lora>& loras,
+                      std::vector<std::string>& warnings) {
   LoraDeltas deltas;
   if (loras.empty()) return deltas;
   const ModelConfig config =
       input.config ? *input.config : infer_component_config(input.stored, input.component);
-  for (const Lora& lora : loras) add_lora(lora.path, lora.scale, config.dit, deltas);
+  for (const Lora& lora : loras) {
+    const auto file = add_lora(lora.path, lora.scale, config.dit, deltas);
+    if (std::string warning = warn_of_zero_alphas(*file); !warning.empty()) {
+      warnings.push_back(std::move(warning));
+    }
+  }
   return deltas;
 }
 
@@ -291,7 +297,8 @@ std::optional<NetworkKind> parse_network_kind(std::string_view name) {
 ConvertReport convert_weights(const ConvertOptions& options, Observer& observer) {
   check_options(options);
   const Input input = open_input(options);
-  const LoraDeltas deltas = read_loras(input, options.loras);
+  ConvertReport report;
+  const LoraDeltas deltas = read_loras(input, options.loras, report.warnings);
   std::shared_ptr<TensorSource> source =
       input.component == Component::kTextEncoder
           ? with_scales(input.stored)
@@ -302,15 +309,19 @@ ConvertReport convert_weights(const ConvertOptions& options, Observer& observer)
   {
     const AtomicFile probe(options.output, SpecialFile::kRefuse);  // better now than after the work
   }
-  ProgressReporter reporter(observer, Phase::kLoading, num_tensors,
+  ProgressReporter reporter(observer, Phase::kConverting, num_tensors,
                             component_name(input.component));
   write_file(options, input.component, conversion.tensors(),
              [&](const PlannedTensor& tensor, const WriteBytesFn& write) {
                conversion.produce(tensor, write);
                reporter.advance();
              });
-  return {component_name(input.component), num_tensors, conversion.num_converted(),
-          stored_bytes(*input.stored), fs::file_size(options.output)};
+  report.network = component_name(input.component);
+  report.num_tensors = num_tensors;
+  report.num_converted = conversion.num_converted();
+  report.input_bytes = stored_bytes(*input.stored);
+  report.output_bytes = fs::file_size(options.output);
+  return report;
 }
 
 }  // namespace mochi

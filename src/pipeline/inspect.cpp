@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "base/error.h"
+#include "dit/lora_alpha.h"
 #include "dit/lora_file.h"
 #include "io/checkpoint.h"
 #include "io/renamed_source.h"
@@ -119,8 +121,10 @@ ComponentReport report_component(const ModelConfig& config, Component component,
   return report;
 }
 
-// Without a config.json some small models do not show all of their sizes.
+// Without a config.json some small models do not show all of their sizes. Throws Error if the
+// weights are stored in a way that is not read.
 ComponentReport report_inferred(Component component, const std::shared_ptr<StoredSource>& stored) {
+  with_scales(stored);
   ModelConfig config;
   try {
     config = infer_component_config(stored, component);
@@ -140,17 +144,27 @@ void list_tensors(const StoredSource& stored, InspectReport& report) {
   }
 }
 
-InspectReport inspect_directory(const std::filesystem::path& path) {
-  const ModelDirectory directory(path);
+// Adds what `describe` returns, or the line of the Error that it throws.
+template <typename Describe>
+void add_component(const Describe& describe, InspectReport& report) {
+  try {
+    report.components.push_back(describe());
+  } catch (const Error& error) {
+    // One file may be the reason for several networks.
+    const std::string problem = error.what();
+    const bool is_new = std::ranges::find(report.problems, problem) == report.problems.end();
+    if (is_new) report.problems.push_back(problem);
+  }
+}
+
+InspectReport inspect_directory(const ModelDirectory& directory) {
   InspectReport report;
   report.notes = directory.notes();
   report.has_config_file = directory.has_config_file();
   const StoredSource* listed = nullptr;
   for (const Component component : kAllComponents) {
-    if (!directory.has(component)) {
-      if (const std::string reason = directory.problem(component); !reason.empty()) {
-        throw Error(reason);
-      }
+    const bool has_files = directory.has(component) || !directory.problem(component).empty();
+    if (!has_files) {
       report.not_found.emplace_back(component_name(component));
       report.missing_parts.insert(part_of(component));
       if (const std::string reason = directory.bystander(component); !reason.empty()) {
@@ -159,13 +173,20 @@ InspectReport inspect_directory(const std::filesystem::path& path) {
       }
       continue;
     }
+    add_component(
+        [&] {
+          return report_component(directory.config(), component, directory.stored(component));
+        },
+        report);
+    if (!directory.has(component)) continue;
     const std::shared_ptr<StoredSource> stored = directory.stored(component);
-    report.components.push_back(report_component(directory.config(), component, stored));
     // Both halves of a VAE may be one file.
     if (stored.get() != listed) list_tensors(*stored, report);
     listed = stored.get();
   }
-  if (!directory.find_tokenizer()) {
+  if (const auto tokenizer = directory.find_tokenizer()) {
+    report.tokenizer = tokenizer->string();
+  } else {
     report.not_found.emplace_back("tokenizer");
     report.missing_parts.insert(ModelPart::kTokenizer);
   }
@@ -178,8 +199,8 @@ std::shared_ptr<Checkpoint> as_lora(const std::shared_ptr<StoredSource>& file) {
   return checkpoint != nullptr && holds_lora(*checkpoint) ? checkpoint : nullptr;
 }
 
-LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
-  const LoraFile file(checkpoint);
+LoraReport report_lora(const LoraFile& file) {
+  const Checkpoint& checkpoint = file.checkpoint();
   LoraReport report;
   report.file = file.name();
   std::set<std::string> modules, spellings;
@@ -193,8 +214,8 @@ LoraReport report_lora(const std::shared_ptr<Checkpoint>& checkpoint) {
     if (layer.has_alpha) alphas.insert(layer.alpha);
     if (layer.rank > 0 && !layer.has_alpha) report.has_default_alphas = true;
     for (const std::string& name : layer.tensor_names()) {
-      report.num_parameters += checkpoint->info(name).shape.num_elements();
-      report.stored_bytes += checkpoint->entry(name).bytes.size();
+      report.num_parameters += checkpoint.info(name).shape.num_elements();
+      report.stored_bytes += checkpoint.entry(name).bytes.size();
     }
   }
   report.num_layers = std::ssize(modules);
@@ -217,23 +238,40 @@ InspectReport inspect_weights(const std::shared_ptr<StoredSource>& file,
   InspectReport report;
   list_tensors(*file, report);
   if (const auto checkpoint = as_lora(file)) {
-    report.lora = report_lora(checkpoint);
+    const LoraFile lora(checkpoint);
+    report.lora = report_lora(lora);
+    const std::string warning = warn_of_zero_alphas(lora);
+    if (!warning.empty()) report.notes.push_back(warning);
     return report;
   }
   report.has_config_file = config.has_value();
   for (const Component component : kAllComponents) {
     const std::shared_ptr<StoredSource> network = find_component(file, component);
     if (network == nullptr) continue;
-    report.components.push_back(config ? report_component(*config, component, network)
-                                       : report_inferred(component, network));
+    add_component(
+        [&] {
+          return config ? report_component(*config, component, network)
+                        : report_inferred(component, network);
+        },
+        report);
   }
   return report;
 }
 
 InspectReport inspect_model(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return inspect_directory(path);
+  if (std::filesystem::is_directory(path)) {
+    // A model folder has no file of this name.
+    const std::filesystem::path lora = path / kPeftLoraFile;
+    std::error_code ignored;
+    return std::filesystem::exists(lora, ignored) ? inspect_model(lora)
+                                                  : inspect_directory(ModelDirectory(path));
+  }
   const std::shared_ptr<StoredSource> file = open_weights(path);
   return inspect_weights(file, as_lora(file) ? std::nullopt : find_config(path));
+}
+
+InspectReport inspect_model(const std::filesystem::path& model_dir, const ModelPaths& paths) {
+  return inspect_directory(ModelDirectory(model_dir, paths));
 }
 
 }  // namespace mochi

@@ -13,6 +13,7 @@
 #include "base/file_kind.h"
 #include "io/checkpoint.h"
 #include "io/gguf.h"
+#include "io/gguf_source.h"
 #include "io/json.h"
 
 namespace mochi {
@@ -120,7 +121,9 @@ void open(Candidate& candidate) {
       fail("'{}' is one of {} shards, and there are {} of them", candidate.path.string(),
            candidate.num_shards, shards.size());
     }
-    candidate.file = shards.empty() ? open_weights(candidate.path) : Checkpoint::open_files(shards);
+    // A part of a split GGUF file names the others.
+    const bool is_one = shards.empty() || is_gguf(shards.front());
+    candidate.file = is_one ? open_weights(candidate.path) : Checkpoint::open_files(shards);
   } catch (const Error& error) {
     candidate.problem = error.what();
   }
@@ -138,7 +141,7 @@ std::vector<Candidate> find_in_folder(const fs::path& folder) {
   for (const fs::path& file : listing.files) {
     if (indexed.contains(file.filename().string())) continue;
     if (const auto shard = parse_shard(file)) {
-      Candidate& candidate = sharded[shard->stem];
+      Candidate& candidate = sharded[shard->stem + file.extension().string()];
       if (candidate.shards.empty()) candidate.path = file;
       candidate.num_shards = shard->count;
       candidate.shards.push_back(file);

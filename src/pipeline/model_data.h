@@ -1,6 +1,9 @@
 // The data of a ModelInfo.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "dit/lora.h"
 #include "mochi/mochi.h"
 #include "pipeline/model_directory.h"
@@ -12,6 +15,7 @@ struct ModelInfo::Data {
 
   ModelDirectory directory;
   LoraDeltas loras;
+  std::vector<std::string> lora_warnings;
 };
 
 }  // namespace mochi

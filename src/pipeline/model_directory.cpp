@@ -123,25 +123,39 @@ void ModelDirectory::read_config() {
     config_ = read_model_config(config_file_);
     return;
   }
+  infer_config();
+}
+
+template <typename SetSizes>
+void ModelDirectory::infer_sizes(std::initializer_list<Component> components,
+                                 const SetSizes& set_sizes) {
   try {
-    infer_config();
+    set_sizes();
   } catch (const Error& error) {
-    fail("{} no config.json, and its tensors do not show its sizes: {}",
-         path_.empty() ? "the model has" : fmt::format("model folder '{}' has", path_.string()),
-         error.what());
+    for (const Component component : components) {
+      if (files_.networks.erase(component) == 0) continue;
+      files_.problems[component] = fmt::format(
+          "{} no config.json, and its tensors do not show its sizes: {}",
+          path_.empty() ? "the model has" : fmt::format("model folder '{}' has", path_.string()),
+          error.what());
+    }
   }
 }
 
 void ModelDirectory::infer_config() {
-  if (has(Component::kTextEncoder)) {
-    config_.text_encoder =
-        infer_component_config(stored(Component::kTextEncoder), Component::kTextEncoder)
-            .text_encoder;
-  }
-  if (has(Component::kDit)) config_.dit = infer_dit_config(*open(Component::kDit));
-  const auto decoder = has(Component::kDecoder) ? open(Component::kDecoder) : nullptr;
-  const auto encoder = has(Component::kEncoder) ? open(Component::kEncoder) : nullptr;
-  if (decoder || encoder) config_.vae = infer_vae_config(decoder.get(), encoder.get());
+  infer_sizes({Component::kTextEncoder}, [this] {
+    if (!has(Component::kTextEncoder)) return;
+    const auto network = stored(Component::kTextEncoder);
+    config_.text_encoder = infer_component_config(network, Component::kTextEncoder).text_encoder;
+  });
+  infer_sizes({Component::kDit}, [this] {
+    if (has(Component::kDit)) config_.dit = infer_dit_config(*open(Component::kDit));
+  });
+  infer_sizes({Component::kDecoder, Component::kEncoder}, [this] {
+    const auto decoder = has(Component::kDecoder) ? open(Component::kDecoder) : nullptr;
+    const auto encoder = has(Component::kEncoder) ? open(Component::kEncoder) : nullptr;
+    if (decoder || encoder) config_.vae = infer_vae_config(decoder.get(), encoder.get());
+  });
 }
 
 std::string ModelDirectory::problem(Component component) const {

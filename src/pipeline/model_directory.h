@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -75,6 +76,10 @@ class ModelDirectory {
   std::filesystem::path find_config_file() const;
   void read_config();
   void infer_config();
+  // Sets sizes that these networks' tensors show. If they do not show them, that is a problem with
+  // the networks, which then count as missing.
+  template <typename SetSizes>
+  void infer_sizes(std::initializer_list<Component> components, const SetSizes& set_sizes);
   // Throws ModelMissing, or InvalidRequest if there is no folder where the parts could be.
   [[noreturn]] void fail_missing(const std::set<ModelPart>& parts) const;
   std::vector<std::filesystem::path> tokenizer_places() const;

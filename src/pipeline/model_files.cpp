@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "io/scaled_source.h"
 #include "pipeline/model_candidates.h"
 #include "pipeline/networks.h"
 
@@ -80,13 +81,24 @@ bool may_be(const Candidate& candidate, Component component) {
   return !is_text && !is_dit && !is_vae && !has("decoder") && !has("encoder");
 }
 
-// Returns true if no tensor is missing that the sizes require, which the other tensors show.
+// Returns why the engine does not read a network's weights as they are stored; empty if it does.
+std::string find_refusal(const std::shared_ptr<StoredSource>& network) {
+  try {
+    with_scales(network);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// Returns true if no tensor is missing that the sizes require, which the other tensors show, and
+// all of them have types that are read.
 bool is_whole(const std::shared_ptr<StoredSource>& network, Component component) {
   try {
     const ModelConfig config = infer_component_config(network, component);
     const auto source = with_original_keys(network, component, config.text_encoder);
     return std::ranges::all_of(parameters_of(config, component), [&](const auto& parameter) {
-      return source->contains(parameter.first);
+      return source->contains(parameter.first) && source->info(parameter.first).has_values();
     });
   } catch (const Error&) {
     return false;
@@ -146,33 +158,57 @@ std::vector<Copy> prefer(std::vector<Copy> copies, Component component) {
   return copies;
 }
 
-void choose(const std::vector<Candidate>& candidates, Component component, ModelFiles& files) {
-  constexpr int kNone = 4;
+// The files that may be used for a network, and those that stand in the way.
+struct Choice {
+  static constexpr int kNone = 4;
+
+  std::vector<Copy> copies;  // have the best rank
   int best = kNone;
+  const Candidate* broken = nullptr;  // the best that cannot be read
   int best_broken = kNone;
-  const Candidate* broken = nullptr;
-  std::vector<Copy> copies;
+  std::string refusal;  // why weights are not read as the first refused file has them
+};
+
+Choice list_copies(const std::vector<Candidate>& candidates, Component component) {
+  Choice choice;
   for (const Candidate& candidate : candidates) {
     const int rank = rank_of(candidate, component);
     if (candidate.file == nullptr) {
-      if (!may_be(candidate, component) || rank >= best_broken) continue;
-      best_broken = rank;
-      broken = &candidate;
+      if (!may_be(candidate, component) || rank >= choice.best_broken) continue;
+      choice.best_broken = rank;
+      choice.broken = &candidate;
       continue;
     }
     std::shared_ptr<StoredSource> network = find_component(candidate.file, component);
-    if (network == nullptr || rank > best) continue;
-    if (rank < best) copies.clear();
-    best = rank;
-    if (is_new(candidate, copies)) copies.push_back({&candidate, std::move(network)});
+    if (network == nullptr) continue;
+    if (const std::string refusal = find_refusal(network); !refusal.empty()) {
+      if (choice.refusal.empty()) choice.refusal = refusal;
+      continue;
+    }
+    if (rank > choice.best) continue;
+    if (rank < choice.best) choice.copies.clear();
+    choice.best = rank;
+    if (is_new(candidate, choice.copies)) choice.copies.push_back({&candidate, std::move(network)});
   }
+  return choice;
+}
+
+void choose(const std::vector<Candidate>& candidates, Component component, ModelFiles& files) {
+  const Choice choice = list_copies(candidates, component);
+  const std::vector<Copy>& copies = choice.copies;
   // The file that would have been taken cannot be read: another one may be another model.
-  if (broken != nullptr && (best_broken < best || copies.empty())) {
-    (broken->is_shared ? files.bystanders : files.problems)[component] = broken->problem;
-    return;
+  if (choice.broken != nullptr && (choice.best_broken < choice.best || copies.empty())) {
+    const Candidate& broken = *choice.broken;
+    if (choice.refusal.empty() || !broken.is_shared) {
+      (broken.is_shared ? files.bystanders : files.problems)[component] = broken.problem;
+      return;
+    }
   }
-  if (copies.empty()) return;
   const std::vector<Copy> chosen = prefer(copies, component);
+  const bool is_blocked =
+      !choice.refusal.empty() && (chosen.empty() || !is_whole(chosen.front().network, component));
+  if (is_blocked) files.problems[component] = choice.refusal;
+  if (is_blocked || chosen.empty()) return;
   if (chosen.size() > 1) {
     files.problems[component] = fmt::format(
         "there are two files of the {}: '{}' and '{}'; keep one of them, or choose one by its path",
@@ -180,11 +216,15 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
         chosen[1].candidate->path.string());
     return;
   }
+  const std::string path = chosen.front().candidate->path.string();
   files.networks[component] = chosen.front().network;
   if (copies.size() > 1) {
     files.notes.push_back(fmt::format("there are {} copies of the {}: '{}' is used", copies.size(),
-                                      component_name(component),
-                                      chosen.front().candidate->path.string()));
+                                      component_name(component), path));
+  }
+  if (!choice.refusal.empty()) {
+    files.notes.push_back(fmt::format("the {} in '{}' is used, because another one is not read: {}",
+                                      component_name(component), path, choice.refusal));
   }
 }
 

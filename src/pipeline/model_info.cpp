@@ -1,9 +1,12 @@
 // ModelInfo of include/mochi/mochi.h.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <iterator>
 
 #include "base/error.h"
+#include "io/scaled_source.h"
 #include "pipeline/model_data.h"
 #include "pipeline/model_warnings.h"
 #include "pipeline/networks.h"
@@ -30,6 +33,20 @@ ModelDirectory open_directory(const EngineOptions& options) {
   return ModelDirectory::with_random_weights(options.random_weights, options.model_dir);
 }
 
+void tell_notes(const ModelDirectory& directory, const MessageFn& on_message) {
+  for (const std::string& note : directory.notes()) on_message(MessageLevel::kDebug, note);
+  if (directory.has_random_weights()) return;
+  for (const Component component : kAllComponents) {
+    if (!directory.has(component)) continue;
+    const std::shared_ptr<StoredSource> network = directory.stored(component);
+    if (!summarise_scales(*network).has_input_scales) continue;
+    on_message(
+        MessageLevel::kDebug,
+        fmt::format("{}: the scales of inputs are not used, because inputs are not quantised",
+                    network->description()));
+  }
+}
+
 // Errors of a request that leaves everything to the model are those of its file.
 void check_defaults(const ModelDirectory& directory) {
   const ModelConfig& config = directory.config();
@@ -45,14 +62,13 @@ void check_defaults(const ModelDirectory& directory) {
 ModelInfo::Data::Data(const EngineOptions& options) : directory(open_directory(options)) {
   directory.validate();
   if (directory.has_config_file()) check_defaults(directory);
-  if (options.on_message) {
-    for (const std::string& note : directory.notes()) {
-      options.on_message(MessageLevel::kDebug, note);
-    }
-  }
+  if (options.on_message) tell_notes(directory, options.on_message);
   if (!options.loras.empty()) directory.require(std::array{Component::kDit}, false);
   for (const Lora& lora : options.loras) {
-    add_lora(lora.path, lora.scale, directory.config().dit, loras);
+    const auto file = add_lora(lora.path, lora.scale, directory.config().dit, loras);
+    if (std::string warning = warn_of_zero_alphas(*file); !warning.empty()) {
+      lora_warnings.push_back(std::move(warning));
+    }
   }
 }
 
@@ -78,6 +94,7 @@ void ModelInfo::check(const GenerateRequest& request) const {
 
 std::vector<std::string> ModelInfo::warnings(const GenerateRequest& request) const {
   std::vector<std::string> warnings = model_warnings(data_->directory, request);
+  std::ranges::copy(data_->lora_warnings, std::back_inserter(warnings));
   if (!request.sparsity) return warnings;
   std::ranges::move(sparsity_warnings(*request.sparsity, request.num_steps, num_layers(),
                                       data_->directory.config().dit.mlp_hidden_x),

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/philox.h"
 #include "base/torch_noise.h"
+#include "support/fnv1a.h"
 
 namespace mochi {
 namespace {
@@ -60,14 +61,6 @@ int count_different_bits(std::span<const float> values, const json& expected) {
     count += std::bit_cast<std::uint32_t>(got) != std::bit_cast<std::uint32_t>(want);
   }
   return count;
-}
-
-std::uint64_t fnv1a(std::span<const float> values) {
-  std::uint64_t hash = 0xCBF29CE484222325;
-  for (const std::byte byte : std::as_bytes(values)) {
-    hash = (hash ^ std::to_integer<std::uint64_t>(byte)) * 0x100000001B3;
-  }
-  return hash;
 }
 
 TEST(Philox, PublishedKnownAnswers) {

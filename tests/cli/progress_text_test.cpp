@@ -33,6 +33,13 @@ TEST(ProgressText, NarrowTerminalsKeepOneLine) {
   }
 }
 
+TEST(ProgressText, ConvertingIsNotLoading) {
+  const Progress progress{
+      .phase = Phase::kConverting, .item = "transformer", .num_done = 5, .num_total = 10};
+  EXPECT_EQ(describe_begin(progress), "converting the transformer ...");
+  EXPECT_EQ(describe_state(progress), "converting the transformer: 5/10");
+}
+
 TEST(ProgressText, TheClockRunsOnWithinAStep) {
   EXPECT_EQ(describe_running(sampling(0), 0, 60), "sampling [........................] 0/64, 0:00");
   EXPECT_EQ(describe_running(sampling(0), 7, 60), "sampling [........................] 0/64, 0:07");

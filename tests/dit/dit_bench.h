@@ -22,19 +22,24 @@ inline DitConfig golden_dit_config(const Golden& golden) {
   return parse_dit_config(section);
 }
 
-// A transformer with the weights of one golden file.
+// A transformer with weights of a golden file.
 struct Bench {
   explicit Bench(const std::string& weights_name, DType matrix_dtype = DType::kF32,
                  const LoraDeltas& loras = {},
                  std::unique_ptr<Backend> on = make_backend(Device::kCpu))
-      : golden(weights_name),
-        backend(std::move(on)),
+      : backend(std::move(on)),
         store(*backend, matrix_dtype),
-        dit(load(loras)) {}
+        dit(load(Golden(weights_name), loras)) {}
+  Bench(const TensorSource& source, const DitConfig& config)
+      : backend(make_backend(Device::kCpu)),
+        store(*backend, DType::kF32),
+        dit(load(source, config)) {}
 
-  Dit load(const LoraDeltas& loras) {
-    DitWeights weights(golden_dit_config(golden));
-    const LoraMergedSource source(golden.weights(), loras);
+  Dit load(const Golden& golden, const LoraDeltas& loras) {
+    return load(LoraMergedSource(golden.weights(), loras), golden_dit_config(golden));
+  }
+  Dit load(const TensorSource& source, const DitConfig& config) {
+    DitWeights weights(config);
     store.load(weights, source);
     EXPECT_TRUE(source.unread().empty()) << source.unread().front();
     return Dit(std::move(weights));
@@ -53,7 +58,6 @@ struct Bench {
     return to_host(*backend, out);
   }
 
-  Golden golden;
   std::unique_ptr<Backend> backend;
   Arena arena{backend->allocator()};
   Context ctx{*backend, arena};

@@ -71,6 +71,15 @@ TEST_F(LoraFiles, WithoutAnAlphaItIsTheRank) {
   EXPECT_EQ(layer.strength, 1.0);
 }
 
+TEST_F(LoraFiles, AnAlphaOfZeroIsWorthAWarning) {
+  const auto warning = [](const std::filesystem::path& path) {
+    return warn_of_zero_alphas(LoraFile::open(path));
+  };
+  EXPECT_EQ(warning(write_genmo("{}")), "");
+  const auto path = write_genmo(R"({"qkv_proj_lora_alpha": 0})");
+  EXPECT_EQ(warning(path), "LoRA '" + path.string() + "' changes nothing, because its alpha is 0");
+}
+
 TEST_F(LoraFiles, AlphaFromGenmosMetadata) {
   const LoraLayer layer = only_layer(
       write_genmo(R"({"qkv_proj_lora_rank": 4, "qkv_proj_lora_alpha": 10, "out_proj_lora_rank": 2,

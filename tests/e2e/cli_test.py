@@ -24,6 +24,7 @@ from support import (
     read_latents,
     read_y4m,
     write_latents,
+    write_lora,
 )
 
 
@@ -374,6 +375,39 @@ class CliTest(ProgramTest):
         self.assertIn("missing tensors:", done.stdout)
         self.assertIn("output_proj.bogs", done.stdout)
         self.assertIn("the video decoder is incomplete", done.stderr)
+
+    def test_inspect_several_paths(self):
+        write_lora(self.folder / "lora.safetensors")
+        (self.folder / "broken.safetensors").write_text("no weights")
+        dit = self.model / "dit.safetensors"
+        done = self.run_mochi("inspect", dit, "broken.safetensors", "none", "lora.safetensors")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{dit}:\nsizes from config.json\ntransformer\n", done.stdout)
+        self.assertIn("lora.safetensors:\nLoRA\n", done.stdout)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 2, lines)
+        self.assertIn("mochi: 'broken.safetensors' is a text file", lines[0])
+        self.assertEqual(lines[1], "mochi: cannot open 'none': no such file or folder")
+
+    def test_inspect_parts_of_a_model(self):
+        dit = self.folder / "other.safetensors"
+        shutil.copy(self.model / "dit.safetensors", dit)
+        done = self.run_mochi("inspect", self.model, "--dit", dit)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"transformer\n  file: {dit}\n", done.stdout)
+        self.assertIn("text encoder\n", done.stdout)
+        tokenizer = self.model / "tokenizer" / "spiece.model"
+        done = self.run_mochi("inspect", "--dit", self.model / "dit.safetensors", "--tokenizer", tokenizer)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn(f"tokenizer\n  file: {tokenizer}\n", done.stdout)
+        self.assertIn("not found: text encoder, video decoder, video encoder\n", done.stdout)
+        self.assertNotIn("to download it", done.stdout)
+        for args, line in (
+            ((), "PATH: is required: "),
+            (("--vae", dit), f"--vae: '{dit}' holds no video decoder, but the transformer"),
+            ((self.model, self.model, "--dit", dit), "replace parts of one model folder: wanted at most one PATH"),
+        ):  # fmt: skip
+            self.expect_error(self.run_mochi("inspect", *args), 2, line)
 
     def test_version_and_help(self):
         for word in ("version", "--version"):

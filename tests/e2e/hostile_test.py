@@ -119,7 +119,11 @@ class HostileTest(ProgramTest):
                 write_safetensors(path, header, data)
                 self.refuse(1, f"{path}{line}", *GENERATE, model)
                 self.refuse(1, f"{path}{line}", "inspect", path)
-                self.refuse(1, f"{path}{line}", "inspect", model)
+                done = self.run_mochi("inspect", model)
+                self.assertEqual(
+                    (done.returncode, done.stderr), (1, f"mochi: {path}{line}\n")
+                )
+                self.assertIn("text encoder\n  file: ", done.stdout)
 
     def test_files_that_are_no_weights(self):
         path = self.folder / "a.safetensors"

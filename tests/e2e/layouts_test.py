@@ -181,6 +181,10 @@ class LayoutsTest(ProgramTest):
                     stored_dit["scaled_fp8"] = stored_text["scaled_fp8"] = marker
                 self.write_all_in_one(scaled / "mochi.safetensors", stored_dit, stored_text)
                 self.assertEqual(self.video_of_folder(scaled), wanted)
+                args = ("--prompt", PROMPT, "--num-steps", 1, "--out", "v.y4m", "--verbose")
+                told = self.run_mochi("generate", "--model-dir", scaled, *args).stderr
+                lines = [line for line in told.splitlines() if "scales of inputs are not used" in line]
+                self.assertEqual(len(lines), 2 if kind == "old fp8" else 0, told)
                 out = self.run_mochi("inspect", scaled).stdout
                 self.assertIn(f"below '{DIT}'; 8-bit weights with scales", out)
                 self.assertEqual("scales of inputs are not used" in out, kind == "old fp8")

@@ -143,6 +143,22 @@ class LoraTest(ProgramTest):
         self.expect_error(self.generate(*args, prompt=None), 2, "--lora-path", "has no effect")
         self.assertFalse((self.folder / "a.y4m").exists())
 
+    def test_an_alpha_of_zero_causes_a_warning(self):
+        kwargs = json.dumps({"qkv_proj_lora_alpha": 0})
+        write_lora(self.folder / "a.safetensors", metadata={"kwargs": kwargs})
+        lora = ("--lora-path", "a.safetensors")
+        told = "LoRA 'a.safetensors' changes nothing, because its alpha is 0"
+        done = self.generate_ok(*lora, "--num-steps", 1, "--out", "a.y4m")
+        self.assertEqual(done.stderr.splitlines().count(f"warning: {told}"), 1, done.stderr)
+        dit = self.model / "dit.safetensors"
+        done = self.run_mochi("convert", dit, "b.safetensors", "--to", "bf16", *lora)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr.splitlines().count(f"warning: {told}"), 1, done.stderr)
+        self.assertIn("converting the transformer ...\n", done.stderr)
+        self.assertIn(told, self.run_mochi("inspect", "a.safetensors").stdout.splitlines())
+        write_lora(self.folder / "a.safetensors")
+        self.assertNotIn("changes nothing", self.generate_ok(*lora, "--num-steps", 1, "--out", "c.y4m").stderr)
+
     def test_inspect_a_lora(self):
         kwargs = json.dumps({"qkv_proj_lora_rank": 2, "qkv_proj_lora_alpha": 5})
         write_lora(self.folder / "a.safetensors", metadata={"kwargs": kwargs})

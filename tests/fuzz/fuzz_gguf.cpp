@@ -1,8 +1,10 @@
 // Any bytes as a GGUF file. If the header is accepted, every tensor is read, and the file is
 // inspected as `mochi inspect` does, which guesses a network's sizes from the shapes.
+#include <utility>
 #include <vector>
 
 #include "fuzz_support.h"
+#include "io/gguf_parts.h"
 #include "io/gguf_source.h"
 #include "pipeline/inspect.h"
 
@@ -25,7 +27,9 @@ void read_gguf_tensor(const StoredSource& source, const std::string& name) {
 int fuzz(std::span<const std::byte> bytes) {
   std::shared_ptr<StoredSource> source;
   const auto open = [&] {
-    source = std::make_shared<GgufSource>(std::make_unique<GgufFile>(bytes, "file"));
+    auto file = std::make_unique<GgufFile>(bytes, "file");
+    expect_result_or_error([&] { read_gguf_split(*file); });
+    source = std::make_shared<GgufSource>(std::move(file));
   };
   if (!expect_result_or_error(open)) return 0;
   std::size_t num_bytes = 0;

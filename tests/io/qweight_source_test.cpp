@@ -57,8 +57,24 @@ TEST_F(Qweights, TakeThePlaceOfWeights) {
 TEST_F(Qweights, RefuseRowsThatAreNotWholeBlocks) {
   expect_contains(message_of<Error>([&] { open({qweight("layer.Q8_0_qweight", {4, 33})}); }),
                   "a multiple of 34, found U8 [4, 33]");
-  expect_contains(message_of<Error>([&] { open({qweight("layer.Q4_0_qweight", {136})}); }),
-                  "a multiple of 18, found U8 [136]");
+  expect_contains(message_of<Error>([&] { open({qweight("layer.Q4_0_qweight", {1, 136})}); }),
+                  "a multiple of 18, found U8 [1, 136]");
+}
+
+TEST_F(Qweights, HaveTheRowsOfTheirBiasIfTheyAreFlat) {
+  const std::array<std::byte, 8> bias{};
+  const auto open_flat = [&](const Shape& bias_shape) {
+    const auto bytes = std::span(bias).first(static_cast<std::size_t>(bias_shape[0]) * 2);
+    return open(
+        {qweight("layer.Q8_0_qweight", {136}), {"layer.bias", DType::kF16, bias_shape, bytes}});
+  };
+  EXPECT_EQ(open_flat({2})->info("layer.weight").shape, (Shape{2, 64}));
+  expect_contains(
+      message_of<Error>([&] { open_flat({3}); }),
+      "wanted [rows, bytes of a row], found [136], and no 'layer.bias' shows the number "
+      "of rows");
+  expect_contains(message_of<Error>([&] { open({qweight("layer.Q8_0_qweight", {136})}); }),
+                  "and no 'layer.bias' shows");
 }
 
 TEST_F(Qweights, RefuseAWeightThatIsThereTwice) {

@@ -1,15 +1,19 @@
 #include "pipeline/model_directory.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <array>
+#include <variant>
 
 #include "base/error.h"
 #include "base/temp_folder.h"
+#include "io/checkpoint.h"
 #include "mochi/inspect.h"
 #include "mochi/mochi.h"
 #include "pipeline/networks.h"
 #include "pipeline/tiny_model.h"
+#include "support/gguf_bytes.h"
 #include "support/test_data.h"
 
 namespace mochi {
@@ -151,7 +155,8 @@ TEST_F(ModelFolder, NoFolderAtAll) {
 
 TEST_F(ModelFolder, SizesThatNoTensorShowsNeedAConfig) {
   put("decoder.safetensors", "decoder.safetensors");
-  expect_contains(open_error(), "has no config.json, and its tensors do not show its sizes: vae.");
+  expect_contains(error_of(Component::kDecoder),
+                  "has no config.json, and its tensors do not show its sizes: vae.");
   const InspectReport report = inspect_model(folder_ / "decoder.safetensors");
   ASSERT_EQ(report.components.size(), 1U);
   EXPECT_GT(report.components[0].num_parameters, 1000);
@@ -163,7 +168,19 @@ TEST_F(ModelFolder, DamagedFilesAreNamed) {
   put("dit_f32.safetensors", "dit.safetensors");
   fs::resize_file(folder_ / "dit.safetensors", 20'000);
   expect_contains(error_of(Component::kDit), "dit.safetensors");
-  expect_contains(message_of<Error>([&] { inspect_model(folder_.path()); }), "dit.safetensors");
+  const InspectReport report = inspect_model(folder_.path());
+  EXPECT_EQ(report.problems, std::vector<std::string>{error_of(Component::kDit)});
+}
+
+TEST_F(ModelFolder, DamagedFilesHideNoOthersFromInspect) {
+  put("dit_f32.safetensors", "dit.safetensors");
+  folder_.write("mochi_vae.safetensors", "");
+  const InspectReport report = inspect_model(folder_.path());
+  ASSERT_EQ(report.components.size(), 1U);
+  EXPECT_EQ(report.components[0].name, "transformer");
+  ASSERT_EQ(report.problems.size(), 1U);  // of both halves of the VAE
+  expect_contains(report.problems[0], "mochi_vae.safetensors' is empty");
+  EXPECT_EQ(report.not_found, (std::vector<std::string>{"text encoder", "tokenizer"}));
 }
 
 TEST_F(ModelFolder, DamagedFilesAreNamedAlsoNextToAnotherModel) {
@@ -187,7 +204,7 @@ TEST_F(ModelFolder, DanglingLinksAreNamed) {
   const std::string wanted = "'" + (folder_ / "dit.safetensors").string() +
                              "' is a link to '../blobs/0123', which does not exist";
   EXPECT_EQ(error_of(Component::kDit), wanted);
-  EXPECT_EQ(message_of<Error>([&] { inspect_model(folder_.path()); }), wanted);
+  EXPECT_EQ(inspect_model(folder_.path()).problems, std::vector<std::string>{wanted});
   expect_contains(error_of(Component::kTextEncoder), "no text encoder found");
 }
 
@@ -199,6 +216,75 @@ TEST_F(ModelFolder, UnfinishedDownloadsAreNamed) {
   expect_contains(error_of(Component::kDecoder), "a download did not finish: '");
   put("dit_f32.safetensors", "mine.safetensors");
   EXPECT_EQ(file_of(Component::kDit), "mine.safetensors");
+}
+
+// A model folder with a transformer in a format that is not read.
+class RefusedFormat : public ModelFolder {
+ protected:
+  RefusedFormat() { put_refused("dit_f32.safetensors", "dit.safetensors"); }
+
+  void put_refused(const std::string& golden, const std::string& name) const {
+    const auto whole = Checkpoint::open(kFormats / golden);
+    const std::byte number{};
+    std::vector<NamedTensor> tensors{{"layer.weight.absmax", DType::kU8, {1}, {&number, 1}}};
+    for (const std::string& tensor : whole->names()) {
+      const StoredRows rows = whole->stored_rows(tensor).front();
+      tensors.push_back({tensor, std::get<DType>(rows.type), rows.shape, rows.bytes});
+    }
+    write_safetensors(folder_ / name, tensors);
+  }
+  static constexpr const char* kReason =
+      "tensor 'layer.weight.absmax' in '{}': its weights are quantised in bitsandbytes, which is "
+      "not read";
+};
+
+TEST_F(RefusedFormat, IsNamedWhenItIsNeeded) {
+  put("t5_one_file_f16.safetensors", "t5xxl.safetensors");
+  EXPECT_EQ(open().config().text_encoder.hidden_size, 12);
+  const std::string wanted =
+      fmt::format(fmt::runtime(kReason), (folder_ / "dit.safetensors").string());
+  EXPECT_EQ(error_of(Component::kDit), wanted);
+  EXPECT_EQ(message_of<Error>([&] { open().require(std::array{Component::kDit}, false); }), wanted);
+  open().require(std::array{Component::kTextEncoder}, false);
+  const InspectReport report = inspect_model(folder_.path());
+  EXPECT_EQ(report.problems, std::vector<std::string>{wanted});
+  ASSERT_EQ(report.components.size(), 1U);
+  EXPECT_EQ(report.components[0].name, "text encoder");
+  EXPECT_EQ(inspect_model(folder_ / "dit.safetensors").problems, report.problems);
+}
+
+TEST_F(RefusedFormat, GivesWayToACompleteFile) {
+  put("dit_f8_e4m3.safetensors", "other.v2.safetensors");
+  EXPECT_EQ(file_of(Component::kDit), "other.v2.safetensors");
+  ASSERT_EQ(open().notes().size(), 1U);
+  expect_contains(open().notes()[0],
+                  "other.v2.safetensors' is used, because another one is not "
+                  "read: tensor 'layer.weight.absmax'");
+}
+
+TEST_F(RefusedFormat, DoesNotGiveWayToAnIncompleteFile) {
+  const std::vector<TinyTensor> part{{"x_embedder.proj.weight", {1, 1}, {0.0F}},
+                                     {"pos_frequencies", {1, 1}, {0.0F}}};
+  write_tensors(folder_ / "other.safetensors", part);
+  expect_contains(error_of(Component::kDit), "bitsandbytes");
+}
+
+TEST_F(RefusedFormat, OfAPathIsRefused) {
+  ModelPaths paths;
+  paths.dit = folder_ / "dit.safetensors";
+  expect_contains(message_of<InvalidRequest>([&] { ModelDirectory("", paths); }),
+                  "dit: tensor 'layer.weight.absmax'");
+}
+
+TEST_F(ModelFolder, TypesThatAreNotReadAreAProblemOfTheirNetwork) {
+  put("t5_one_file_f16.safetensors", "t5xxl.safetensors");
+  constexpr std::uint32_t kIq4Xs = 23;
+  folder_.write("dit.gguf",
+                make_gguf({.tensors = {gguf_tensor("x_embedder.proj.weight", {256, 1}, kIq4Xs, 0),
+                                       gguf_tensor("pos_frequencies", {1}, 0, 160)},
+                           .num_data_bytes = 164}));
+  EXPECT_EQ(open().config().text_encoder.hidden_size, 12);
+  expect_contains(error_of(Component::kDit), "IQ4_XS");
 }
 
 TEST_F(ModelFolder, BothLayoutsOfACompleteDownload) {
@@ -238,6 +324,17 @@ TEST_F(ModelFolder, ShardsThatAreMissingWithoutAnIndex) {
     const std::string name = std::string("model-0000") + number + "-of-00003.safetensors";
     put("dit_sharded/" + name, name);
   }
+  expect_contains(error_of(Component::kDit), "is one of 3 shards, and there are 2 of them");
+}
+
+TEST_F(ModelFolder, SplitGgufFiles) {
+  for (const char* number : {"1", "2", "3"}) {
+    const std::string name = std::string("dit_split-0000") + number + "-of-00003.gguf";
+    put("../gguf/" + name, name);
+  }
+  EXPECT_EQ(open().stored(Component::kDit)->files().size(), 3U);
+  EXPECT_EQ(open().config().dit.hidden_size_x, 96);
+  fs::remove(folder_ / "dit_split-00001-of-00003.gguf");
   expect_contains(error_of(Component::kDit), "is one of 3 shards, and there are 2 of them");
 }
 
@@ -532,6 +629,34 @@ TEST(Inspect, NamesTheKindsOfALora) {
   EXPECT_EQ(difference.lora->num_layers, 4);
   EXPECT_TRUE(difference.lora->ranks.empty());
   EXPECT_FALSE(difference.lora->has_default_alphas);
+}
+
+TEST(Inspect, RecognisesALoraThatPeftSaved) {
+  const fs::path folder = kFormats.parent_path() / "lora_kinds/peft_dora";
+  const InspectReport report = inspect_model(folder);
+  ASSERT_TRUE(report.lora);
+  EXPECT_EQ(report.lora->file, (folder / "adapter_model.safetensors").string());
+  EXPECT_EQ(report.lora->num_by_kind.begin()->first, "DoRA");
+  EXPECT_TRUE(report.not_found.empty());
+}
+
+TEST(Inspect, ReplacesPartsOfAModel) {
+  const TempFolder folder;
+  write_tiny_model(folder.path(), golden_tokenizer());
+  ModelPaths paths;
+  paths.dit = kFormats / "dit_bf16.safetensors";
+  paths.tokenizer = golden_tokenizer();
+  const InspectReport alone = inspect_model("", paths);
+  ASSERT_EQ(alone.components.size(), 1U);
+  EXPECT_EQ(alone.components[0].files, std::vector<std::string>{paths.dit.string()});
+  EXPECT_EQ(alone.tokenizer, paths.tokenizer.string());
+  EXPECT_EQ(alone.not_found,
+            (std::vector<std::string>{"text encoder", "video decoder", "video encoder"}));
+  paths.dit = folder / "other.safetensors";
+  fs::copy_file(folder / "dit.safetensors", paths.dit);
+  const InspectReport replaced = inspect_model(folder.path(), paths);
+  EXPECT_EQ(replaced.components.size(), 4U);
+  EXPECT_EQ(replaced.components[1].files, std::vector<std::string>{paths.dit.string()});
 }
 
 TEST(Inspect, ListsTheTensorsOfOtherFiles) {

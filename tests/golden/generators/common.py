@@ -81,6 +81,14 @@ class Tap:
             handle.remove()
 
 
+def fnv1a(data):
+    """64-bit FNV-1a, which a test can compute without a library."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
 def contiguous(tensors):
     return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
 

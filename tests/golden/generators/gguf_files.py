@@ -1,12 +1,13 @@
-"""A GGUF file with every kind of tensor and metadata that is read, as PyPI's gguf writes it."""
+"""GGUF files as PyPI's gguf writes them: every kind of tensor and metadata, and whole networks."""
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType, GGUFWriter, dequantize, quantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, Keys, dequantize, quantize
 from safetensors.torch import load_file
 
+from generators import dit
 from generators.blocks import F16_OFFSETS, random_blocks
-from generators.common import GOLDEN_DIR, write_golden
+from generators.common import GOLDEN_DIR, Draw, fnv1a, write_golden
 
 
 def add_values(writer):
@@ -70,6 +71,73 @@ def generate_t5():
     close(writer)
 
 
+# Rows of the wide matrices are whole blocks of 256 elements, all other rows of 32 or of neither.
+DIT_CONFIG = dit.make_config(depth=2, num_heads=2, head_dim=48, hidden_size_y=24, text_width=64)
+# Standard deviation of the values of random blocks whose scale is 1.
+SPREAD_OF_BLOCKS = {"Q4_K": 257, "Q6_K": 1369}
+
+
+def dit_type(name, tensor):
+    """The type of a tensor of the transformer: as programs for image models choose it, with K-quants
+    where the rows allow it."""
+    if name == "x_embedder.proj.weight":
+        return "F16"
+    if tensor.dim() != 2 or tensor.numel() <= 1024:
+        return "F32"
+    if tensor.shape[1] % 256 == 0:
+        return "Q4_K" if name.startswith("blocks.0.") else "Q6_K"
+    if tensor.shape[1] % 32 != 0:
+        return "F16"
+    return "BF16" if ".proj_" in name else "Q8_0"
+
+
+def random_k_rows(random, kind, num_rows, num_columns):
+    """Blocks whose values have the variance of the other weights: gguf does not quantise to them."""
+    block_size, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    blocks = random.integers(256, size=(num_rows * num_columns // block_size, block_bytes), dtype=np.uint8)
+    scale = num_columns**-0.5 / SPREAD_OF_BLOCKS[kind] * random.uniform(0.5, 1.5, len(blocks))
+    numbers = [scale, 7.5 * scale] if kind == "Q4_K" else [scale]
+    for offset, values in zip(F16_OFFSETS[kind], numbers):
+        blocks[:, offset : offset + 2] = values.astype(np.float16).view(np.uint8).reshape(-1, 2)
+    return blocks.reshape(num_rows, -1)
+
+
+def store_dit_tensor(random, tensor, kind):
+    if kind in SPREAD_OF_BLOCKS:
+        return random_k_rows(random, kind, *tensor.shape)
+    if kind == "BF16":
+        return tensor.bfloat16().view(torch.uint8).numpy()
+    values = tensor.numpy()
+    return quantize(values, GGMLQuantizationType[kind]) if kind != "F32" else values
+
+
+def generate_dit():
+    """A transformer with tensors of several types under genmo's names, as one file and, without an
+    architecture, as three; and what diffusers' transformer computes with gguf's values."""
+    random = np.random.default_rng(720)
+    whole = GGUFWriter(GOLDEN_DIR / "gguf" / "dit_mixed.gguf", "pig")
+    weights = dit.draw_weights(DIT_CONFIG, seed=721)
+    split = GGUFWriter(GOLDEN_DIR / "gguf" / "dit_split.gguf", "pig", split_max_tensors=(len(weights) + 2) // 3)
+    del split.kv_data[0][Keys.General.ARCHITECTURE]
+    values = {}
+    for name, tensor in weights.items():
+        kind = dit_type(name, tensor)
+        stored = store_dit_tensor(random, tensor, kind)
+        for writer in (whole, split):
+            writer.add_tensor(name, stored, raw_dtype=GGMLQuantizationType[kind])
+        values[name] = dequantize(stored, GGMLQuantizationType[kind]).astype(np.float32)
+    close(whole)
+    close(split)
+
+    model = dit.make_model(DIT_CONFIG, {name: torch.from_numpy(v.copy()) for name, v in values.items()})
+    draw = Draw(722)
+    latents, text = draw.normal(12, 2, 4, 4), draw.normal(5, DIT_CONFIG["text_width"])
+    tensors = {"input.latents": latents, "input.text": text, "input.sigma": torch.tensor([0.5])}
+    tensors["output.final"] = dit.run(model, latents, [text], 0.5, Draw(723))[0]["final"]
+    hashes = {name: fnv1a(value.tobytes()) for name, value in values.items()}
+    write_golden("gguf/dit_case", tensors, {"model_type": "mochi", "dit": DIT_CONFIG, "fnv1a": hashes})
+
+
 def close(writer):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -109,3 +177,4 @@ def generate():
     print("gguf_files")
     generate_types()
     generate_t5()
+    generate_dit()

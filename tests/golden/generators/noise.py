@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import torch
 
-from generators.common import write_json
+from generators.common import fnv1a, write_json
 
 SEEDS = (0, 1, 42, 2**32 + 5, 12345)
 MASK = np.uint64(0xFFFFFFFF)
@@ -83,14 +83,6 @@ def chosen(n):
         return list(range(n))
     spread = [n * i // 64 for i in range(1, 64)]
     return sorted({*range(64), *spread, *range(n - 64, n)})
-
-
-def fnv1a(data):
-    """64-bit FNV-1a, which a test can compute without a library."""
-    value = 0xCBF29CE484222325
-    for byte in data:
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return f"{value:016x}"
 
 
 def case(seed, n, indices, values, **extra):
