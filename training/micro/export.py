@@ -61,6 +61,11 @@ def copy_tokenizer(directory, spiece):
     shutil.copyfile(spiece, target)
 
 
+def set_weights(model, state):
+    """Puts stored tensors, of whatever precision, into a model in fp32."""
+    model.load_state_dict({k: v.float() for k, v in state.items()})
+
+
 def load_directory(directory, device="cpu", partial=False):
     """(models in fp32, config) of a model directory; `partial`: missing files stay untrained."""
     directory = Path(directory)
@@ -68,7 +73,6 @@ def load_directory(directory, device="cpu", partial=False):
     models = build_models(config)
     for name, model in models.items():
         if not partial or (directory / FILES[name]).exists():
-            state = load_file(directory / FILES[name])
-            model.load_state_dict({k: v.float() for k, v in state.items()})
+            set_weights(model, load_file(directory / FILES[name]))
         model.to(device).eval()
     return models, config
