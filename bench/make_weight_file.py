@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes a transformer of Mochi 1's sizes with random BF16 weights, for `mochi bench load`.
+"""Writes a network of Mochi 1's sizes with random BF16 weights.
 
-Usage: make_dit_file.py FILE [--depth 48]
+Usage: make_weight_file.py FILE [--network transformer|text-encoder|decoder] [--depth 48]
 """
 
 import argparse
@@ -34,7 +34,7 @@ def block(prefix, is_last):
         yield from linear(f"{prefix}mlp_{stream}.w2", width, hidden, has_bias=False)
 
 
-def tensors(depth):
+def transformer(depth):
     yield "x_embedder.proj.weight", [X, 12, 2, 2]
     yield "x_embedder.proj.bias", [X]
     yield from linear("t_embedder.mlp.0", X, 256)
@@ -50,13 +50,56 @@ def tensors(depth):
     yield from linear("final_layer.linear", 48, X)
 
 
+def text_encoder(_depth):
+    width, inner, hidden, layers = 4096, 4096, 10240, 24
+    yield "shared.weight", [32128, width]
+    for layer in range(layers):
+        prefix = f"encoder.block.{layer}.layer."
+        for name in "qkv":
+            yield from linear(f"{prefix}0.SelfAttention.{name}", inner, width, has_bias=False)
+        yield from linear(f"{prefix}0.SelfAttention.o", width, inner, has_bias=False)
+        if layer == 0:
+            yield f"{prefix}0.SelfAttention.relative_attention_bias.weight", [32, 64]
+        yield f"{prefix}0.layer_norm.weight", [width]
+        for name in ("wi_0", "wi_1"):
+            yield from linear(f"{prefix}1.DenseReluDense.{name}", hidden, width, has_bias=False)
+        yield from linear(f"{prefix}1.DenseReluDense.wo", width, hidden, has_bias=False)
+        yield f"{prefix}1.layer_norm.weight", [width]
+    yield "encoder.final_layer_norm.weight", [width]
+
+
+def decoder(_depth):
+    channels, num_blocks = [768, 512, 256, 128], [3, 6, 4, 3, 3]
+    upsampling = [3 * 4, 2 * 4, 1 * 4]  # frames times pixels
+
+    def res_blocks(prefix, first, count, width):
+        kernel = [width, width, 3, 3, 3]
+        for idx in range(first, first + count):
+            for name, shape in (("0", [width]), ("2", kernel), ("3", [width]), ("5", kernel)):
+                yield f"{prefix}.{idx}.stack.{name}.weight", shape
+                yield f"{prefix}.{idx}.stack.{name}.bias", [width]
+
+    yield "blocks.0.0.weight", [channels[0], 12, 1, 1, 1]
+    yield "blocks.0.0.bias", [channels[0]]
+    yield from res_blocks("blocks.0", 1, num_blocks[0], channels[0])
+    for up, factor in enumerate(upsampling):
+        yield from res_blocks(f"blocks.{up + 1}.blocks", 0, num_blocks[up + 1], channels[up])
+        yield from linear(f"blocks.{up + 1}.proj", channels[up + 1] * factor, channels[up])
+    yield from res_blocks(f"blocks.{len(upsampling) + 1}", 0, num_blocks[-1], channels[-1])
+    yield from linear("output_proj", 3, channels[-1])
+
+
+NETWORKS = {"transformer": transformer, "text-encoder": text_encoder, "decoder": decoder}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
-    parser.add_argument("--depth", type=int, default=48)
+    parser.add_argument("--network", choices=NETWORKS, default="transformer")
+    parser.add_argument("--depth", type=int, default=48, help="blocks of the transformer")
     options = parser.parse_args()
     header, offset = {}, 0
-    for name, shape in tensors(options.depth):
+    for name, shape in NETWORKS[options.network](options.depth):
         size = 2 * math.prod(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
