@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string_view>
 
@@ -43,6 +44,7 @@ void check_options(const DownloadOptions& options) {
   if (is_repository(options)) {
     if (!options.precision.empty()) refuse_flag("--precision", "OWNER/REPO");
     if (options.with_encoder) refuse_flag("--with-encoder", "OWNER/REPO");
+    if (!options.parts.empty()) refuse_flag("--part", "OWNER/REPO");
   } else if (!options.patterns.empty()) {
     refuse_flag("--include", "a known name");
   }
@@ -60,8 +62,12 @@ void check_options(const DownloadOptions& options) {
 }
 
 std::vector<hub::KnownFile> known_files(const DownloadOptions& options) {
-  return hub::files_of(hub::find_known_model(options.model), options.precision,
-                       options.with_encoder);
+  std::set<hub::KnownPart> parts = hub::kCompleteModel;
+  if (!options.parts.empty()) parts.clear();
+  // flags::read_arguments() accepts no other names.
+  for (const std::string& name : options.parts) parts.insert(hub::parse_known_part(name).value());
+  if (options.with_encoder) parts.insert(hub::KnownPart::kEncoder);
+  return hub::files_of(hub::find_known_model(options.model), options.precision, parts);
 }
 
 Plan make_plan(hub::Client& client, const DownloadOptions& options) {
@@ -80,7 +86,7 @@ void print_known_model(const hub::KnownModel& model) {
                                                                   usual.transformer.repository)
                                                     : std::string(model.licence);
   print_line("{}: {}; licence: {}", model.name, model.summary, licence);
-  for (const hub::KnownFile& file : hub::files_of(model, usual.precision, false)) {
+  for (const hub::KnownFile& file : hub::files_of(model, usual.precision, hub::kCompleteModel)) {
     print_known_file(file);
   }
   for (const hub::KnownWeights& weights : std::span(model.weights).subspan(1)) {
@@ -88,9 +94,9 @@ void print_known_model(const hub::KnownModel& model) {
     print_known_file(weights.transformer);
     print_known_file(weights.text_encoder);
   }
-  if (model.video_encoder.repository.empty()) return;
+  if (model.encoder.repository.empty()) return;
   print_line("  with --with-encoder:");
-  print_known_file(model.video_encoder);
+  print_known_file(model.encoder);
 }
 
 void print_dry_run(hub::Client& client, const DownloadOptions& options) {
@@ -147,6 +153,11 @@ void add_download_flags(CLI::App& command, DownloadOptions& options) {
       ->type_name("bf16|fp8|q8_0|q4_k");
   command.add_flag("--with-encoder", options.with_encoder,
                    "also the VAE encoder, which `mochi encode` needs");
+  command
+      .add_option("--part", options.parts,
+                  "only this part of a known name; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("transformer|text-encoder|decoder|encoder|tokenizer");
   command
       .add_option("--include", options.patterns,
                   "only files of OWNER/REPO that match, such as \"*.json\"; may be given several "

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "cli/app.h"
 #include "flags/shell_command.h"
+#include "hub/known_models.h"
 
 namespace mochi::cli {
 namespace {
@@ -44,18 +45,21 @@ std::string describe_remedies(const std::set<Remedy>& remedies) {
   return text;
 }
 
-// Returns the file of a part in genmo's repository; empty if it has none that is a single file.
-std::string file_of(ModelPart part) {
+// Returns the part's name in `mochi download`.
+std::string_view name_in_download(ModelPart part) {
   switch (part) {
+    case ModelPart::kTextEncoder:
+      return hub::name_of(hub::KnownPart::kTextEncoder);
+    case ModelPart::kTransformer:
+      return hub::name_of(hub::KnownPart::kTransformer);
     case ModelPart::kVideoDecoder:
-      return "decoder.safetensors";
+      return hub::name_of(hub::KnownPart::kDecoder);
     case ModelPart::kVideoEncoder:
-      return "encoder.safetensors";
+      return hub::name_of(hub::KnownPart::kEncoder);
     case ModelPart::kTokenizer:
-      return "tokenizer/spiece.model";
-    default:
-      return "";
+      break;
   }
+  return hub::name_of(hub::KnownPart::kTokenizer);
 }
 
 }  // namespace
@@ -75,21 +79,15 @@ std::string flag_of(std::string_view field) {
 }
 
 std::string download_command(const std::set<ModelPart>& parts, const std::string& model_folder) {
-  const std::string folder = flags::path_word(model_folder);
-  std::vector<std::string> words{"mochi", "download", "genmo/mochi-1-preview", folder};
-  bool is_small = !parts.empty();
+  std::vector<std::string> words{"mochi", "download", "mochi-1-preview",
+                                 flags::path_word(model_folder)};
+  const std::set<ModelPart> complete{ModelPart::kTransformer, ModelPart::kTextEncoder,
+                                     ModelPart::kVideoDecoder, ModelPart::kTokenizer};
+  const bool is_complete = std::ranges::includes(parts, complete) || parts.empty();
   for (const ModelPart part : parts) {
-    is_small = is_small && !file_of(part).empty();
-    words.insert(words.end(), {"--include", file_of(part)});
+    if (!is_complete) words.insert(words.end(), {"--part", std::string(name_in_download(part))});
   }
-  if (is_small) return flags::join_command(words);
-  if (parts == std::set{ModelPart::kTextEncoder}) {
-    words = {"mochi", "download",  "Comfy-Org/mochi_preview_repackaged",
-             folder,  "--include", "split_files/text_encoders/t5xxl_fp16.safetensors"};
-    return flags::join_command(words);
-  }
-  words = {"mochi", "download", "mochi-1-preview", folder};
-  if (parts.contains(ModelPart::kVideoEncoder)) words.emplace_back("--with-encoder");
+  if (is_complete && parts.contains(ModelPart::kVideoEncoder)) words.emplace_back("--with-encoder");
   return flags::join_command(words);
 }
 

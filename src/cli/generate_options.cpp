@@ -205,6 +205,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
           ->group(kFiles);
   add_engine_flags(command, options.job.engine);
   of_sampling.push_back(add_lora_flags(command, options));
+  of_sampling.push_back(command.get_option("--weights"));
   add_report_flags(command, options);
   // CLI11's own excludes() would fill the help with lists of flags.
   command.callback([&command, &options, from_latents, of_sampling] {

@@ -98,10 +98,11 @@ void print_lora(const LoraReport& lora) {
 }
 
 void print_missing(const InspectReport& report, const std::filesystem::path& folder) {
-  print_line("not found: {}", fmt::join(report.not_found, ", "));
+  const bool lacks_encoder = report.missing_parts.contains(ModelPart::kVideoEncoder);
+  print_line("not found: {}{}", fmt::join(report.not_found, ", "),
+             lacks_encoder ? " (only 'mochi encode' needs the video encoder)" : "");
   if (folder.empty()) return;
   std::set<ModelPart> parts = report.missing_parts;
-  // Only `mochi encode` needs it.
   if (parts.size() > 1) parts.erase(ModelPart::kVideoEncoder);
   print_line("to download it: {}", download_command(parts, folder.string()));
 }

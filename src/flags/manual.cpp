@@ -11,7 +11,8 @@ constexpr const char* kAboutFlags =
     "literally: "
     "--negative-prompt= is an empty negative prompt. Numbers are decimal. If a flag is given "
     "twice, "
-    "the last one counts, except for --lora-path and --include, which collect their values.";
+    "the last one counts, except for --lora-path, --include and --part, which collect their "
+    "values.";
 
 constexpr const char* kAboutExit =
     "0: success; 1: an error, for instance in a file; 2: a mistake on the command line; 128 + n: "

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <ranges>
 
 #include "base/error.h"
@@ -61,8 +62,9 @@ KnownModel mochi() {
                       {"fp8", kDitFp8, kTextFp8},
                       {"q8_0", kDitQ8, kTextQ8},
                       {"q4_k", kDitQ4, kTextQ4}},
-          .others = {kDecoder, kTokenizer},
-          .video_encoder = kEncoder};
+          .decoder = kDecoder,
+          .tokenizer = kTokenizer,
+          .encoder = kEncoder};
 }
 
 KnownModel fastmochi() {
@@ -72,8 +74,9 @@ KnownModel fastmochi() {
           .weights = {{"bf16",
                        {"FastVideo/FastMochi", "dit.safetensors", "dit.fast.safetensors"},
                        kText}},
-          .others = {kDecoder, kTokenizer},
-          .video_encoder = kEncoder};
+          .decoder = kDecoder,
+          .tokenizer = kTokenizer,
+          .encoder = kEncoder};
 }
 
 KnownModel pusa() {
@@ -83,8 +86,9 @@ KnownModel pusa() {
           .weights = {{"bf16",
                        {"RaphaelLiu/Pusa-V0.5", "pusa_v0_dit.safetensors", "dit.pusa.safetensors"},
                        kText}},
-          .others = {kDecoder, kTokenizer},
-          .video_encoder = kEncoder};
+          .decoder = kDecoder,
+          .tokenizer = kTokenizer,
+          .encoder = kEncoder};
 }
 
 // The files of Mochi 1 where ComfyUI looks for them.
@@ -102,7 +106,8 @@ KnownModel comfyui() {
                    with_target(kTextQ8, "text_encoders/t5-v1_1-xxl-encoder-Q8_0.gguf")},
                   {"q4_k", with_target(kDitQ4, "diffusion_models/mochi-q4_k_m.gguf"),
                    with_target(kTextQ4, "text_encoders/t5-v1_1-xxl-encoder-Q4_K_M.gguf")}},
-      .others = {kComfyVae, kTokenizer}};
+      .decoder = kComfyVae,
+      .tokenizer = kTokenizer};
 }
 
 const std::vector<KnownModel>& table() {
@@ -110,7 +115,34 @@ const std::vector<KnownModel>& table() {
   return s_models;
 }
 
+constexpr std::array<std::string_view, 5> kPartNames{"transformer", "text-encoder", "decoder",
+                                                     "tokenizer", "encoder"};
+
+const KnownFile& file_of(const KnownModel& model, const KnownWeights& weights, KnownPart part) {
+  switch (part) {
+    case KnownPart::kTransformer:
+      return weights.transformer;
+    case KnownPart::kTextEncoder:
+      return weights.text_encoder;
+    case KnownPart::kDecoder:
+      return model.decoder;
+    case KnownPart::kTokenizer:
+      return model.tokenizer;
+    case KnownPart::kEncoder:
+      break;
+  }
+  return model.encoder;
+}
+
 }  // namespace
+
+std::string_view name_of(KnownPart part) { return kPartNames.at(static_cast<std::size_t>(part)); }
+
+std::optional<KnownPart> parse_known_part(std::string_view name) {
+  const auto* const found = std::ranges::find(kPartNames, name);
+  if (found == kPartNames.end()) return std::nullopt;
+  return static_cast<KnownPart>(found - kPartNames.begin());
+}
 
 std::span<const KnownModel> known_models() { return table(); }
 
@@ -123,7 +155,7 @@ const KnownModel& find_known_model(std::string_view name) {
 }
 
 std::vector<KnownFile> files_of(const KnownModel& model, std::string_view precision,
-                                bool with_encoder) {
+                                const std::set<KnownPart>& parts) {
   const auto found = precision.empty()
                          ? model.weights.begin()
                          : std::ranges::find(model.weights, precision, &KnownWeights::precision);
@@ -132,9 +164,15 @@ std::vector<KnownFile> files_of(const KnownModel& model, std::string_view precis
     refuse("precision", "wanted {} for '{}', found '{}'", fmt::join(names, ", "), model.name,
            precision);
   }
-  std::vector<KnownFile> files{found->transformer, found->text_encoder};
-  files.insert(files.end(), model.others.begin(), model.others.end());
-  if (with_encoder && !model.video_encoder.repository.empty()) files.push_back(model.video_encoder);
+  std::vector<KnownFile> files;
+  for (const KnownPart part : parts) {
+    const KnownFile& file = file_of(model, *found, part);
+    if (!file.repository.empty()) files.push_back(file);
+  }
+  // The encoder may be in the decoder's file.
+  const bool is_in_decoder =
+      parts.contains(KnownPart::kEncoder) && model.encoder.repository.empty();
+  if (is_in_decoder && !parts.contains(KnownPart::kDecoder)) files.push_back(model.decoder);
   return files;
 }
 

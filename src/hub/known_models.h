@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <set>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -31,20 +33,33 @@ struct KnownModel {
   std::string_view summary;
   std::string_view licence;           // the transformer's; empty: see its page
   std::vector<KnownWeights> weights;  // the default precision first
-  // Files of every precision.
-  std::vector<KnownFile> others;
-  // Only for `mochi encode`; without a repository if it is part of another file.
-  KnownFile video_encoder = {};
+  KnownFile decoder;
+  KnownFile tokenizer;
+  // Only for `mochi encode`; without a repository if it is in the decoder's file.
+  KnownFile encoder = {};
 };
+
+enum class KnownPart : std::uint8_t {
+  kTransformer,  // "transformer"
+  kTextEncoder,  // "text-encoder"
+  kDecoder,      // "decoder"
+  kTokenizer,    // "tokenizer"
+  kEncoder       // "encoder"
+};
+std::string_view name_of(KnownPart part);
+std::optional<KnownPart> parse_known_part(std::string_view name);
+// All parts that generating a video needs.
+inline const std::set<KnownPart> kCompleteModel{KnownPart::kTransformer, KnownPart::kTextEncoder,
+                                                KnownPart::kDecoder, KnownPart::kTokenizer};
 
 std::span<const KnownModel> known_models();
 
 // Throws InvalidRequest("model") that lists the known names.
 const KnownModel& find_known_model(std::string_view name);
 
-// Returns the files of one complete model; an empty precision stands for the default. Throws
+// Returns the files of these parts of a model; an empty precision stands for the default. Throws
 // InvalidRequest("precision") that lists the model's precisions if this one is not among them.
 std::vector<KnownFile> files_of(const KnownModel& model, std::string_view precision,
-                                bool with_encoder);
+                                const std::set<KnownPart>& parts);
 
 }  // namespace mochi::hub

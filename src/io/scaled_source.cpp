@@ -97,7 +97,7 @@ class Scan {
         fail("tensor '{}.weight' in {}: its scale is missing", layer, stored.description());
       }
     }
-    if (has_marker_) check_all_scaled();
+    if (has_marker_ || !scales_.empty()) check_all_scaled();
     check_integers();
   }
 
@@ -169,7 +169,8 @@ class Scan {
     }
   }
 
-  // A marker states that the 8-bit matrices of all linear layers are scaled; tables are not.
+  // With a marker or with any scale, the 8-bit matrices of all linear layers are scaled; tables are
+  // not.
   void check_all_scaled() const {
     for (const std::string& name : stored_.names()) {
       const StoredEntry& entry = stored_.entry(name);

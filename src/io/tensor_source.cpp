@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/checked_math.h"
@@ -159,7 +161,10 @@ void require_finite(std::string_view name, const std::string& origin, const Stor
   const auto* const format = std::get_if<BlockFormat>(&part.type);
   const bool is_finite = format != nullptr ? all_finite(*format, part.bytes)
                                            : all_finite(std::get<DType>(part.type), part.bytes);
-  if (is_finite && all_finite(DType::kF32, std::as_bytes(std::span(part.scales)))) return;
+  constexpr float kLargestElement = 57344.0F;  // of F8_E5M2; the other scaled types end before
+  const bool has_finite_products = std::ranges::all_of(
+      part.scales, [](float scale) { return std::isfinite(scale * kLargestElement); });
+  if (is_finite && has_finite_products) return;
   fail("tensor '{}' in '{}': has values that are not finite (NaN or infinite)", name, origin);
 }
 
@@ -197,11 +202,17 @@ TensorInfo KeyMappedSource::info(std::string_view name) const {
   TensorInfo whole = source_->info(parts.front().source_name);
   if (parts.size() == 1 && is_whole(parts.front())) return whole;
   std::int64_t num_rows = 0;
+  std::optional<StorageType> unreadable;
   for (const RowRange& range : parts) {
     const TensorInfo part = source_->info(range.source_name);
     const Rows rows = resolve_rows(range, part);
+    if (!part.has_values()) unreadable = part.type;
     if (part.type != whole.type) whole.type = DType::kF32;
     whole.is_scaled = whole.is_scaled || part.is_scaled;
+    if (is_whole(range) && part.shape[0] != whole.shape[0]) {
+      fail("tensor '{}' in '{}': wanted as many rows as '{}' {}, found {}", range.source_name,
+           part.origin, parts.front().source_name, whole.shape.to_string(), part.shape.to_string());
+    }
     if (!(with_rows(part.shape, 0) == with_rows(whole.shape, 0))) {
       fail("tensor '{}' in '{}': wanted rows like those of '{}' {}, found {}", range.source_name,
            part.origin, parts.front().source_name, whole.shape.to_string(), part.shape.to_string());
@@ -209,6 +220,7 @@ TensorInfo KeyMappedSource::info(std::string_view name) const {
     num_rows = checked_add(num_rows, rows.end - rows.begin, "number of rows");
   }
   whole.shape = with_rows(whole.shape, num_rows);
+  if (unreadable) return {*unreadable, whole.shape, whole.origin};
   return whole;
 }
 

@@ -95,6 +95,7 @@ struct RowRange {
 };
 
 // Each target tensor is the concatenation, along dimension 0, of row ranges of source tensors.
+// Those that are joined whole have equally many rows.
 class KeyMappedSource final : public TensorSource {
  public:
   using KeyMap = std::map<std::string, std::vector<RowRange>, std::less<>>;

@@ -70,12 +70,13 @@ struct Input {
   std::shared_ptr<StoredSource> stored;
   Component component = Component::kDit;
   std::optional<ModelConfig> config;
+  std::vector<fs::path> files;  // which the output must not replace
 };
 
 Input open_directory_input(const ConvertOptions& options) {
   const ModelDirectory directory(options.input);
   const Component component = component_of(options.network.value_or(NetworkKind::kTransformer));
-  return {directory.stored(component), component, directory.config()};
+  return {directory.stored(component), component, directory.config(), directory.files()};
 }
 
 Input open_file_input(const ConvertOptions& options) {
@@ -85,7 +86,8 @@ Input open_file_input(const ConvertOptions& options) {
     if (options.network && kind != *options.network) continue;
     const Component component = component_of(kind);
     const std::shared_ptr<StoredSource> network = find_component(file, component);
-    if (network != nullptr) found.push_back({network, component, find_config(options.input)});
+    if (network == nullptr) continue;
+    found.push_back({network, component, find_config(options.input), file->files()});
   }
   if (found.empty()) {
     fail("'{}' holds no {} of a Mochi model", options.input.string(),
@@ -114,7 +116,9 @@ Input open_input(const ConvertOptions& options) {
   if (input.component != Component::kDit && !options.loras.empty()) {
     refuse("loras", "a LoRA changes the transformer, not the {}", component_name(input.component));
   }
-  for (const fs::path& file : input.stored->files()) {
+  for (const Lora& lora : options.loras) input.files.push_back(lora.path);
+  input.files.push_back(options.input);  // an index of shards
+  for (const fs::path& file : input.files) {
     if (same_file(file, options.output)) {
       fail("'{}' is a file to convert: give the output another name", options.output.string());
     }
@@ -167,7 +171,10 @@ class Conversion {
     const Task& task = tasks_.at(tensor.name);
     switch (task.kind) {
       case Kind::kStored:
-        for (const StoredRows& part : source_->stored_rows(task.source_name)) write(part.bytes);
+        for (const StoredRows& part : source_->stored_rows(task.source_name)) {
+          require_finite(task.source_name, source_->info(task.source_name).origin, part);
+          write(part.bytes);
+        }
         return;
       case Kind::kValues:
         return write_values(task.source_name, tensor, write);
@@ -196,9 +203,12 @@ class Conversion {
     const std::optional<StorageType> converted = type_in_format(format_, name, info.shape);
     if (converted) ++num_converted_;
     const bool keeps_type = !info.is_scaled && !is_compact(info.type);
-    const std::string type =
-        storage_type_name(converted.value_or(keeps_type ? info.type : StorageType(DType::kF32)));
-    const bool is_stored = !converted && keeps_type;
+    const StorageType target =
+        converted.value_or(keeps_type ? info.type : StorageType(DType::kF32));
+    const std::string type = storage_type_name(target);
+    // Blocks that have the wanted format are copied, because encoding them again would change them.
+    const bool has_blocks = std::holds_alternative<BlockFormat>(target) && target == info.type;
+    const bool is_stored = has_blocks || (!converted && keeps_type);
     add(is_gguf_ && component_ == Component::kTextEncoder ? to_llama_cpp_t5_name(name) : name, type,
         info.shape, {is_stored ? Kind::kStored : Kind::kValues, name});
     if (type != dtype_name(DType::kF8E4M3)) return;
@@ -241,15 +251,16 @@ class Conversion {
     const std::span<const float> floats = values.view().f32();
     if (tensor.type == dtype_name(DType::kF32)) return write(std::as_bytes(floats));
     std::vector<std::byte> bytes(tensor.num_bytes);
-    if (tensor.type == dtype_name(DType::kBF16)) {
+    const bool is_bf16 = tensor.type == dtype_name(DType::kBF16);
+    if (is_bf16) {
       convert_to_bf16(DType::kF32, std::as_bytes(floats),
                       {reinterpret_cast<BFloat16*>(bytes.data()), floats.size()});
     } else {
       convert_to_f16(floats, {reinterpret_cast<std::uint16_t*>(bytes.data()), floats.size()});
-      if (!all_finite(DType::kF16, bytes)) {
-        fail("tensor '{}' in '{}': has values that are too large for F16", name,
-             source_->info(name).origin);
-      }
+    }
+    if (!all_finite(is_bf16 ? DType::kBF16 : DType::kF16, bytes)) {
+      fail("tensor '{}' in '{}': has values that are too large for {}", name,
+           source_->info(name).origin, tensor.type);
     }
     write(bytes);
   }

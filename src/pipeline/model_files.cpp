@@ -162,7 +162,8 @@ std::vector<Copy> prefer(std::vector<Copy> copies, Component component) {
 struct Choice {
   static constexpr int kNone = 4;
 
-  std::vector<Copy> copies;  // have the best rank
+  std::vector<Copy> copies;   // have the best rank
+  std::size_t num_worse = 0;  // further files of this network
   int best = kNone;
   const Candidate* broken = nullptr;  // the best that cannot be read
   int best_broken = kNone;
@@ -185,8 +186,14 @@ Choice list_copies(const std::vector<Candidate>& candidates, Component component
       if (choice.refusal.empty()) choice.refusal = refusal;
       continue;
     }
-    if (rank > choice.best) continue;
-    if (rank < choice.best) choice.copies.clear();
+    if (rank > choice.best) {
+      ++choice.num_worse;
+      continue;
+    }
+    if (rank < choice.best) {
+      choice.num_worse += choice.copies.size();
+      choice.copies.clear();
+    }
     choice.best = rank;
     if (is_new(candidate, choice.copies)) choice.copies.push_back({&candidate, std::move(network)});
   }
@@ -218,8 +225,9 @@ void choose(const std::vector<Candidate>& candidates, Component component, Model
   }
   const std::string path = chosen.front().candidate->path.string();
   files.networks[component] = chosen.front().network;
-  if (copies.size() > 1) {
-    files.notes.push_back(fmt::format("there are {} copies of the {}: '{}' is used", copies.size(),
+  const std::size_t num_copies = copies.size() + choice.num_worse;
+  if (num_copies > 1) {
+    files.notes.push_back(fmt::format("there are {} files of the {}: '{}' is used", num_copies,
                                       component_name(component), path));
   }
   if (!choice.refusal.empty()) {

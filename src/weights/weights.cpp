@@ -1,5 +1,7 @@
 #include "weights/weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -48,12 +50,13 @@ StorageType type_to_keep(const std::string& name, const Shape& shape, bool can_b
   return wanted && is_compact(*wanted) ? *wanted : storage.dtype;
 }
 
-CompactMatrix to_compact_named(const std::string& name, std::span<const float> values,
+// `what` names the tensor in errors.
+CompactMatrix to_compact_named(const std::string& what, std::span<const float> values,
                                std::int64_t num_rows, const StorageType& type) {
   try {
     return to_compact(values, num_rows, type);
   } catch (const Error& error) {
-    fail("tensor '{}': {}", name, error.what());
+    fail("tensor {}: {}", what, error.what());
   }
 }
 
@@ -170,7 +173,8 @@ MatrixView WeightStore::load_compact(const TensorSource& source, const Parameter
   }
   const Tensor values(DType::kF32, shape);
   source.read(name, values);
-  const CompactMatrix matrix = to_compact_named(name, values.view().f32(), shape[0], type);
+  const std::string what = fmt::format("'{}' in '{}'", name, found.origin);
+  const CompactMatrix matrix = to_compact_named(what, values.view().f32(), shape[0], type);
   return store_rows(parameter, {{rows_of(matrix, type, shape)}});
 }
 

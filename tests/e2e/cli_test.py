@@ -400,7 +400,7 @@ class CliTest(ProgramTest):
         done = self.run_mochi("inspect", "--dit", self.model / "dit.safetensors", "--tokenizer", tokenizer)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn(f"tokenizer\n  file: {tokenizer}\n", done.stdout)
-        self.assertIn("not found: text encoder, video decoder, video encoder\n", done.stdout)
+        self.assertIn("not found: text encoder, video decoder, video encoder (only 'mochi encode' needs the video encoder)\n", done.stdout)
         self.assertNotIn("to download it", done.stdout)
         for args, line in (
             ((), "PATH: is required: "),

@@ -6,7 +6,7 @@ import struct
 import unittest
 from pathlib import Path
 
-from support import ProgramTest, read_safetensors, write_lora
+from support import ProgramTest, read_safetensors, write_lora, write_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = ROOT / "models/micro"
@@ -96,6 +96,33 @@ class Convert(ProgramTest):
         done = self.run_mochi("inspect", "t5.gguf", "--tensors")
         self.assertIn("text encoder\n  file: t5.gguf\n  layout: llama.cpp\n", done.stdout)
         self.assertIn("enc.blk.2.ffn_up.weight Q8_0 [256, 128]", done.stdout)
+
+    def test_blocks_that_have_the_precision_are_copied(self):
+        self.convert_ok(MICRO, "a.gguf", "q4_k")
+        self.convert_ok("a.gguf", "b.gguf", "q4_k")
+        self.assertEqual(self.content("a.gguf"), self.content("b.gguf"))
+
+    def test_no_file_that_is_read_is_replaced(self):
+        model = self.copy_model("model", self.model)
+        write_lora(self.folder / "lora.safetensors")
+        for output, args in (
+            (self.folder / "lora.safetensors", ("--lora-path", self.folder / "lora.safetensors:0.5")),
+            (model / "decoder.safetensors", ()),
+            (next(model.glob("**/model.safetensors")), ()),
+        ):
+            with self.subTest(output):
+                line = f"'{output}' is a file to convert: give the output another name"
+                self.refuse(1, line, "convert", model, output, "--to", "bf16", *args)
+
+    def test_values_that_are_not_finite_are_refused(self):
+        dit = self.model / "dit.safetensors"
+        header, data = read_safetensors(dit)
+        for name, value in (("blocks.0.attn.q_norm_x.weight", b"\0\0\xc0\x7f"), ("blocks.0.attn.qkv_x.weight", b"\xff\xff\x7f\x7f")):
+            begin = header[name]["data_offsets"][0]
+            write_safetensors(self.folder / "bad.safetensors", header, data[:begin] + value + data[begin + 4 :])
+            with self.subTest(name):
+                self.expect_error(self.convert("bad.safetensors", "out.safetensors", "bf16", "--quiet"), 1, f"tensor '{name}' in 'bad.safetensors': has values")
+        self.assertFalse((self.folder / "out.safetensors").exists())
 
     def test_a_converted_file_is_converted_again(self):
         self.convert_ok(MICRO, "a.gguf", "q8_0")

@@ -268,7 +268,7 @@ class HostileTest(ProgramTest):
         line = (
             "no tokenizer found: looked for tokenizer/spiece.model or tokenizer.json in "
             f"'{model}', and in its folders of diffusers' and ComfyUI's names; to download it: "
-            f"mochi download genmo/mochi-1-preview {model} --include tokenizer/spiece.model"
+            f"mochi download mochi-1-preview {model} --part tokenizer"
         )
         self.refuse(1, line, *GENERATE, model)
 
@@ -302,7 +302,7 @@ class HostileTest(ProgramTest):
         line = (
             f"model folder '{model}' lacks the transformer (dit.safetensors, or diffusers' "
             "folder transformer), and the video decoder (decoder.safetensors, or diffusers' "
-            f"folder vae); to download it: mochi download mochi-1-preview {model}"
+            f"folder vae); to download it: mochi download mochi-1-preview {model} --part transformer --part decoder"
         )
         self.refuse(1, line, *GENERATE, model)
 

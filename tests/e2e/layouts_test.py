@@ -211,7 +211,7 @@ class LayoutsTest(ProgramTest):
         line = (
             "no tokenizer found: looked for tokenizer/spiece.model or tokenizer.json in "
             f"'{model}', and in its folders of diffusers' and ComfyUI's names; to download it: "
-            f"mochi download genmo/mochi-1-preview {model} --include tokenizer/spiece.model"
+            f"mochi download mochi-1-preview {model} --part tokenizer"
         )
         self.refuse(1, line, "generate", "--model-dir", model, "--out", "a.y4m")
         args = ("--tokenizer", self.folder / "t.json")
@@ -303,13 +303,13 @@ class LayoutsTest(ProgramTest):
         self.write_comfy(model)
         (model / "vae" / "mochi_vae.safetensors").unlink()
         done = self.run_mochi("inspect", model)
-        self.assertIn("not found: video decoder, video encoder\n", done.stdout)
+        self.assertIn("not found: video decoder, video encoder (only 'mochi encode' needs the video encoder)\n", done.stdout)
         self.assertNotIn("cannot be used", done.stdout)
         (model / "vae" / "other.safetensors").write_text("damaged")
         done = self.run_mochi("inspect", model)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("a file that may be the video decoder cannot be used: '", done.stdout)
-        command = f"mochi download genmo/mochi-1-preview {model} --include decoder.safetensors"
+        command = f"mochi download mochi-1-preview {model} --part decoder"
         self.assertIn(f"to download it: {command}\n", done.stdout)
 
 

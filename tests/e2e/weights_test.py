@@ -91,6 +91,21 @@ class Weights(ProgramTest):
         self.refuse(1, "bad.json: engine.weights: wanted bf16, fp16, fp8, q8_0, q6_k, q5_k, q4_k, q4_0, found 'q9'",
                     "generate", "--from-json", "bad.json", "--out", "c.y4m")  # fmt: skip
 
+    def test_a_video_is_not_continued_with_other_weights(self):
+        args = ("--num-steps", 120, "--seed", 4, "--out", "a.y4m", "--weights", "q8_0")
+        checkpoint = self.folder / "a.y4m.checkpoint.safetensors"
+        self.kill_at_checkpoint(checkpoint, *args, "--checkpoint-every", 7)
+        done = self.run_mochi("generate", "--resume", checkpoint, "--weights", "q4_0")
+        self.expect_error(done, 1, 'the checkpoint\'s video has weights "q8_0", wanted is "q4_0"')
+        self.generate_ok("--resume", *args)
+        whole = self.folder / "a.y4m"
+        resumed = whole.read_bytes()
+        self.generate_ok(*args)
+        self.assertEqual(whole.read_bytes(), resumed)
+        self.generate_ok(*args, "--save-latents", "l.safetensors")
+        self.refuse(2, "--weights has no effect with --from-latents",
+                    "generate", "--model-dir", self.model, "--from-latents", "l.safetensors", "--weights", "q8_0", "--out", "b.y4m")  # fmt: skip
+
     def test_random_weights_take_every_precision(self):
         videos = {}
         for precision in ("auto", "bf16", "fp8", "q8_0", "q6_k", "q5_k", "q4_k", "q4_0"):

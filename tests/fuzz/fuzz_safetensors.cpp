@@ -28,7 +28,7 @@ void read_tensor(const Checkpoint& checkpoint, const std::string& name) {
   std::size_t num_bytes = 0;
   for (const StoredRows& rows : checkpoint.stored_rows(name)) num_bytes += rows.bytes.size();
   const auto num_elements = static_cast<std::size_t>(info.shape.num_elements());
-  require(num_bytes == num_elements * dtype_bytes(info.dtype));
+  require(num_bytes == storage_bytes(info.type, info.shape.num_elements()));
   std::vector<float> values(num_elements);
   checkpoint.read_f32(name, values);
 }

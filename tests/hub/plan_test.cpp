@@ -37,7 +37,9 @@ TEST(KnownModels, NamesTargetsAndChecksumsAreInOrder) {
     for (const KnownWeights& weights : model.weights) {
       EXPECT_TRUE(precisions.insert(weights.precision).second) << weights.precision;
       std::set<std::string_view> targets;
-      for (const KnownFile& file : files_of(model, weights.precision, true)) {
+      std::set<KnownPart> parts = kCompleteModel;
+      parts.insert(KnownPart::kEncoder);
+      for (const KnownFile& file : files_of(model, weights.precision, parts)) {
         EXPECT_TRUE(targets.insert(file.target).second) << file.target;
         expect_valid(file);
       }
@@ -48,10 +50,32 @@ TEST(KnownModels, NamesTargetsAndChecksumsAreInOrder) {
 
 TEST(KnownModels, ChooseThePrecision) {
   const KnownModel& model = find_known_model("mochi-1-preview");
-  EXPECT_EQ(files_of(model, "", false).front().target, "dit.safetensors");
-  EXPECT_EQ(files_of(model, "q4_k", false).front().target, "dit.q4_k_m.gguf");
-  EXPECT_EQ(message_of<InvalidRequest>([&] { files_of(model, "q2_k", false); }),
+  EXPECT_EQ(files_of(model, "", kCompleteModel).front().target, "dit.safetensors");
+  EXPECT_EQ(files_of(model, "q4_k", kCompleteModel).front().target, "dit.q4_k_m.gguf");
+  EXPECT_EQ(message_of<InvalidRequest>([&] { files_of(model, "q2_k", kCompleteModel); }),
             "precision: wanted bf16, fp8, q8_0, q4_k for 'mochi-1-preview', found 'q2_k'");
+}
+
+TEST(KnownModels, ChooseTheParts) {
+  const auto targets = [](const char* name, const std::set<KnownPart>& parts) {
+    std::vector<std::string_view> found;
+    for (const KnownFile& file : files_of(find_known_model(name), "", parts)) {
+      found.push_back(file.target);
+    }
+    return found;
+  };
+  using Targets = std::vector<std::string_view>;
+  EXPECT_EQ(targets("mochi-1-preview", {KnownPart::kTokenizer, KnownPart::kDecoder}),
+            (Targets{"decoder.safetensors", "tokenizer/spiece.model"}));
+  EXPECT_EQ(targets("mochi-1-preview", {KnownPart::kEncoder}), (Targets{"encoder.safetensors"}));
+  // One file holds both halves of the VAE.
+  EXPECT_EQ(targets("comfyui", {KnownPart::kEncoder}), (Targets{"vae/mochi_vae.safetensors"}));
+  EXPECT_EQ(targets("comfyui", {KnownPart::kEncoder, KnownPart::kDecoder}),
+            (Targets{"vae/mochi_vae.safetensors"}));
+  for (const char* name : {"transformer", "text-encoder", "decoder", "tokenizer", "encoder"}) {
+    EXPECT_EQ(name_of(parse_known_part(name).value()), name);
+  }
+  EXPECT_FALSE(parse_known_part("vae"));
 }
 
 TEST(Listing, PatternsSelectFiles) {

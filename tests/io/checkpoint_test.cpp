@@ -301,8 +301,9 @@ class KeyMapped : public CheckpointFiles {
 };
 
 TEST_F(KeyMapped, RenamesAndConcatenatesAndPicksRows) {
-  const auto source = map(
-      {{"renamed", {{"k"}}}, {"joined", {{"q"}, {"k"}}}, {"swapped", {{"q", 1, 2}, {"q", 0, 1}}}});
+  const auto source = map({{"renamed", {{"k"}}},
+                           {"joined", {{"q"}, {"k", 0, 1}}},
+                           {"swapped", {{"q", 1, 2}, {"q", 0, 1}}}});
   EXPECT_EQ(source->names(), (std::vector<std::string>{"joined", "renamed", "swapped"}));
   EXPECT_EQ(read(*source, "renamed"), (std::vector<float>{10, 11}));
   EXPECT_EQ(source->info("joined").shape.to_string(), "[3, 2]");
@@ -311,20 +312,25 @@ TEST_F(KeyMapped, RenamesAndConcatenatesAndPicksRows) {
 }
 
 TEST_F(KeyMapped, MapsOfMaps) {
-  const auto inner = map({{"joined", {{"q"}, {"k"}}}});
+  const auto inner = map({{"joined", {{"q"}, {"k", 0, 1}}}});
   const KeyMappedSource outer(inner, {{"tail", {{"joined", 1, RowRange::kToEnd}}}});
   EXPECT_EQ(read(outer, "tail"), (std::vector<float>{2, 3, 10, 11}));
 }
 
 TEST_F(KeyMapped, ErrorsNameTheStoredTensor) {
-  const auto source =
-      map({{"absent", {{"qq"}}}, {"uneven", {{"q"}, {"wide"}}}, {"beyond", {{"q", 1, 3}}}});
+  const auto source = map({{"absent", {{"qq"}}},
+                           {"uneven", {{"q"}, {"wide", 0, 1}}},
+                           {"unequal", {{"q"}, {"k"}}},
+                           {"beyond", {{"q", 1, 3}}}});
   EXPECT_FALSE(source->contains("absent"));
   EXPECT_FALSE(source->contains("q"));
   EXPECT_TRUE(source->contains("beyond"));
   expect_contains(message_of<Error>([&] { source->info("absent"); }), "no tensor 'qq'");
   expect_contains(message_of<Error>([&] { source->info("uneven"); }),
                   "wanted rows like those of 'q' [2, 2], found [1, 3]");
+  expect_contains(message_of<Error>([&] { source->info("unequal"); }), "tensor 'k' in");
+  expect_contains(message_of<Error>([&] { source->info("unequal"); }),
+                  "wanted as many rows as 'q' [2, 2], found [1, 2]");
   expect_contains(message_of<Error>([&] { source->info("beyond"); }), "wanted rows 1 to 3");
   expect_contains(message_of<Error>([&] { source->info("unlisted"); }), "no tensor 'unlisted'");
 }

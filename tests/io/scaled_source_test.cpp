@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -102,6 +103,33 @@ TEST_F(Scaled, PlainCheckpointsAreLeftAlone) {
   const auto source = open();
   EXPECT_EQ(source, checkpoint_);
   EXPECT_EQ(read(*source, "a.weight"), (std::vector<float>{1.0F, 2.0F, -0.5F, 4.0F}));
+}
+
+TEST_F(Scaled, ScalesWhoseProductsAreInfiniteAreRefused) {
+  for (const float scale : {1e35F, std::numeric_limits<float>::infinity()}) {
+    add_weight();
+    add_floats("a.weight_scale", {1}, {scale});
+    EXPECT_THROW(read(*open(), "a.weight"), Error) << scale;
+  }
+}
+
+// Joined with a part that cannot be read, a tensor cannot be read either.
+TEST_F(Scaled, OneScaledPartDoesNotMakeTheOthersReadable) {
+  add("a.weight", DType::kI8, {1, 4}, std::as_bytes(std::span(kCodes)));
+  add("b.weight", DType::kI8, {1, 4}, std::as_bytes(std::span(kCodes)));
+  add_floats("a.weight_scale", {1}, {0.5F});
+  add_text("a.comfy_quant", R"({"format": "int8_tensorwise"})");
+  const KeyMappedSource joined(
+      open(), {{"ab", {{"a.weight"}, {"b.weight"}}}, {"aa", {{"a.weight"}, {"a.weight"}}}});
+  EXPECT_FALSE(joined.info("ab").has_values());
+  EXPECT_TRUE(joined.info("aa").has_values());
+}
+
+TEST_F(Scaled, OneMatrixWithoutScaleAmongOthersIsRefused) {
+  add_weight();
+  add_floats("a.weight_scale", {1}, {0.5F});
+  add_weight("b.weight");
+  expect_contains(message_of<Error>([&] { open(); }), "tensor 'b.weight' in");
 }
 
 TEST_F(Scaled, OtherNumbersOfScalesAreRefused) {

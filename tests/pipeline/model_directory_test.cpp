@@ -292,7 +292,7 @@ TEST_F(ModelFolder, BothLayoutsOfACompleteDownload) {
   put("diffusers/transformer", "transformer");
   EXPECT_EQ(file_of(Component::kDit), "dit.safetensors");
   ASSERT_EQ(open().notes().size(), 1U);
-  expect_contains(open().notes()[0], "there are 2 copies of the transformer: ");
+  expect_contains(open().notes()[0], "there are 2 files of the transformer: ");
   expect_contains(open().notes()[0], "/dit.safetensors' is used");
   EXPECT_EQ(inspect_model(folder_.path()).notes, open().notes());
 }
@@ -494,7 +494,7 @@ TEST_F(ComfyFolder, TheMorePreciseCopyIsUsed) {
   put("t5_one_file_f8_e4m3.safetensors", "text_encoders/model.safetensors");
   expect_all("");
   ASSERT_EQ(open().notes().size(), 2U);
-  expect_contains(open().notes()[0], "there are 2 copies of the text encoder: ");
+  expect_contains(open().notes()[0], "there are 2 files of the text encoder: ");
   expect_contains(open().notes()[1], "mochi_preview_bf16.safetensors' is used");
 }
 
