@@ -15,7 +15,7 @@ struct DownloadOptions {
   std::vector<std::string> patterns;
   std::string precision;  // empty: bf16
   bool with_encoder = false;
-  std::vector<std::string> parts;  // of a known name; empty: a complete model
+  std::vector<std::string> parts;  // parts of a known name; empty: a complete model
   int num_connections = 8;
   bool lists = false;
   bool is_dry_run = false;

@@ -161,7 +161,7 @@ void require_finite(std::string_view name, const std::string& origin, const Stor
   const auto* const format = std::get_if<BlockFormat>(&part.type);
   const bool is_finite = format != nullptr ? all_finite(*format, part.bytes)
                                            : all_finite(std::get<DType>(part.type), part.bytes);
-  constexpr float kLargestElement = 57344.0F;  // of F8_E5M2; the other scaled types end before
+  constexpr float kLargestElement = 57344.0F;  // the largest F8_E5M2; other scaled types end before
   const bool has_finite_products = std::ranges::all_of(
       part.scales, [](float scale) { return std::isfinite(scale * kLargestElement); });
   if (is_finite && has_finite_products) return;
