@@ -64,8 +64,10 @@ void check_options(const DownloadOptions& options) {
 std::vector<hub::KnownFile> known_files(const DownloadOptions& options) {
   std::set<hub::KnownPart> parts = hub::kCompleteModel;
   if (!options.parts.empty()) parts.clear();
-  // flags::read_arguments() accepts no other names.
-  for (const std::string& name : options.parts) parts.insert(hub::parse_known_part(name).value());
+  for (const std::string& name : options.parts) {
+    // flags::read_arguments() accepts no other names.
+    if (const auto part = hub::parse_known_part(name)) parts.insert(*part);
+  }
   if (options.with_encoder) parts.insert(hub::KnownPart::kEncoder);
   return hub::files_of(hub::find_known_model(options.model), options.precision, parts);
 }
