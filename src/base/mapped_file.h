@@ -26,6 +26,9 @@ class MappedFile {
   // Takes pages that lie within these bytes out of the process's memory, to which they return when
   // they are read again. Does nothing to bytes of other memory.
   void release(std::span<const std::byte> bytes) const noexcept;
+  // Returns the path of the file that is mapped at this address, or null if none is known to be.
+  // Reading there is fatal (SIGBUS) if the file has become shorter. Safe in a signal handler.
+  static const char* path_at(const void* address) noexcept;
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_bytes_}; }
 
  private:

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/atomic_file.h"
+#include "base/mapped_file.h"
 
 namespace mochi::cli {
 namespace {
@@ -65,9 +66,29 @@ void remember(int signal) {
   errno = saved_errno;
 }
 
+void write_error(std::string_view text) {
+  if (::write(STDERR_FILENO, text.data(), text.size()) < 0) return;  // nobody can be informed
+}
+
+// Ends the program for SIGBUS: a file was read beyond its end, or its disk has failed.
+void report_lost_file(int signal, siginfo_t* info, void* /*context*/) {
+  const char* const path = MappedFile::path_at(info->si_addr);
+  if (path == nullptr) return end_at_once(signal);
+  remove_parts_at_exit();
+  write_error("mochi: cannot read '");
+  write_error(path);
+  write_error("': it became shorter while it was read, or its disk failed\n");
+  ::_exit(1);
+}
+
 }  // namespace
 
 void install_interrupt_handlers() {
+  struct sigaction lost_file{};
+  lost_file.sa_sigaction = report_lost_file;
+  lost_file.sa_flags = SA_SIGINFO;
+  ::sigaction(SIGBUS, &lost_file, nullptr);
+
   s_shared.descriptor = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   for (const int signal : std::array{SIGINT, SIGTERM, SIGHUP}) {
     struct sigaction action{};

@@ -7,8 +7,9 @@ namespace mochi::cli {
 // The current activity of the program. It decides which line is written as soon as a signal comes.
 enum class Activity { kQuiet, kWorking, kSampling };
 
-// Blocking system calls end with EINTR when a signal arrives. Signals that the parent process had
-// ignored (nohup) stay ignored.
+// Also for the signal of a mapped file that became shorter while it was read: one line names the
+// file, and the program ends with 1. Blocking system calls end with EINTR when a signal arrives.
+// Signals that the parent process had ignored (nohup) stay ignored.
 void install_interrupt_handlers();
 
 // The signal that has arrived, or 0.

@@ -24,6 +24,8 @@ constexpr std::array<std::string_view, 2> kInputScales{".scale_input", ".input_s
 constexpr std::string_view kInt8Format = "int8_tensorwise";
 constexpr std::array<std::string_view, 3> kFormats{"float8_e4m3fn", "float8_e5m2", kInt8Format};
 constexpr std::string_view kInt8 = "I8";
+// Types of the elements in these formats.
+constexpr std::array<std::string_view, kFormats.size()> kElementTypes{"F8_E4M3", "F8_E5M2", kInt8};
 
 // Matrices that are looked up, not multiplied with.
 constexpr std::array<std::string_view, 3> kTables{"shared.weight", "embed_tokens.weight",
@@ -92,11 +94,7 @@ class Scan {
   explicit Scan(const StoredSource& stored) : stored_(stored) {
     for (const std::string& name : stored.names()) add(name);
     read_formats();
-    for (const std::string& layer : quantised_) {
-      if (!scales_.contains(layer + ".weight")) {
-        fail("tensor '{}.weight' in {}: its scale is missing", layer, stored.description());
-      }
-    }
+    for (const auto& [weight, format] : quantised_) check_weight(weight, format);
     if (has_marker_ || !scales_.empty()) check_all_scaled();
     check_integers();
   }
@@ -129,12 +127,25 @@ class Scan {
     const std::string format =
         parse_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, where);
     check_format(format, where);
-    add_layer(layer, format);
+    const std::string weight = layer + ".weight";
+    if (!stored_.contains(weight)) fail("{}: there is no '{}' that it describes", where, weight);
+    quantised_.emplace(weight, format);
   }
 
-  void add_layer(const std::string& layer, const std::string& format) {
-    quantised_.insert(layer);
-    if (format == kInt8Format) integers_.insert(layer + ".weight");
+  // Checks a weight whose format is stated.
+  void check_weight(const std::string& weight, const std::string& format) const {
+    const StoredEntry& entry = stored_.entry(weight);
+    const auto* const found = std::ranges::find(kFormats, format);
+    const std::string_view wanted =
+        kElementTypes.at(static_cast<std::size_t>(found - kFormats.begin()));
+    const std::string file = stored_.file_of(weight).string();
+    if (entry.dtype_name != wanted) {
+      fail("tensor '{}' in '{}': its format is '{}', which has elements of {}, found {}", weight,
+           file, format, wanted, entry.dtype_name);
+    }
+    if (!scales_.contains(weight)) {
+      fail("tensor '{}' in '{}': its scale is missing", weight, file);
+    }
   }
 
   void add_scale(const std::string& name) {
@@ -165,7 +176,7 @@ class Scan {
       JsonReader reader(value, where, "layers." + name);
       const std::string format = read_format(reader);
       check_format(format, fmt::format("{}: {}", where, name));
-      if (stored_.contains(layer + ".weight")) add_layer(layer, format);
+      if (stored_.contains(layer + ".weight")) quantised_.emplace(layer + ".weight", format);
     }
   }
 
@@ -184,7 +195,7 @@ class Scan {
   // Integers are stored in several ways, so that the format has to be stated.
   void check_integers() const {
     for (const auto& [weight, scale] : scales_) {
-      if (stored_.entry(weight).dtype_name != kInt8 || integers_.contains(weight)) continue;
+      if (stored_.entry(weight).dtype_name != kInt8 || quantised_.contains(weight)) continue;
       fail("tensor '{}' in '{}': scaled weights of I8 are read only as {}, which is not stated",
            weight, stored_.file_of(weight).string(), kInt8Format);
     }
@@ -193,8 +204,7 @@ class Scan {
   const StoredSource& stored_;
   ScaledSource::Scales scales_;
   std::set<std::string> hidden_;
-  std::set<std::string> quantised_;  // layers that are said to be
-  std::set<std::string> integers_;   // weights in int8_tensorwise
+  std::map<std::string, std::string> quantised_;  // weights whose format is stated
   bool has_marker_ = false;
 };
 

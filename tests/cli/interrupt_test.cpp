@@ -9,9 +9,11 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <filesystem>
 #include <string>
 
 #include "base/atomic_file.h"
+#include "base/mapped_file.h"
 #include "base/temp_folder.h"
 namespace mochi::cli {
 namespace {
@@ -97,6 +99,22 @@ TEST(Interrupt, BlockedReadsEnd) {
     return was_interrupted ? 0 : 1;
   });
   EXPECT_EQ(end.status, 0);
+}
+
+TEST(Interrupt, AMappedFileThatBecomesShorterIsNamed) {
+  const TempFolder folder;
+  const auto path = folder.write("weights.bin", std::string(std::size_t{1} << 16, 'x'));
+  const End end = run_in_child([&] {
+    AtomicFile unfinished(folder / "out");
+    const MappedFile file(path);
+    std::filesystem::resize_file(path, 0);
+    return static_cast<int>(file.bytes()[5000]);
+  });
+  ASSERT_TRUE(WIFEXITED(end.status));
+  EXPECT_EQ(WEXITSTATUS(end.status), 1);
+  EXPECT_EQ(end.said, "mochi: cannot read '" + path.string() +
+                          "': it became shorter while it was read, or its disk failed\n");
+  EXPECT_EQ(folder.num_entries(), 1U);  // nothing is half-written
 }
 
 }  // namespace

@@ -132,6 +132,20 @@ TEST_F(Scaled, OneMatrixWithoutScaleAmongOthersIsRefused) {
   expect_contains(message_of<Error>([&] { open(); }), "tensor 'b.weight' in");
 }
 
+TEST_F(Scaled, AFormatThatIsNotTheWeightsIsRefused) {
+  add_weight();
+  add_floats("a.weight_scale", {1}, {0.5F});
+  add_text("a.comfy_quant", R"({"format": "float8_e5m2"})");
+  expect_contains(message_of<Error>([&] { open(); }),
+                  "its format is 'float8_e5m2', which has elements of F8_E5M2, found F8_E4M3");
+}
+
+TEST_F(Scaled, AFormatOfNoWeightIsRefused) {
+  add_weight();
+  add_text("b.comfy_quant", R"({"format": "float8_e4m3fn"})");
+  expect_contains(message_of<Error>([&] { open(); }), "there is no 'b.weight' that it describes");
+}
+
 TEST_F(Scaled, OtherNumbersOfScalesAreRefused) {
   for (const Shape& shape : {Shape{3}, Shape{1, 2}, Shape{2, 2}}) {
     add_weight();
