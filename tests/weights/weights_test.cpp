@@ -81,15 +81,16 @@ class TinySource final : public TensorSource {
     if (name != "linear.weight") return {{DType::kF32, {64}, std::as_bytes(std::span(vector_))}};
     // Two parts, as assembled tensors have them.
     const std::span<const std::byte> all(matrix_.elements);
-    const bool has_scales = !matrix_.scales.empty();
+    const std::span<const float> scales(matrix_.scales);
     std::vector<StoredRows> parts;
     for (std::size_t part = 0; part < 2; ++part) {
-      const auto scales = matrix_.scales.begin() + static_cast<std::ptrdiff_t>(32 * part);
+      const std::span<const float> own =
+          scales.subspan(scales.empty() ? 0 : 32 * part, scales.empty() ? 0 : 32);
       parts.push_back({type_,
                        {32, 256},
                        all.subspan(part * all.size() / 2, all.size() / 2),
                        nullptr,
-                       has_scales ? std::vector(scales, scales + 32) : std::vector<float>()});
+                       std::vector<float>(own.begin(), own.end())});
     }
     return parts;
   }
