@@ -44,10 +44,11 @@ bool is_compact(const StorageType& type) {
 
 void widen_rows(const StorageType& type, std::span<const std::byte> elements,
                 std::span<const float> scales, std::int64_t num_rows, std::span<float> values) {
-  if (num_rows == 0) return;
+  if (num_rows == 0 || values.empty()) return;
   const std::size_t row_size = values.size() / static_cast<std::size_t>(num_rows);
   const std::size_t row_bytes = storage_bytes(type, static_cast<std::int64_t>(row_size));
-  if (values.size() % row_size != 0 || elements.size() != row_bytes * values.size() / row_size) {
+  if (row_size * static_cast<std::size_t>(num_rows) != values.size() ||
+      elements.size() != row_bytes * static_cast<std::size_t>(num_rows)) {
     fail("{}: {} rows of {} elements take {} bytes, found {}", storage_type_name(type), num_rows,
          row_size, row_bytes * static_cast<std::size_t>(num_rows), elements.size());
   }

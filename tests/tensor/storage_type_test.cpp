@@ -64,6 +64,13 @@ TEST(WidenRows, RefusesWrongSizesAndTypes) {
   const std::vector<std::byte> bytes(4);
   EXPECT_THROW(widen_rows(DType::kI8, std::span(bytes).first(3), {}, 2, values), Error);
   EXPECT_THROW(widen_rows(DType::kU8, bytes, {}, 2, values), Error);
+  EXPECT_THROW(widen_rows(DType::kI8, bytes, {}, 8, values), Error);  // less than one in each row
+}
+
+TEST(WidenRows, TakesRowsWithoutElements) {
+  EXPECT_NO_THROW(widen_rows(DType::kI8, {}, {}, 3, {}));
+  EXPECT_NO_THROW(widen_rows(BlockFormat::kQ8_0, {}, {}, 1, {}));
+  EXPECT_NO_THROW(widen_rows(DType::kI8, {}, {}, 0, {}));
 }
 
 TEST(AllFinite, LooksAtTheScalesOfBlocks) {
