@@ -30,6 +30,8 @@ ALLOWED = {
     "report": ["base"],
     # Analyses and searches that run many videos, without a terminal.
     "study": ["base", "io", "mochi", "job", "report"],
+    # Videos for clients of HTTP.
+    "server": ["base", "mochi", "job", "io/json.h", "io/frame_rate.h"],
     # Downloads of weights, without a terminal.
     "hub": ["base", "io/json.h"],
     # Command-line flags: their values, help, manual and completions. Knows nothing of videos.
@@ -39,7 +41,7 @@ ALLOWED = {
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 # Rooms that a server or Python may use as well: they print nothing and know no terminal.
-QUIET = {"job", "report", "study", "hub"}
+QUIET = {"job", "report", "study", "server", "hub"}
 TERMINAL = re.compile(r"\bfmt::print\b|\bstd(?:out|err)\b|\bstd::c(?:out|err)\b|\bisatty\b")
 # What make_backend.cpp may see of the backends, and nobody else.
 BACKENDS = ROOT / "src" / "backend"
