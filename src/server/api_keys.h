@@ -17,7 +17,8 @@ class ApiKeys {
   // No key: find() returns nothing.
   ApiKeys() = default;
   // Reads lines "KEY" and "NAME: KEY"; empty lines and those that begin with # are skipped. A key
-  // has at least 16 printable ASCII characters and no space. Throws Error with "SOURCE:LINE".
+  // has at least 16 printable ASCII characters, no space and no colon. Throws Error with
+  // "SOURCE:LINE".
   static ApiKeys parse(std::string_view text, const std::string& source);
   // Throws Error naming the file, also if it has no keys.
   static ApiKeys read(const std::filesystem::path& path);
@@ -35,10 +36,8 @@ class ApiKeys {
   struct Entry {
     std::string name;  // default: the first 8 hexadecimal digits of the digest
     Digest digest{};
-    int line = 0;
+    int line = 0;  // in the file
   };
-
-  void add(Entry entry, const std::string& source);
 
   std::vector<Entry> entries_;
 };

@@ -5,9 +5,22 @@
 #include <utility>
 
 #include "base/printable.h"
+#include "base/utf8.h"
 
 namespace mochi::server {
 namespace {
+
+// A client's text in a message is cut after so many bytes.
+constexpr std::size_t kMaxMessage = 500;
+
+std::string shorten(const std::string& text) {
+  if (text.size() <= kMaxMessage) return text;
+  const std::string_view kept = std::string_view(text).substr(0, kMaxMessage);
+  constexpr std::size_t kMaxCharacter = 4;  // bytes
+  const std::size_t end = find_invalid_utf8(kept).value_or(kMaxMessage);
+  const bool is_cut = end + kMaxCharacter > kMaxMessage;  // inside a character
+  return fmt::format("{}...", kept.substr(0, is_cut ? end : kMaxMessage));
+}
 
 nlohmann::ordered_json text_or_null(const std::string& text) {
   return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
@@ -49,7 +62,7 @@ HttpError bad_request(const std::string& param, const std::string& problem,
                       const std::string& code) {
   constexpr int kBadRequest = 400;
   const std::string message = param.empty() ? problem : fmt::format("{}: {}", param, problem);
-  return {kBadRequest, message, param, code};
+  return {kBadRequest, shorten(message), shorten(param), code};
 }
 
 }  // namespace mochi::server

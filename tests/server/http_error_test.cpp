@@ -29,5 +29,11 @@ TEST(HttpError, IsAlwaysValidJson) {
   EXPECT_EQ(to_json(bad_request("a\xff", "b"))["error"]["param"], "a\\xff");
 }
 
+TEST(HttpError, CutsLongTextsBetweenCharacters) {
+  const std::string text = bad_request("", std::string(499, 'a') + "\u00e9\u00e9").what();
+  EXPECT_EQ(text, std::string(499, 'a') + "...");
+  EXPECT_EQ(bad_request(std::string(10'000, 'a'), "").param().size(), 503U);
+}
+
 }  // namespace
 }  // namespace mochi::server
