@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,16 +17,10 @@
 #include "job/request.h"
 #include "mochi/mochi.h"
 #include "server/http_error.h"
+#include "server/lora_text.h"
 #include "server/multipart.h"
 
 namespace mochi::server {
-
-struct NamedLora {
-  std::string name;
-  double scale = 1;
-
-  bool operator==(const NamedLora&) const = default;
-};
 
 struct VideoRequest {
   job::Request request;  // without `noise` and `chipmunk_config`: a client cannot name files
@@ -36,17 +31,18 @@ struct VideoRequest {
 
 // Facts about the server that a body is checked with.
 struct BodyContext {
-  std::string model;                  // the only value of `model`
-  FrameRate fps;                      // for `seconds`, if the body states no fps
-  std::vector<std::string> loras;     // known names
-  std::size_t max_prompt_length = 0;  // characters of prompt and negative_prompt
+  std::string model;               // the only value of `model`
+  FrameRate fps;                   // for `seconds`, if the body states no fps
+  std::vector<std::string> loras;  // known names
+  // Characters of prompt and negative_prompt.
+  std::size_t max_prompt_length = std::numeric_limits<std::size_t>::max();
   bool needs_prompt = true;
 };
 
 // Throw HttpError 400 naming the field as the client spells it. `seed: random` becomes a number,
 // `seconds` the nearest possible num_frames, and `size` width and height.
 VideoRequest parse_video_form(std::span<const FormField> fields, const BodyContext& context);
-// A value of null counts as not given.
+// In JSON, numbers may be texts, and a value of null counts as not given.
 VideoRequest parse_video_json(std::string_view text, const BodyContext& context);
 
 // Lays the fields of `changes` over those of `source`, for a remix. LoRAs are replaced as a whole.
