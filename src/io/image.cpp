@@ -45,6 +45,20 @@ void check_image(const MappedFile& file) {
   }
 }
 
+// Throws Error unless the format can hold such an image and `rgb` is one.
+void check_pixels(std::string_view format, int max_side, int width, int height,
+                  std::span<const std::uint8_t> rgb) {
+  if (width < 1 || height < 1 || width > max_side || height > max_side) {
+    fail("cannot encode a {} of {}x{} pixels", format, width, height);
+  }
+  const std::size_t wanted_bytes =
+      static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * kRgbChannels;
+  if (rgb.size() != wanted_bytes) {
+    fail("cannot encode a {}: wanted {} bytes for {}x{} pixels, found {}", format, wanted_bytes,
+         width, height, rgb.size());
+  }
+}
+
 // The image as a viewer shows it, which honours the orientation of Exif: 2, 4, 5 and 7 are
 // mirrored, 5 to 8 turned by a quarter.
 Image turn_upright(const Image& stored, int orientation) {
@@ -75,19 +89,22 @@ Image turn_upright(const Image& stored, int orientation) {
 }  // namespace
 
 std::string encode_png(int width, int height, std::span<const std::uint8_t> rgb) {
-  if (width < 1 || height < 1 || width > std::numeric_limits<int>::max() / kRgbChannels) {
-    fail("cannot encode a PNG of {}x{} pixels", width, height);
-  }
-  const std::size_t wanted_bytes =
-      static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * kRgbChannels;
-  if (rgb.size() != wanted_bytes) {
-    fail("cannot encode a PNG: wanted {} bytes for {}x{} pixels, found {}", wanted_bytes, width,
-         height, rgb.size());
-  }
+  check_pixels("PNG", std::numeric_limits<int>::max() / kRgbChannels, width, height, rgb);
   std::string encoded;
   if (stbi_write_png_to_func(append_bytes, &encoded, width, height, kRgbChannels, rgb.data(),
                              width * kRgbChannels) == 0) {
     fail("cannot encode a PNG of {}x{} pixels", width, height);
+  }
+  return encoded;
+}
+
+std::string encode_jpeg(int width, int height, std::span<const std::uint8_t> rgb, int quality) {
+  constexpr int kMaxSide = 65535;
+  check_pixels("JPEG", kMaxSide, width, height, rgb);
+  std::string encoded;
+  if (stbi_write_jpg_to_func(append_bytes, &encoded, width, height, kRgbChannels, rgb.data(),
+                             quality) == 0) {
+    fail("cannot encode a JPEG of {}x{} pixels", width, height);
   }
   return encoded;
 }

@@ -1,4 +1,4 @@
-// PNG files, and JPEG files to read.
+// PNG and JPEG files.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,8 @@ struct Image {
 
 // A PNG file's content. `rgb` is [height, width, 3].
 std::string encode_png(int width, int height, std::span<const std::uint8_t> rgb);
+// A JPEG file's content. `rgb` is [height, width, 3]; `quality` is 1 to 100.
+std::string encode_jpeg(int width, int height, std::span<const std::uint8_t> rgb, int quality);
 // The file appears only when it is complete.
 void write_png(const std::filesystem::path& path, int width, int height,
                std::span<const std::uint8_t> rgb);

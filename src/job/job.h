@@ -1,12 +1,14 @@
 // One video of a run, from its options to the files on disk. Nothing here knows a terminal.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -72,6 +74,11 @@ struct Kept {
 // Reports events of run_job() to its caller, in addition to those of the engine.
 class JobObserver : public Observer {
  public:
+  // A frame of the video was decoded and is about to be written: RGB bytes [height, width, 3],
+  // valid during the call only, and its index. Frames come in order, the last one before the video
+  // is complete. An exception ends the job.
+  virtual void on_frame(std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/,
+                        const VideoSize& /*size*/) {}
   // Something secondary went wrong; the video is not affected.
   virtual void on_warning(std::string_view /*text*/) {}
   // The job is about to end with an exception, but work of it was kept.

@@ -195,7 +195,8 @@ class JobRun {
         make_video_writer(job_.output, {size.width, size.height, job_.recipe.fps()}, should_stop());
     engine_.decode(
         latents_,
-        [&writer](std::span<const std::uint8_t> rgb, std::int64_t /*frame_idx*/) {
+        [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
+          observer_.on_frame(rgb, frame_idx, size);
           writer->write_frame(rgb);
         },
         checkpoints_);

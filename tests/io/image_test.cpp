@@ -34,6 +34,31 @@ TEST(Png, RefusesWrongSizes) {
   EXPECT_EQ(folder.num_entries(), 0U);
 }
 
+TEST(Jpeg, IsNearToWhatWasWritten) {
+  const TempFolder folder;
+  std::vector<std::uint8_t> rgb;
+  for (int y = 0; y < 9; ++y) {
+    for (int x = 0; x < 20; ++x) {
+      for (const int value : {40 + 10 * x, 200 - 8 * y, 100}) {
+        rgb.push_back(static_cast<std::uint8_t>(value));
+      }
+    }
+  }
+  const Image image = read_image(folder.write("a.jpg", encode_jpeg(20, 9, rgb, 95)));
+  EXPECT_EQ(image.width, 20);
+  EXPECT_EQ(image.height, 9);
+  ASSERT_EQ(image.rgb.size(), rgb.size());
+  for (std::size_t i = 0; i < rgb.size(); ++i) EXPECT_NEAR(image.rgb[i], rgb[i], 8) << i;
+  EXPECT_LT(encode_jpeg(20, 9, rgb, 20).size(), encode_jpeg(20, 9, rgb, 95).size());
+}
+
+TEST(Jpeg, RefusesWrongSizes) {
+  expect_contains(message_of<Error>([] { encode_jpeg(2, 3, std::vector<std::uint8_t>(12), 90); }),
+                  "cannot encode a JPEG: wanted 18 bytes for 2x3 pixels, found 12");
+  expect_contains(message_of<Error>([] { encode_jpeg(65536, 1, {}, 90); }),
+                  "cannot encode a JPEG of 65536x1 pixels");
+}
+
 TEST(Png, UnreadableFilesAreErrorsWithTheName) {
   const TempFolder folder;
   for (const std::string& content : {std::string(), std::string("no image")}) {

@@ -4,10 +4,12 @@
 
 #include "base/error.h"
 #include "base/temp_folder.h"
+#include "io/image.h"
 #include "job/checkpoint_file.h"
 #include "job/job.h"
 #include "job/latents_file.h"
 #include "job/output_path.h"
+#include "job/pictures.h"
 
 namespace mochi::job {
 namespace {
@@ -24,6 +26,13 @@ class TestObserver : public JobObserver {
   bool on_progress(const Progress& progress) override {
     return !stop_phase || progress.phase != *stop_phase || progress.num_done < stop_at;
   }
+  void on_frame(std::span<const std::uint8_t> rgb, std::int64_t frame_idx,
+                const VideoSize& size) override {
+    if (frame_idx == 0) num_frames = 0;
+    EXPECT_EQ(frame_idx, num_frames++);
+    EXPECT_EQ(std::ssize(rgb), std::int64_t{3} * size.width * size.height);
+    if (pictures != nullptr) pictures->add(rgb, frame_idx, size);
+  }
   void on_warning(std::string_view text) override { warnings.emplace_back(text); }
   void on_kept(const Kept& what) override { kept = what; }
 
@@ -31,6 +40,8 @@ class TestObserver : public JobObserver {
   int stop_at = 1;
   bool stops_after_sampling = false;
   bool stops = false;
+  std::int64_t num_frames = 0;
+  Pictures* pictures = nullptr;
   std::vector<std::string> warnings;
   std::optional<Kept> kept;
 };
@@ -90,6 +101,16 @@ TEST_F(RunJob, WritesTheVideoAndItsJson) {
   EXPECT_EQ(read_json(folder_ / "v.y4m.json"), Json(outcome.sidecar));
   EXPECT_EQ(folder_.num_entries(), 2U);
   EXPECT_TRUE(observer_.warnings.empty());
+}
+
+TEST_F(RunJob, GivesItsObserverEachFrame) {
+  Pictures pictures({folder_ / "t.jpg", folder_ / "s.jpg"},
+                    [](std::string_view text) { ADD_FAILURE() << text; });
+  observer_.pictures = &pictures;
+  run(prepare(make_options("v.y4m")));
+  EXPECT_EQ(observer_.num_frames, 7);
+  EXPECT_EQ(read_image(folder_ / "t.jpg").width, 64);
+  EXPECT_EQ(read_image(folder_ / "s.jpg").width, 4 * 64);
 }
 
 TEST_F(RunJob, AVideoIsMadeAgainFromItsJson) {
