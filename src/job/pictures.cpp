@@ -16,7 +16,7 @@ namespace {
 constexpr FrameSize kMaxThumbnail{512, 512};
 constexpr FrameSize kMaxCell{256, 512};
 constexpr std::int64_t kMaxCells = 16;
-constexpr int kQuality = 85;
+constexpr int kPictureQuality = 85;
 
 // The largest size with the shape of `size` that fits into `most`; never larger than `size`.
 FrameSize shrink_into(FrameSize size, FrameSize most) {
@@ -71,8 +71,8 @@ void Pictures::take(std::span<const std::uint8_t> rgb, std::int64_t frame_idx, F
 
 void Pictures::write() const {
   write_file_atomically(files_.thumbnail, encode_jpeg(thumbnail_size_.width, thumbnail_size_.height,
-                                                      thumbnail_, kQuality));
-  write_file_atomically(files_.spritesheet, sheet_.encode_jpeg(kQuality));
+                                                      thumbnail_, kPictureQuality));
+  write_file_atomically(files_.spritesheet, sheet_.encode_jpeg(kPictureQuality));
 }
 
 }  // namespace mochi::job

@@ -247,6 +247,13 @@ void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found
   }
 }
 
+std::vector<ModelFile> decoder_files(std::vector<ModelFile> files) {
+  if (std::ranges::any_of(files, is_decoder)) {
+    std::erase_if(files, [](const ModelFile& file) { return !is_decoder(file); });
+  }
+  return files;
+}
+
 void check_decoder(const Recipe& recipe, const std::vector<ModelFile>& found) {
   for (const ModelFile& wanted : recipe.model_files) {
     if (!is_decoder(wanted)) continue;

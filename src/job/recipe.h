@@ -51,6 +51,9 @@ Recipe parse_recipe(const Json& json, const std::string& source);
 // input files may no longer exist.
 Recipe parse_recipe_for_decoding(const Json& json, const std::string& source);
 
+// Returns the decoder's files among a model's, judged by their names; all of them if no name tells.
+std::vector<ModelFile> decoder_files(std::vector<ModelFile> files);
+
 // Throws Error naming the first model file that is not what it was.
 void check_model_files(const Recipe& recipe, const std::vector<ModelFile>& found);
 
