@@ -36,7 +36,7 @@ ALLOWED = {
     "hub": ["base", "io/json.h"],
     # Command-line flags: their values, help, manual and completions. Knows nothing of videos.
     "flags": ["base"],
-    "cli": ["flags", "base", "io", "mochi", "job", "study", "bench/bench.h", "hub"],
+    "cli": ["flags", "base", "io", "mochi", "job", "study", "bench/bench.h", "hub", "server"],
 }
 PUBLIC = ROOT / "include" / "mochi"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)

@@ -2,9 +2,9 @@
 # Installs the Debian packages that are missing: tools/install_packages.sh build [test]
 set -euo pipefail
 
-build_packages=(build-essential cmake ninja-build pkg-config ccache ffmpeg libcli11-dev
-  libcurl4-openssl-dev libdnnl-dev libfmt-dev libsentencepiece-dev libssl-dev libstb-dev libyaml-cpp-dev
-  nlohmann-json3-dev)
+build_packages=(build-essential cmake ninja-build pkg-config ccache ffmpeg libboost1.81-dev libcli11-dev
+  libcurl4-openssl-dev libdnnl-dev libfmt-dev libsentencepiece-dev libsqlite3-dev libssl-dev libstb-dev
+  libyaml-cpp-dev nlohmann-json3-dev prometheus-cpp-dev)
 test_packages=(libgtest-dev python3 python3-venv clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev
   libomp-19-dev groff-base zsh)
 

@@ -168,6 +168,15 @@ std::size_t Subprocess::read_some(std::span<std::byte> bytes) {
   return num_read;
 }
 
+std::optional<std::size_t> Subprocess::read_ready(std::span<std::byte> bytes) {
+  for (;;) {
+    const ssize_t count = ::read(stdout_.get(), bytes.data(), bytes.size());
+    if (count >= 0) return static_cast<std::size_t>(count);
+    if (errno == EAGAIN) return std::nullopt;
+    if (errno != EINTR) fail("cannot read from '{}': {}", program_, describe_errno(errno));
+  }
+}
+
 std::string Subprocess::read_all() {
   constexpr std::size_t kBlockBytes = 1 << 16;
   std::string text;

@@ -45,6 +45,11 @@ class Subprocess {
   // Reads until `bytes` is full or the child's output ends; returns the number of bytes read.
   std::size_t read_some(std::span<std::byte> bytes);
   std::string read_all();
+  // Returns what the child has written so far, at most as much as fits: 0 bytes at the end of its
+  // output, nothing if it has written no more yet. Does not wait.
+  std::optional<std::size_t> read_ready(std::span<std::byte> bytes);
+  // Readable when the child has written something, or its output has ended; for poll().
+  int stdout_descriptor() const { return stdout_.get(); }
 
   // Closes the pipes and waits for the end of the child. Returns its exit code, or 128 + signal.
   int wait();

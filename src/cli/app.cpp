@@ -16,6 +16,11 @@ constexpr const char* kGenerateExamples =
     "chipmunk-config.yml\n"
     "  mochi generate --sweep-file prompts.jsonl --out-dir videos";
 
+constexpr const char* kServeExamples =
+    "  mochi serve\n"
+    "  mochi serve --model-dir weights --host 0.0.0.0 --api-keys keys.txt --data-dir /srv/mochi\n"
+    "  curl -F prompt=\"a red ball\" http://127.0.0.1:8188/v1/videos";
+
 constexpr const char* kConvertExamples =
     "  mochi convert weights --to q8_0 dit.gguf\n"
     "  mochi convert weights --network text-encoder --to fp8 t5.safetensors\n"
@@ -50,6 +55,9 @@ std::unique_ptr<CLI::App> make_app(Commands& commands) {
   CLI::App* generate = app->add_subcommand("generate", "make a video from a prompt");
   generate->footer(kGenerateExamples);
   add_generate_flags(*generate, commands.generate);
+  CLI::App* serve = app->add_subcommand("serve", "make videos for clients and browsers, over HTTP");
+  serve->footer(kServeExamples);
+  add_serve_flags(*serve, commands.serve);
   add_decode_flags(*app->add_subcommand("decode", "make a video from latents"), commands.decode);
   add_encode_flags(*app->add_subcommand("encode", "turn a video into latents"), commands.encode);
   CLI::App* convert =

@@ -13,6 +13,7 @@
 #include "cli/encode.h"
 #include "cli/generate_options.h"
 #include "cli/inspect.h"
+#include "cli/serve.h"
 #include "cli/tune_options.h"
 #include "flags/cli11_fwd.h"
 
@@ -27,6 +28,7 @@ struct Commands {
   InspectOptions inspect;
   CompareOptions compare;
   DownloadOptions download;
+  ServeOptions serve;
   GenerateOptions analyze;
   TuneOptions tune;
   BenchOptions bench;

@@ -16,6 +16,7 @@
 #include "cli/flag_names.h"
 #include "cli/generate.h"
 #include "cli/interrupt.h"
+#include "cli/serve.h"
 #include "cli/terminal.h"
 #include "cli/tune.h"
 #include "flags/arguments.h"
@@ -58,6 +59,7 @@ void print_version() { print_line("mochi {}", version()); }
 void run_command(const CLI::App& app, Commands& commands) {
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "generate") run_generate(commands.generate);
+  if (name == "serve") run_serve(commands.serve);
   if (name == "decode") run_generate(commands.decode);
   if (name == "encode") run_encode(std::move(commands.encode));
   if (name == "convert") run_convert(commands.convert);
@@ -89,13 +91,9 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app, bool has
   return fmt::format("cannot read the command line; see 'mochi {}--help'", command);
 }
 
-// `command` is the whole command line, the program's name first.
-void run(const std::vector<std::string>& command) {
-  Commands commands;
-  commands.generate.run.command = command;
-  commands.decode.run.command = command;
-  commands.tune.command = command;
-  commands.download.command = command;
+// Parses the words of a command line, the program's name first, and calls `run` with the app.
+template <typename Run>
+void parse(const std::vector<std::string>& command, Commands& commands, const Run& run) {
   const std::vector<std::string> given(command.begin() + 1, command.end());
   const std::unique_ptr<CLI::App> app = make_app(commands);
   std::vector<std::string> args = flags::read_arguments(*app, given);
@@ -109,7 +107,27 @@ void run(const std::vector<std::string>& command) {
   } catch (const CLI::ParseError& error) {
     throw flags::UsageError(describe(error, *app, !given.empty()));
   }
-  run_command(*app, commands);
+  run(*app);
+}
+
+// "mochi serve-worker GPU" and the flags of `mochi serve`, as the server starts it.
+void run_worker_command(std::vector<std::string> command) {
+  const std::string gpu = command[2];
+  command[1] = "serve";
+  command.erase(command.begin() + 2);
+  Commands commands;
+  parse(command, commands, [&](const CLI::App& /*app*/) { run_serve_worker(commands.serve, gpu); });
+}
+
+void run(const std::vector<std::string>& command) {
+  if (command.size() > 2 && command[1] == kWorkerCommand) return run_worker_command(command);
+  Commands commands;
+  commands.generate.run.command = command;
+  commands.decode.run.command = command;
+  commands.tune.command = command;
+  commands.download.command = command;
+  commands.serve.command = command;
+  parse(command, commands, [&](const CLI::App& app) { run_command(app, commands); });
 }
 
 // Error lines begin with the program's name, as those of other programs in a pipeline do.

@@ -23,9 +23,11 @@ constexpr const char* kRandom = "random";  // a seed
   throw InvalidRequest(std::string(field.name), fmt::format("wanted {}, found {}", wanted, found));
 }
 
+// At most 53 bits, which programs that read JSON numbers as doubles keep.
 std::uint64_t draw_seed() {
+  constexpr int kNumDroppedBits = 64 - 53;
   std::random_device device;
-  return std::uint64_t{device()} << 32 | device();
+  return (std::uint64_t{device()} << 32 | device()) >> kNumDroppedBits;
 }
 
 template <typename T>

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/base64.h"
 #include "report/markup.h"
 
 namespace mochi::report {

@@ -1,0 +1,89 @@
+#include "server/estimate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace mochi::server {
+namespace {
+
+// The cost of one evaluation grows with the tokens n: linear layers as n, attention as n².
+// Between the two lies n^1.3, which fits the sizes of Mochi 1 within a factor of 1.4.
+constexpr double kCostExponent = 1.3;
+// Enough of the latest videos to smooth what another program did to one of them.
+constexpr std::size_t kNumAveraged = 5;
+
+bool has_equal_size(const Workload& a, const Workload& b) {
+  return a.num_latents == b.num_latents && a.num_branches == b.num_branches;
+}
+
+double seconds_per_evaluation(const Timing& timing) {
+  return timing.sampling_seconds / timing.num_evaluated;
+}
+
+double scale_between(const Workload& from, const Workload& to) {
+  const double ratio = static_cast<double>(to.num_latents) / static_cast<double>(from.num_latents);
+  return std::pow(ratio, kCostExponent) * to.num_branches / from.num_branches;
+}
+
+double distance(const Workload& a, const Workload& b) {
+  return std::abs(
+      std::log(static_cast<double>(a.num_latents) / static_cast<double>(b.num_latents)));
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::ranges::nth_element(values, middle);
+  return *middle;
+}
+
+// The share of the steps that this method evaluates.
+std::optional<double> evaluated_share(const Workload& wanted, std::span<const Timing> timings) {
+  std::vector<double> shares;
+  for (const Timing& timing : timings) {
+    if (timing.workload.method != wanted.method || shares.size() == kNumAveraged) continue;
+    shares.push_back(static_cast<double>(timing.num_evaluated) / timing.workload.num_steps);
+  }
+  if (shares.empty()) return std::nullopt;
+  return median(std::move(shares));
+}
+
+bool is_usable(const Timing& timing) {
+  return timing.num_evaluated > 0 && timing.workload.num_latents > 0 &&
+         timing.workload.num_steps > 0;
+}
+
+}  // namespace
+
+std::optional<Estimate> estimate_seconds(const Workload& wanted, std::span<const Timing> timings) {
+  std::vector<Timing> usable;
+  std::ranges::copy_if(timings, std::back_inserter(usable), is_usable);
+  const bool is_exact = wanted.method == "exact";
+  const std::optional<double> share = is_exact ? 1.0 : evaluated_share(wanted, usable);
+  if (usable.empty() || !share) return std::nullopt;
+  // The nearest size decides; of equally near ones those of the same method, then the latest.
+  std::ranges::stable_sort(usable, [&](const Timing& a, const Timing& b) {
+    const double to_a = distance(a.workload, wanted);
+    const double to_b = distance(b.workload, wanted);
+    if (to_a != to_b) return to_a < to_b;
+    return (a.workload.method == wanted.method) > (b.workload.method == wanted.method);
+  });
+  std::vector<double> per_evaluation;
+  std::vector<double> others;
+  const Workload nearest = usable.front().workload;
+  for (const Timing& timing : usable) {
+    const bool is_alike =
+        has_equal_size(timing.workload, nearest) && timing.workload.method == nearest.method;
+    if (!is_alike || per_evaluation.size() == kNumAveraged) continue;
+    per_evaluation.push_back(seconds_per_evaluation(timing) *
+                             scale_between(timing.workload, wanted));
+    others.push_back(timing.other_seconds * static_cast<double>(wanted.num_latents) /
+                     static_cast<double>(timing.workload.num_latents));
+  }
+  const double num_evaluated = std::max(1.0, std::round(*share * wanted.num_steps));
+  return Estimate{
+      .seconds = num_evaluated * median(std::move(per_evaluation)) + median(std::move(others)),
+      .is_measured = has_equal_size(nearest, wanted) && nearest.method == wanted.method};
+}
+
+}  // namespace mochi::server

@@ -1,0 +1,57 @@
+#include "server/estimate.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace mochi::server {
+namespace {
+
+Timing timing(std::int64_t num_latents, const std::string& method, int num_evaluated,
+              double seconds) {
+  return {.workload = {num_latents, 64, 2, method},
+          .num_evaluated = num_evaluated,
+          .sampling_seconds = seconds,
+          .other_seconds = 2};
+}
+
+TEST(Estimate, KnowsNothingWithoutAVideo) {
+  EXPECT_FALSE(estimate_seconds({1000, 64, 2, "exact"}, {}));
+  // The share of evaluated steps is unknown.
+  const std::vector<Timing> timings{timing(1000, "exact", 64, 64)};
+  EXPECT_FALSE(estimate_seconds({1000, 64, 2, "skip fast"}, timings));
+}
+
+TEST(Estimate, RepeatsWhatWasMeasured) {
+  const std::vector<Timing> timings{timing(1000, "exact", 64, 64)};
+  const std::optional<Estimate> estimate = estimate_seconds({1000, 32, 2, "exact"}, timings);
+  ASSERT_TRUE(estimate);
+  EXPECT_DOUBLE_EQ(estimate->seconds, 34);
+  EXPECT_TRUE(estimate->is_measured);
+}
+
+TEST(Estimate, TakesTheMedianOfTheLatest) {
+  std::vector<Timing> timings{timing(1000, "exact", 64, 640), timing(1000, "exact", 64, 64),
+                              timing(1000, "exact", 64, 64)};
+  timings.resize(20, timing(1000, "exact", 64, 6400));  // long ago
+  timings[3] = timings[4] = timing(1000, "exact", 64, 64);
+  const std::optional<Estimate> estimate = estimate_seconds({1000, 64, 2, "exact"}, timings);
+  ASSERT_TRUE(estimate);
+  EXPECT_DOUBLE_EQ(estimate->seconds, 66);
+}
+
+TEST(Estimate, ScalesToOtherSizesAndMethods) {
+  const std::vector<Timing> timings{timing(4000, "skip fast", 16, 80),
+                                    timing(1000, "exact", 64, 64)};
+  // The nearest size decides.
+  const std::optional<Estimate> larger = estimate_seconds({4000, 64, 2, "exact"}, timings);
+  ASSERT_TRUE(larger);
+  EXPECT_DOUBLE_EQ(larger->seconds, 64 * 5 + 2);
+  EXPECT_FALSE(larger->is_measured);
+  const std::optional<Estimate> fast = estimate_seconds({1000, 64, 1, "skip fast"}, timings);
+  ASSERT_TRUE(fast);
+  EXPECT_DOUBLE_EQ(fast->seconds, 16 * 0.5 + 2);  // a quarter of the steps, one branch
+}
+
+}  // namespace
+}  // namespace mochi::server
