@@ -96,6 +96,10 @@ export async function request(path, {method = 'GET', json, headers = {}, signal}
   }
 }
 
+// Integers that a number cannot hold, such as long seeds, remain text.
+const exact = (key, value, context) => (typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? context.source : value);
+export const parseJson = (text) => JSON.parse(text, exact);
+
 async function body(response, kind, signal) {
   try {
     return await response[kind]();
@@ -105,7 +109,7 @@ async function body(response, kind, signal) {
   }
 }
 
-export const getJson = async (path, options = {}) => body(await request(path, options), 'json', options.signal);
+export const getJson = async (path, options = {}) => parseJson(await body(await request(path, options), 'text', options.signal));
 export const getBlob = async (path, options = {}) => body(await request(path, options), 'blob', options.signal);
 export const post = (path, json, options = {}) => getJson(path, {method: 'POST', json, ...options});
 export const contentPath = (id, variant) => `/v1/videos/${id}/content?variant=${variant}`;
@@ -175,33 +179,41 @@ export async function follow(id, handle, signal) {
   }
 }
 
-// Object URLs of thumbnails and videos. A URL lives until `release`, or until newer ones displace it.
-export class BlobUrls {
-  #urls = new Map();
+// Object URLs of thumbnails or videos. Beyond `limit`, the oldest that nothing shows are revoked.
+class BlobUrls {
+  #entries = new Map();
 
   constructor(variant, limit) { Object.assign(this, {variant, limit}); }
 
   async get(id) {
-    const known = this.#urls.get(id);
-    this.#urls.delete(id);
-    const url = known ?? getBlob(contentPath(id, this.variant)).then((blob) => URL.createObjectURL(blob));
-    this.#urls.set(id, url);
-    if (this.#urls.size > this.limit) this.release(this.#urls.keys().next().value);
+    const entry = this.#entries.get(id) ?? {promise: getBlob(contentPath(id, this.variant))
+      .then((blob) => (entry.url = URL.createObjectURL(blob)))};
+    this.#entries.delete(id);
+    this.#entries.set(id, entry);
+    this.#shrink();
     try {
-      return await url;
+      return await entry.promise;
     } catch (error) {
-      this.#urls.delete(id);
+      this.#entries.delete(id);
       throw error;
     }
   }
 
   release(id) {
-    this.#urls.get(id)?.then((url) => URL.revokeObjectURL(url), () => {});
-    this.#urls.delete(id);
+    const entry = this.#entries.get(id);
+    if (entry?.url) URL.revokeObjectURL(entry.url);
+    this.#entries.delete(id);
+  }
+
+  #shrink() {
+    for (const [id, {url}] of this.#entries) {
+      if (this.#entries.size <= this.limit) return;
+      if (url && !document.querySelector(`[src="${url}"]`)) this.release(id);
+    }
   }
 }
-export const videoUrls = new BlobUrls('video', 6);
-export const thumbnailUrls = new BlobUrls('thumbnail', 400);
+export const videoUrls = new BlobUrls('video', 12);
+export const thumbnailUrls = new BlobUrls('thumbnail', 200);
 
 // Saves a file of a video. The link carries no key, so the content is fetched first.
 export async function download(id, variant, name) {

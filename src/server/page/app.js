@@ -1,7 +1,7 @@
 // Puts the page together: what the parts tell each other, and what the server's state means for them.
-import {connection, download, getJson, onKeyWanted, Refused, Unreachable} from './api.js';
+import {connection, download, getJson, onKeyWanted, parseJson, Refused, Unreachable} from './api.js';
 import {showCompare} from './compare.js';
-import {$, ask, button, h, saved, toast} from './dom.js';
+import {$, announce, ask, button, h, saved, toast} from './dom.js';
 import {Form} from './form.js';
 import {Gallery, Queue} from './gallery.js';
 import {Stage} from './stage.js';
@@ -114,7 +114,7 @@ function loadSettings(request) {
 function loadText(text, name) {
   let parsed;
   try {
-    parsed = JSON.parse(text);
+    parsed = parseJson(text);
   } catch {
     toast(`${name} is not a JSON file.`, {error: true});
     return;
@@ -274,8 +274,13 @@ async function start() {
 videos.addEventListener('change', render);
 videos.addEventListener('status', ({detail}) => showStatus(detail));
 videos.addEventListener('preview', ({detail: {id, preview}}) => { if (id === current && !compared) stage.showPreview(preview); });
-videos.addEventListener('finish', () => form.refreshEstimate());
+videos.addEventListener('finish', ({detail: video}) => {
+  announce(video.status === 'completed' ? 'The video is finished.' : 'The video failed.');
+  form.refreshEstimate();
+});
 addEventListener('hashchange', () => { if (videos.get(location.hash.slice(1))) open(location.hash.slice(1)); });
+// Before the model is known, the button must not submit the form as browsers do.
+$('form').addEventListener('submit', (event) => event.preventDefault());
 setUpTheme();
 setUpFiles();
 start();

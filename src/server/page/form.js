@@ -19,7 +19,7 @@ export class Form {
     this.#settings = {...defaultsOf(model), ...saved.get(`form.${model.id}`)};
     this.#build();
     this.#show();
-    $('form').addEventListener('submit', (event) => { event.preventDefault(); onsubmit(); });
+    $('form').addEventListener('submit', onsubmit);
     document.addEventListener('keydown', (event) => {
       if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && !document.querySelector('dialog[open]')) {
         event.preventDefault();
@@ -258,7 +258,7 @@ export class Form {
   showFailure(error) {
     if (error instanceof Unreachable) this.showMessage('The server does not answer. Your video is sent as soon as it is back.');
     else if (error.code === 'shutting_down') this.showMessage('The server is shutting down. Your video is sent as soon as it is back.');
-    else if (error.status === 429) this.showMessage(`${sentence(error.message)}${error.retryAfter ? ` Try again in ${duration(error.retryAfter)}.` : ''}`);
+    else if (error.status === 429) this.showMessage(`${sentence(error.message)}${error.retryAfter ? ` Try again in ${Math.ceil(error.retryAfter)} s.` : ''}`);
     else if (error.status !== 401) this.showError(error);
   }
 }

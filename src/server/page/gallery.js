@@ -1,8 +1,26 @@
 // The lists at the side: the queue of videos to come, and the gallery of those that are done.
-import {thumbnailUrls} from './api.js';
-import {$, ago, button, duration, h, iconButton} from './dom.js';
+import {thumbnailUrls, videoUrls} from './api.js';
+import {$, ago, button, calm, duration, h, iconButton} from './dom.js';
 import {placeOf, workOf} from './stage.js';
 import {isActive} from './videos.js';
+
+const HOVER_MS = 250;
+
+// Plays a video in its card while the mouse rests there.
+function playUnderMouse(card, picture, id) {
+  if (calm() || !matchMedia('(hover: hover)').matches) return;
+  let timer = null;
+  card.addEventListener('mouseenter', () => {
+    timer = setTimeout(async () => {
+      const src = await videoUrls.get(id).catch(() => null);
+      if (src && card.matches(':hover')) picture.append(h('video', {src, muted: true, loop: true, autoplay: true, playsInline: true}));
+    }, HOVER_MS);
+  });
+  card.addEventListener('mouseleave', () => {
+    clearTimeout(timer);
+    picture.querySelector('video')?.remove();
+  });
+}
 
 // Replaces the children of a list, reusing elements with the same key, so that focus and pictures stay.
 function reconcile(list, items, keyOf, create, update) {
@@ -49,7 +67,7 @@ export class Gallery {
     for (const {isIntersecting, target} of entries) {
       if (!isIntersecting) continue;
       this.#observer.unobserve(target);
-      thumbnailUrls.get(target.dataset.video).then((url) => { target.src = url; }, () => target.closest('.card').classList.add('bare'));
+      thumbnailUrls.get(target.dataset.video).then((url) => { target.src = url; }, () => {});
     }
   }, {rootMargin: '300px'});
 
@@ -86,9 +104,11 @@ export class Gallery {
     const [width, height] = video.size.split('x').map(Number);
     const picture = h('img', {alt: '', width, height, 'data-video': video.id});
     if (video.status === 'completed') this.#observer.observe(picture);
-    return h('li', {class: video.status === 'failed' ? 'card bare failed-card' : 'card'},
-      h('button', {type: 'button', class: 'open', title: video.prompt, onclick: () => this.onopen(video.id)},
-        h('span', {class: 'picture'}, video.status === 'completed' ? picture : h('span', {class: 'tag'}, 'failed'), h('span', {class: 'tag length'}, `${Number(video.seconds).toFixed(1)} s`)),
-        h('b', {}, video.prompt), h('time')));
+    const frame = h('span', {class: 'picture'}, video.status === 'completed' ? picture : h('span', {class: 'tag'}, 'failed'),
+      h('span', {class: 'tag length'}, `${Number(video.seconds).toFixed(1)} s`));
+    const card = h('li', {class: video.status === 'failed' ? 'card failed-card' : 'card'},
+      h('button', {type: 'button', class: 'open', title: video.prompt, onclick: () => this.onopen(video.id)}, frame, h('b', {}, video.prompt), h('time')));
+    if (video.status === 'completed') playUnderMouse(card, frame, video.id);
+    return card;
   }
 }

@@ -1,6 +1,6 @@
 // The large view in the centre: nothing yet, a running video, a finished one, or one that failed.
 import {videoUrls} from './api.js';
-import {$, announce, button, duration, h, icon, rateOf} from './dom.js';
+import {announce, button, duration, h, icon, rateOf} from './dom.js';
 import {Player} from './player.js';
 import {Preview} from './preview.js';
 import {TIERS} from './settings.js';
