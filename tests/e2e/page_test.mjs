@@ -2,79 +2,18 @@
 //   node page_test.mjs MOCHI MODEL_DIR [--screenshots DIR]
 // With --screenshots it tests nothing, and makes the pictures of the documentation instead.
 import assert from 'node:assert/strict';
-import {execFileSync, spawn} from 'node:child_process';
-import {copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync} from 'node:fs';
-import {createServer} from 'node:net';
+import {mkdtempSync, rmSync, writeFileSync} from 'node:fs';
 import {tmpdir} from 'node:os';
 import path from 'node:path';
-import {createInterface} from 'node:readline';
-import {fileURLToPath} from 'node:url';
+import {makeScreenshots} from '../page/screenshots.mjs';
+import {findChromium, freePort, openBrowser, Server} from '../page/support.mjs';
 
-const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const [MOCHI, MODEL_DIR, ...OPTIONS] = process.argv.slice(2);
+const [MOCHI, MODEL_DIR, option, screenshotsDir] = process.argv.slice(2);
 const KEY = 'a-key-of-the-test';
 const PROMPT = 'a small red ball bounces on a white background';
 const SKIPPED = 77;
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 
-const wait = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-
-function findChromium() {
-  const names = ['chromium', 'chromium-browser', 'google-chrome'];
-  const folders = process.env.PATH.split(':');
-  return names.flatMap((name) => folders.map((folder) => path.join(folder, name))).find(existsSync);
-}
-
-// Playwright's driver, in the folder .node, which the first call fills.
-async function loadDriver() {
-  const folder = path.join(ROOT, '.node');
-  const lock = path.join(ROOT, 'tests/page/package-lock.json');
-  const installed = path.join(folder, 'package-lock.json');
-  if (!existsSync(path.join(folder, 'node_modules')) || !existsSync(installed) || !readFileSync(lock).equals(readFileSync(installed))) {
-    mkdirSync(folder, {recursive: true});
-    for (const name of ['package.json', 'package-lock.json']) copyFileSync(path.join(ROOT, 'tests/page', name), path.join(folder, name));
-    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--silent'], {cwd: folder, stdio: 'inherit'});
-  }
-  return import(path.join(folder, 'node_modules/playwright-core/index.mjs'));
-}
-
-// A port that is free now, so that a second server can take the place of a killed one.
-function freePort() {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const {port} = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
-
-class Server {
-  static async start(dataDir, {port = 0, flags = []} = {}) {
-    const server = new Server();
-    server.process = spawn(MOCHI, ['serve', '--port', String(port), '--data-dir', dataDir, '--model-dir', MODEL_DIR, ...flags], {stdio: ['ignore', 'ignore', 'pipe']});
-    server.ended = new Promise((resolve) => { server.process.on('exit', resolve); });
-    const said = [];
-    const lines = createInterface({input: server.process.stderr});
-    server.url = await new Promise((resolve, reject) => {
-      lines.on('line', (line) => {
-        said.push(line);
-        const [, url] = /serving (http:\/\/[\d.:]+\/)/.exec(line) ?? [];
-        if (url) resolve(url);
-      });
-      server.process.on('exit', (status) => reject(new Error(`the server ended with ${status}: ${said.join('\n')}`)));
-    });
-    return server;
-  }
-
-  async stop(signal = 'SIGTERM') {
-    this.process.kill(signal);
-    await this.ended;
-  }
-
-  async get(route, headers = {}) {
-    return fetch(new URL(route, this.url), {headers});
-  }
-}
+const startServer = (dataDir, options) => Server.start(MOCHI, MODEL_DIR, dataDir, options);
 
 // Collects everything that a page must not do.
 function supervise(page, faults, isExpected) {
@@ -241,7 +180,7 @@ const tests = {
     await server.stop('SIGKILL');
     await page.waitForSelector('#banner:not([hidden])');
     await page.fill('#prompt', 'typed while it was gone');
-    state.server = await Server.start(dataDir, {port: new URL(server.url).port});
+    state.server = await startServer(dataDir, {port: new URL(server.url).port});
     await page.waitForSelector('#banner', {state: 'hidden'});
     state.isServerExpected = true;
     assert.equal(await page.inputValue('#prompt'), 'typed while it was gone');
@@ -273,7 +212,7 @@ const tests = {
     await server.stop();
     const keys = path.join(dataDir, '..', 'keys');
     writeFileSync(keys, `${KEY}\n`);
-    state.server = await Server.start(dataDir, {flags: ['--api-keys', keys]});
+    state.server = await startServer(dataDir, {flags: ['--api-keys', keys]});
     const page = await (await browser.newContext()).newPage();
     supervise(page, state.faults, (text) => /status of 401/.test(text));
     await page.goto(state.server.url);
@@ -295,7 +234,7 @@ const tests = {
 async function runTests(browser, folder) {
   const dataDir = path.join(folder, 'data');
   const state = {browser, dataDir, faults: [], isServerExpected: true};
-  state.server = await Server.start(dataDir, {port: await freePort()});
+  state.server = await startServer(dataDir, {port: await freePort()});
   let hasFailed = false;
   try {
     const context = await browser.newContext({viewport: {width: 1280, height: 800}});
@@ -326,11 +265,11 @@ if (!chromium) {
   console.log('skipped: no Chromium was found in PATH');
   process.exit(SKIPPED);
 }
-const {chromium: driver} = await loadDriver();
 const folder = mkdtempSync(path.join(tmpdir(), 'mochi-page-'));
-const browser = await driver.launch({executablePath: chromium, args: FLAGS});
+const browser = await openBrowser(chromium);
 try {
-  process.exitCode = await runTests(browser, folder);
+  if (option === '--screenshots') await makeScreenshots(browser, await startServer(path.join(folder, 'data')), screenshotsDir);
+  else process.exitCode = await runTests(browser, folder);
 } finally {
   await browser.close();
   rmSync(folder, {recursive: true, force: true});

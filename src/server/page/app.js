@@ -108,7 +108,7 @@ function loadSettings(request) {
     return;
   }
   toast('Settings loaded.', {ms: 2500});
-  if (document.activeElement === document.body || innerWidth < 760) $('prompt').scrollIntoView({block: 'center', behavior: 'smooth'});
+  if (document.activeElement === document.body || innerWidth < 740) $('prompt').scrollIntoView({block: 'center', behavior: 'smooth'});
 }
 
 function loadText(text, name) {

@@ -156,5 +156,5 @@ export function factsOf(video) {
 
 function detailsOf(video) {
   const facts = factsOf(video).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, String(value))));
-  return h('details', {class: 'details', open: innerWidth >= 820}, h('summary', {}, 'Details'), h('dl', {class: 'facts'}, ...facts));
+  return h('details', {class: 'details', open: innerWidth >= 740}, h('summary', {}, 'Details'), h('dl', {class: 'facts'}, ...facts));
 }
