@@ -49,12 +49,17 @@ export const connection = new class extends EventTarget {
 
 let key = saved.get('key', 'sessionStorage') ?? saved.get('key') ?? '';
 let asking = null;
+let isDeclined = false;
 let askForKey = async () => null;
 
 // `ask(message)` resolves to {key, remember}, or to null if the user gives none.
 export function onKeyWanted(ask) { askForKey = ask; }
 
-function newKey(message) {
+// Who has closed the question is not asked again by requests in the background.
+export function allowAsking() { isDeclined = false; }
+
+async function newKey(message) {
+  if (isDeclined) return false;
   asking ??= askForKey(message).then((given) => {
     if (given) {
       key = given.key;
@@ -62,6 +67,7 @@ function newKey(message) {
       if (given.remember) saved.set('key', key);
       else saved.drop('key');
     }
+    isDeclined = !given;
     return Boolean(given);
   }).finally(() => { asking = null; });
   return asking;

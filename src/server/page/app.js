@@ -1,5 +1,5 @@
 // Puts the page together: what the parts tell each other, and what the server's state means for them.
-import {connection, download, getJson, onKeyWanted, parseJson, Refused, Unreachable} from './api.js';
+import {allowAsking, connection, download, getJson, onKeyWanted, parseJson, Refused, Unreachable} from './api.js';
 import {showCompare} from './compare.js';
 import {$, announce, ask, button, h, saved, toast} from './dom.js';
 import {Form} from './form.js';
@@ -137,6 +137,7 @@ async function remove(video) {
   await attempt(async () => {
     await videos.remove(video.id);
     if (current === video.id) open(next[place + 1]?.id ?? next[place - 1]?.id ?? null);
+    focusStage();
   });
 }
 
@@ -145,8 +146,16 @@ async function cancel(id) {
   await attempt(async () => {
     await videos.remove(id);
     if (current === id) open(videos.active()[0]?.id ?? null);
+    focusStage();
     toast('Cancelled.', {action: 'Settings to the form', onaction: () => loadSettings(video.request)});
   });
+}
+
+// The button that was pressed is gone with its video.
+function focusStage() {
+  requestAnimationFrame(() => requestAnimationFrame(() => {
+    if (document.activeElement === document.body) $('stage').querySelector('.surface, button')?.focus({preventScroll: true});
+  }));
 }
 
 let isRendering = false;
@@ -205,7 +214,7 @@ onKeyWanted(async (message) => {
     showBanner('');
     return {key: field.value.trim(), remember: remember.checked};
   }
-  showBanner('Without a key this server shows nothing.', button('Enter a key', () => { showBanner(''); if (model) videos.refresh(); else start(); }, {kind: 'text-button'}));
+  showBanner('Without a key this server shows nothing.', button('Enter a key', () => { showBanner(''); allowAsking(); if (model) videos.refresh(); else start(); }, {kind: 'text-button'}));
   return null;
 });
 

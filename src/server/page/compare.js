@@ -74,5 +74,5 @@ function differences(left, right) {
     const [a, b] = facts.map((map) => String(map.get(name) ?? '–'));
     return h('tr', {class: a === b ? 'same' : 'differs'}, h('th', {scope: 'row'}, name), h('td', {}, a), h('td', {}, a === b ? 'same' : b));
   });
-  return h('table', {class: 'differences'}, h('thead', {}, h('tr', {}, h('th'), h('th', {scope: 'col'}, 'A'), h('th', {scope: 'col'}, 'B'))), h('tbody', {}, ...rows));
+  return h('table', {class: 'differences'}, h('thead', {}, h('tr', {}, h('td'), h('th', {scope: 'col'}, 'A'), h('th', {scope: 'col'}, 'B'))), h('tbody', {}, ...rows));
 }

@@ -107,6 +107,9 @@ export function ask(title, body, {yes, no = 'Cancel', danger = false, onopen} = 
           h('button', {class: danger ? 'danger' : 'primary', value: 'yes', type: 'submit'}, yes))));
     dialog.addEventListener('close', () => { dialog.remove(); resolve(dialog.returnValue); }, {once: true});
     dialog.addEventListener('cancel', () => { dialog.returnValue = ''; });
+    dialog.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) dialog.querySelector('form').requestSubmit(dialog.querySelector('[value=yes]'));
+    });
     dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(''); });
     document.body.append(dialog);
     dialog.showModal();

@@ -66,7 +66,6 @@ export class Form {
     $('sparse').addEventListener('change', () => { this.#set('sparse', $('sparse').checked); this.#showKnobs(); });
     $('dice').addEventListener('click', () => { this.#set('seed', String(randomSeed())); $('seed').value = this.#settings.seed; });
     $('reset').addEventListener('click', () => this.reset());
-    $('sparsity_field').hidden = !this.#model.sparsity;
     this.#buildSizes();
     this.#buildTiers();
   }
@@ -100,7 +99,6 @@ export class Form {
 
   #set(name, value) {
     this.#settings[name] = value;
-    // Rules that were loaded hold for the number of steps that they were loaded with.
     if (name === 'num_frames') this.#showLength();
     this.clearErrors(name);
     this.#changed();
@@ -115,6 +113,7 @@ export class Form {
     for (const name of [...TEXTS, ...NUMBERS]) $(name).value = this.#settings[name] ?? '';
     $('noise_source').value = this.#settings.noise_source;
     $('sparse').checked = this.#settings.sparse;
+    $('sparsity_field').hidden = !this.#model.sparsity && !this.#settings.sparsity;
     const {width, height} = this.#settings;
     this.#isCustomSize = !presetsOf(this.#model).some((preset) => preset.width === width && preset.height === height);
     this.#showSize();

@@ -45,7 +45,7 @@ export class Stage {
     this.element.replaceChildren(h('div', {class: 'blank'},
       h('div', {class: 'ripple', 'aria-hidden': 'true'}, h('i'), h('i'), h('i'), icon('play')),
       h('p', {class: 'lead'}, 'Describe a video.'),
-      h('p', {class: 'hint'}, 'It takes shape here while it is being made.'),
+      h('p', {class: 'hint'}, 'It takes shape here while it is being made. To make one again, drop its JSON file anywhere.'),
       model.defaults.prompt ? button(`“${model.defaults.prompt}”`, () => this.actions.tryPrompt(model.defaults.prompt), {kind: 'try', title: 'Use this prompt'}) : null));
   }
 
@@ -132,8 +132,8 @@ export class Stage {
         button('Remix', () => act.remix(video), {image: 'pen', title: 'Make it with a changed prompt'}),
         button('Compare', () => act.compare(video), {image: 'compare', title: 'Compare it with another video'}),
         h('span', {class: 'gap'}),
-        button('MP4', () => act.save(video, 'video'), {image: 'download', 'aria-label': 'Download the video (mp4)'}),
-        button('JSON', () => act.save(video, 'json'), {image: 'download', 'aria-label': 'Download the settings (JSON)'}),
+        button('MP4', () => act.save(video, 'video'), {image: 'download', 'aria-label': 'MP4: download the video'}),
+        button('JSON', () => act.save(video, 'json'), {image: 'download', 'aria-label': 'JSON: download the settings'}),
         button('Delete', () => act.remove(video), {image: 'bin', kind: 'quiet plain'})),
       detailsOf(video));
   }
