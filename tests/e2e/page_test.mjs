@@ -210,6 +210,7 @@ const tests = {
     const {dataDir, server, browser} = state;
     await state.page.close();
     await server.stop();
+    // Each key has its own videos, so this one has none.
     const keys = path.join(dataDir, '..', 'keys');
     writeFileSync(keys, `${KEY}\n`);
     state.server = await startServer(dataDir, {flags: ['--api-keys', keys]});
@@ -221,6 +222,9 @@ const tests = {
     await page.waitForSelector('dialog .error:has-text("does not know this key")');
     await page.fill('dialog #key', KEY);
     await page.keyboard.press('Enter');
+    await page.waitForSelector('#stage .blank');
+    await fillForm(page);
+    await page.click('#make');
     await clipOf(page).waitFor();
     await page.waitForFunction(() => document.querySelector('video.clip').currentTime > 0.02);
     await page.waitForFunction(() => document.querySelector('#gallery img')?.naturalWidth > 0);

@@ -23,9 +23,9 @@ export class Preview {
   #since = 0;
   #drawn = 0;
 
-  // `frameMs` is the time that one latent frame is seen.
-  constructor(canvas, frameMs) {
-    Object.assign(this, {canvas, frameMs});
+  // The frames of a preview are spread over the video's length, `videoMs`.
+  constructor(canvas, videoMs) {
+    Object.assign(this, {canvas, videoMs});
     this.context = canvas.getContext('2d');
     requestAnimationFrame((now) => this.#draw(now));
   }
@@ -54,7 +54,7 @@ export class Preview {
   }
 
   #paint(frames, now, alpha) {
-    const place = calm() ? Math.floor(frames.length / 2) : (now / this.frameMs) % frames.length;
+    const place = calm() ? Math.floor(frames.length / 2) : ((now / this.videoMs) % 1) * frames.length;
     const first = Math.floor(place);
     // The last frame turns into the first at once, as the video does.
     const second = Math.min(first + 1, frames.length - 1);

@@ -6,8 +6,6 @@ import {Preview} from './preview.js';
 import {TIERS} from './settings.js';
 import {isActive} from './videos.js';
 
-// A latent frame stands for so many frames of the video.
-const FRAMES_PER_LATENT = 6;
 const PHASES = {loading: 'Loading the model', text: 'Reading the prompt', sampling: 'Sampling', decoding: 'Decoding'};
 const ORDINALS = new Intl.PluralRules('en', {type: 'ordinal'});
 const ENDINGS = {one: 'st', two: 'nd', few: 'rd', other: 'th'};
@@ -76,7 +74,7 @@ export class Stage {
 
   #buildActive(video) {
     const canvas = h('canvas', {class: 'preview', role: 'img', 'aria-label': 'Preview of the running video'});
-    this.#preview = new Preview(canvas, (1000 * FRAMES_PER_LATENT) / rateOf(video.request.fps));
+    this.#preview = new Preview(canvas, (1000 * video.request.num_frames) / rateOf(video.request.fps));
     this.bar = h('div', {class: 'bar', role: 'progressbar', 'aria-label': 'Progress', 'aria-valuemin': '0', 'aria-valuemax': '100'}, h('i'));
     this.work = h('p', {class: 'work'});
     this.left = h('p', {class: 'left'});
