@@ -19,47 +19,65 @@ const startServer = (dataDir, options) => Server.start(MOCHI, MODEL_DIR, dataDir
 function supervise(page, faults, isExpected) {
   page.on('pageerror', (error) => faults.push(`error: ${error.stack}`));
   page.on('console', (message) => {
-    if (message.type() === 'error' && !isExpected(message.text())) faults.push(`console: ${message.text()}`);
+    if (message.type() === 'error' && !isExpected(message.text()))
+      faults.push(`console: ${message.text()}`);
   });
   page.on('request', (request) => {
-    if (!/^(data|blob):/.test(request.url()) && new URL(request.url()).hostname !== '127.0.0.1') faults.push(`request to ${request.url()}`);
+    if (!/^(data|blob):/.test(request.url()) && new URL(request.url()).hostname !== '127.0.0.1')
+      faults.push(`request to ${request.url()}`);
   });
 }
 
 // Mean and deviation of the brightness of what an element shows.
-const brightness = (locator) => locator.evaluate((shown) => {
-  const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 20});
-  const context = canvas.getContext('2d');
-  context.drawImage(shown, 0, 0, 32, 20);
-  const values = context.getImageData(0, 0, 32, 20).data.filter((_, i) => i % 4 === 1);
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return {mean, deviation: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)};
-});
+const brightness = (locator) =>
+  locator.evaluate((shown) => {
+    const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 20});
+    const context = canvas.getContext('2d');
+    context.drawImage(shown, 0, 0, 32, 20);
+    const values = context.getImageData(0, 0, 32, 20).data.filter((_, i) => i % 4 === 1);
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return {
+      mean,
+      deviation: Math.sqrt(
+        values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length,
+      ),
+    };
+  });
 
-async function fillForm(page, {prompt = PROMPT, frames = 7, steps = 8, seed = '3', tier = 'off'} = {}) {
+async function fillForm(
+  page,
+  {prompt = PROMPT, frames = 7, steps = 8, seed = '3', tier = 'off'} = {},
+) {
   await page.fill('#prompt', prompt);
   await page.fill('#num_frames', String(frames));
   await page.fill('#seed', seed);
   await page.locator(`#tier_${tier}`).click();
-  if (!await page.locator('#more').evaluate((more) => more.open)) await page.click('#more > summary');
+  if (!(await page.locator('#more').evaluate((more) => more.open)))
+    await page.click('#more > summary');
   await page.fill('#num_steps', String(steps));
 }
 
 const clipOf = (page) => page.locator('.stage video.clip.shown').first();
 
 async function dropFile(page, name, text) {
-  const data = await page.evaluateHandle(([fileName, content]) => {
-    const transfer = new DataTransfer();
-    transfer.items.add(new File([content], fileName, {type: 'application/json'}));
-    return transfer;
-  }, [name, text]);
-  for (const type of ['dragenter', 'dragover', 'drop']) await page.dispatchEvent('body', type, {dataTransfer: data});
+  const data = await page.evaluateHandle(
+    ([fileName, content]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([content], fileName, {type: 'application/json'}));
+      return transfer;
+    },
+    [name, text],
+  );
+  for (const type of ['dragenter', 'dragover', 'drop'])
+    await page.dispatchEvent('body', type, {dataTransfer: data});
 }
 
 const noSideScrolling = async (page, what) => {
   const wide = await page.evaluate(() => {
     const {scrollWidth, clientWidth} = document.documentElement;
-    const beyond = [...document.querySelectorAll('body *')].filter((element) => element.getBoundingClientRect().right > clientWidth);
+    const beyond = [...document.querySelectorAll('body *')].filter(
+      (element) => element.getBoundingClientRect().right > clientWidth,
+    );
     return scrollWidth > clientWidth ? beyond.map((element) => element.outerHTML.slice(0, 80)) : [];
   });
   assert.deepEqual(wide, [], `${what}: wider than the window`);
@@ -73,12 +91,18 @@ const tests = {
     await page.locator('#prompt').press('Control+Enter');
     await page.waitForSelector('#stage [role=progressbar]');
     await page.waitForSelector('canvas.preview.shown');
-    assert.ok((await brightness(page.locator('canvas.preview'))).deviation > 1, 'the preview is empty');
+    assert.ok(
+      (await brightness(page.locator('canvas.preview'))).deviation > 1,
+      'the preview is empty',
+    );
     const clip = clipOf(page);
     await clip.waitFor();
     await page.waitForFunction((video) => video.currentTime > 0.05, await clip.elementHandle());
     const {mean, deviation} = await brightness(clip);
-    assert.ok(mean > 60 && deviation > 3, `the video shows nothing: mean ${mean}, deviation ${deviation}`);
+    assert.ok(
+      mean > 60 && deviation > 3,
+      `the video shows nothing: mean ${mean}, deviation ${deviation}`,
+    );
     assert.equal(await page.locator('#gallery .card').count(), 1);
     await page.waitForFunction(() => document.querySelector('#gallery img').naturalWidth > 0);
   },
@@ -92,16 +116,27 @@ const tests = {
     assert.equal(await counter.textContent(), '4 / 7');
     await page.getByRole('button', {name: 'One frame back'}).click();
     assert.equal(await counter.textContent(), '3 / 7');
-    await page.waitForFunction(() => Math.abs(document.querySelector('video.clip').currentTime - 2.5 / 24) < 0.005);
+    await page.waitForFunction(
+      () => Math.abs(document.querySelector('video.clip').currentTime - 2.5 / 24) < 0.005,
+    );
   },
 
   async 'loads a JSON file that is dropped'({page, server}) {
-    const {data: [video]} = await (await server.get('/v1/videos')).json();
+    const {
+      data: [video],
+    } = await (await server.get('/v1/videos')).json();
     const sidecar = await (await server.get(`/v1/videos/${video.id}/content?variant=json`)).json();
     assert.equal(sidecar.request.prompt, PROMPT);
-    sidecar.request = {...sidecar.request, prompt: 'a large blue cube spins', seed: 77, cfg_scale: 4};
+    sidecar.request = {
+      ...sidecar.request,
+      prompt: 'a large blue cube spins',
+      seed: 77,
+      cfg_scale: 4,
+    };
     await dropFile(page, 'video.mp4.json', JSON.stringify(sidecar));
-    await page.waitForFunction(() => document.querySelector('#prompt').value === 'a large blue cube spins');
+    await page.waitForFunction(
+      () => document.querySelector('#prompt').value === 'a large blue cube spins',
+    );
     assert.equal(await page.inputValue('#seed'), '77');
     assert.equal(await page.inputValue('#cfg_scale'), '4');
     assert.equal(await page.inputValue('#num_frames'), '7');
@@ -139,10 +174,14 @@ const tests = {
     await page.mouse.up();
     assert.equal(await divider.getAttribute('aria-valuenow'), '25');
     // Both play, and at the same time.
-    await page.waitForFunction(() => [...document.querySelectorAll('.wipe video')].every((video) => video.currentTime > 0.05));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll('.wipe video')].every((video) => video.currentTime > 0.05),
+    );
     await page.getByRole('button', {name: 'Pause'}).click();
     await page.waitForFunction(() => {
-      const [a, b] = [...document.querySelectorAll('.wipe video')].map((video) => video.currentTime);
+      const [a, b] = [...document.querySelectorAll('.wipe video')].map(
+        (video) => video.currentTime,
+      );
       return Math.abs(a - b) < 1 / 24;
     });
     await page.getByRole('button', {name: 'Close'}).click();
@@ -152,7 +191,9 @@ const tests = {
   async 'fits a phone'({page}) {
     await page.setViewportSize({width: 390, height: 844});
     await noSideScrolling(page, 'a finished video');
-    await page.locator('.details').evaluate((details) => { details.open = true; });
+    await page.locator('.details').evaluate((details) => {
+      details.open = true;
+    });
     await page.check('#sparse');
     await noSideScrolling(page, 'all settings');
     await page.uncheck('#sparse');
@@ -166,10 +207,14 @@ const tests = {
   async 'shows a running video again after a reload'({page}) {
     await fillForm(page, {steps: 2000, frames: 7, prompt: 'a large green star spins'});
     await page.click('#make');
-    await page.waitForFunction(() => /step \d+ of 2000/.test(document.querySelector('.work')?.textContent));
+    await page.waitForFunction(() =>
+      /step \d+ of 2000/.test(document.querySelector('.work')?.textContent),
+    );
     await page.fill('#prompt', 'typed and not sent');
     await page.reload();
-    await page.waitForFunction(() => /step \d+ of 2000/.test(document.querySelector('.work')?.textContent));
+    await page.waitForFunction(() =>
+      /step \d+ of 2000/.test(document.querySelector('.work')?.textContent),
+    );
     await page.waitForSelector('canvas.preview.shown');
     assert.equal(await page.inputValue('#prompt'), 'typed and not sent');
   },
@@ -184,14 +229,19 @@ const tests = {
     await page.waitForSelector('#banner', {state: 'hidden'});
     state.isServerExpected = true;
     assert.equal(await page.inputValue('#prompt'), 'typed while it was gone');
-    await page.waitForFunction(() => /step \d+ of 2000/.test(document.querySelector('.work')?.textContent));
+    await page.waitForFunction(() =>
+      /step \d+ of 2000/.test(document.querySelector('.work')?.textContent),
+    );
   },
 
   async 'cancels a running video'({page, server}) {
     await page.click('#cancel');
     await page.waitForSelector('#cancel', {state: 'detached'});
     const {data} = await (await server.get('/v1/videos')).json();
-    assert.deepEqual(data.map((video) => video.status), ['completed', 'completed']);
+    assert.deepEqual(
+      data.map((video) => video.status),
+      ['completed', 'completed'],
+    );
     assert.equal(await page.inputValue('#prompt'), 'typed while it was gone');
   },
 
@@ -245,7 +295,12 @@ async function runTests(browser, folder) {
     state.page = await context.newPage();
     state.page.setDefaultTimeout(20000);
     // A browser itself reports answers that are errors, and servers that are gone.
-    supervise(state.page, state.faults, (text) => /status of 400/.test(text) || (!state.isServerExpected && /ERR_|Failed to load/.test(text)));
+    supervise(
+      state.page,
+      state.faults,
+      (text) =>
+        /status of 400/.test(text) || (!state.isServerExpected && /ERR_|Failed to load/.test(text)),
+    );
     await state.page.goto(state.server.url);
     for (const [name, test] of Object.entries(tests)) {
       const start = performance.now();
@@ -257,7 +312,9 @@ async function runTests(browser, folder) {
     hasFailed = true;
     console.error(error);
     console.error(state.faults.join('\n'));
-    await state.page?.screenshot({path: path.join(tmpdir(), 'mochi-page-failed.png')}).catch(() => {});
+    await state.page
+      ?.screenshot({path: path.join(tmpdir(), 'mochi-page-failed.png')})
+      .catch(() => {});
   } finally {
     await state.server.stop().catch(() => {});
   }
@@ -272,7 +329,8 @@ if (!chromium) {
 const folder = mkdtempSync(path.join(tmpdir(), 'mochi-page-'));
 const browser = await openBrowser(chromium);
 try {
-  if (option === '--screenshots') await makeScreenshots(browser, await startServer(path.join(folder, 'data')), screenshotsDir);
+  if (option === '--screenshots')
+    await makeScreenshots(browser, await startServer(path.join(folder, 'data')), screenshotsDir);
   else process.exitCode = await runTests(browser, folder);
 } finally {
   await browser.close();

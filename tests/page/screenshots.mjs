@@ -4,20 +4,29 @@ import {mkdirSync, renameSync} from 'node:fs';
 import path from 'node:path';
 
 const SCENES = [
-  {prompt: 'a small orange ring spins and a large green cube moves left on a blue background', seed: 4},
+  {
+    prompt: 'a small orange ring spins and a large green cube moves left on a blue background',
+    seed: 4,
+  },
   {prompt: 'a large yellow star spins slowly on a purple background', seed: 2},
   {prompt: 'a small red ball bounces on a white background', seed: 3},
   {prompt: 'a large purple star grows on a grey background', seed: 4},
   {prompt: 'a large cyan ring moves in a circle on a dark background', seed: 5},
-  {prompt: 'a large pink pyramid and a small yellow ball move right on a green background', seed: 6},
+  {
+    prompt: 'a large pink pyramid and a small yellow ball move right on a green background',
+    seed: 6,
+  },
   {prompt: 'a large blue cube spins on a white background', seed: 2},
 ];
 const COMPARED = {prompt: 'a large green pyramid spins on a grey background', seed: 8};
 const POLL_MS = 500;
 
 async function create(server, fields) {
-  const response = await fetch(new URL('/v1/videos', server.url),
-    {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(fields)});
+  const response = await fetch(new URL('/v1/videos', server.url), {
+    method: 'POST',
+    headers: {'Content-Type': 'application/json'},
+    body: JSON.stringify(fields),
+  });
   if (!response.ok) throw new Error(await response.text());
   return (await response.json()).id;
 }
@@ -28,21 +37,36 @@ async function make(server, fields) {
     const video = await (await server.get(`/v1/videos/${id}`)).json();
     if (video.status === 'completed') return id;
     if (video.status === 'failed') throw new Error(video.error.message);
-    await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, POLL_MS);
+    });
   }
 }
 
 // 256 colours take a third of the bytes, and nobody sees the difference.
 function reduceColours(file) {
   const reduced = `${file}.reduced.png`;
-  execFileSync('ffmpeg', ['-v', 'error', '-y', '-i', file, '-vf', 'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=none', reduced]);
+  execFileSync('ffmpeg', [
+    '-v',
+    'error',
+    '-y',
+    '-i',
+    file,
+    '-vf',
+    'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=none',
+    reduced,
+  ]);
   renameSync(reduced, file);
 }
 
 export async function makeScreenshots(browser, server, folder) {
   mkdirSync(folder, {recursive: true});
   const open = async (theme, width, height, scale = 1) => {
-    const context = await browser.newContext({viewport: {width, height}, colorScheme: theme, deviceScaleFactor: scale});
+    const context = await browser.newContext({
+      viewport: {width, height},
+      colorScheme: theme,
+      deviceScaleFactor: scale,
+    });
     const page = await context.newPage();
     await page.goto(server.url);
     await page.waitForSelector('.card');
@@ -79,7 +103,9 @@ export async function makeScreenshots(browser, server, folder) {
     await compared.first().locator('.open').click();
     await page.getByRole('button', {name: 'Compare'}).click();
     await compared.nth(1).locator('.open').click();
-    await page.waitForFunction(() => [...document.querySelectorAll('.wipe video')].every((video) => video.currentTime > 0));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll('.wipe video')].every((video) => video.currentTime > 0),
+    );
     await page.locator('.controls input').fill('21');
     await finish(page, 'compare');
 
@@ -91,7 +117,9 @@ export async function makeScreenshots(browser, server, folder) {
     await page.fill('#prompt', 'a small white ring falls on a purple background');
     await page.waitForTimeout(500);
     await page.click('#make');
-    await page.waitForFunction(() => document.querySelector('.bar')?.getAttribute('aria-valuenow') > 45);
+    await page.waitForFunction(
+      () => document.querySelector('.bar')?.getAttribute('aria-valuenow') > 45,
+    );
     await page.fill('#prompt', 'a small pink ball moves in a circle on a dark background');
     await finish(page, 'dark');
   } finally {

@@ -7,8 +7,16 @@ import {createInterface} from 'node:readline';
 import {fileURLToPath} from 'node:url';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 export function findChromium() {
   const names = ['chromium', 'chromium-browser', 'google-chrome'];
@@ -21,10 +29,18 @@ async function loadDriver() {
   const folder = path.join(ROOT, '.node');
   const lock = path.join(ROOT, 'tests/page/package-lock.json');
   const installed = path.join(folder, 'package-lock.json');
-  if (!existsSync(path.join(folder, 'node_modules')) || !existsSync(installed) || !readFileSync(lock).equals(readFileSync(installed))) {
+  if (
+    !existsSync(path.join(folder, 'node_modules')) ||
+    !existsSync(installed) ||
+    !readFileSync(lock).equals(readFileSync(installed))
+  ) {
     mkdirSync(folder, {recursive: true});
-    for (const name of ['package.json', 'package-lock.json']) copyFileSync(path.join(ROOT, 'tests/page', name), path.join(folder, name));
-    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--silent'], {cwd: folder, stdio: 'inherit'});
+    for (const name of ['package.json', 'package-lock.json'])
+      copyFileSync(path.join(ROOT, 'tests/page', name), path.join(folder, name));
+    execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--silent'], {
+      cwd: folder,
+      stdio: 'inherit',
+    });
   }
   return import(path.join(folder, 'node_modules/playwright-core/index.mjs'));
 }
@@ -42,9 +58,14 @@ export function freePort() {
 export class Server {
   static async start(mochi, modelDir, dataDir, {port = 0, flags = []} = {}) {
     const server = new Server();
-    server.process = spawn(mochi,
-      ['serve', '--port', String(port), '--data-dir', dataDir, '--model-dir', modelDir, ...flags], {stdio: ['ignore', 'ignore', 'pipe']});
-    server.ended = new Promise((resolve) => { server.process.on('exit', resolve); });
+    server.process = spawn(
+      mochi,
+      ['serve', '--port', String(port), '--data-dir', dataDir, '--model-dir', modelDir, ...flags],
+      {stdio: ['ignore', 'ignore', 'pipe']},
+    );
+    server.ended = new Promise((resolve) => {
+      server.process.on('exit', resolve);
+    });
     const said = [];
     const lines = createInterface({input: server.process.stderr});
     server.url = await new Promise((resolve, reject) => {
@@ -53,7 +74,9 @@ export class Server {
         const [, url] = /serving (http:\/\/[\d.:]+\/)/.exec(line) ?? [];
         if (url) resolve(url);
       });
-      server.process.on('exit', (status) => reject(new Error(`the server ended with ${status}: ${said.join('\n')}`)));
+      server.process.on('exit', (status) =>
+        reject(new Error(`the server ended with ${status}: ${said.join('\n')}`)),
+      );
     });
     return server;
   }

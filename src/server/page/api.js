@@ -16,11 +16,13 @@ export class Refused extends Error {
 
 // The server did not answer.
 export class Unreachable extends Error {
-  constructor() { super('the server does not answer'); }
+  constructor() {
+    super('the server does not answer');
+  }
 }
 
 // Fires 'lost' and 'back'.
-export const connection = new class extends EventTarget {
+export const connection = new (class extends EventTarget {
   isLost = false;
   isStopping = false;
 
@@ -45,7 +47,7 @@ export const connection = new class extends EventTarget {
       if (answer?.ok) this.restore();
     }
   }
-}();
+})();
 
 let key = saved.get('key', 'sessionStorage') ?? saved.get('key') ?? '';
 let asking = null;
@@ -53,29 +55,41 @@ let isDeclined = false;
 let askForKey = async () => null;
 
 // `ask(message)` resolves to {key, remember}, or to null if the user gives none.
-export function onKeyWanted(ask) { askForKey = ask; }
+export function onKeyWanted(ask) {
+  askForKey = ask;
+}
 
 // Who has closed the question is not asked again by requests in the background.
-export function allowAsking() { isDeclined = false; }
+export function allowAsking() {
+  isDeclined = false;
+}
 
 async function newKey(message) {
   if (isDeclined) return false;
-  asking ??= askForKey(message).then((given) => {
-    if (given) {
-      key = given.key;
-      saved.set('key', key, 'sessionStorage');
-      if (given.remember) saved.set('key', key);
-      else saved.drop('key');
-    }
-    isDeclined = !given;
-    return Boolean(given);
-  }).finally(() => { asking = null; });
+  asking ??= askForKey(message)
+    .then((given) => {
+      if (given) {
+        key = given.key;
+        saved.set('key', key, 'sessionStorage');
+        if (given.remember) saved.set('key', key);
+        else saved.drop('key');
+      }
+      isDeclined = !given;
+      return Boolean(given);
+    })
+    .finally(() => {
+      asking = null;
+    });
   return asking;
 }
 
 async function refusal(response) {
   const body = await response.json().catch(() => ({}));
-  return new Refused(response.status, body.error ?? {}, Number(response.headers.get('Retry-After')) || null);
+  return new Refused(
+    response.status,
+    body.error ?? {},
+    Number(response.headers.get('Retry-After')) || null,
+  );
 }
 
 // Answers with a successful response; throws Refused or Unreachable.
@@ -87,7 +101,13 @@ export async function request(path, {method = 'GET', json, headers = {}, signal}
     if (json !== undefined) sent['Content-Type'] = 'application/json';
     let response;
     try {
-      response = await fetch(path, {method, headers: sent, signal, cache: 'no-store', body: json === undefined ? undefined : JSON.stringify(json)});
+      response = await fetch(path, {
+        method,
+        headers: sent,
+        signal,
+        cache: 'no-store',
+        body: json === undefined ? undefined : JSON.stringify(json),
+      });
     } catch (error) {
       if (signal?.aborted) throw error;
       connection.lose();
@@ -98,12 +118,16 @@ export async function request(path, {method = 'GET', json, headers = {}, signal}
     if (error.code === 'shutting_down') connection.lose({isStopping: true});
     if (response.status !== 401) throw error;
     // Another request may have asked for a key in the meantime.
-    if (used === key && !await newKey(used ? 'The server does not know this key.' : '')) throw error;
+    if (used === key && !(await newKey(used ? 'The server does not know this key.' : '')))
+      throw error;
   }
 }
 
 // Integers that a number cannot hold, such as long seeds, remain text.
-const exact = (key, value, context) => (typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? context.source : value);
+const exact = (key, value, context) =>
+  typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source)
+    ? context.source
+    : value;
 export const parseJson = (text) => JSON.parse(text, exact);
 
 async function body(response, kind, signal) {
@@ -115,8 +139,10 @@ async function body(response, kind, signal) {
   }
 }
 
-export const getJson = async (path, options = {}) => parseJson(await body(await request(path, options), 'text', options.signal));
-export const getBlob = async (path, options = {}) => body(await request(path, options), 'blob', options.signal);
+export const getJson = async (path, options = {}) =>
+  parseJson(await body(await request(path, options), 'text', options.signal));
+export const getBlob = async (path, options = {}) =>
+  body(await request(path, options), 'blob', options.signal);
 export const post = (path, json, options = {}) => getJson(path, {method: 'POST', json, ...options});
 export const contentPath = (id, variant) => `/v1/videos/${id}/content?variant=${variant}`;
 
@@ -177,7 +203,10 @@ export async function follow(id, handle, signal) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof Refused && error.status === 404) { handle('deleted', {}); return; }
+      if (error instanceof Refused && error.status === 404) {
+        handle('deleted', {});
+        return;
+      }
       if (error instanceof Refused && error.status < 500) return;
     }
     await pause(delay, signal);
@@ -189,11 +218,16 @@ export async function follow(id, handle, signal) {
 class BlobUrls {
   #entries = new Map();
 
-  constructor(variant, limit) { Object.assign(this, {variant, limit}); }
+  constructor(variant, limit) {
+    Object.assign(this, {variant, limit});
+  }
 
   async get(id) {
-    const entry = this.#entries.get(id) ?? {promise: getBlob(contentPath(id, this.variant))
-      .then((blob) => (entry.url = URL.createObjectURL(blob)))};
+    const entry = this.#entries.get(id) ?? {
+      promise: getBlob(contentPath(id, this.variant)).then(
+        (blob) => (entry.url = URL.createObjectURL(blob)),
+      ),
+    };
     this.#entries.delete(id);
     this.#entries.set(id, entry);
     this.#shrink();

@@ -1,27 +1,46 @@
 // Puts the page together: what the parts tell each other, and what the server's state means for them.
-import {allowAsking, connection, download, getJson, onKeyWanted, parseJson, Refused, Unreachable} from './api.js';
+import {
+  allowAsking,
+  connection,
+  download,
+  getJson,
+  onKeyWanted,
+  parseJson,
+  Refused,
+  Unreachable,
+} from './api.js';
 import {showCompare} from './compare.js';
-import {$, announce, ask, button, h, saved, toast} from './dom.js';
+import {$, announce, button, h, toast} from './dom.js';
+import {askForKey, askForPrompt, askToDelete} from './dialogs.js';
+import {clearErrors, showError, showFailure} from './errors.js';
+import {setUpFiles} from './files.js';
 import {Form} from './form.js';
 import {Gallery, Queue} from './gallery.js';
 import {Stage} from './stage.js';
+import {setUpTheme} from './theme.js';
 import {isActive, videos} from './videos.js';
-
-const THEMES = {auto: 'as the system', light: 'light', dark: 'dark'};
 
 let model = null;
 let form = null;
-let current = null;    // id of the video on the stage
-let pickFrom = null;   // the first video of a comparison that is being picked
-let compared = null;   // ids of the two videos that are compared
-let pending = null;    // a video that the server has not confirmed yet: {body, key}
+let current = null; // id of the video on the stage
+let pickFrom = null; // the first video of a comparison that is being picked
+let compared = null; // ids of the two videos that are compared
+let pending = null; // a video that the server has not confirmed yet: {body, key}
 
 const stage = new Stage($('stage'), {
   again: (video) => loadSettings(video.request),
   vary: (video) => attempt(() => videos.remix(video.id, {seed: 'random'}).then(added)),
   remix,
-  compare: (video) => { pickFrom = video; render(); $('gallery').scrollIntoView({block: 'nearest'}); $('gallery').querySelector('button:enabled')?.focus(); },
-  save: (video, variant) => attempt(() => download(video.id, variant, `${video.id}.${variant === 'json' ? 'mp4.json' : 'mp4'}`)),
+  compare: (video) => {
+    pickFrom = video;
+    render();
+    $('gallery').scrollIntoView({block: 'nearest'});
+    $('gallery').querySelector('button:enabled')?.focus();
+  },
+  save: (video, variant) =>
+    attempt(() =>
+      download(video.id, variant, `${video.id}.${variant === 'json' ? 'mp4.json' : 'mp4'}`),
+    ),
   remove,
   cancel,
   tryPrompt: (prompt) => form.usePrompt(prompt),
@@ -35,7 +54,12 @@ async function attempt(action) {
     return await action();
   } catch (error) {
     if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-    toast(error instanceof Unreachable ? 'The server does not answer. Please try again when it is back.' : error.message, {error: true});
+    toast(
+      error instanceof Unreachable
+        ? 'The server does not answer. Please try again when it is back.'
+        : error.message,
+      {error: true},
+    );
     return null;
   }
 }
@@ -45,15 +69,22 @@ function open(id) {
   pickFrom = compared = null;
   history.replaceState(null, '', id ? `#${id}` : location.pathname);
   render();
-  if (id && $('stage').getBoundingClientRect().top < 0) $('stage').scrollIntoView({behavior: 'smooth'});
+  if (id && $('stage').getBoundingClientRect().top < 0)
+    $('stage').scrollIntoView({behavior: 'smooth'});
 }
 
 function pickOrOpen(id) {
-  if (!pickFrom || !id) { open(id ?? current); return; }
+  if (!pickFrom || !id) {
+    open(id ?? current);
+    return;
+  }
   compared = [pickFrom.id, id];
   pickFrom = null;
   stage.leave();
-  showCompare($('stage'), ...compared.map((each) => videos.get(each)), () => { open(compared?.[0] ?? current); $('stage').querySelector('.surface')?.focus(); });
+  showCompare($('stage'), ...compared.map((each) => videos.get(each)), () => {
+    open(compared?.[0] ?? current);
+    $('stage').querySelector('.surface')?.focus();
+  });
   $('stage').scrollIntoView({block: 'nearest'});
   render();
 }
@@ -68,13 +99,18 @@ function added(video) {
 
 async function submit() {
   if (pending) return;
-  form.clearErrors();
+  clearErrors();
   const body = form.request();
   if (body.prompt.trim() === '') {
-    form.showError({param: 'prompt', message: 'Describe what the video shows.'});
+    showError({param: 'prompt', message: 'Describe what the video shows.'});
     return;
   }
-  pending = {body, key: [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('')};
+  pending = {
+    body,
+    key: [...crypto.getRandomValues(new Uint8Array(16))]
+      .map((byte) => byte.toString(16).padStart(2, '0'))
+      .join(''),
+  };
   await send();
 }
 
@@ -85,12 +121,24 @@ async function send() {
   try {
     added(await videos.create(pending.body, pending.key));
     pending = null;
-    form.clearErrors();
+    clearErrors();
   } catch (error) {
     const isWaiting = error instanceof Unreachable || error.code === 'shutting_down';
     if (!isWaiting) pending = null;
-    form.showFailure(error);
-    if (isWaiting) $('message').append(' ', button('Do not send', () => { pending = null; form.clearErrors(); idle(); }, {kind: 'text-button'}));
+    showFailure(error);
+    if (isWaiting)
+      $('message').append(
+        ' ',
+        button(
+          'Do not send',
+          () => {
+            pending = null;
+            clearErrors();
+            idle();
+          },
+          {kind: 'text-button'},
+        ),
+      );
   }
   if (!pending) idle();
 }
@@ -108,7 +156,8 @@ function loadSettings(request) {
     return;
   }
   toast('Settings loaded.', {ms: 2500});
-  if (document.activeElement === document.body || innerWidth < 740) $('prompt').scrollIntoView({block: 'center', behavior: 'smooth'});
+  if (document.activeElement === document.body || innerWidth < 740)
+    $('prompt').scrollIntoView({block: 'center', behavior: 'smooth'});
 }
 
 function loadText(text, name) {
@@ -123,15 +172,12 @@ function loadText(text, name) {
 }
 
 async function remix(video) {
-  const field = h('textarea', {rows: 4, required: true, 'aria-label': 'Changed prompt'});
-  field.value = video.prompt;
-  const answer = await ask('Remix', [h('p', {class: 'hint'}, 'The same settings and seed with a changed prompt.'), field], {yes: 'Make', onopen: () => { field.focus(); field.select(); }});
-  if (answer && field.value.trim()) await attempt(() => videos.remix(video.id, {prompt: field.value.trim()}).then(added));
+  const prompt = await askForPrompt(video.prompt);
+  if (prompt) await attempt(() => videos.remix(video.id, {prompt}).then(added));
 }
 
 async function remove(video) {
-  const answer = await ask('Delete this video?', h('p', {}, video.prompt), {yes: 'Delete', no: 'Keep', danger: true});
-  if (!answer) return;
+  if (!(await askToDelete(video.prompt))) return;
   const next = videos.list().filter((each) => !isActive(each));
   const place = next.findIndex((each) => each.id === video.id);
   await attempt(async () => {
@@ -147,22 +193,31 @@ async function cancel(id) {
     await videos.remove(id);
     if (current === id) open(videos.active()[0]?.id ?? null);
     focusStage();
-    toast('Cancelled.', {action: 'Settings to the form', onaction: () => loadSettings(video.request)});
+    toast('Cancelled.', {
+      action: 'Settings to the form',
+      onaction: () => loadSettings(video.request),
+    });
   });
 }
 
 // The button that was pressed is gone with its video.
 function focusStage() {
-  requestAnimationFrame(() => requestAnimationFrame(() => {
-    if (document.activeElement === document.body) $('stage').querySelector('.surface, button')?.focus({preventScroll: true});
-  }));
+  requestAnimationFrame(() =>
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body)
+        $('stage').querySelector('.surface, button')?.focus({preventScroll: true});
+    }),
+  );
 }
 
 let isRendering = false;
 function render() {
   if (isRendering) return;
   isRendering = true;
-  requestAnimationFrame(() => { isRendering = false; renderNow(); });
+  requestAnimationFrame(() => {
+    isRendering = false;
+    renderNow();
+  });
 }
 
 function renderNow() {
@@ -171,19 +226,32 @@ function renderNow() {
   const video = videos.get(current);
   $('layout').classList.toggle('has-video', Boolean(video || compared));
   queue.show(active, compared ? null : current);
-  gallery.show(videos.list(), {current: compared ? null : current, hasOlder: videos.hasOlder, isLoaded: videos.isLoaded, pickFrom});
+  gallery.show(videos.list(), {
+    current: compared ? null : current,
+    hasOlder: videos.hasOlder,
+    isLoaded: videos.isLoaded,
+    pickFrom,
+  });
   if (!compared) {
     if (video) stage.show(video);
     else if (videos.isLoaded) stage.showNothing(model);
   }
-  const running = video && isActive(video) ? video : active.find((each) => each.status === 'in_progress');
+  const running =
+    video && isActive(video) ? video : active.find((each) => each.status === 'in_progress');
   videos.watch(running?.id ?? null);
-  document.title = running && running.status === 'in_progress' ? `${Math.round(running.progress)} % · mochi` : 'mochi';
+  document.title =
+    running && running.status === 'in_progress'
+      ? `${Math.round(running.progress)} % · mochi`
+      : 'mochi';
 }
 
 function showStatus(status) {
   const failed = status.workers.filter((worker) => worker.state === 'failed').length;
-  $('server').replaceChildren(h('span', {class: connection.isLost ? 'dot lost' : failed ? 'dot warn' : 'dot'}), h('b', {}, status.model), h('span', {}, status.device));
+  $('server').replaceChildren(
+    h('span', {class: connection.isLost ? 'dot lost' : failed ? 'dot warn' : 'dot'}),
+    h('b', {}, status.model),
+    h('span', {}, status.device),
+  );
   $('server').title = `mochi ${status.version}`;
 }
 
@@ -193,7 +261,11 @@ function showBanner(text, ...more) {
 }
 
 connection.addEventListener('lost', () => {
-  showBanner(connection.isStopping ? 'The server is shutting down. The page connects again by itself.' : 'The server does not answer. The page connects again by itself; nothing is lost.');
+  showBanner(
+    connection.isStopping
+      ? 'The server is shutting down. The page connects again by itself.'
+      : 'The server does not answer. The page connects again by itself; nothing is lost.',
+  );
   $('server').querySelector('.dot')?.classList.add('lost');
 });
 connection.addEventListener('back', () => {
@@ -204,64 +276,23 @@ connection.addEventListener('back', () => {
 });
 
 onKeyWanted(async (message) => {
-  const field = h('input', {type: 'password', id: 'key', autocomplete: 'current-password', required: true, 'aria-label': 'API key', 'aria-invalid': message !== ''});
-  const remember = h('input', {type: 'checkbox', id: 'remember'});
-  const answer = await ask('API key', [
-    h('p', {class: 'hint'}, 'This server answers only to those who have a key.'), field,
-    message ? h('p', {class: 'error', role: 'alert'}, message) : null,
-    h('label', {class: 'switch'}, remember, h('span', {}, h('b', {}, 'Remember it on this device')))].filter(Boolean), {yes: 'Continue', onopen: () => field.focus()});
-  if (answer && field.value) {
+  const given = await askForKey(message);
+  if (given) {
     showBanner('');
-    return {key: field.value.trim(), remember: remember.checked};
+    return given;
   }
-  showBanner('Without a key this server shows nothing.', button('Enter a key', () => { showBanner(''); allowAsking(); if (model) videos.refresh(); else start(); }, {kind: 'text-button'}));
+  const retry = () => {
+    showBanner('');
+    allowAsking();
+    if (model) videos.refresh();
+    else start();
+  };
+  showBanner(
+    'Without a key this server shows nothing.',
+    button('Enter a key', retry, {kind: 'text-button'}),
+  );
   return null;
 });
-
-function setUpTheme() {
-  const show = (theme) => {
-    document.documentElement.dataset.theme = theme;
-    $('theme').setAttribute('aria-label', `Colours: ${THEMES[theme]}`);
-    $('theme').title = `Colours: ${THEMES[theme]}`;
-  };
-  show(saved.get('theme') ?? 'auto');
-  $('theme').addEventListener('click', () => {
-    const names = Object.keys(THEMES);
-    const theme = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
-    saved.set('theme', theme);
-    show(theme);
-  });
-}
-
-function setUpFiles() {
-  const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
-  let depth = 0;
-  const showDrop = (change) => { depth = Math.max(0, depth + change); $('drop').hidden = depth === 0; };
-  addEventListener('dragenter', (event) => { if (hasFiles(event)) showDrop(1); });
-  addEventListener('dragleave', (event) => { if (hasFiles(event)) showDrop(-1); });
-  addEventListener('dragover', (event) => { if (hasFiles(event)) event.preventDefault(); });
-  addEventListener('drop', async (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    depth = 0;
-    showDrop(0);
-    const [file] = event.dataTransfer.files;
-    if (file) loadText(await file.text(), file.name);
-  });
-  $('load').addEventListener('click', () => $('file').click());
-  $('file').addEventListener('change', async () => {
-    const [file] = $('file').files;
-    if (file) loadText(await file.text(), file.name);
-    $('file').value = '';
-  });
-  document.addEventListener('paste', (event) => {
-    const text = event.clipboardData.getData('text').trim();
-    const isField = event.target.matches('input, textarea') && event.target.id !== 'prompt';
-    if (isField || !text.startsWith('{') || !text.endsWith('}')) return;
-    event.preventDefault();
-    loadText(text, 'The pasted text');
-  });
-}
 
 async function start() {
   try {
@@ -270,7 +301,10 @@ async function start() {
     const wanted = location.hash.slice(1);
     await videos.start();
     if (wanted && !videos.get(wanted)) await videos.fetch(wanted);
-    const latest = videos.active()[0] ?? videos.get(wanted) ?? videos.list().find((video) => video.status === 'completed');
+    const latest =
+      videos.get(wanted) ??
+      videos.active()[0] ??
+      videos.list().find((video) => video.status === 'completed');
     if (latest) open(latest.id);
     render();
   } catch (error) {
@@ -282,14 +316,18 @@ async function start() {
 
 videos.addEventListener('change', render);
 videos.addEventListener('status', ({detail}) => showStatus(detail));
-videos.addEventListener('preview', ({detail: {id, preview}}) => { if (id === current && !compared) stage.showPreview(preview); });
+videos.addEventListener('preview', ({detail: {id, preview}}) => {
+  if (id === current && !compared) stage.showPreview(preview);
+});
 videos.addEventListener('finish', ({detail: video}) => {
   announce(video.status === 'completed' ? 'The video is finished.' : 'The video failed.');
   form.refreshEstimate();
 });
-addEventListener('hashchange', () => { if (videos.get(location.hash.slice(1))) open(location.hash.slice(1)); });
+addEventListener('hashchange', () => {
+  if (videos.get(location.hash.slice(1))) open(location.hash.slice(1));
+});
 // Before the model is known, the button must not submit the form as browsers do.
 $('form').addEventListener('submit', (event) => event.preventDefault());
 setUpTheme();
-setUpFiles();
+setUpFiles(loadText);
 start();

@@ -11,7 +11,9 @@ export function h(tag, properties = {}, ...children) {
     else if (name in element && typeof value !== 'string') element[name] = value;
     else element.setAttribute(name, value === true ? '' : value);
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -30,10 +32,19 @@ export function setIcon(button, name) {
 }
 
 export const iconButton = (name, label, onclick, more = {}) =>
-  h('button', {type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick, ...more}, icon(name));
+  h(
+    'button',
+    {type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick, ...more},
+    icon(name),
+  );
 
 export const button = (text, onclick, {kind = 'quiet', image, ...more} = {}) =>
-  h('button', {type: 'button', class: kind, onclick, ...more}, image ? icon(image) : null, h('span', {}, text));
+  h(
+    'button',
+    {type: 'button', class: kind, onclick, ...more},
+    image ? icon(image) : null,
+    h('span', {}, text),
+  );
 
 // "24000/1001" and 24 are frame rates.
 export function rateOf(value, otherwise = 24) {
@@ -62,57 +73,66 @@ export function ago(unixSeconds) {
 
 export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
-export const sleep = (ms, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, ms);
-  signal?.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, {once: true});
-});
+export const sleep = (ms, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      {once: true},
+    );
+  });
 
 export function debounce(ms, action) {
   let timer;
-  return () => { clearTimeout(timer); timer = setTimeout(action, ms); };
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(action, ms);
+  };
 }
 
 // Values under `mochi.NAME`; storage that is full or forbidden only forgets them.
 function guarded(action) {
-  try { return action(); } catch { return null; }
+  try {
+    return action();
+  } catch {
+    return null;
+  }
 }
 export const saved = {
-  get: (name, storage = 'localStorage') => guarded(() => JSON.parse(window[storage].getItem(`mochi.${name}`))),
-  set: (name, value, storage = 'localStorage') => guarded(() => window[storage].setItem(`mochi.${name}`, JSON.stringify(value))),
-  drop: (name, storage = 'localStorage') => guarded(() => window[storage].removeItem(`mochi.${name}`)),
+  get: (name, storage = 'localStorage') =>
+    guarded(() => JSON.parse(window[storage].getItem(`mochi.${name}`))),
+  set: (name, value, storage = 'localStorage') =>
+    guarded(() => window[storage].setItem(`mochi.${name}`, JSON.stringify(value))),
+  drop: (name, storage = 'localStorage') =>
+    guarded(() => window[storage].removeItem(`mochi.${name}`)),
 };
 
 // A short notice at the lower edge, with one action if wanted.
 export function toast(text, {action, onaction, error = false, ms = 6000} = {}) {
   const note = h('div', {class: error ? 'toast error' : 'toast'}, h('span', {}, text));
-  if (action) note.append(button(action, () => { note.remove(); onaction(); }, {kind: 'text-button'}));
+  if (action)
+    note.append(
+      button(
+        action,
+        () => {
+          note.remove();
+          onaction();
+        },
+        {kind: 'text-button'},
+      ),
+    );
   note.append(iconButton('close', 'Dismiss', () => note.remove()));
   $('toasts').append(note);
-  setTimeout(() => { if (!note.matches(':focus-within')) note.remove(); }, ms);
+  setTimeout(() => {
+    if (!note.matches(':focus-within')) note.remove();
+  }, ms);
 }
 
 // Tells screen readers, and nobody else.
 export function announce(text) {
   $('live').textContent = text;
-}
-
-// Shows a modal dialog and resolves to the value of the form's closing button, or '' when dismissed.
-// The browser keeps the focus inside and returns it afterwards.
-export function ask(title, body, {yes, no = 'Cancel', danger = false, onopen} = {}) {
-  return new Promise((resolve) => {
-    const dialog = h('dialog', {class: 'dialog', 'aria-label': title},
-      h('form', {method: 'dialog'}, h('h2', {}, title), ...[body].flat(),
-        h('div', {class: 'buttons'},
-          h('button', {class: 'quiet', value: '', formnovalidate: true, type: 'button', onclick: () => dialog.close('')}, no),
-          h('button', {class: danger ? 'danger' : 'primary', value: 'yes', type: 'submit'}, yes))));
-    dialog.addEventListener('close', () => { dialog.remove(); resolve(dialog.returnValue); }, {once: true});
-    dialog.addEventListener('cancel', () => { dialog.returnValue = ''; });
-    dialog.addEventListener('keydown', (event) => {
-      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) dialog.querySelector('form').requestSubmit(dialog.querySelector('[value=yes]'));
-    });
-    dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(''); });
-    document.body.append(dialog);
-    dialog.showModal();
-    onopen?.(dialog);
-  });
 }

@@ -13,7 +13,10 @@ function playUnderMouse(card, picture, id) {
   card.addEventListener('mouseenter', () => {
     timer = setTimeout(async () => {
       const src = await videoUrls.get(id).catch(() => null);
-      if (src && card.matches(':hover')) picture.append(h('video', {src, muted: true, loop: true, autoplay: true, playsInline: true}));
+      if (src && card.matches(':hover'))
+        picture.append(
+          h('video', {src, muted: true, loop: true, autoplay: true, playsInline: true}),
+        );
     }, HOVER_MS);
   });
   card.addEventListener('mouseleave', () => {
@@ -40,36 +43,65 @@ function reconcile(list, items, keyOf, create, update) {
 }
 
 export class Queue {
-  constructor({onopen, oncancel}) { Object.assign(this, {onopen, oncancel}); }
+  constructor({onopen, oncancel}) {
+    Object.assign(this, {onopen, oncancel});
+  }
 
   show(active, current) {
     // The stage says everything about a single video that it shows.
     $('queue').hidden = active.length === 0 || (active.length === 1 && active[0].id === current);
     $('queue_title').textContent = active.length > 1 ? `Queue · ${active.length}` : 'Queue';
-    reconcile($('queue_list'), active, (video) => video.id, (video) => this.#row(video), (row, video) => {
-      row.classList.toggle('current', video.id === current);
-      row.classList.toggle('running', video.status === 'in_progress');
-      const left = video.status === 'in_progress' && typeof video.seconds_left === 'number' ? ` · ${duration(video.seconds_left)} left` : '';
-      row.querySelector('small').textContent = (video.status === 'queued' ? placeOf(video) : workOf(video)) + left;
-      row.querySelector('.bar i').style.transform = `scaleX(${(video.progress ?? 0) / 100})`;
-    });
+    reconcile(
+      $('queue_list'),
+      active,
+      (video) => video.id,
+      (video) => this.#row(video),
+      (row, video) => {
+        row.classList.toggle('current', video.id === current);
+        row.classList.toggle('running', video.status === 'in_progress');
+        const left =
+          video.status === 'in_progress' && typeof video.seconds_left === 'number'
+            ? ` · ${duration(video.seconds_left)} left`
+            : '';
+        row.querySelector('small').textContent =
+          (video.status === 'queued' ? placeOf(video) : workOf(video)) + left;
+        row.querySelector('.bar i').style.transform = `scaleX(${(video.progress ?? 0) / 100})`;
+      },
+    );
   }
 
   #row(video) {
-    return h('li', {class: 'job'},
-      h('button', {type: 'button', class: 'open', onclick: () => this.onopen(video.id)}, h('b', {}, video.prompt), h('small'), h('span', {class: 'bar', 'aria-hidden': 'true'}, h('i'))),
-      iconButton('close', `Cancel “${video.prompt}”`, () => this.oncancel(video.id)));
+    return h(
+      'li',
+      {class: 'job'},
+      h(
+        'button',
+        {type: 'button', class: 'open', onclick: () => this.onopen(video.id)},
+        h('b', {}, video.prompt),
+        h('small'),
+        h('span', {class: 'bar', 'aria-hidden': 'true'}, h('i')),
+      ),
+      iconButton('close', `Cancel “${video.prompt}”`, () => this.oncancel(video.id)),
+    );
   }
 }
 
 export class Gallery {
-  #observer = new IntersectionObserver((entries) => {
-    for (const {isIntersecting, target} of entries) {
-      if (!isIntersecting) continue;
-      this.#observer.unobserve(target);
-      thumbnailUrls.get(target.dataset.video).then((url) => { target.src = url; }, () => {});
-    }
-  }, {rootMargin: '300px'});
+  #observer = new IntersectionObserver(
+    (entries) => {
+      for (const {isIntersecting, target} of entries) {
+        if (!isIntersecting) continue;
+        this.#observer.unobserve(target);
+        thumbnailUrls.get(target.dataset.video).then(
+          (url) => {
+            target.src = url;
+          },
+          () => {},
+        );
+      }
+    },
+    {rootMargin: '300px'},
+  );
 
   constructor({onopen, onolder}) {
     this.onopen = onopen;
@@ -84,19 +116,33 @@ export class Gallery {
   show(list, {current, hasOlder, isLoaded, pickFrom}) {
     const done = list.filter((video) => !isActive(video));
     $('gallery').classList.toggle('picking', Boolean(pickFrom));
-    reconcile($('gallery'), done, (video) => `${video.id} ${video.status}`, (video) => this.#card(video), (card, video) => {
-      card.classList.toggle('current', video.id === current);
-      const open = card.querySelector('button');
-      open.setAttribute('aria-current', video.id === current);
-      open.disabled = Boolean(pickFrom) && (video.id === pickFrom.id || video.status !== 'completed');
-      card.querySelector('time').textContent = ago(video.created_at);
-    });
+    reconcile(
+      $('gallery'),
+      done,
+      (video) => `${video.id} ${video.status}`,
+      (video) => this.#card(video),
+      (card, video) => {
+        card.classList.toggle('current', video.id === current);
+        const open = card.querySelector('button');
+        open.setAttribute('aria-current', video.id === current);
+        open.disabled =
+          Boolean(pickFrom) && (video.id === pickFrom.id || video.status !== 'completed');
+        card.querySelector('time').textContent = ago(video.created_at);
+      },
+    );
     $('older').hidden = !hasOlder;
     $('gallery_empty').hidden = !isLoaded || done.length > 0;
     const key = pickFrom?.id ?? '';
     if ($('gallery_hint').dataset.key !== key) {
       $('gallery_hint').dataset.key = key;
-      $('gallery_hint').replaceChildren(...(pickFrom ? [h('span', {}, 'Pick the second video '), button('Cancel', () => this.onopen(null), {kind: 'text-button'})] : []));
+      $('gallery_hint').replaceChildren(
+        ...(pickFrom
+          ? [
+              h('span', {}, 'Pick the second video '),
+              button('Cancel', () => this.onopen(null), {kind: 'text-button'}),
+            ]
+          : []),
+      );
     }
   }
 
@@ -104,10 +150,23 @@ export class Gallery {
     const [width, height] = video.size.split('x').map(Number);
     const picture = h('img', {alt: '', width, height, 'data-video': video.id});
     if (video.status === 'completed') this.#observer.observe(picture);
-    const frame = h('span', {class: 'picture'}, video.status === 'completed' ? picture : h('span', {class: 'tag'}, 'failed'),
-      h('span', {class: 'tag length'}, `${Number(video.seconds).toFixed(1)} s`));
-    const card = h('li', {class: video.status === 'failed' ? 'card failed-card' : 'card'},
-      h('button', {type: 'button', class: 'open', title: video.prompt, onclick: () => this.onopen(video.id)}, frame, h('b', {}, video.prompt), h('time')));
+    const frame = h(
+      'span',
+      {class: 'picture'},
+      video.status === 'completed' ? picture : h('span', {class: 'tag'}, 'failed'),
+      h('span', {class: 'tag length'}, `${Number(video.seconds).toFixed(1)} s`),
+    );
+    const card = h(
+      'li',
+      {class: video.status === 'failed' ? 'card failed-card' : 'card'},
+      h(
+        'button',
+        {type: 'button', class: 'open', title: video.prompt, onclick: () => this.onopen(video.id)},
+        frame,
+        h('b', {}, video.prompt),
+        h('time'),
+      ),
+    );
     if (video.status === 'completed') playUnderMouse(card, frame, video.id);
     return card;
   }

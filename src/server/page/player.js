@@ -7,22 +7,46 @@ export class Player {
     [this.main, this.other] = clips;
     Object.assign(this, {clips, fps, numFrames, surface});
     this.playButton = iconButton('play', 'Play', () => this.toggle());
-    this.scrubber = h('input', {type: 'range', min: 0, max: numFrames - 1, step: 1, value: '0', 'aria-label': 'Frame', oninput: () => { this.pause(); this.seek(this.scrubber.valueAsNumber); }});
+    this.scrubber = h('input', {
+      type: 'range',
+      min: 0,
+      max: numFrames - 1,
+      step: 1,
+      value: '0',
+      'aria-label': 'Frame',
+      oninput: () => {
+        this.pause();
+        this.seek(this.scrubber.valueAsNumber);
+      },
+    });
     this.counter = h('span', {class: 'counter'});
     this.loopButton = iconButton('loop', 'Repeat', () => this.#loop(!this.main.loop));
-    this.element = h('div', {class: 'controls'},
-      iconButton('back', 'One frame back', () => this.step(-1)), this.playButton, iconButton('forward', 'One frame on', () => this.step(1)),
-      this.scrubber, this.counter, this.loopButton, iconButton('full', 'Full screen', () => this.#fullScreen()));
-    for (const clip of clips) Object.assign(clip, {muted: true, playsInline: true, preload: 'auto'});
-    for (const type of ['play', 'pause', 'ended']) this.main.addEventListener(type, () => this.#showState());
-    for (const type of ['seeked', 'loadeddata', 'timeupdate']) this.main.addEventListener(type, () => this.#showPlace());
+    this.element = h(
+      'div',
+      {class: 'controls'},
+      iconButton('back', 'One frame back', () => this.step(-1)),
+      this.playButton,
+      iconButton('forward', 'One frame on', () => this.step(1)),
+      this.scrubber,
+      this.counter,
+      this.loopButton,
+      iconButton('full', 'Full screen', () => this.#fullScreen()),
+    );
+    for (const clip of clips)
+      Object.assign(clip, {muted: true, playsInline: true, preload: 'auto'});
+    for (const type of ['play', 'pause', 'ended'])
+      this.main.addEventListener(type, () => this.#showState());
+    for (const type of ['seeked', 'loadeddata', 'timeupdate'])
+      this.main.addEventListener(type, () => this.#showPlace());
     surface.addEventListener('keydown', (event) => this.#key(event));
     this.#loop(true);
     this.#showPlace();
     if (autoplay) this.play();
   }
 
-  get frame() { return Math.min(this.numFrames - 1, Math.floor(this.main.currentTime * this.fps + 0.01)); }
+  get frame() {
+    return Math.min(this.numFrames - 1, Math.floor(this.main.currentTime * this.fps + 0.01));
+  }
 
   async play() {
     if (this.main.ended) this.seek(0);
@@ -36,7 +60,10 @@ export class Player {
     this.#align(0.5 / this.fps);
   }
 
-  toggle() { if (this.main.paused) this.play(); else this.pause(); }
+  toggle() {
+    if (this.main.paused) this.play();
+    else this.pause();
+  }
 
   step(count) {
     this.pause();
@@ -45,7 +72,8 @@ export class Player {
 
   // The middle of a frame's time, so that rounding never shows its neighbour.
   seek(frame) {
-    for (const clip of this.clips) clip.currentTime = Math.min((frame + 0.5) / this.fps, clip.duration || Infinity);
+    for (const clip of this.clips)
+      clip.currentTime = Math.min((frame + 0.5) / this.fps, clip.duration || Infinity);
     this.#showPlace();
   }
 
@@ -61,7 +89,8 @@ export class Player {
     if (!this.other || !this.other.duration) return;
     const wanted = Math.min(this.main.currentTime, this.other.duration - 0.5 / this.fps);
     if (Math.abs(this.other.currentTime - wanted) > tolerance) this.other.currentTime = wanted;
-    if (!this.main.paused && this.other.paused && wanted === this.main.currentTime) this.other.play().catch(() => {});
+    if (!this.main.paused && this.other.paused && wanted === this.main.currentTime)
+      this.other.play().catch(() => {});
   }
 
   #loop(isOn) {
@@ -83,7 +112,10 @@ export class Player {
   #showPlace() {
     this.scrubber.value = this.frame;
     this.scrubber.setAttribute('aria-valuetext', `frame ${this.frame + 1} of ${this.numFrames}`);
-    this.scrubber.style.setProperty('--done', `${(100 * this.frame) / Math.max(1, this.numFrames - 1)}%`);
+    this.scrubber.style.setProperty(
+      '--done',
+      `${(100 * this.frame) / Math.max(1, this.numFrames - 1)}%`,
+    );
     this.counter.textContent = `${this.frame + 1} / ${this.numFrames}`;
   }
 

@@ -37,9 +37,11 @@ export class Preview {
     const scale = Math.max(2, Math.min(16, 2 ** Math.ceil(Math.log2(480 / width))));
     this.#older = this.#frames;
     this.#frames = Array.from({length: num_frames}, (_, i) =>
-      enlarge(sheet, (i % columns) * width, Math.floor(i / columns) * height, width, height, scale));
+      enlarge(sheet, (i % columns) * width, Math.floor(i / columns) * height, width, height, scale),
+    );
     this.#since = performance.now();
-    if (this.canvas.width !== this.#frames[0].width) Object.assign(this.canvas, {width: this.#frames[0].width, height: this.#frames[0].height});
+    if (this.canvas.width !== this.#frames[0].width)
+      Object.assign(this.canvas, {width: this.#frames[0].width, height: this.#frames[0].height});
     this.canvas.classList.add('shown');
   }
 
@@ -54,7 +56,9 @@ export class Preview {
   }
 
   #paint(frames, now, alpha) {
-    const place = calm() ? Math.floor(frames.length / 2) : ((now / this.videoMs) % 1) * frames.length;
+    const place = calm()
+      ? Math.floor(frames.length / 2)
+      : ((now / this.videoMs) % 1) * frames.length;
     const first = Math.floor(place);
     // The last frame turns into the first at once, as the video does.
     const second = Math.min(first + 1, frames.length - 1);

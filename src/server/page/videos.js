@@ -1,5 +1,14 @@
 // The videos that the page knows, newest first, kept up to date with the server.
-import {connection, follow, getJson, post, Refused, request, thumbnailUrls, videoUrls} from './api.js';
+import {
+  connection,
+  follow,
+  getJson,
+  post,
+  Refused,
+  request,
+  thumbnailUrls,
+  videoUrls,
+} from './api.js';
 
 const PAGE_SIZE = 24;
 const BUSY_POLL_MS = 2500;
@@ -13,24 +22,33 @@ class Videos extends EventTarget {
   #byId = new Map();
   #order = [];
   #changes = 0;
-  #cursor = null;  // the oldest video of the pages that were read
+  #cursor = null; // the oldest video of the pages that were read
   #followed = null;
   #stop = null;
   #timer = null;
   hasOlder = false;
   isLoaded = false;
 
-  list() { return this.#order.map((id) => this.#byId.get(id)); }
-  get(id) { return this.#byId.get(id); }
+  list() {
+    return this.#order.map((id) => this.#byId.get(id));
+  }
+  get(id) {
+    return this.#byId.get(id);
+  }
   active() {
-    const place = (video) => (video.status === 'in_progress' ? -1 : video.queue_position ?? Infinity);
-    return this.list().filter(isActive).sort((a, b) => place(a) - place(b) || a.created_at - b.created_at);
+    const place = (video) =>
+      video.status === 'in_progress' ? -1 : (video.queue_position ?? Infinity);
+    return this.list()
+      .filter(isActive)
+      .sort((a, b) => place(a) - place(b) || a.created_at - b.created_at);
   }
 
   async start() {
     await this.refresh();
     connection.addEventListener('back', () => this.refresh());
-    document.addEventListener('visibilitychange', () => { if (!document.hidden) this.refresh(); });
+    document.addEventListener('visibilitychange', () => {
+      if (!document.hidden) this.refresh();
+    });
   }
 
   // Reads the newest page and the server's state. Videos that the page lacks have been deleted.
@@ -38,9 +56,15 @@ class Videos extends EventTarget {
     clearTimeout(this.#timer);
     try {
       const before = this.#changes;
-      const [page, status] = await Promise.all([getJson(`/v1/videos?limit=${PAGE_SIZE}`), getJson('/v1/status')]);
+      const [page, status] = await Promise.all([
+        getJson(`/v1/videos?limit=${PAGE_SIZE}`),
+        getJson('/v1/status'),
+      ]);
       if (before === this.#changes) this.#mergeNewest(page);
-      else page.data.forEach((video) => { if (this.#byId.has(video.id)) this.#put(video); });
+      else
+        page.data.forEach((video) => {
+          if (this.#byId.has(video.id)) this.#put(video);
+        });
       await this.#readOthers(page, status);
       this.isLoaded = true;
       this.#emit('status', status);
@@ -49,7 +73,11 @@ class Videos extends EventTarget {
       if (error instanceof Refused) this.#emit('refused', error);
     } finally {
       clearTimeout(this.#timer);
-      if (!document.hidden) this.#timer = setTimeout(() => this.refresh(), this.active().length ? BUSY_POLL_MS : IDLE_POLL_MS);
+      if (!document.hidden)
+        this.#timer = setTimeout(
+          () => this.refresh(),
+          this.active().length ? BUSY_POLL_MS : IDLE_POLL_MS,
+        );
     }
   }
 
@@ -71,15 +99,22 @@ class Videos extends EventTarget {
   // Active videos may be older than the newest page.
   async #readOthers(page, status) {
     const seen = new Set(page.data.map((video) => video.id));
-    const wanted = [...this.active().map((video) => video.id), ...status.workers.map((worker) => worker.video_id)];
-    await Promise.all([...new Set(wanted)].filter((id) => id && !seen.has(id)).map(async (id) => {
-      try {
-        this.#put(await getJson(`/v1/videos/${id}`));
-        if (!this.#order.includes(id)) this.#order.push(id);
-      } catch (error) {
-        if (error instanceof Refused && error.status === 404) this.#forget(id);
-      }
-    }));
+    const wanted = [
+      ...this.active().map((video) => video.id),
+      ...status.workers.map((worker) => worker.video_id),
+    ];
+    await Promise.all(
+      [...new Set(wanted)]
+        .filter((id) => id && !seen.has(id))
+        .map(async (id) => {
+          try {
+            this.#put(await getJson(`/v1/videos/${id}`));
+            if (!this.#order.includes(id)) this.#order.push(id);
+          } catch (error) {
+            if (error instanceof Refused && error.status === 404) this.#forget(id);
+          }
+        }),
+    );
   }
 
   async loadOlder() {
@@ -101,7 +136,9 @@ class Videos extends EventTarget {
   }
 
   async create(body, idempotencyKey) {
-    return this.#added(await post('/v1/videos', body, {headers: {'Idempotency-Key': idempotencyKey}}));
+    return this.#added(
+      await post('/v1/videos', body, {headers: {'Idempotency-Key': idempotencyKey}}),
+    );
   }
 
   async remix(id, changes) {
@@ -180,7 +217,9 @@ class Videos extends EventTarget {
     return false;
   }
 
-  #emit(name, detail) { this.dispatchEvent(new CustomEvent(name, {detail})); }
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, {detail}));
+  }
 }
 
 export const videos = new Videos();
