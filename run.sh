@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a video: installs what is missing, builds build/bin/mochi, and runs `mochi generate` with the
-# arguments given.
+# arguments given. `./run.sh serve` runs `mochi serve` instead, whose page makes videos in a browser.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -17,6 +17,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
     ninja -C build mochi
   fi
 )
+
+if [[ "${1:-}" == serve ]]; then exec "$root/build/bin/mochi" "$@"; fi
 
 # Careful step skipping, unless the arguments say how, or that nothing is to be sampled.
 skipping=(--skip careful)
