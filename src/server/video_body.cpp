@@ -88,7 +88,17 @@ const BodyField& find_body_field(const std::string& name) {
   throw bad_request(name, "unknown field, " + suggest_name(name, known));
 }
 
-// Runs a call of a library whose errors are the client's.
+// Removes the name of a text, and its only line, from an error about the text.
+std::string problem_of(const Error& error, const std::string& text_name) {
+  const std::string_view message = error.what();
+  for (const std::string& begin : {text_name + ": ", text_name + ":1: "}) {
+    if (message.starts_with(begin)) return std::string(message.substr(begin.size()));
+  }
+  return std::string(message);
+}
+
+// Runs a call of a library whose errors are the client's. A text that it reads has the name of the
+// parameter.
 template <typename Call>
 auto blame_client(const std::string& param, const Call& call) {
   try {
@@ -96,7 +106,7 @@ auto blame_client(const std::string& param, const Call& call) {
   } catch (const InvalidRequest& error) {
     throw bad_request(param, error.problem());
   } catch (const Error& error) {
-    throw bad_request(param, error.what());
+    throw bad_request(param, problem_of(error, param));
   }
 }
 
