@@ -29,7 +29,7 @@ if (( ${#targets[@]} == 0 )); then
 fi
 
 # The largest inputs in bytes: what holds a few of everything that the target reads.
-declare -A max_len=([config]=1024 [gguf]=2048 [hub]=1024 [safetensors]=4096 [sparsity]=512 [sweep]=1024 [tokenizer]=1024 [values]=256)
+declare -A max_len=([config]=1024 [create]=512 [gguf]=2048 [http]=512 [hub]=1024 [safetensors]=4096 [sparsity]=512 [sweep]=1024 [tokenizer]=1024 [values]=256)
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT

@@ -109,6 +109,7 @@ std::optional<std::string> ApiKeys::find(std::string_view authorization) const {
 
 std::vector<std::string> ApiKeys::names() const {
   std::vector<std::string> names;
+  names.reserve(entries_.size());
   for (const Entry& entry : entries_) names.push_back(entry.name);
   return names;
 }

@@ -2,21 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
+
+#include "server/number_text.h"
 
 namespace mochi::server {
 
 NamedLora parse_lora(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return {std::string(text)};
-  const std::string_view number = text.substr(colon + 1);
-  const char* const end = number.data() + number.size();
-  double scale = 0;
-  const auto [stop, error] = std::from_chars(number.data(), end, scale);
-  const bool is_scale = error == std::errc() && stop == end && std::isfinite(scale);
-  if (!is_scale) return {std::string(text)};
-  return {std::string(text.substr(0, colon)), scale};
+  const std::optional<double> scale = parse_number<double>(text.substr(colon + 1));
+  if (!scale || !std::isfinite(*scale)) return {std::string(text)};
+  return {std::string(text.substr(0, colon)), *scale};
 }
 
 std::string format_lora(const NamedLora& lora) {

@@ -120,19 +120,18 @@ void check_encoding(std::string_view encoding) {
 
 FormField describe_part(const PartHeaders& headers) {
   const std::string_view disposition = headers.disposition.value_or("");
-  const std::optional<HeaderValue> parsed = parse_header_value(disposition);
-  std::optional<std::string> name;
-  if (parsed && parsed->value == "form-data") name = parsed->find("name");
-  if (!name) {
+  const HeaderValue parsed = parse_header_value(disposition).value_or(HeaderValue{});
+  const std::optional<std::string> name = parsed.find("name");
+  if (parsed.value != "form-data" || !name) {
     refuse_form("wanted Content-Disposition: form-data; name=\"NAME\" in a part, found '{}'",
                 disposition);
   }
-  FormField field;
-  field.name = *std::move(name);
-  field.file_name = parsed->find("filename");
-  if (!field.file_name) field.file_name = parsed->find("filename*");
-  field.content_type = headers.content_type.value_or("");
-  return field;
+  std::optional<std::string> file_name = parsed.find("filename");
+  if (!file_name) file_name = parsed.find("filename*");
+  return {.name = *name,
+          .value = "",
+          .file_name = std::move(file_name),
+          .content_type = std::string(headers.content_type.value_or(""))};
 }
 
 FormField read_part(std::string_view part) {

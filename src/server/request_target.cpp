@@ -4,25 +4,22 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "base/nearest.h"
 #include "server/http_error.h"
+#include "server/number_text.h"
 
 namespace mochi::server {
 namespace {
 
 constexpr const char* kTarget = "target";  // parameter of errors about the whole
 
+// Returns the byte of two digits.
 std::optional<char> decode_escape(std::string_view digits) {
   constexpr int kHexadecimal = 16;
-  constexpr std::size_t kNumDigits = 2;
-  if (digits.size() != kNumDigits) return std::nullopt;
-  unsigned int code = 0;
-  const char* const end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, code, kHexadecimal);
-  if (error != std::errc() || stop != end) return std::nullopt;
-  return static_cast<char>(code);
+  const auto code = parse_number<std::uint8_t>(digits, kHexadecimal);
+  if (digits.size() != 2 || !code) return std::nullopt;
+  return static_cast<char>(*code);
 }
 
 // Replaces %NN by the bytes.
@@ -103,14 +100,12 @@ std::int64_t Query::get_int(std::string_view name, std::int64_t fallback, std::i
                             std::int64_t max) const {
   const std::optional<std::string> text = find(name);
   if (!text) return fallback;
-  std::int64_t value = 0;
-  const char* const end = text->data() + text->size();
-  const auto [stop, error] = std::from_chars(text->data(), end, value);
-  if (error != std::errc() || stop != end || value < min || value > max) {
+  const std::optional<std::int64_t> value = parse_number<std::int64_t>(*text);
+  if (!value || *value < min || *value > max) {
     throw bad_request(std::string(name),
                       fmt::format("wanted {} to {}, found '{}'", min, max, *text));
   }
-  return value;
+  return *value;
 }
 
 std::string Query::get_choice(std::string_view name,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "base/nearest.h"
 #include "base/utf8.h"
 #include "job/field_value.h"
+#include "server/number_text.h"
 #include "server/video_request.h"
 
 namespace mochi::server {
@@ -88,7 +88,17 @@ const BodyField& find_body_field(const std::string& name) {
   throw bad_request(name, "unknown field, " + suggest_name(name, known));
 }
 
-// Runs a call of a library whose errors are the client's.
+// Removes the name of a text, and its only line, from an error about the text.
+std::string problem_of(const Error& error, const std::string& text_name) {
+  const std::string_view message = error.what();
+  for (const std::string& begin : {text_name + ": ", text_name + ":1: "}) {
+    if (message.starts_with(begin)) return std::string(message.substr(begin.size()));
+  }
+  return std::string(message);
+}
+
+// Runs a call of a library whose errors are the client's. A text that it reads has the name of the
+// parameter.
 template <typename Call>
 auto blame_client(const std::string& param, const Call& call) {
   try {
@@ -96,20 +106,11 @@ auto blame_client(const std::string& param, const Call& call) {
   } catch (const InvalidRequest& error) {
     throw bad_request(param, error.problem());
   } catch (const Error& error) {
-    throw bad_request(param, error.what());
+    throw bad_request(param, problem_of(error, param));
   }
 }
 
 // ---- values ----
-
-template <typename T>
-std::optional<T> parse_whole(std::string_view text) {
-  T value{};
-  const char* const end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end) return std::nullopt;
-  return value;
-}
 
 // Browsers write the line breaks of a text as CR LF.
 std::string with_plain_line_breaks(std::string_view text) {
@@ -164,7 +165,7 @@ int frames_of(double seconds, const FrameRate& fps) {
 
 double parse_seconds(const std::string& text) {
   constexpr double kMaxSeconds = 1 << 16;
-  const std::optional<double> seconds = parse_whole<double>(text);
+  const std::optional<double> seconds = parse_number<double>(text);
   if (!seconds || !(*seconds > 0 && *seconds <= kMaxSeconds)) {
     throw bad_request("seconds", fmt::format("wanted a number above 0 and at most {}, found '{}'",
                                              kMaxSeconds, text));
@@ -327,9 +328,9 @@ class BodyReader {
     claim("width", "size");
     claim("height", "size");
     const std::size_t cross = std::min(text.find('x'), text.size());
-    result_.request.width = parse_whole<int>(std::string_view(text).substr(0, cross));
+    result_.request.width = parse_number<int>(std::string_view(text).substr(0, cross));
     result_.request.height =
-        parse_whole<int>(std::string_view(text).substr(std::min(cross + 1, text.size())));
+        parse_number<int>(std::string_view(text).substr(std::min(cross + 1, text.size())));
     if (!result_.request.width || !result_.request.height) {
       throw bad_request("size",
                         fmt::format("wanted WIDTHxHEIGHT, such as 848x480, found '{}'", text));

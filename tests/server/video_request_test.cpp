@@ -210,9 +210,11 @@ TEST(VideoRequest, ErrorsNameTheClientsField) {
   expect_refused(R"({"fps": 0})", "fps", "wanted a number or a fraction");
   expect_refused(R"({"model": "sora-2"})", "model", "model: wanted 'micro', found 'sora-2'");
   expect_refused(R"({"sparsity": 5})", "sparsity", "wanted an object, found '5'");
-  expect_refused(R"({"sparsity": "a: b"})", "sparsity", "not valid JSON");
-  expect_refused(R"({"sparsity": {"attn": {"top_kyes": 1}}})", "sparsity", "top_keys");
-  expect_refused(R"({"sparsity": {"attn": {"top_keys": 1.5}}})", "sparsity", "top_keys");
+  expect_refused(R"({"sparsity": "a: b"})", "sparsity", "sparsity: column 1: not valid JSON");
+  expect_refused(R"({"sparsity": {"attn": {"top_kyes": 1}}})", "sparsity",
+                 "sparsity: key 'attn.top_kyes' is not known; did you mean 'attn.top_keys'?");
+  expect_refused(R"({"sparsity": {"attn": {"top_keys": 1.5}}})", "sparsity",
+                 "sparsity: attn.top_keys: wanted 0 to 1, found 1.5");
 }
 
 TEST(VideoRequest, RefusesOtherBodies) {
