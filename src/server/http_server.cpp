@@ -23,6 +23,7 @@
 #include <ctime>
 #include <map>
 #include <random>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -68,6 +69,34 @@ constexpr std::array kSecurityHeaders{
 
 using EmptyResponse = http::response<http::empty_body>;
 
+// Ends a read that takes too long. The time-outs of Beast's stream would close the socket, so that
+// the client could not be told.
+class ReadDeadline {
+ public:
+  ReadDeadline(tcp::socket& socket, Clock::duration duration)
+      : timer_(socket.get_executor(), duration), state_(std::make_shared<State>()) {
+    timer_.async_wait([&socket, state = state_](error_code error) {
+      if (error || state->is_over) return;  // the read was in time
+      state->has_passed = true;
+      error_code ignored;
+      socket.cancel(ignored);
+    });
+  }
+  ~ReadDeadline() { state_->is_over = true; }
+  ReadDeadline(const ReadDeadline&) = delete;
+  ReadDeadline& operator=(const ReadDeadline&) = delete;
+
+  bool has_passed() const { return state_->has_passed; }
+
+ private:
+  struct State {
+    bool has_passed = false;
+    bool is_over = false;
+  };
+  asio::steady_timer timer_;
+  std::shared_ptr<State> state_;
+};
+
 // One connection, which answers requests one after the other.
 class Connection {
  public:
@@ -102,13 +131,7 @@ class Connection {
     Parser parser;
     parser.header_limit(kMaxHeaderBytes);
     parser.body_limit(shared_.options.max_body_bytes);
-    stream_.expires_after(kHeaderTimeout);
-    const auto [head_error, head_bytes] =
-        co_await http::async_read_header(stream_, buffer_, parser, kAwait);
-    static_cast<void>(head_bytes);
-    begin_ = Clock::now();
-    request_ = to_request(parser.get());
-    if (head_error) co_return co_await refuse_reading(head_error);
+    if (!co_await read(parser, kHeaderTimeout, true)) co_return co_await refuse_reading();
     is_last_ = !parser.keep_alive();
     const std::optional<Response> refusal = shared_.api.refuse(request_);
     if (refusal) {
@@ -118,16 +141,28 @@ class Connection {
     if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       if (!co_await write_all(asio::buffer(kContinue))) co_return false;
     }
-    stream_.expires_after(kBodyTimeout);
-    const auto [body_error, body_bytes] =
-        co_await http::async_read(stream_, buffer_, parser, kAwait);
-    static_cast<void>(body_bytes);
-    begin_ = Clock::now();
-    if (body_error) co_return co_await refuse_reading(body_error);
+    if (!co_await read(parser, kBodyTimeout, false)) co_return co_await refuse_reading();
     request_.body = std::move(parser.get().body());
     shared_.api.set_connections(shared_.num_connections, shared_.num_event_streams);
     const Response response = shared_.api.answer(request_);
     co_return co_await send(response);
+  }
+
+  // Reads the head of a request, or all of it. On failure read_error_ says why.
+  Awaitable<bool> read(Parser& parser, Clock::duration time, bool is_head) {
+    stream_.expires_never();
+    const ReadDeadline deadline(stream_.socket(), time);
+    if (is_head) {
+      std::tie(read_error_, std::ignore) =
+          co_await http::async_read_header(stream_, buffer_, parser, kAwait);
+    } else {
+      std::tie(read_error_, std::ignore) =
+          co_await http::async_read(stream_, buffer_, parser, kAwait);
+    }
+    begin_ = Clock::now();
+    if (is_head) request_ = to_request(parser.get());
+    if (deadline.has_passed()) read_error_ = beast::error::timeout;
+    co_return !read_error_;
   }
 
   // Between two requests a connection may wait for longer than within one.
@@ -158,27 +193,26 @@ class Connection {
   }
 
   // Answers a request that cannot be read, and ends the connection.
-  Awaitable<bool> refuse_reading(error_code error) {
+  Awaitable<bool> refuse_reading() {
     is_last_ = true;
-    int status = 400;
-    std::string message = fmt::format("this is no HTTP request: {}", error.message());
-    if (error == http::error::header_limit) {
-      status = 431;
-      message = fmt::format("headers: wanted at most {} bytes", kMaxHeaderBytes);
-    } else if (error == http::error::body_limit) {
-      status = 413;
-      message = fmt::format("body: wanted at most {} bytes", shared_.options.max_body_bytes);
-    } else if (error == beast::error::timeout) {
-      status = 408;
-      message = "the request did not arrive in time";
-    } else if (error.category() != make_error_code(http::error::bad_target).category()) {
-      co_return false;  // the client is gone
-    } else if (error == http::error::end_of_stream || error == http::error::partial_message) {
-      co_return false;
+    if (read_error_ == http::error::header_limit) {
+      co_return co_await send(
+          Api::answer_error(431, fmt::format("headers: wanted at most {} bytes", kMaxHeaderBytes)));
     }
-    // The socket has been closed by the time-out of the stream.
-    if (!stream_.socket().is_open()) co_return false;
-    co_return co_await send(Api::answer_error(status, message));
+    if (read_error_ == http::error::body_limit) {
+      co_return co_await send(Api::answer_error(
+          413, fmt::format("body: wanted at most {} bytes", shared_.options.max_body_bytes)));
+    }
+    if (read_error_ == beast::error::timeout) {
+      co_return co_await send(Api::answer_error(408, "the request did not arrive in time"));
+    }
+    const bool is_gone =
+        read_error_ == http::error::end_of_stream || read_error_ == http::error::partial_message;
+    const bool is_malformed =
+        read_error_.category() == make_error_code(http::error::bad_target).category();
+    if (is_gone || !is_malformed) co_return false;
+    co_return co_await send(Api::answer_error(
+        400, fmt::format("this is no request of HTTP/1.1: {}", read_error_.message())));
   }
 
   // ---- answers ----
@@ -346,6 +380,7 @@ class Connection {
   beast::flat_buffer buffer_;
   Shared& shared_;
   HttpRequest request_;
+  error_code read_error_;
   Clock::time_point begin_;
   bool has_answered_ = false;
   bool is_last_ = false;  // the connection ends after this answer
