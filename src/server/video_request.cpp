@@ -10,21 +10,19 @@
 
 namespace mochi::server {
 
-using OrderedJson = nlohmann::ordered_json;
-
 VideoRequest overlay(const VideoRequest& source, const VideoRequest& changes) {
   return {.request = job::overlay(source.request, changes.request),
           .loras = changes.loras ? changes.loras : source.loras,
           .spellings = changes.spellings};
 }
 
-OrderedJson to_json(const VideoRequest& request) {
-  OrderedJson json = OrderedJson::object();
+nlohmann::ordered_json to_json(const VideoRequest& request) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
   for (const std::string& field : job::given_fields(request.request)) {
     job::write_field(json, request.request, field);
   }
   if (!request.loras) return json;
-  json["lora"] = OrderedJson::array();
+  json["lora"] = nlohmann::ordered_json::array();
   for (const NamedLora& lora : *request.loras) json["lora"].push_back(format_lora(lora));
   return json;
 }
