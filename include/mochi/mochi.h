@@ -268,15 +268,18 @@ struct EngineInfo {
   std::uint64_t peak_device_bytes = 0;  // most GPU memory used so far; 0 on the CPU
 };
 
+// Number of texts whose features an engine stores.
+inline constexpr std::size_t kMaxEncodedPrompts = 16;
+
 // One model on one device. Weights are read when they are first needed. On a CPU they stay in
 // memory if all of them fit into half of it; on a GPU until another network needs the room.
 // Otherwise, and with cpu_offload, each network is dropped as soon as it has done its part.
 //
-// sample(), decode() and encode() run one at a time: called while one of them is running, from
-// another thread or from a callback, they throw Busy and change nothing. model() and info() may be
-// called at any time from any thread. After an error, also OutOfMemory, and after Cancelled the
-// engine can be used again. An engine that was moved to another object throws Error. Neither move
-// nor destroy an engine during a call.
+// sample(), encode_prompts(), decode() and encode() run one at a time: called while one of them is
+// running, from another thread or from a callback, they throw Busy and change nothing. model() and
+// info() may be called at any time from any thread. After an error, also OutOfMemory, and after
+// Cancelled the engine can be used again. An engine that was moved to another object throws Error.
+// Neither move nor destroy an engine during a call.
 class Engine {
  public:
   // Throws InvalidRequest for options that do not fit together, and Error as ModelInfo does or when
@@ -294,6 +297,15 @@ class Engine {
   Latents sample(const GenerateRequest& request, Observer& observer,
                  const SampleOptions& options = {});
   Latents sample(const GenerateRequest& request, const SampleOptions& options = {});
+
+  // Encodes prompts, or negative prompts, of samplings that are to follow, so that the text encoder
+  // is loaded once for all of them. The engine stores the features of the kMaxEncodedPrompts texts
+  // that it encoded or used last, in host memory. sample() takes the features of a stored text from
+  // there: the latents are the same, and the text encoder is not loaded. Throws InvalidRequest
+  // naming "prompts" if there are more than kMaxEncodedPrompts, and otherwise as sample() does.
+  // When it throws, the prompts before are stored.
+  void encode_prompts(std::span<const std::string> prompts, Observer& observer);
+  void encode_prompts(std::span<const std::string> prompts);
 
   // Decodes latents and gives each frame to `sink` as soon as it is ready. Throws as sample() does.
   void decode(const Latents& latents, const FrameSink& sink, Observer& observer);

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <new>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "pipeline/networks.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
+#include "pipeline/text_cache.h"
 #include "pipeline/video_sampling.h"
 
 namespace mochi {
@@ -60,6 +62,12 @@ void check_options(const EngineOptions& options, Device device) {
   }
 }
 
+// A text, and the field that errors about it name.
+struct NamedText {
+  std::string text;
+  const char* field;
+};
+
 // The time of one call, which no other call may share.
 class BusyScope {
  public:
@@ -89,7 +97,11 @@ struct Engine::Impl {
   }
   // Reports how much memory a network's weights take, once they are loaded.
   void tell_size(Component component, const WeightStore& store) const;
-  TextFeatures encode_text(const GenerateRequest& request, bool needs_null, Observer& observer);
+  // Stores the features of those texts that are neither empty nor stored.
+  void encode_texts(std::span<const NamedText> texts, Observer& observer);
+  void encode_text(Context& ctx, const NamedText& named);
+  // The features of a text that is stored, on the device; no rows for an empty text.
+  Tensor upload_features(const std::string& encoded);
   Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
   void fill_noise(const GenerateRequest& request, const TensorView& z) const;
   // Runs a stage. When memory runs out, drops the networks that it does not need, if there are any,
@@ -107,6 +119,7 @@ struct Engine::Impl {
   MatrixStorage storage;
   bool keeps_networks;
   std::atomic<bool> is_busy = false;
+  TextCache encoded_texts;
   std::optional<TextNetwork> text;
   std::optional<DitNetwork> dit;
   std::optional<DecoderNetwork> decoder;
@@ -142,17 +155,16 @@ void Engine::Impl::tell_size(Component component, const WeightStore& store) cons
                    megabytes(store.size_bytes()), on_host));
 }
 
-TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool needs_null,
-                                       Observer& observer) {
-  const DitConfig& config = directory().config().dit;
-  const bool has_null_text = needs_null && !request.negative_prompt.empty();
-  if (request.prompt.empty() && !has_null_text) {
-    const auto none = [&] {
-      return Tensor(backend->activation_dtype(), {0, config.text_width}, backend->allocator());
-    };
-    return {none(), none()};
+void Engine::Impl::encode_texts(std::span<const NamedText> texts, Observer& observer) {
+  std::vector<NamedText> missing;
+  for (const NamedText& each : texts) {
+    if (each.text.empty() ||
+        std::ranges::find(missing, each.text, &NamedText::text) != missing.end()) {
+      continue;
+    }
+    if (encoded_texts.find(each.text) == nullptr) missing.push_back(each);
   }
-  TextFeatures features;
+  if (missing.empty()) return;
   const StopFn should_stop = [&] { return observer.should_stop(); };
   const auto encode = [&] {
     if (!text) {
@@ -162,16 +174,31 @@ TextFeatures Engine::Impl::encode_text(const GenerateRequest& request, bool need
     Arena scratch(backend->allocator());
     Context ctx{*backend, scratch, &should_stop};
     const StopScope stop(should_stop);
-    ProgressReporter reporter(observer, Phase::kText, has_null_text ? 2 : 1);
-    features.cond = text->encode(ctx, request.prompt, config.max_text_tokens, "prompt");
-    backend->synchronize();  // so that the progress is that of the device
-    reporter.advance();
-    const std::string null_text = needs_null ? request.negative_prompt : "";
-    features.null = text->encode(ctx, null_text, config.max_text_tokens, "negative_prompt");
-    if (has_null_text) reporter.advance();
+    ProgressReporter reporter(observer, Phase::kText, std::ssize(missing));
+    for (const NamedText& each : missing) {
+      // A stage that ran out of memory is repeated.
+      if (encoded_texts.find(each.text) == nullptr) encode_text(ctx, each);
+      reporter.advance();
+    }
   };
   run_stage(Component::kTextEncoder, encode, [] { return true; });
   if (!keeps_networks) text.reset();
+}
+
+void Engine::Impl::encode_text(Context& ctx, const NamedText& named) {
+  const std::int64_t max_tokens = directory().config().dit.max_text_tokens;
+  const Tensor features = text->encode(ctx, named.text, max_tokens, named.field);
+  Tensor host(features.view().dtype(), features.view().shape());
+  backend->download(features, host);
+  encoded_texts.add(named.text, std::move(host));
+}
+
+Tensor Engine::Impl::upload_features(const std::string& encoded) {
+  const Tensor* const host = encoded_texts.find(encoded);
+  const Shape shape =
+      host != nullptr ? host->view().shape() : Shape{0, directory().config().dit.text_width};
+  Tensor features(backend->activation_dtype(), shape, backend->allocator());
+  if (host != nullptr) backend->upload(*host, features);
   return features;
 }
 
@@ -278,7 +305,10 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
   const StepPlan plan = make_step_plan(request);
   const Latents size = model().latent_size({request.width, request.height, request.num_frames});
   if (options.start != nullptr) check_start(*options.start, size, plan.num_steps());
-  const TextFeatures features = impl.encode_text(request, plan.needs_null_branch(), observer);
+  const std::string null_text = plan.needs_null_branch() ? request.negative_prompt : "";
+  impl.encode_texts(
+      std::array{NamedText{request.prompt, "prompt"}, NamedText{null_text, "negative_prompt"}},
+      observer);
   int num_done = 0;
   const int first_step = options.start != nullptr ? options.start->num_steps_done : 0;
   Latents latents;
@@ -288,6 +318,8 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
       impl.tell_size(Component::kDit, impl.dit->store());
     }
     num_done = first_step;
+    const TextFeatures features{impl.upload_features(request.prompt),
+                                impl.upload_features(null_text)};
     const Tensor z(DType::kF32, shape_of(size), impl.backend->allocator());
     if (options.start != nullptr) {
       upload_latents(*impl.backend, options.start->latents, z);
@@ -302,6 +334,26 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
   impl.run_stage(Component::kDit, run, [&] { return num_done <= first_step; });
   if (!impl.keeps_networks) impl.dit.reset();
   return latents;
+}
+
+void Engine::encode_prompts(std::span<const std::string> prompts) {
+  Observer observer;
+  encode_prompts(prompts, observer);
+}
+
+void Engine::encode_prompts(std::span<const std::string> prompts, Observer& observer) {
+  Impl& impl = checked_impl();
+  const BusyScope busy(impl.is_busy);
+  if (prompts.size() > kMaxEncodedPrompts) {
+    refuse("prompts", "wanted at most {}, found {}", kMaxEncodedPrompts, prompts.size());
+  }
+  std::vector<NamedText> texts;
+  texts.reserve(prompts.size());
+  for (const std::string& prompt : prompts) {
+    check_text("prompts", prompt);
+    texts.push_back({prompt, "prompts"});
+  }
+  impl.encode_texts(texts, observer);
 }
 
 void Engine::decode(const Latents& latents, const FrameSink& sink) {

@@ -32,12 +32,6 @@ void check_multiple(const char* field, int value, int unit, int offset, int max)
   refuse(field, "wanted {}, found {}; the nearest are {} and {}", rule, value, below, above);
 }
 
-void check_text(const char* field, const std::string& text) {
-  if (const auto invalid = find_invalid_utf8(text)) {
-    refuse(field, "not valid UTF-8 at byte {}", *invalid);
-  }
-}
-
 void check_guidance(const char* field, double cfg) {
   if (!std::isfinite(cfg)) refuse(field, "wanted a finite number, found {}", cfg);
 }
@@ -136,6 +130,12 @@ void check_values(const char* field, const Latents& size, std::span<const float>
   const auto at = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
   if (at != values.end()) {
     refuse(field, "wanted finite values, found {} at index {}", *at, at - values.begin());
+  }
+}
+
+void check_text(const char* field, const std::string& text) {
+  if (const auto invalid = find_invalid_utf8(text)) {
+    refuse(field, "not valid UTF-8 at byte {}", *invalid);
   }
 }
 

@@ -39,6 +39,9 @@ void check_choice(const char* field, typename Choices::value_type value, const C
 // have, all of them finite.
 void check_values(const char* field, const Latents& size, std::span<const float> values);
 
+// Throws InvalidRequest naming `field` unless the text is UTF-8.
+void check_text(const char* field, const std::string& text);
+
 // Noise levels and guidance of every step. Throws InvalidRequest.
 StepPlan make_step_plan(const GenerateRequest& request);
 

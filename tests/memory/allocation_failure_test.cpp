@@ -139,6 +139,21 @@ TEST_F(OutOfMemoryAnywhere, SamplingEndsInAnExceptionAndTheEngineStaysUsable) {
   EXPECT_EQ(engine_->sample(request_).values, latents_.values);
 }
 
+// Each prompt is a new one of equal length: oneDNN has its primitives, which it cannot create
+// without memory.
+TEST_F(OutOfMemoryAnywhere, EncodingAPromptEndsInAnExceptionAndTheEngineStaysUsable) {
+  std::array<std::string, 7> words{"a", "and", "ball", "blue", "cube", "on", "red"};
+  const auto encode_next = [&] {
+    std::array<std::string, 1> prompt;
+    for (const std::string& word : words) prompt[0] += word + " ";
+    std::ranges::next_permutation(words);
+    engine_->encode_prompts(prompt);
+  };
+  encode_next();
+  fail_everywhere(encode_next);
+  EXPECT_EQ(engine_->sample(request_).values, latents_.values);
+}
+
 TEST_F(OutOfMemoryAnywhere, DecodingAndWritingEndInAnExceptionAndTheEngineGoesOn) {
   const std::string before = read_text(folder_ / "out/v.y4m");
   fail_everywhere([&] { decode(); });

@@ -251,7 +251,9 @@ TEST_F(EngineRuns, StopsInsideEveryNetwork) {
     EXPECT_EQ(running, phase);
     EXPECT_EQ(num_done, 0) << name_of(phase);
   };
-  expect_stop(Phase::kText, [&](Observer& observer) { engine.sample(base, observer); });
+  GenerateRequest unseen = base;
+  unseen.prompt = "a large blue cube";
+  expect_stop(Phase::kText, [&](Observer& observer) { engine.sample(unseen, observer); });
   expect_stop(Phase::kSampling, [&](Observer& observer) { engine.sample(base, observer); });
   expect_stop(Phase::kDecoding, [&](Observer& observer) { decode(engine, latents, observer); });
   const VideoSize size = engine.model().video_size(latents);
@@ -337,7 +339,7 @@ TEST_F(EngineRuns, OffloadingChangesNothing) {
   const GenerateRequest base = request(engine);
   EXPECT_EQ(frugal.sample(base, count).values, engine.sample(base).values);
   frugal.sample(base, count);
-  EXPECT_EQ(num_loaded, 4);  // both networks, twice
+  EXPECT_EQ(num_loaded, 3);  // the transformer again; the text's features are stored
 }
 
 TEST_F(EngineRuns, ShardedFilesGiveTheSameVideo) {
