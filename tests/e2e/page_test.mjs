@@ -87,13 +87,16 @@ const noSideScrolling = async (page, what) => {
 const tests = {
   async 'makes a video and plays it'({page}) {
     await page.waitForSelector('#stage .blank');
-    await fillForm(page, {steps: 24});
+    await fillForm(page, {steps: 16});
     await page.locator('#prompt').press('Control+Enter');
     await page.waitForSelector('#stage [role=progressbar]');
     await page.waitForSelector('canvas.preview.shown');
     assert.ok(
       (await brightness(page.locator('canvas.preview'))).deviation > 1,
       'the preview is empty',
+    );
+    await page.waitForFunction(
+      () => document.querySelector('.stage .bar')?.getAttribute('aria-valuenow') > 30,
     );
     const clip = clipOf(page);
     await clip.waitFor();
@@ -140,7 +143,7 @@ const tests = {
     assert.equal(await page.inputValue('#seed'), '77');
     assert.equal(await page.inputValue('#cfg_scale'), '4');
     assert.equal(await page.inputValue('#num_frames'), '7');
-    assert.equal(await page.inputValue('#num_steps'), '24');
+    assert.equal(await page.inputValue('#num_steps'), '16');
     await dropFile(page, 'notes.json', '{"no": "request"}');
     await page.waitForSelector('.toast.error');
     assert.equal(await page.inputValue('#seed'), '77', 'a useless file has changed the form');

@@ -250,7 +250,7 @@ function showStatus(status) {
   $('server').replaceChildren(
     h('span', {class: connection.isLost ? 'dot lost' : failed ? 'dot warn' : 'dot'}),
     h('b', {}, status.model),
-    h('span', {}, status.device),
+    h('span', {}, status.device.replace(/^cpu$/, 'CPU')),
   );
   $('server').title = `mochi ${status.version}`;
 }

@@ -5,6 +5,11 @@ import {$, h} from './dom.js';
 const sentence = (text) =>
   text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
 
+// "fps: wanted 24, found 0" stands next to the field, whose name need not be repeated.
+function withoutName({message, param}) {
+  return sentence(message.startsWith(`${param}: `) ? message.slice(param.length + 2) : message);
+}
+
 export function showMessage(text) {
   $('message').textContent = text;
   $('message').hidden = text === '';
@@ -28,7 +33,7 @@ export function showError(error, {isSoft = false} = {}) {
   field.querySelector('.error')?.remove();
   field.classList.add('wrong');
   const id = `error_${error.param}`;
-  field.append(h('p', {class: 'error', id, role: 'alert'}, error.message));
+  field.append(h('p', {class: 'error', id, role: 'alert'}, withoutName(error)));
   const control = $(error.param) ?? field.querySelector('input, textarea, select');
   control?.setAttribute('aria-invalid', 'true');
   control?.setAttribute('aria-describedby', id);

@@ -73,7 +73,7 @@ export class Form {
   }
 
   #build() {
-    const {frames = {}, limits = {}, defaults} = this.#model;
+    const {frames = {}, defaults} = this.#model;
     Object.assign($('num_frames'), {
       min: frames.plus ?? 1,
       step: frames.multiple ?? 6,
@@ -82,7 +82,6 @@ export class Form {
     $('multiple').textContent = this.#model.sizes?.multiple ?? 16;
     for (const name of ['width', 'height']) $(name).step = this.#model.sizes?.multiple ?? 16;
     $('prompt').placeholder = defaults.prompt;
-    if (limits.max_prompt_length) $('prompt').maxLength = limits.max_prompt_length;
     for (const name of TEXTS)
       $(name).addEventListener('input', () => this.#set(name, $(name).value.trimStart()));
     for (const name of NUMBERS)
