@@ -289,6 +289,7 @@ EngineInfo Engine::info() const {
           .device_note = impl.choice.note,
           .precision = impl.storage.dtype == DType::kBF16 ? Precision::kBf16 : Precision::kFp32,
           .num_threads = num_threads(),
+          .keeps_networks = impl.keeps_networks,
           .peak_device_bytes = impl.backend->memory().peak_bytes};
 }
 

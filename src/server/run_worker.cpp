@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <new>
@@ -116,6 +117,7 @@ class WorkerRun {
     const job::Job job = prepare(request, folder);
     if (job.is_done) return read_done(job);
     if (!preview_map_) fit_previews();
+    encode_ahead(message);
     WorkerObserver observer(channel_, job, rate_, preview_map_);
     const job::Outcome outcome = job::run_job(job, *engine_, observer, {});
     remember_rate(outcome);
@@ -153,6 +155,23 @@ class WorkerRun {
       throw;
     } catch (const Error& error) {
       observer.on_warning(fmt::format("no previews: {}", error.what()));
+    }
+  }
+
+  // While the text encoder is loaded, it also encodes the prompts of videos that wait.
+  void encode_ahead(const Json& message) {
+    const EngineInfo info = engine_->info();
+    // On a CPU each prompt takes long, and an encoder that stays gains nothing.
+    if (info.device == DeviceKind::kCpu && info.keeps_networks) return;
+    std::vector<std::string> prompts = message.at("prompts").get<std::vector<std::string>>();
+    prompts.resize(std::min(prompts.size(), kMaxEncodedPrompts));
+    PreparationObserver observer(channel_);
+    try {
+      engine_->encode_prompts(prompts, observer);
+    } catch (const Cancelled&) {
+      throw;
+    } catch (const Error&) {
+      return;  // the sampling of the prompt at fault reports it
     }
   }
 

@@ -1,7 +1,7 @@
 // A process that owns an engine and makes one video at a time. Messages are JSON objects, one in a
 // line:
 //
-//   to the worker    {"type": "run", "id", "folder", "request", "next_prompts"}, {"type": "stop"}
+//   to the worker    {"type": "run", "id", "folder", "request", "prompts"}, {"type": "stop"}
 //   from the worker  {"type": "ready", "device", "device_name", "device_note"},
 //                    {"type": "phase" | "step" | "preview" | "warning", ...},
 //                    {"type": "done", "result"}, {"type": "failed", "code", "message"},
