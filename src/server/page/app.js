@@ -85,7 +85,7 @@ function pickOrOpen(id) {
     open(compared?.[0] ?? current);
     $('stage').querySelector('.surface')?.focus();
   });
-  $('stage').scrollIntoView({block: 'nearest'});
+  $('stage').scrollIntoView({block: 'start'});
   render();
 }
 
