@@ -54,7 +54,7 @@ function reduceColours(file) {
     '-i',
     file,
     '-vf',
-    'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=none',
+    'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=sierra2_4a',
     reduced,
   ]);
   renameSync(reduced, file);
