@@ -158,10 +158,14 @@ const tests = {
     assert.equal(await page.locator('.field.wrong').count(), 0);
   },
 
-  async 'compares two videos'({page}) {
+  async 'compares two videos'({page, server}) {
     await page.fill('#num_steps', '6');
     await page.click('#make');
     await page.waitForFunction(() => document.querySelectorAll('#gallery .card').length === 2);
+    // What was loaded has come back to the server whole.
+    const {data} = await (await server.get('/v1/videos')).json();
+    const changes = {prompt: 'a large blue cube spins', seed: 77, cfg_scale: 4, num_steps: 6};
+    assert.deepEqual(data[0].request, {...data[1].request, ...changes});
     await clipOf(page).waitFor();
     await page.getByRole('button', {name: 'Compare'}).click();
     await page.locator('.picking .open:enabled').first().click();
@@ -257,6 +261,15 @@ const tests = {
     await page.getByRole('button', {name: 'Delete'}).click();
     await page.locator('dialog').getByRole('button', {name: 'Delete'}).click();
     await page.waitForFunction(() => document.querySelectorAll('.card').length === 1);
+  },
+
+  async 'varies a video'({page, server}) {
+    await page.getByRole('button', {name: 'Vary'}).click();
+    await page.waitForFunction(() => document.querySelectorAll('.card').length === 2);
+    const {data} = await (await server.get('/v1/videos')).json();
+    assert.notEqual(data[0].request.seed, data[1].request.seed);
+    assert.deepEqual({...data[0].request, seed: 0}, {...data[1].request, seed: 0});
+    assert.equal(data[0].remixed_from_video_id, data[1].id);
   },
 
   async 'asks for a key, and again for the right one'(state) {

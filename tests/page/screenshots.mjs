@@ -20,6 +20,7 @@ const SCENES = [
 ];
 const COMPARED = {prompt: 'a large green pyramid spins on a grey background', seed: 8};
 const POLL_MS = 500;
+const LONGEST_WAIT_MS = 300000;
 
 async function create(server, fields) {
   const response = await fetch(new URL('/v1/videos', server.url), {
@@ -53,7 +54,7 @@ function reduceColours(file) {
     '-i',
     file,
     '-vf',
-    'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=none',
+    'split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=dither=sierra2_4a',
     reduced,
   ]);
   renameSync(reduced, file);
@@ -68,12 +69,14 @@ export async function makeScreenshots(browser, server, folder) {
       deviceScaleFactor: scale,
     });
     const page = await context.newPage();
+    page.setDefaultTimeout(LONGEST_WAIT_MS);
     await page.goto(server.url);
     await page.waitForSelector('.card');
     return page;
   };
   const finish = async (page, name) => {
     await page.mouse.move(0, 0);
+    await page.evaluate(() => document.activeElement.blur());
     await page.waitForTimeout(600);
     const file = path.join(folder, `server-${name}.png`);
     await page.screenshot({path: file});
@@ -85,11 +88,10 @@ export async function makeScreenshots(browser, server, folder) {
     await page.locator('.controls input').fill(String(frame));
   };
   try {
-    await make(server, {...COMPARED, skip: 'off', num_steps: 24});
-    await make(server, {...COMPARED, skip: 'off', num_steps: 64});
-    for (const scene of [...SCENES].reverse()) await make(server, {...scene, skip: 'careful'});
+    for (const skip of ['fast', 'careful']) await make(server, {...COMPARED, skip});
+    for (const scene of [...SCENES].reverse()) await make(server, {...scene, skip: 'fast'});
 
-    let page = await open('light', 1440, 900);
+    let page = await open('light', 1600, 900);
     await page.fill('#prompt', 'a small pink ball moves in a circle on a dark background');
     await stopAt(page, 16);
     await finish(page, 'desktop');
@@ -109,10 +111,10 @@ export async function makeScreenshots(browser, server, folder) {
     await page.locator('.controls input').fill('21');
     await finish(page, 'compare');
 
-    page = await open('dark', 1440, 900);
+    page = await open('dark', 1600, 900);
     await page.fill('#prompt', 'a large yellow star spins quickly on a blue background');
     await page.fill('#seed', '3');
-    await page.locator('#tier_off').click();
+    await page.locator('#tier_careful').click();
     await page.click('#make');
     await page.fill('#prompt', 'a small white ring falls on a purple background');
     await page.waitForTimeout(500);

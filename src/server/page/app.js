@@ -29,7 +29,7 @@ let pending = null; // a video that the server has not confirmed yet: {body, key
 
 const stage = new Stage($('stage'), {
   again: (video) => loadSettings(video.request),
-  vary: (video) => attempt(() => videos.remix(video.id, {seed: 'random'}).then(added)),
+  vary: ({id, prompt}) => attempt(() => videos.remix(id, {prompt, seed: 'random'}).then(added)),
   remix,
   compare: (video) => {
     pickFrom = video;
@@ -85,7 +85,7 @@ function pickOrOpen(id) {
     open(compared?.[0] ?? current);
     $('stage').querySelector('.surface')?.focus();
   });
-  $('stage').scrollIntoView({block: 'nearest'});
+  $('stage').scrollIntoView({block: 'start'});
   render();
 }
 

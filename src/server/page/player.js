@@ -2,6 +2,8 @@
 import {calm, h, iconButton, setIcon} from './dom.js';
 
 export class Player {
+  #nextTick = 0;
+
   // `surface` takes the keys and, enlarged, fills the screen.
   constructor(clips, {fps, numFrames, surface, autoplay = !calm()}) {
     [this.main, this.other] = clips;
@@ -78,10 +80,11 @@ export class Player {
   }
 
   #tick() {
+    cancelAnimationFrame(this.#nextTick);
     if (this.main.paused || !this.main.isConnected) return;
     this.#align(1.5 / this.fps);
     this.#showPlace();
-    requestAnimationFrame(() => this.#tick());
+    this.#nextTick = requestAnimationFrame(() => this.#tick());
   }
 
   // Brings the second clip to the first one's time if it is further away than that.
