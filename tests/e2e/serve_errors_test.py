@@ -62,7 +62,7 @@ BAD_FIELDS = [
     ({"sparsity": "{"}, "sparsity"),
     ({"sparsity": [1]}, "sparsity"),
     ({"no_sparsity": "perhaps"}, "no_sparsity"),
-    ({"sparsity": {}, "no_sparsity": True}, {"sparsity", "no_sparsity"}),
+    ({"sparsity": {"attn": {}}, "no_sparsity": True}, {"sparsity", "no_sparsity"}),
     ({"lora": "unknown"}, "lora"),
     ({"lora": "../strong"}, "lora"),
     ({"lora": 5}, "lora"),
@@ -92,14 +92,15 @@ class RefusalTest(ServeTest):
 
     def expect_bad(self, answer, params):
         """Status 400 and one of these parameters."""
-        param = answer.json()["error"]["param"]
-        self.assertIn(param, params if isinstance(params, set) else {params})
-        self.expect_refusal(answer, 400, INVALID, param, answer.json()["error"]["code"])
+        self.expect_refusal(answer, 400, INVALID)
+        self.assertIn(answer.json()["error"]["param"], params if isinstance(params, set) else {params})
 
     def test_fields(self):
         for fields, params in BAD_FIELDS:
             body = {"prompt": "a"} | fields if fields else fields
             for path in ("/v1/videos", "/v1/videos/estimate", "/v1/videos/sync"):
+                if path.endswith("estimate") and params == "prompt" and not body.get("prompt"):
+                    continue  # it takes no prompt for its time
                 with self.subTest(path=path, body=body):
                     self.expect_bad(self.server.post(path, body), params)
             texts = {name: value for name, value in body.items() if isinstance(value, str)}
@@ -144,8 +145,7 @@ class RefusalTest(ServeTest):
                         {"Content-Type": "application/x-www-form-urlencoded"}):
             with self.subTest(headers):
                 answer = self.server.post("/v1/videos", b"prompt=a", headers)
-                self.expect_refusal(answer, 415, INVALID, answer.json()["error"]["param"],
-                                    answer.json()["error"]["code"])
+                self.expect_refusal(answer, 415, INVALID)
 
     def test_unknown_routes_and_videos(self):
         for path in ("/nothing", "/v1", "/v1/", "/v1/nothing", "/v1/videos/", "/v1/videos/x",
@@ -154,8 +154,7 @@ class RefusalTest(ServeTest):
                      "/v1/models/other", "//v1/videos", "/index.php"):
             with self.subTest(path):
                 answer = self.server.get(path)
-                self.expect_refusal(answer, 404, INVALID, answer.json()["error"]["param"],
-                                    answer.json()["error"]["code"])
+                self.expect_refusal(answer, 404, INVALID)
         self.assertEqual(self.server.delete(f"/v1/videos/{NO_VIDEO}").status, 404)
         self.assertEqual(self.server.post(f"/v1/videos/{NO_VIDEO}/remix", {"prompt": "a"}).status, 404)
 
@@ -181,7 +180,7 @@ class RefusalTest(ServeTest):
                 ("POST", "/", {"GET"}), ("OPTIONS", "/v1/videos", {"GET", "POST"})):
             with self.subTest(method=method, path=path):
                 answer = self.server.request(method, path, b"" if method != "DELETE" else None)
-                self.expect_refusal(answer, 405, INVALID, None, answer.json()["error"]["code"])
+                self.expect_refusal(answer, 405, INVALID)
                 offered = {each.strip() for each in answer.headers["Allow"].split(",")}
                 self.assertLessEqual(allowed, offered)
                 self.assertNotIn(method, offered)
@@ -264,8 +263,7 @@ class RefusalTest(ServeTest):
                 answer = self.server.get("/v1/videos", {"Origin": origin})
                 self.assertEqual(answer.status, status)
                 if status == 403:
-                    error = answer.json()["error"]
-                    self.expect_refusal(answer, 403, "permission_error", error["param"], error["code"])
+                    self.expect_refusal(answer, 403, "permission_error")
         for host, status in ((f"localhost:{port}", 200), ("127.0.0.1", 200), (f"[::1]:{port}", 200),
                              ("192.168.7.7", 200), ("evil.example", 403),
                              (f"127.0.0.1.evil.example:{port}", 403), ("", 403)):
@@ -288,8 +286,8 @@ class KeysTest(ServeTest):
             for path in ("/v1/videos", "/v1/models", "/v1/status", "/metrics",
                          f"/v1/videos/{NO_VIDEO}", f"/v1/videos/{NO_VIDEO}/events"):
                 with self.subTest(headers=headers, path=path):
-                    self.expect_refusal(server.get(path, headers), 401, "authentication_error", None,
-                                        "invalid_api_key")
+                    self.expect_refusal(server.get(path, headers), 401, "authentication_error",
+                                        code="invalid_api_key")
         self.assertEqual(server.post("/v1/videos", {"prompt": "a"}).status, 401)
         for path in ("/", "/openapi.json", "/healthz", "/readyz"):
             self.assertEqual(server.get(path).status, 200, path)
@@ -341,7 +339,7 @@ class KeysTest(ServeTest):
         server = Server(self.folder / "data", self.model, "--host", "0.0.0.0", "--no-auth")
         self.addCleanup(server.kill)
         self.assertEqual(server.get("/v1/videos").status, 200)
-        self.assertEqual(server.get("/v1/videos", {"Host": "evil.example"}).status, 403)
+        self.assertEqual(server.get("/v1/videos", {"Origin": "http://evil.example"}).status, 403)
 
 
 class LimitsTest(ServeTest):
@@ -358,7 +356,7 @@ class LimitsTest(ServeTest):
         for path in ("/v1/videos", "/v1/videos/sync", f"/v1/videos/{first['id']}/remix"):
             with self.subTest(path):
                 answer = server.post(path, {"prompt": "a"})
-                self.expect_refusal(answer, 429, "rate_limit_error", None, "queue_full", ["2"])
+                self.expect_refusal(answer, 429, "rate_limit_error", ["2"], code="queue_full")
                 self.assertGreater(int(answer.headers["Retry-After"]), 0)
         self.assertLessEqual(len(server.all_videos()), 3)
         self.assertEqual(server.get("/v1/status").json()["queue"]["max"], 2)
@@ -371,7 +369,7 @@ class LimitsTest(ServeTest):
         server.wait_for(first["id"], "in_progress", key=ALICE)
         while (answer := server.post("/v1/videos", {"prompt": "a"} | LONG, key=ALICE)).status == 200:
             pass
-        self.expect_refusal(answer, 429, "rate_limit_error", None, "key_queue_full", ["1"])
+        self.expect_refusal(answer, 429, "rate_limit_error", ["1"], code="key_queue_full")
         self.assertGreater(int(answer.headers["Retry-After"]), 0)
         self.assertEqual(server.post("/v1/videos", {"prompt": "a"}, key=BOB).status, 200)
         self.assertLessEqual(len(server.all_videos(ALICE)), 2)
@@ -384,13 +382,12 @@ class LimitsTest(ServeTest):
         self.assertEqual(server.post("/v1/videos", {"prompt": 20 * "ä"}).status, 200)
         for fields, param in (({"prompt": 21 * "ä"}, "prompt"),
                               ({"prompt": "a", "negative_prompt": 21 * "b"}, "negative_prompt")):
-            self.expect_refusal(server.post("/v1/videos", fields), 400, INVALID, param, None, ["20"])
+            self.expect_refusal(server.post("/v1/videos", fields), 400, INVALID, ["20"], param=param)
         answer = server.post("/v1/videos", {"prompt": "a", "num_steps": 5})
-        error = answer.json()["error"]
-        self.expect_refusal(answer, 400, INVALID, error["param"], error["code"], [str(64 * 48 * 13 * 4)])
+        self.expect_refusal(answer, 400, INVALID, [str(64 * 48 * 13 * 4)])
         for path in ("/v1/videos", "/v1/videos/estimate"):
             answer = server.post(path, {"prompt": 3000 * "a"})
-            self.expect_refusal(answer, 413, INVALID, None, answer.json()["error"]["code"])
+            self.expect_refusal(answer, 413, INVALID)
         received = server.send_raw(
             b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000000000000\r\n\r\n{")
@@ -432,8 +429,8 @@ class StartTest(ServeTest):
     def test_flags(self):
         (self.folder / "file").write_text("x")
         for flag, value in (("--port", "65536"), ("--port", "x"), ("--port", "-1"), ("--host", "no such"),
-                            ("--max-queue", "0"), ("--max-queue-per-key", "0"), ("--max-work", "0"),
-                            ("--max-prompt-length", "0"), ("--max-body", "x"), ("--max-connections", "0"),
+                            ("--max-queue", "0"), ("--max-queue-per-key", "-1"), ("--max-work", "-1"),
+                            ("--max-prompt-length", "-1"), ("--max-body", "x"), ("--max-connections", "0"),
                             ("--keep", "30x"), ("--keep", "0d"), ("--idle-unload", "x"),
                             ("--checkpoint-every", "-1"), ("--gpus", "a"), ("--gpus", "0,0"),
                             ("--lora-dir", self.folder / "none"), ("--lora-dir", self.folder / "file"),

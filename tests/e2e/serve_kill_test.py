@@ -30,9 +30,9 @@ SIZE = {"width": 128, "height": 96, "num_frames": 19, "num_steps": 40}
 REQUESTS = [
     {"prompt": "a ball", "seed": 1, **SIZE},
     {"prompt": "a cube", "sparsity": {"attn": {"top_keys": 0.3, "first_n_dense_layers": 0,
-                                               "full_step_every": 4}}, **SIZE},
-    {"prompt": "a ring", "skip": "fast", **SIZE},
-    {"prompt": "a star"},
+                                               "full_step_every": 4}}, "seed": 2, **SIZE},
+    {"prompt": "a ring", "skip": "fast", "seed": 3, **SIZE},
+    {"prompt": "a star", "seed": 4},
 ]
 FILES = {"video.mp4", "video.mp4.json", "thumbnail.jpg", "spritesheet.jpg"}
 GONE = (OSError, http.client.HTTPException)  # the server was killed

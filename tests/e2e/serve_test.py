@@ -14,6 +14,7 @@ from serve_support import (LONG, ServeTest, Server, decode_data_url, digest, jpe
 from support import NUM_FRAMES, PROMPT, write_lora
 
 WIDTH, HEIGHT, NUM_STEPS = 64, 48, 4  # the tiny model's defaults
+INVALID = "invalid_request_error"
 # Sparse attention needs more tokens than those.
 LARGER = {"width": 128, "height": 96, "num_frames": 19, "num_steps": 6}
 SPARSITY = {"attn": {"top_keys": 0.3, "random_keys": 0.05, "first_n_dense_layers": 0,
@@ -107,15 +108,20 @@ class RoutesTest(ServeTest):
         self.assertEqual(self.digest_of(self.make(seed="3", no_sparsity=True, skip="off")), base)
 
     def test_sparsity(self):
-        dense = self.make(**LARGER)
-        sparse = self.make(sparsity=SPARSITY, **LARGER)
+        dense = self.make(seed=1, **LARGER)
+        sparse = self.make(seed=1, sparsity=SPARSITY, **LARGER)
         self.assertNotEqual(self.digest_of(sparse), self.digest_of(dense))
-        form = self.server.post_form("/v1/videos", [("prompt", "a ball"), *LARGER.items(),
+        form = self.server.post_form("/v1/videos", [("prompt", "a ball"), ("seed", 1), *LARGER.items(),
                                                     ("sparsity", json.dumps(SPARSITY))])
         self.assertEqual(self.digest_of(self.finish(form.json())), self.digest_of(sparse))
         answer = self.server.post(f"/v1/videos/{sparse['id']}/remix",
                                   {"prompt": "a ball", "no_sparsity": True})
         self.assertEqual(self.digest_of(self.finish(answer.json())), self.digest_of(dense))
+
+    def test_without_a_seed_each_video_is_another(self):
+        first, second = self.make(), self.make()
+        self.assertNotEqual(first["request"]["seed"], second["request"]["seed"])
+        self.assertNotEqual(self.digest_of(first), self.digest_of(second))
 
     def test_seconds_become_frames(self):
         for seconds, num_frames in {"1": 25, 1: 25, "0.01": 1, 0.5: 13, "0.8": 19}.items():
@@ -131,8 +137,7 @@ class RoutesTest(ServeTest):
         self.assertEqual((first.status, second.status), (200, 200))
         self.assertEqual(first.json()["id"], second.json()["id"])
         other = self.server.post("/v1/videos", body | {"seed": 12}, headers)
-        self.expect_refusal(other, 422, "invalid_request_error", "Idempotency-Key",
-                            other.json()["error"]["code"])
+        self.expect_refusal(other, 422, INVALID, param="Idempotency-Key", code="idempotency_key_reused")
         third = self.server.post("/v1/videos", body, {"Idempotency-Key": "order-18"})
         self.assertNotEqual(third.json()["id"], first.json()["id"])
 
@@ -146,8 +151,7 @@ class RoutesTest(ServeTest):
 
     def test_content_of_a_video_in_the_queue(self):
         video = self.server.create(**LONG)
-        self.expect_refusal(self.server.content(video["id"]), 404, "invalid_request_error",
-                            None, "video_not_ready")
+        self.expect_refusal(self.server.content(video["id"]), 404, INVALID, code="video_not_ready")
         self.assertEqual(self.server.delete(f"/v1/videos/{video['id']}").status, 200)
 
     def test_variants(self):
@@ -167,8 +171,8 @@ class RoutesTest(ServeTest):
         sidecar = self.server.content(video["id"], variant="json").json()
         self.assertEqual(sidecar["request"]["seed"], 2)
         self.assertEqual(sidecar["video"]["num_frames"], NUM_FRAMES)
-        self.expect_refusal(self.server.content(video["id"], variant="gif"), 400,
-                            "invalid_request_error", "variant")
+        self.expect_refusal(self.server.content(video["id"], variant="gif"), 400, INVALID,
+                            param="variant")
 
     def test_the_json_of_a_video_reproduces_it_on_the_command_line(self):
         video = self.make(prompt=PROMPT, seed=9)
@@ -352,7 +356,7 @@ class RoutesTest(ServeTest):
                                ("", {"Last-Event-ID": "x"})):
             answer = self.server.get(f"/v1/videos/{video['id']}/events{query}", headers)
             param = "last_event_id" if query else "Last-Event-ID"
-            self.expect_refusal(answer, 400, "invalid_request_error", param)
+            self.expect_refusal(answer, 400, INVALID, param=param)
         self.finish(video)
 
     # ---- delete ----
@@ -495,8 +499,7 @@ class ListTest(ServeTest):
         for query, param in (("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"),
                              ("order=up", "order"), ("after=video_x", "after"), ("page=2", "page")):
             with self.subTest(query):
-                self.expect_refusal(server.get(f"/v1/videos?{query}"), 400, "invalid_request_error",
-                                    param)
+                self.expect_refusal(server.get(f"/v1/videos?{query}"), 400, INVALID, param=param)
         # The queue is worked off in the order of creation.
         positions = {v["id"]: v["queue_position"] for v in server.all_videos()}
         self.assertEqual([positions[each] for each in ids[-6:]], list(range(6)))
@@ -536,10 +539,9 @@ class ListTest(ServeTest):
         last = list(stream)[-1]
         self.assertEqual((last.name, last.data["status"], last.data["error"]),
                          ("state", "failed", done["error"]))
-        self.expect_refusal(server.content(video["id"]), 404, "invalid_request_error", None,
-                            "video_not_ready")
+        self.expect_refusal(server.content(video["id"]), 404, INVALID, code="video_not_ready")
         answer = server.post("/v1/videos/sync", {"prompt": "x"})
-        self.expect_refusal(answer, 500, "server_error", None, "model_error")
+        self.expect_refusal(answer, 500, "server_error", code="model_error")
         self.assertEqual(server.delete(f"/v1/videos/{video['id']}").status, 200)
         self.assertEqual(server.get(f"/v1/videos/{video['id']}").status, 404)
 
