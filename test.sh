@@ -28,14 +28,15 @@ if command -v nvcc >/dev/null; then
 fi
 
 # The download takes half a minute, which other checks fill.
+requirements=(training/requirements.txt tests/requirements.txt)
 install_venv() {
   python3 -m venv .venv
-  .venv/bin/pip install -q --disable-pip-version-check -r training/requirements.txt
-  cp training/requirements.txt .venv/requirements.txt
+  .venv/bin/pip install -q --disable-pip-version-check "${requirements[@]/#/-r}"
+  cat "${requirements[@]}" >.venv/requirements.txt
 }
 venv=
-if ! cmp -s training/requirements.txt .venv/requirements.txt; then
-  echo "installing training/requirements.txt into .venv, in the background"
+if ! cat "${requirements[@]}" | cmp -s - .venv/requirements.txt; then
+  echo "installing ${requirements[*]} into .venv, in the background"
   install_venv & venv=$!
 fi
 
@@ -81,6 +82,7 @@ ctest --preset cpu -j"$num_tests"
 if (( num_kills > 0 )); then
   stage "$num_kills kills at random moments"
   python3 tests/e2e/kill_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model "$num_kills"
+  python3 tests/e2e/serve_kill_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model "$num_kills"
   python3 tests/e2e/download_faults_test.py build/bin/mochi build/bin/make_tiny_model tests/golden/tokenizer/spiece.model --long
 fi
 
