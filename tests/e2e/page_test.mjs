@@ -12,6 +12,7 @@ const [MOCHI, MODEL_DIR, option, screenshotsDir] = process.argv.slice(2);
 const KEY = 'a-key-of-the-test';
 const PROMPT = 'a small red ball bounces on a white background';
 const SKIPPED = 77;
+const LONGEST_WAIT_MS = 60000; // other work makes the machine slow
 
 const startServer = (dataDir, options) => Server.start(MOCHI, MODEL_DIR, dataDir, options);
 
@@ -281,6 +282,7 @@ const tests = {
     writeFileSync(keys, `${KEY}\n`);
     state.server = await startServer(dataDir, {flags: ['--api-keys', keys]});
     const page = await (await browser.newContext()).newPage();
+    page.setDefaultTimeout(LONGEST_WAIT_MS);
     supervise(page, state.faults, (text) => /status of 401/.test(text));
     await page.goto(state.server.url);
     await page.fill('dialog #key', 'not-this-one');
@@ -309,7 +311,7 @@ async function runTests(browser, folder) {
   try {
     const context = await browser.newContext({viewport: {width: 1280, height: 800}});
     state.page = await context.newPage();
-    state.page.setDefaultTimeout(20000);
+    state.page.setDefaultTimeout(LONGEST_WAIT_MS);
     // A browser itself reports answers that are errors, and servers that are gone.
     supervise(
       state.page,
