@@ -364,9 +364,10 @@ void Api::count(const HttpRequest& request, const Response& response, double sec
 
 // ---- videos ----
 
-VideoRequest Api::read_body(const Call& call, bool needs_prompt) const {
+VideoRequest Api::read_body(const Call& call, bool needs_prompt,
+                            std::optional<FrameRate> fps) const {
   const BodyContext context{.model = in_.model.name,
-                            .fps = {in_.model.info.default_fps(), 1},
+                            .fps = fps.value_or(FrameRate{in_.model.info.default_fps(), 1}),
                             .loras = list_loras(in_.options.lora_dir),
                             .max_prompt_length = in_.options.max_prompt_length,
                             .needs_prompt = needs_prompt};
@@ -424,8 +425,8 @@ Response Api::create_video(const Call& call) {
 
 Response Api::remix_video(const Call& call) {
   const Video source = find_video(call);
-  const VideoRequest changes = read_body(call, true);
   const VideoRequest settings = read_video_request(Json::parse(source.request), source.id);
+  const VideoRequest changes = read_body(call, true, settings.request.fps);
   return describe(add_video(call, overlay(settings, changes), source.id));
 }
 

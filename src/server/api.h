@@ -81,7 +81,9 @@ class Api {
   Response is_ready(const Call& call);
   Response page_file(const Call& call);
 
-  VideoRequest read_body(const Call& call, bool needs_prompt) const;
+  // `fps` is that of `seconds`; by default the model's.
+  VideoRequest read_body(const Call& call, bool needs_prompt,
+                         std::optional<FrameRate> fps = {}) const;
   Video add_video(const Call& call, const VideoRequest& request, const std::string& remixed_from);
   std::optional<Idempotency> read_idempotency(const Call& call) const;
   Video find_video(const Call& call) const;

@@ -67,13 +67,20 @@ FileDescriptor lock_data(const fs::path& data_dir) {
   return lock;
 }
 
+// The name of its folder or, without one, of its transformer's file.
+std::string name_of_model(const EngineOptions& engine) {
+  if (!engine.model_dir.empty()) {
+    const fs::path dir = fs::absolute(engine.model_dir).lexically_normal();
+    return (dir.has_filename() ? dir : dir.parent_path()).filename().string();
+  }
+  if (!engine.paths.dit.empty()) return engine.paths.dit.stem().string();
+  return std::string(name_of(engine.random_weights));
+}
+
 ServedModel open_model(const ServerOptions& options) {
   ServedModel model{
       .name = options.model_name, .info = ModelInfo(options.engine), .engine = options.engine};
-  if (model.name.empty()) {
-    const fs::path dir = fs::absolute(options.engine.model_dir).lexically_normal();
-    model.name = (dir.has_filename() ? dir : dir.parent_path()).filename().string();
-  }
+  if (model.name.empty()) model.name = name_of_model(options.engine);
   try {
     model.sparsity = load_sparsity_config(job::find_bundled_sparsity()).config;
   } catch (const Error&) {
