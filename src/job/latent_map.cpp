@@ -17,8 +17,6 @@
 namespace mochi::job {
 namespace {
 
-using Color = std::array<double, kNumColors>;
-
 // A few steps give latents of plain scenes, whose colours cover the RGB cube.
 constexpr int kNumSteps = 4;
 constexpr std::array kPrompts{
@@ -50,8 +48,27 @@ std::vector<Color> mean_colors(std::span<const std::uint8_t> rgb, FrameSize fram
   return means;
 }
 
-// Solves A·x = b for a symmetric positive definite A, [n, n], in place by Cholesky's factorisation:
-// first makes `a` its factor L, then solves with each right-hand side.
+// Calls visit(values) for each term of LatentMap, with its values at `count` positions. `latents`
+// is [channels, count].
+template <typename Visit>
+void visit_terms(std::span<const float> latents, std::size_t count, const Visit& visit) {
+  static constexpr float kMost = 3.0F;  // latents that early steps point to may go far beyond
+  std::vector<float> clamped(latents.size());
+  std::ranges::transform(latents, clamped.begin(),
+                         [](float value) { return std::clamp(value, -kMost, kMost); });
+  std::vector<float> term(count, 1.0F);
+  visit(term.data());
+  for (std::size_t i = 0; i < clamped.size(); i += count) visit(&clamped[i]);
+  for (std::size_t i = 0; i < clamped.size(); i += count) {
+    for (std::size_t j = i; j < clamped.size(); j += count) {
+      for (std::size_t k = 0; k < count; ++k) term[k] = clamped[i + k] * clamped[j + k];
+      visit(term.data());
+    }
+  }
+}
+
+// Replaces a symmetric positive definite matrix [n, n], of which the lower triangle is read, by its
+// Cholesky factor L.
 void factorise(std::vector<double>& a, std::size_t n) {
   for (std::size_t row = 0; row < n; ++row) {
     for (std::size_t column = 0; column <= row; ++column) {
@@ -62,6 +79,7 @@ void factorise(std::vector<double>& a, std::size_t n) {
   }
 }
 
+// Replaces b, in `x`, by the solution of L·Lᵀ·x = b.
 void solve_with(const std::vector<double>& factor, std::size_t n, std::span<double> x) {
   for (std::size_t row = 0; row < n; ++row) {
     for (std::size_t k = 0; k < row; ++k) x[row] -= factor[row * n + k] * x[k];
@@ -81,9 +99,10 @@ Json describe_files(const std::vector<ModelFile>& files) {
   return json;
 }
 
-std::vector<float> read_floats(JsonReader& reader, const std::string& key, std::int64_t count) {
+std::vector<float> read_weights(JsonReader& reader, std::size_t count) {
+  const std::string key = "weights";
   const std::vector<double> values = reader.get_floats(key, {});
-  if (std::ssize(values) != count) {
+  if (values.size() != count) {
     fail("{}: wanted {} numbers, found {}", reader.locate(key), count, values.size());
   }
   for (const double value : values) {
@@ -96,36 +115,55 @@ std::vector<float> read_floats(JsonReader& reader, const std::string& key, std::
 
 }  // namespace
 
-LatentMapFit::LatentMapFit(std::int64_t channels)
-    : num_inputs_(static_cast<std::size_t>(channels) + 1),
-      moments_(num_inputs_ * num_inputs_),
-      targets_(kNumColors * num_inputs_) {}
+std::size_t LatentMap::count_terms(std::int64_t channels) {
+  const auto count = static_cast<std::size_t>(channels);
+  return 1 + count + count * (count + 1) / 2;
+}
 
-void LatentMapFit::add(std::span<const double> values, const Color& color) {
-  const auto input = [&](std::size_t at) { return at < values.size() ? values[at] : 1.0; };
-  for (std::size_t row = 0; row < num_inputs_; ++row) {
-    for (std::size_t column = 0; column < num_inputs_; ++column) {
-      moments_[row * num_inputs_ + column] += input(row) * input(column);
+void LatentMap::map(std::span<const float> latents, std::span<float> rgb) const {
+  const std::size_t count = rgb.size() / kNumColors;
+  const std::size_t num_terms = weights.size() / kNumColors;
+  std::ranges::fill(rgb, 0.0F);
+  std::size_t term = 0;
+  visit_terms(latents, count, [&](const float* values) {
+    for (std::size_t color = 0; color < kNumColors; ++color) {
+      const float weight = weights[color * num_terms + term];
+      float* const target = &rgb[color * count];
+      for (std::size_t i = 0; i < count; ++i) target[i] += weight * values[i];
+    }
+    ++term;
+  });
+}
+
+LatentMapFit::LatentMapFit(std::int64_t channels)
+    : num_terms_(LatentMap::count_terms(channels)),
+      moments_(num_terms_ * num_terms_),
+      targets_(kNumColors * num_terms_) {}
+
+void LatentMapFit::add(std::span<const float> latents, const Color& color) {
+  terms_.clear();
+  visit_terms(latents, 1, [this](const float* value) { terms_.push_back(*value); });
+  for (std::size_t row = 0; row < num_terms_; ++row) {
+    double* const moments = &moments_[row * num_terms_];
+    for (std::size_t column = 0; column <= row; ++column) {
+      moments[column] += terms_[row] * terms_[column];
     }
     for (std::size_t c = 0; c < kNumColors; ++c) {
-      targets_[c * num_inputs_ + row] += color[c] * input(row);
+      targets_[c * num_terms_ + row] += color[c] * terms_[row];
     }
   }
 }
 
-LatentMap LatentMapFit::solve() const {
-  constexpr double kRidge = 1e-9;  // per pair; makes the moments definite
+LatentMap LatentMapFit::solve(double ridge) const {
+  const double num_pairs = moments_.front();
   std::vector<double> factor = moments_;
-  const double ridge = kRidge * std::max(moments_.back(), 1.0);
-  for (std::size_t i = 0; i < num_inputs_; ++i) factor[i * num_inputs_ + i] += ridge;
-  factorise(factor, num_inputs_);
+  for (std::size_t i = 1; i < num_terms_; ++i) factor[i * num_terms_ + i] += ridge * num_pairs;
+  factorise(factor, num_terms_);
   LatentMap map;
   for (std::size_t c = 0; c < kNumColors; ++c) {
-    const auto first = targets_.begin() + static_cast<std::ptrdiff_t>(c * num_inputs_);
-    std::vector<double> row(first, first + static_cast<std::ptrdiff_t>(num_inputs_));
-    solve_with(factor, num_inputs_, row);
-    map.bias[c] = static_cast<float>(row.back());
-    row.pop_back();
+    const auto first = targets_.begin() + static_cast<std::ptrdiff_t>(c * num_terms_);
+    std::vector<double> row(first, first + static_cast<std::ptrdiff_t>(num_terms_));
+    solve_with(factor, num_terms_, row);
     map.weights.insert(map.weights.end(), row.begin(), row.end());
   }
   return map;
@@ -138,7 +176,7 @@ void add_decoded_frame(const Latents& latents, const VideoSize& size,
   const FrameSize frame{size.width, size.height};
   const std::vector<Color> colors =
       mean_colors(rgb, frame, {static_cast<int>(latents.width), static_cast<int>(latents.height)});
-  std::vector<double> values(static_cast<std::size_t>(latents.channels));
+  std::vector<float> values(static_cast<std::size_t>(latents.channels));
   for (std::size_t at = 0; at < plane; ++at) {
     for (std::size_t channel = 0; channel < values.size(); ++channel) {
       values[channel] = latents.values[channel * plane + at];
@@ -170,8 +208,7 @@ LatentMap fit_latent_map(Engine& engine, Observer& observer) {
 
 void save_latent_map(const std::filesystem::path& path, const LatentMap& map,
                      const std::vector<ModelFile>& decoder) {
-  const Json json{
-      {"decoder", describe_files(decoder)}, {"weights", map.weights}, {"bias", map.bias}};
+  const Json json{{"decoder", describe_files(decoder)}, {"weights", map.weights}};
   write_file_atomically(path, json.dump(1) + "\n");
 }
 
@@ -183,8 +220,7 @@ std::optional<LatentMap> load_latent_map(const std::filesystem::path& path, std:
   const Json* const found = reader.get_json("decoder");
   if (found == nullptr) fail("{}: is missing", reader.locate("decoder"));
   if (*found != describe_files(decoder)) return std::nullopt;
-  LatentMap map{.weights = read_floats(reader, "weights", kNumColors * channels)};
-  std::ranges::copy(read_floats(reader, "bias", kNumColors), map.bias.begin());
+  LatentMap map{read_weights(reader, kNumColors * LatentMap::count_terms(channels))};
   reader.finish();
   return map;
 }

@@ -1,7 +1,8 @@
-// A linear map from latents to colours: a picture of latents for which no decoder has to run.
+// A map from latents to colours: a picture of latents for which no decoder has to run.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -13,12 +14,18 @@
 
 namespace mochi::job {
 
-inline constexpr int kNumColors = 3;
+inline constexpr std::size_t kNumColors = 3;
+using Color = std::array<double, kNumColors>;  // RGB in 0 to 255
 
-// RGB in 0 to 255 = weights · latents + bias.
+// The colour of a position is a quadratic polynomial of its latents, which are clamped to ±3. Its
+// terms are 1, the channels in order, and the products of channels i and j ≥ i in order.
 struct LatentMap {
-  std::vector<float> weights;  // [3, channels]
-  std::array<float, kNumColors> bias{};
+  std::vector<float> weights;  // [3, number of terms]
+
+  static std::size_t count_terms(std::int64_t channels);
+  // `latents` is [channels, count]; `rgb`, [3, count], receives values that may lie outside of 0 to
+  // 255.
+  void map(std::span<const float> latents, std::span<float> rgb) const;
 
   bool operator==(const LatentMap&) const = default;
 };
@@ -26,21 +33,25 @@ struct LatentMap {
 // Fits a map to pairs of latents and colours by least squares.
 class LatentMapFit {
  public:
+  static constexpr double kRidge = 0.01;
+
   explicit LatentMapFit(std::int64_t channels);
 
-  // `values` has one value per channel; `color` is RGB in 0 to 255.
-  void add(std::span<const double> values, const std::array<double, kNumColors>& color);
-  // Values that the pairs do not determine, such as those of a constant channel, are small.
-  LatentMap solve() const;
+  // `latents` has one value per channel.
+  void add(std::span<const float> latents, const Color& color);
+  // `ridge` is the penalty on the square of each weight but the constant one, relative to the mean
+  // squared error. It must be above 0 if the pairs do not determine all weights.
+  LatentMap solve(double ridge = kRidge) const;
 
  private:
-  std::size_t num_inputs_;       // channels, and the constant 1 for the bias
-  std::vector<double> moments_;  // [num_inputs, num_inputs]: sums of inputs · inputsᵀ
-  std::vector<double> targets_;  // [3, num_inputs]: sums of color · inputs
+  std::size_t num_terms_;
+  std::vector<double> terms_;    // the latest pair's
+  std::vector<double> moments_;  // [num_terms, num_terms]: sums of terms · termsᵀ, lower triangle
+  std::vector<double> targets_;  // [3, num_terms]: sums of color · terms
 };
 
-// Adds the pairs of a decoded video of one frame: each value of the latents, and the mean colour of
-// the pixels that stem from it. `rgb` is [size.height, size.width, 3].
+// Adds the pairs of a decoded video of one frame: the latents of each position, and the mean colour
+// of the pixels that stem from it. `rgb` is [size.height, size.width, 3].
 void add_decoded_frame(const Latents& latents, const VideoSize& size,
                        std::span<const std::uint8_t> rgb, LatentMapFit& fit);
 

@@ -16,10 +16,6 @@ constexpr int kPreviewQuality = 85;
 constexpr std::chrono::milliseconds kMinInterval{500};
 constexpr int kCostShare = 100;  // a preview is at most this part of the time until the next one
 
-std::vector<std::int64_t> shown_frames(const Latents& latents) {
-  return spaced_indices(latents.num_frames, kMaxFrames);
-}
-
 // Returns true if the step that `view` shows followed its velocity alone. The evaluation after
 // skipped steps may also have corrected the path behind it (StepSkipping::correct_path).
 bool is_plain_step(const StepView& view) {
@@ -32,28 +28,6 @@ bool is_plain_step(const StepView& view) {
 std::uint8_t to_byte(float value) {
   constexpr float kMax = 255.0F;
   return static_cast<std::uint8_t>(std::clamp(value + 0.5F, 0.0F, kMax));
-}
-
-// `planes` is [shown frames, 3, height, width].
-LatentPreview draw(int step, const std::vector<float>& planes, const Latents& latents) {
-  const FrameSize cell{static_cast<int>(latents.width), static_cast<int>(latents.height)};
-  const auto plane = static_cast<std::size_t>(latents.height * latents.width);
-  const auto num_frames = static_cast<int>(planes.size() / (plane * kNumColors));
-  ContactSheet sheet(cell, num_frames);
-  std::vector<std::uint8_t> rgb(plane * kNumColors);
-  const float* values = planes.data();
-  for (int frame = 0; frame < num_frames; ++frame) {
-    for (std::size_t color = 0; color < kNumColors; ++color) {
-      for (std::size_t i = 0; i < plane; ++i) rgb[i * kNumColors + color] = to_byte(*values++);
-    }
-    sheet.put(frame, rgb);
-  }
-  return {.step = step,
-          .width = cell.width,
-          .height = cell.height,
-          .num_frames = num_frames,
-          .columns = sheet.num_columns(),
-          .jpeg = sheet.encode_jpeg(kPreviewQuality)};
 }
 
 }  // namespace
@@ -79,39 +53,52 @@ std::optional<LatentPreview> PreviewMaker::on_step(const StepView& view) {
 }
 
 std::optional<LatentPreview> PreviewMaker::look(const StepView& view) {
-  Colors after = map_colors(view);
-  std::optional<Colors> before = std::exchange(last_, after);
-  if (!before || before->num_done + 1 != after.num_done || !is_plain_step(view)) {
-    return std::nullopt;
-  }
-  const auto at = static_cast<std::size_t>(after.num_done);
+  Shown clean = std::exchange(last_, copy_shown(view));
+  if (clean.num_done + 1 != last_.num_done || !is_plain_step(view)) return std::nullopt;
+  clean.num_done = last_.num_done;
+  const auto at = static_cast<std::size_t>(last_.num_done);
   std::ranges::transform(
-      before->planes, after.planes, after.planes.begin(), [&](float from, float to) {
-        return extrapolate_to_clean(from, to, noise_levels_[at - 1], noise_levels_[at]);
+      clean.values, last_.values, clean.values.begin(), [&](float before, float after) {
+        return extrapolate_to_clean(before, after, noise_levels_[at - 1], noise_levels_[at]);
       });
-  return draw(after.num_done, after.planes, view.latents());
+  return draw(clean, view.latents());
 }
 
-PreviewMaker::Colors PreviewMaker::map_colors(const StepView& view) const {
+PreviewMaker::Shown PreviewMaker::copy_shown(const StepView& view) {
   const Latents& latents = view.latents();
-  const auto plane = static_cast<std::size_t>(latents.height * latents.width);
-  const auto num_frames = static_cast<std::size_t>(latents.num_frames);
-  const auto channels = static_cast<std::size_t>(latents.channels);
-  const std::vector<std::int64_t> shown = shown_frames(latents);
-  Colors colors{view.num_done(), std::vector<float>(shown.size() * kNumColors * plane)};
-  float* target = colors.planes.data();
-  for (const std::int64_t frame : shown) {
-    for (std::size_t color = 0; color < kNumColors; ++color, target += plane) {
-      std::fill_n(target, plane, map_.bias[color]);
-      for (std::size_t channel = 0; channel < channels; ++channel) {
-        const float weight = map_.weights[color * channels + channel];
-        const float* const values =
-            &latents.values[(channel * num_frames + static_cast<std::size_t>(frame)) * plane];
-        for (std::size_t i = 0; i < plane; ++i) target[i] += weight * values[i];
-      }
+  const std::int64_t plane = latents.height * latents.width;
+  Shown shown{view.num_done(), {}};
+  for (const std::int64_t frame : spaced_indices(latents.num_frames, kMaxFrames)) {
+    for (std::int64_t channel = 0; channel < latents.channels; ++channel) {
+      const auto first = latents.values.begin() + (channel * latents.num_frames + frame) * plane;
+      shown.values.insert(shown.values.end(), first, first + plane);
     }
   }
-  return colors;
+  return shown;
+}
+
+LatentPreview PreviewMaker::draw(const Shown& shown, const Latents& size) const {
+  const FrameSize cell{static_cast<int>(size.width), static_cast<int>(size.height)};
+  const auto plane = static_cast<std::size_t>(size.height * size.width);
+  const std::size_t frame_size = plane * static_cast<std::size_t>(size.channels);
+  const auto num_frames = static_cast<int>(shown.values.size() / frame_size);
+  std::vector<float> planes(plane * kNumColors);
+  std::vector<std::uint8_t> rgb(planes.size());
+  ContactSheet sheet(cell, num_frames);
+  for (int frame = 0; frame < num_frames; ++frame) {
+    const std::size_t first = static_cast<std::size_t>(frame) * frame_size;
+    map_.map(std::span(shown.values).subspan(first, frame_size), planes);
+    for (std::size_t i = 0; i < rgb.size(); ++i) {
+      rgb[i] = to_byte(planes[i % kNumColors * plane + i / kNumColors]);
+    }
+    sheet.put(frame, rgb);
+  }
+  return {.step = shown.num_done,
+          .width = cell.width,
+          .height = cell.height,
+          .num_frames = num_frames,
+          .columns = sheet.num_columns(),
+          .jpeg = sheet.encode_jpeg(kPreviewQuality)};
 }
 
 }  // namespace mochi::job

@@ -1,5 +1,5 @@
 // Previews of a running sampling: the clean latents that its last step points to, as a small
-// picture that a linear map draws. No decoder runs.
+// picture that a LatentMap draws. No decoder runs.
 #pragma once
 
 #include <chrono>
@@ -12,9 +12,8 @@
 
 namespace mochi::job {
 
-// Returns the clean latents that the straight line through two latents ends at, of which a step
-// from one noise level to the next, lower one made the second from the first. The same holds for
-// every linear image of latents.
+// Returns the clean value that the straight line through two latents ends at, of which a step from
+// one noise level to the next, lower one made the second from the first.
 float extrapolate_to_clean(float before, float after, double level_before, double level_after);
 
 struct LatentPreview {
@@ -40,20 +39,21 @@ class PreviewMaker {
   std::optional<LatentPreview> on_step(const StepView& view);
 
  private:
-  // The map's image of latents: RGB in 0 to 255, not clamped.
-  struct Colors {
-    int num_done = 0;
-    std::vector<float> planes;  // [shown frames, 3, height, width]
+  // The latents of the frames that a preview shows.
+  struct Shown {
+    int num_done = -1;
+    std::vector<float> values;  // [frames, channels, height, width]
   };
 
+  static Shown copy_shown(const StepView& view);
   // Returns nothing if the step cannot be previewed.
   std::optional<LatentPreview> look(const StepView& view);
-  Colors map_colors(const StepView& view) const;
+  LatentPreview draw(const Shown& shown, const Latents& size) const;
 
   LatentMap map_;
   std::vector<double> noise_levels_;
   Clock clock_;
-  std::optional<Colors> last_;                  // after the last step that was looked at
+  Shown last_;                                  // after the last step that was looked at
   std::chrono::steady_clock::duration cost_{};  // all looks' since the last preview
   std::optional<std::chrono::steady_clock::time_point> next_;  // when the next one is due
 };

@@ -99,7 +99,7 @@ struct Engine::Impl {
   void tell_size(Component component, const WeightStore& store) const;
   // Stores the features of those texts that are neither empty nor stored.
   void encode_texts(std::span<const NamedText> texts, Observer& observer);
-  void encode_text(Context& ctx, const NamedText& named);
+  void encode_text(const TextNetwork& network, Context& ctx, const NamedText& named);
   // The features of a text that is stored, on the device; no rows for an empty text.
   Tensor upload_features(const std::string& encoded);
   Tensor upload_frames(std::span<const std::uint8_t> rgb, const Shape& shape) const;
@@ -177,7 +177,7 @@ void Engine::Impl::encode_texts(std::span<const NamedText> texts, Observer& obse
     ProgressReporter reporter(observer, Phase::kText, std::ssize(missing));
     for (const NamedText& each : missing) {
       // A stage that ran out of memory is repeated.
-      if (encoded_texts.find(each.text) == nullptr) encode_text(ctx, each);
+      if (encoded_texts.find(each.text) == nullptr) encode_text(*text, ctx, each);
       reporter.advance();
     }
   };
@@ -185,9 +185,9 @@ void Engine::Impl::encode_texts(std::span<const NamedText> texts, Observer& obse
   if (!keeps_networks) text.reset();
 }
 
-void Engine::Impl::encode_text(Context& ctx, const NamedText& named) {
+void Engine::Impl::encode_text(const TextNetwork& network, Context& ctx, const NamedText& named) {
   const std::int64_t max_tokens = directory().config().dit.max_text_tokens;
-  const Tensor features = text->encode(ctx, named.text, max_tokens, named.field);
+  const Tensor features = network.encode(ctx, named.text, max_tokens, named.field);
   Tensor host(features.view().dtype(), features.view().shape());
   backend->download(features, host);
   encoded_texts.add(named.text, std::move(host));

@@ -247,7 +247,7 @@ void add_times(HtmlPage& page, const Analysis& analysis) {
     };
     return time_row(name, seconds(analysis.dense), seconds(analysis.sparse));
   };
-  std::vector<std::vector<std::string>> rows{row_of(Phase::kText, "text"),
+  std::vector<std::vector<std::string>> rows{row_of(Phase::kText, "text (encoded once)"),
                                              row_of(Phase::kSampling, "sampling")};
   for (const KindTimes& times : split_times(analysis)) {
     const std::string name = fmt::format("{} {} step{}", times.steps.size(), times.kind,

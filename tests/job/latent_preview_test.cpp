@@ -75,8 +75,9 @@ class PreviewMakerTest : public testing::Test {
   steady_clock::duration per_look_{};
   FakeView view_;
   std::vector<int> skipped_;
-  PreviewMaker maker_{LatentMap{.weights = {200, 0, 0, 200, 0, 0}, .bias = {10, 20, 130}}, levels_,
-                      [this] { return now_ += per_look_; }};
+  PreviewMaker maker_{
+      LatentMap{.weights = {10, 200, 0, 0, 0, 0, 20, 0, 200, 0, 0, 0, 130, 0, 0, 0, 0, 0}}, levels_,
+      [this] { return now_ += per_look_; }};
 };
 
 TEST_F(PreviewMakerTest, ShowsTheCleanLatentsOfEachFrame) {
