@@ -407,7 +407,7 @@ Video Api::add_video(const Call& call, const VideoRequest& request,
     }
     if (repeated) return repeated->video;
   }
-  PlannedVideo plan = plan_video(request, in_.model, in_.options.max_work);
+  const PlannedVideo plan = plan_video(request, in_.model, in_.options.max_work);
   Video video;
   video.id = draw_id();
   video.owner = call.owner;

@@ -79,7 +79,7 @@ class ReadDeadline {
       if (error || state->is_over) return;  // the read was in time
       state->has_passed = true;
       error_code ignored;
-      socket.cancel(ignored);
+      static_cast<void>(socket.cancel(ignored));
     });
   }
   ~ReadDeadline() { state_->is_over = true; }
@@ -117,9 +117,9 @@ class Connection {
 
   Awaitable<void> run() {
     error_code ignored;
-    stream_.socket().set_option(tcp::no_delay(true), ignored);
+    static_cast<void>(stream_.socket().set_option(tcp::no_delay(true), ignored));
     while (co_await answer_one()) continue;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    static_cast<void>(stream_.socket().shutdown(tcp::socket::shutdown_send, ignored));
   }
 
  private:
@@ -239,7 +239,7 @@ class Connection {
     if (response.events && !response.at_end) co_return co_await send_events(response);
     if (response.events) co_return co_await send_awaited(response);
     count(response);
-    if (response.file) co_return co_await send_file(response);
+    if (response.file) co_return co_await send_file(response, *response.file);
     EmptyResponse head = make_head(response);
     const bool may_have_body = response.status != 304;
     if (may_have_body) head.content_length(response.body.size());
@@ -249,8 +249,7 @@ class Connection {
     co_return !is_last_;
   }
 
-  Awaitable<bool> send_file(const Response& response) {
-    const FilePart& part = *response.file;
+  Awaitable<bool> send_file(const Response& response, const FilePart& part) {
     const FileDescriptor file(::open(part.path.c_str(), O_RDONLY | O_CLOEXEC));
     EmptyResponse head = make_head(response);
     head.content_length(part.num_bytes);
@@ -355,7 +354,7 @@ class Connection {
 
   void end_waiting() {
     error_code ignored;
-    stream_.socket().cancel(ignored);
+    static_cast<void>(stream_.socket().cancel(ignored));
   }
 
   Awaitable<bool> write_head(const EmptyResponse& head) {
@@ -406,30 +405,26 @@ struct HttpServer::Impl {
   const ServerOptions& options;
   // Destroyed by close(), before what its coroutines refer to.
   std::unique_ptr<asio::io_context> io = std::make_unique<asio::io_context>(1);
-  std::optional<tcp::acceptor> acceptor;
+  std::unique_ptr<tcp::acceptor> acceptor;
   std::map<int, std::shared_ptr<Watched>> watched;
-  std::optional<Connection::Shared> shared;
+  std::unique_ptr<Connection::Shared> shared;
 };
 
 void HttpServer::Impl::listen() {
   error_code error;
-  const auto check = [this, &error] {
-    if (error) fail("cannot listen on {}:{}: {}", options.host, options.port, error.message());
+  const auto check = [this](error_code problem) {
+    if (problem) fail("cannot listen on {}:{}: {}", options.host, options.port, problem.message());
   };
   tcp::resolver resolver(*io);
   const auto found =
       resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, error);
-  check();
+  check(error);
   const tcp::endpoint endpoint = found.begin()->endpoint();
-  acceptor.emplace(*io);
-  acceptor->open(endpoint.protocol(), error);
-  check();
-  acceptor->set_option(tcp::acceptor::reuse_address(true), error);
-  check();
-  acceptor->bind(endpoint, error);
-  check();
-  acceptor->listen(asio::socket_base::max_listen_connections, error);
-  check();
+  acceptor = std::make_unique<tcp::acceptor>(*io);
+  check(acceptor->open(endpoint.protocol(), error));
+  check(acceptor->set_option(tcp::acceptor::reuse_address(true), error));
+  check(acceptor->bind(endpoint, error));
+  check(acceptor->listen(asio::socket_base::max_listen_connections, error));
 }
 
 Awaitable<void> HttpServer::Impl::accept_all() {
@@ -448,8 +443,8 @@ Awaitable<void> HttpServer::Impl::accept_all() {
           "{\"error\":{\"message\":\"too many connections\",\"type\":\"server_error\",\"param\":"
           "null,\"code\":\"overloaded\"}}";
       error_code ignored;
-      socket.non_blocking(true, ignored);
-      socket.write_some(asio::buffer(kBusy), ignored);
+      static_cast<void>(socket.non_blocking(true, ignored));
+      static_cast<void>(socket.write_some(asio::buffer(kBusy), ignored));
       continue;
     }
     auto connection = std::make_shared<Connection>(std::move(socket), *shared);
@@ -499,7 +494,8 @@ std::string HttpServer::address() const {
 
 void HttpServer::run(Api& api, const std::function<void()>& tick,
                      const std::function<bool()>& may_end) {
-  impl_->shared.emplace(Connection::Shared{.api = api, .options = impl_->options});
+  impl_->shared = std::make_unique<Connection::Shared>(
+      Connection::Shared{.api = api, .options = impl_->options});
   asio::co_spawn(*impl_->io, impl_->accept_all(), asio::detached);
   asio::co_spawn(*impl_->io, impl_->tick_until_end(tick, may_end), asio::detached);
   impl_->io->run();

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <memory>
 #include <new>
 #include <optional>
 #include <system_error>
@@ -136,7 +137,7 @@ class WorkerRun {
       if (level != MessageLevel::kWarning) return;
       channel_.send({{"type", "warning"}, {"text", text}});
     };
-    engine_.emplace(engine_options_);
+    engine_ = std::make_unique<Engine>(engine_options_);
     loras_ = loras;
     const EngineInfo info = engine_->info();
     channel_.send({{"type", "ready"},
@@ -230,7 +231,7 @@ class WorkerRun {
   const ServerOptions& options_;
   WorkerChannel& channel_;
   EngineOptions engine_options_;
-  std::optional<Engine> engine_;
+  std::unique_ptr<Engine> engine_;
   std::vector<NamedLora> loras_;  // the engine has these
   DecodingRate rate_;
   std::optional<job::LatentMap> preview_map_;

@@ -300,7 +300,7 @@ void VideoQueue::finish(Slot& slot, const Json& message) {
     delete_files(id);
     log_(fmt::format("{}: deleted", id));
   } else if (type == "done") {
-    const Json result = message.at("result");
+    const Json& result = message.at("result");
     change([this, id, now, result] {
       store_.complete(id, now, result.dump(), state_event(VideoStatus::kCompleted, 1));
       if (const std::optional<Video> video = store_.find(id)) record_timing(*video, result);

@@ -18,12 +18,13 @@ class ProcessWorker final : public Worker {
       : command_(std::move(command)), events_(std::move(events)), loop_(loop) {}
   ~ProcessWorker() override { leave(); }
 
-  bool is_running() const override { return process_.has_value(); }
+  bool is_running() const override { return process_ != nullptr; }
 
   void start() override {
     if (process_) return;
     text_.clear();
-    process_.emplace(command_, SubprocessPipes{.to_stdin = true, .from_stdout = true});
+    process_ = std::make_unique<Subprocess>(command_,
+                                            SubprocessPipes{.to_stdin = true, .from_stdout = true});
     watched_ = process_->stdout_descriptor();
     loop_.watch(watched_, [this] { read(); });
   }
@@ -94,7 +95,7 @@ class ProcessWorker final : public Worker {
   std::vector<std::string> command_;
   WorkerEvents events_;
   EventLoop& loop_;
-  std::optional<Subprocess> process_;
+  std::unique_ptr<Subprocess> process_;
   int watched_ = -1;  // the descriptor of its output
   std::string text_;  // the beginning of a line
 };
