@@ -84,7 +84,7 @@ void add_video_flags(CLI::App& command, ServerOptions& options) {
           "delete finished videos after so many days (30d), or the oldest when all take more than "
           "a size (100GB); may be given twice (default: keep all)")
       ->allow_extra_args(false)
-      ->type_name("DAYS|SIZE")
+      ->type_name("DAYS or SIZE")
       ->group(kVideos);
   command.add_option("--max-queue", options.max_queue, "videos that may wait")
       ->capture_default_str()

@@ -51,6 +51,16 @@ FileDescriptor lock_files(const fs::path& data_dir, int gpu) {
   return lock;
 }
 
+// Removes what a killed worker has left half-written. Nobody else writes into the folder, so it
+// does not matter whether a process of that number runs again, as it does in a container.
+void remove_parts(const fs::path& folder) {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    const bool is_part = entry.path().filename().string().find(".part-") != std::string::npos;
+    if (is_part) fs::remove(entry.path(), ignored);
+  }
+}
+
 OrderedJson failure(const char* code, const std::string& message, bool must_end) {
   return {{"type", "failed"}, {"code", code}, {"message", message}, {"must_end", must_end}};
 }
@@ -114,6 +124,7 @@ class WorkerRun {
     const VideoRequest request = read_video_request(message.at("request"), "request");
     const fs::path folder = message.at("folder").get<std::string>();
     fs::create_directories(folder);
+    remove_parts(folder);
     open_engine(request);
     const job::Job job = prepare(request, folder);
     if (job.is_done) return read_done(job);
@@ -122,6 +133,7 @@ class WorkerRun {
     WorkerObserver observer(channel_, job, rate_, preview_map_);
     const job::Outcome outcome = job::run_job(job, *engine_, observer, {});
     remember_rate(outcome);
+    remove_parts(folder);  // the ffmpeg of a killed worker may have lived a moment longer
     return describe_done(outcome.sidecar, observer.num_evaluated(), job.input.start.has_value());
   }
 

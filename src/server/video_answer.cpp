@@ -59,9 +59,14 @@ OrderedJson null_if_empty(const std::string& text) {
 
 // Percent for the API's `progress`.
 int percent_of(const Video& video, const LiveState* live) {
-  constexpr double kPercent = 100;
-  if (video.status == VideoStatus::kCompleted) return static_cast<int>(kPercent);
-  return live == nullptr ? 0 : static_cast<int>(live->progress * kPercent);
+  constexpr int kDone = 100;
+  if (video.status == VideoStatus::kCompleted) return kDone;
+  return live == nullptr ? 0 : live->progress;
+}
+
+int num_steps_done(const Video& video, const LiveState* live, int num_steps) {
+  if (video.status == VideoStatus::kCompleted) return num_steps;
+  return live == nullptr ? 0 : live->step;
 }
 
 void add_result(OrderedJson& json, const Video& video) {
@@ -80,7 +85,6 @@ void add_result(OrderedJson& json, const Video& video) {
 
 void add_live(OrderedJson& json, const LiveState* live) {
   json["phase"] = live == nullptr ? OrderedJson(nullptr) : OrderedJson(live->phase);
-  json["step"] = live == nullptr ? 0 : live->step;
   json["seconds_left"] = nullptr;
   if (live != nullptr && live->seconds_left) json["seconds_left"] = *live->seconds_left;
 }
@@ -152,6 +156,7 @@ OrderedJson describe_video(const Video& video, const LiveState* live,
                    {"error", nullptr},
                    {"request", request},
                    {"queue_position", nullptr},
+                   {"step", num_steps_done(video, live, fields.at("num_steps"))},
                    {"num_steps", fields.at("num_steps")}};
   if (video.completed_at) {
     json["completed_at"] = *video.completed_at;

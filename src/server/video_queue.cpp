@@ -22,6 +22,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kMaxCrashes = 2;           // after so many, a video has failed
 constexpr int kNumSharedPrompts = 8;     // prompts of waiting videos that are encoded together
+constexpr int kDone = 100;               // percent
 constexpr seconds kRetryAfter{5};        // after a worker could not be started
 constexpr seconds kLostGpuRetry{60};     // after a worker found no GPU
 constexpr seconds kRemovalTimeout{60};   // a worker that does not stop is killed
@@ -55,8 +56,7 @@ void append_prompts(const Json& request, std::vector<std::string>& prompts) {
 
 }  // namespace
 
-std::string state_event(VideoStatus status, double progress,
-                        const std::optional<VideoError>& error) {
+std::string state_event(VideoStatus status, int progress, const std::optional<VideoError>& error) {
   OrderedJson json{{"status", name_of(status)}, {"progress", progress}, {"error", nullptr}};
   if (error) json["error"] = {{"code", error->code}, {"message", error->message}};
   return json.dump();
@@ -188,7 +188,9 @@ void VideoQueue::notify_queued() {
 void VideoQueue::schedule() {
   if (is_stopping_) return;
   for (const std::unique_ptr<Slot>& slot : slots_) {
-    if (slot->video_id.empty() && Clock::now() >= slot->not_before) run_next(*slot);
+    // A process that ends takes no video: on_end() looks again.
+    const bool is_free = slot->video_id.empty() && !slot->must_end;
+    if (is_free && Clock::now() >= slot->not_before) run_next(*slot);
   }
 }
 
@@ -273,7 +275,7 @@ void VideoQueue::on_progress(Slot& slot, const std::string& type, const Json& me
   if (slot.is_removed) return;
   const Json& data = message.at("data");
   LiveState& live = live_[slot.video_id];
-  live.progress = data.value("progress", 0.0);
+  live.progress = data.value("progress", 0);
   live.seconds_left.reset();
   if (const Json& left = data.at("seconds_left"); left.is_number()) live.seconds_left = left;
   if (type == "step") {
@@ -302,7 +304,7 @@ void VideoQueue::finish(Slot& slot, const Json& message) {
   } else if (type == "done") {
     const Json& result = message.at("result");
     change([this, id, now, result] {
-      store_.complete(id, now, result.dump(), state_event(VideoStatus::kCompleted, 1));
+      store_.complete(id, now, result.dump(), state_event(VideoStatus::kCompleted, kDone));
       if (const std::optional<Video> video = store_.find(id)) record_timing(*video, result);
       notify(id);
     });
@@ -405,13 +407,17 @@ void VideoQueue::apply_changes() {
 
 // ---- once a second ----
 
+// Returns true if the process was told to drop its video, or to end, and has not done so in time.
+bool VideoQueue::is_stuck(const Slot& slot) {
+  const Clock::time_point now = Clock::now();
+  if (!slot.video_id.empty()) return slot.is_removed && now > slot.not_before;
+  return slot.must_end && now > slot.idle_since + kRemovalTimeout;
+}
+
 void VideoQueue::tick() {
   apply_changes();
-  const Clock::time_point now = Clock::now();
   for (const std::unique_ptr<Slot>& slot : slots_) {
-    if (slot->is_removed && !slot->video_id.empty() && now > slot->not_before) {
-      slot->worker->kill();
-    }
+    if (is_stuck(*slot)) slot->worker->kill();
   }
   schedule();
   unload_idle();
@@ -425,6 +431,7 @@ void VideoQueue::unload_idle() {
     const bool is_idle = slot->video_id.empty() && slot->worker->is_running() && !slot->must_end;
     if (!is_idle || slot->idle_since > limit) continue;
     slot->must_end = true;
+    slot->idle_since = Clock::now();
     slot->worker->end();
     log_("the model is unloaded");
   }

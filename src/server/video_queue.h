@@ -22,7 +22,7 @@ namespace mochi::server {
 struct LiveState {
   std::string phase;  // "loading", "text", "sampling" or "decoding"
   int step = 0;
-  double progress = 0;  // 0 to 1, of the whole video
+  int progress = 0;  // percent of the whole video
   std::optional<double> seconds_left = {};
   int num_previews = 0;      // so far
   std::string preview = {};  // JSON of the latest one
@@ -105,6 +105,7 @@ class VideoQueue {
   void delete_files(const std::string& id) const;
   void delete_old();
   std::vector<Video> beyond_size();
+  static bool is_stuck(const Slot& slot);
   void unload_idle();
 
   const ServerOptions& options_;
@@ -121,7 +122,7 @@ class VideoQueue {
 };
 
 // "{...}", the data of an event of type "state".
-std::string state_event(VideoStatus status, double progress = 0,
+std::string state_event(VideoStatus status, int progress = 0,
                         const std::optional<VideoError>& error = {});
 
 }  // namespace mochi::server

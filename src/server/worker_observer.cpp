@@ -72,8 +72,9 @@ bool WorkerObserver::is_due(const Progress& progress) {
 }
 
 // A network that is loaded in between does not set the progress back.
-double WorkerObserver::advance_to(double fraction) {
-  progress_ = std::max(progress_, fraction);
+int WorkerObserver::advance_to(double fraction) {
+  constexpr double kPercent = 100;
+  progress_ = std::max(progress_, static_cast<int>(fraction * kPercent));
   return progress_;
 }
 

@@ -38,7 +38,7 @@ class WorkerObserver final : public job::JobObserver {
   void report_phase(const Progress& progress);
   bool is_due(const Progress& progress);
   double decoding_seconds() const;
-  double advance_to(double fraction);
+  int advance_to(double fraction);
 
   WorkerChannel& channel_;
   const job::Job& job_;
@@ -46,7 +46,7 @@ class WorkerObserver final : public job::JobObserver {
   std::optional<job::PreviewMaker> previews_;
   job::Pictures pictures_;
   std::int64_t num_evaluated_ = 0;
-  double progress_ = 0;  // progress of the whole video
+  int progress_ = 0;  // percent of the whole video
   std::chrono::steady_clock::time_point next_report_ = {};
 };
 

@@ -48,7 +48,7 @@ BAD_FIELDS = [
     ({"cfg_scale": "high"}, "cfg_scale"),
     ({"guidance_scale": "high"}, "guidance_scale"),
     ({"cfg_scale": 2, "guidance_scale": 2}, {"cfg_scale", "guidance_scale"}),
-    ({"cfg_schedule": [1, 2]}, "cfg_schedule"),  # for 4 steps
+    ({"cfg_schedule": [1, 2], "num_steps": 4}, {"cfg_schedule", "num_steps"}),
     ({"cfg_schedule": []}, "cfg_schedule"),
     ({"cfg_schedule": "1,,2"}, "cfg_schedule"),
     ({"threshold_noise": 1}, "threshold_noise"),
@@ -186,9 +186,9 @@ class RefusalTest(ServeTest):
                 self.assertNotIn(method, offered)
 
     def test_parameters_of_routes(self):
-        for path, param in (("/v1/videos?limit=1&limit=2", "limit"), ("/v1/videos?limit=%zz", None)):
+        for path, param in (("/v1/videos?limit=1&limit=2", "limit"), ("/v1/videos?limit=%zz", "target")):
             with self.subTest(path):
-                self.expect_bad(self.server.get(path), {param, None})
+                self.expect_bad(self.server.get(path), param)
 
     def test_heads_without_bodies(self):
         for path in ("/healthz", "/", "/v1/status", "/nothing"):
@@ -326,7 +326,7 @@ class KeysTest(ServeTest):
         path = self.folder / "keys"
         for text, parts in (("", ["keys"]), ("# none\n\n", ["keys"]), ("short\n", ["keys:1"]),
                             (f"{ALICE}\nshort\n", ["keys:2"]), (f"a: {ALICE}\nb: {ALICE}\n", ["keys:2"]),
-                            (f"a: {ALICE}\na: {BOB}\n", ["keys:2"]), ("a key with spaces\n", ["keys:1"])):
+                            ("a key with spaces\n", ["keys:1"])):
             with self.subTest(text):
                 path.write_text(text)
                 self.refuse_to_serve("--model-dir", self.model, "--api-keys", path, parts=parts)
@@ -335,7 +335,7 @@ class KeysTest(ServeTest):
 
     def test_addresses_without_keys(self):
         self.refuse_to_serve("--model-dir", self.model, "--host", "0.0.0.0",
-                             parts=["--host", "--api-keys", "--no-auth"])
+                             parts=["--host", "api_keys", "no_auth"])
         server = Server(self.folder / "data", self.model, "--host", "0.0.0.0", "--no-auth")
         self.addCleanup(server.kill)
         self.assertEqual(server.get("/v1/videos").status, 200)
@@ -361,7 +361,7 @@ class LimitsTest(ServeTest):
         self.assertLessEqual(len(server.all_videos()), 3)
         self.assertEqual(server.get("/v1/status").json()["queue"]["max"], 2)
         server.delete(f"/v1/videos/{first['id']}")
-        self.assertEqual(server.post("/v1/videos", {"prompt": "a"}).status, 200)
+        wait_until(lambda: server.post("/v1/videos", {"prompt": "a"}).status == 200, "a place")
 
     def test_queue_of_one_key(self):
         server = self.serve("--api-keys", self.write_keys(alice=ALICE, bob=BOB), "--max-queue-per-key", 1)

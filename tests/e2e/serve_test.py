@@ -81,7 +81,7 @@ class RoutesTest(ServeTest):
         self.assertEqual((done["step"], done["num_steps"]), (NUM_STEPS, NUM_STEPS))
         self.assertGreater(done["inference_time_s"], 0)
         self.assertGreater(done["peak_memory_mb"], 1)
-        self.assertEqual(sorted(done["stage_durations"]), ["decoding", "loading", "sampling", "text"])
+        self.assertLessEqual({"decoding", "sampling"}, set(done["stage_durations"]))
         request = done["request"]
         self.assertIsInstance(request["seed"], int)
         self.assertEqual(request["fps"], "24000/1001")
@@ -97,15 +97,16 @@ class RoutesTest(ServeTest):
         self.assertEqual(self.digest_of(second), self.digest_of(first))
 
     def test_fields_change_the_video(self):
-        base = self.digest_of(self.make(seed=3))
+        small = {"seed": 3, "width": 32, "height": 32, "num_frames": 7}
+        base = self.digest_of(self.make(**small))
         for fields in ({"seed": 4}, {"negative_prompt": "a cube"}, {"num_inference_steps": 5},
                        {"guidance_scale": 1.5}, {"noise_source": "torch-cpu"}, {"lora": "strong"},
                        {"lora": ["strong:0.5"]}, {"threshold_noise": 0.1}, {"linear_steps": 1},
                        {"fps": 12},
-                       {"max_evaluations": 2}, {"seconds": "0.25"}):
+                       {"max_evaluations": 2}):
             with self.subTest(fields):
-                self.assertNotEqual(self.digest_of(self.make(**{"seed": 3} | fields)), base)
-        self.assertEqual(self.digest_of(self.make(seed="3", no_sparsity=True, skip="off")), base)
+                self.assertNotEqual(self.digest_of(self.make(**small | fields)), base)
+        self.assertEqual(self.digest_of(self.make(**small, no_sparsity=True, skip="off")), base)
 
     def test_sparsity(self):
         dense = self.make(seed=1, **LARGER)
@@ -179,7 +180,7 @@ class RoutesTest(ServeTest):
         (self.folder / "v.json").write_bytes(self.server.content(video["id"], variant="json").body)
         done = self.run_mochi("generate", "--from-json", "v.json", "--out", "a.mp4", "--quiet")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertEqual(self.content("a.mp4"), self.digest_of(video))
+        self.assertEqual(digest(self.content("a.mp4")), self.digest_of(video))
 
     def test_ranges_and_entity_tags(self):
         video = self.make()
@@ -284,7 +285,9 @@ class RoutesTest(ServeTest):
 
     def test_events_from_the_beginning_to_the_end(self):
         num_steps = 30
-        video = self.server.create(prompt=PROMPT, num_steps=num_steps, max_evaluations=20)
+        # The worker stores the features of texts, and reads each text once.
+        video = self.server.create("a text that no other test has", num_steps=num_steps,
+                                   max_evaluations=20)
         stream = self.server.events(video["id"], after=0)
         self.assertEqual(stream.response.headers.get_content_type(), "text/event-stream")
         events = list(stream)

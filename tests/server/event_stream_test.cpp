@@ -11,7 +11,7 @@ Json step(int number) {
   return {
       {"type", "step"},
       {"data",
-       {{"step", number}, {"progress", 0.1 * number}, {"seconds_left", 4}, {"evaluated", true}}}};
+       {{"step", number}, {"progress", 10 * number}, {"seconds_left", 4}, {"evaluated", true}}}};
 }
 
 TEST(EventStream, TellsAllThatHappens) {
@@ -20,7 +20,7 @@ TEST(EventStream, TellsAllThatHappens) {
   const std::string id = server.create();
   EventStream stream(server.store, server.queue, id, 0);
   EXPECT_EQ(stream.take(),
-            "id: 1\nevent: state\ndata: {\"status\":\"queued\",\"progress\":0.0,\"error\":null}\n\n"
+            "id: 1\nevent: state\ndata: {\"status\":\"queued\",\"progress\":0,\"error\":null}\n\n"
             "event: queue\ndata: {\"queue_position\": 0}\n\n");
   EXPECT_EQ(stream.take(), "");
   server.worker->answer({{"type", "failed"}, {"code", "x"}, {"message", "y"}});

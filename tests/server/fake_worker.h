@@ -22,7 +22,9 @@ class FakeWorker final : public Worker {
     is_running_ = true;
   }
   void send(const Json& message) override { sent.push_back(message); }
-  void end() override { end_as("ended (exit code 0)"); }
+  void end() override {
+    if (!ends_late) end_as("ended (exit code 0)");
+  }
   void kill() override { end_as("was killed by signal 9 (Killed)"); }
 
   void answer(const Json& message) { events_.on_message(message); }
@@ -34,6 +36,7 @@ class FakeWorker final : public Worker {
 
   std::vector<Json> sent;
   bool fails_to_start = false;
+  bool ends_late = false;  // the test calls end_as()
 
  private:
   WorkerEvents events_;

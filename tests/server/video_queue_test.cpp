@@ -40,6 +40,19 @@ TEST(VideoQueue, AFailedVideoSaysWhy) {
   EXPECT_EQ(video.at("error"), Json({{"code", "disk_full"}, {"message", "no space"}}));
 }
 
+TEST(VideoQueue, AWorkerThatEndsGetsNoVideo) {
+  TestServer server;
+  server.worker->ends_late = true;
+  server.create();
+  server.worker->answer({{"type", "failed"}, {"code", "x"}, {"message", "y"}, {"must_end", true}});
+  const std::string next = server.create();
+  EXPECT_EQ(server.status_of(next), "queued");
+  EXPECT_EQ(server.worker->sent.size(), 1U);
+  server.worker->end_as("ended (exit code 0)");
+  EXPECT_EQ(server.status_of(next), "in_progress");
+  EXPECT_EQ(server.worker->sent.back().value("id", ""), next);
+}
+
 TEST(VideoQueue, AVideoWhoseWorkerCrashesIsTriedOnceMore) {
   TestServer server;
   const std::string id = server.create();

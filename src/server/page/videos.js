@@ -16,9 +16,6 @@ const IDLE_POLL_MS = 10000;
 
 export const isActive = (video) => video.status === 'queued' || video.status === 'in_progress';
 
-// Events count progress from 0 to 1, answers in percent.
-const percentOf = (progress) => (progress > 0 && progress < 1 ? 100 * progress : progress);
-
 // Fires 'change' when the list or a video changed, 'preview' with a detail {id, preview}, 'finish'
 // with the video, and 'status' with the server's state.
 class Videos extends EventTarget {
@@ -215,7 +212,7 @@ class Videos extends EventTarget {
     if (type === 'state' && data.status === 'queued' && video.status !== 'queued') return false;
     if (type === 'step') Object.assign(video, {phase: 'sampling', status: 'in_progress'});
     if (type === 'phase') Object.assign(video, {status: 'in_progress'});
-    Object.assign(video, data, {progress: percentOf(data.progress ?? video.progress)});
+    Object.assign(video, data);
     this.#emit('change');
     return false;
   }
