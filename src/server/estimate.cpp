@@ -37,6 +37,18 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+// The shares of 64 steps in docs/step-skipping.md, until a video has measured one.
+// Below 16 steps nothing is skipped.
+std::optional<double> usual_share(const Workload& wanted) {
+  constexpr int kFewestSteps = 16;
+  constexpr double kCareful = 15.0 / 64;
+  constexpr double kFast = 10.0 / 64;
+  if (wanted.method.starts_with("exact") || wanted.num_steps < kFewestSteps) return 1.0;
+  if (wanted.method.starts_with("skip careful")) return kCareful;
+  if (wanted.method.starts_with("skip fast")) return kFast;
+  return std::nullopt;
+}
+
 // The share of the steps that this method evaluates.
 std::optional<double> evaluated_share(const Workload& wanted, std::span<const Timing> timings) {
   std::vector<double> shares;
@@ -44,7 +56,7 @@ std::optional<double> evaluated_share(const Workload& wanted, std::span<const Ti
     if (timing.workload.method != wanted.method || shares.size() == kNumAveraged) continue;
     shares.push_back(static_cast<double>(timing.num_evaluated) / timing.workload.num_steps);
   }
-  if (shares.empty()) return std::nullopt;
+  if (shares.empty()) return usual_share(wanted);
   return median(std::move(shares));
 }
 
@@ -58,8 +70,7 @@ bool is_usable(const Timing& timing) {
 std::optional<Estimate> estimate_seconds(const Workload& wanted, std::span<const Timing> timings) {
   std::vector<Timing> usable;
   std::ranges::copy_if(timings, std::back_inserter(usable), is_usable);
-  const bool is_exact = wanted.method == "exact";
-  const std::optional<double> share = is_exact ? 1.0 : evaluated_share(wanted, usable);
+  const std::optional<double> share = evaluated_share(wanted, usable);
   if (usable.empty() || !share) return std::nullopt;
   // The nearest size decides; of equally near ones those of the same method, then the latest.
   std::ranges::stable_sort(usable, [&](const Timing& a, const Timing& b) {

@@ -19,7 +19,7 @@ TEST(Estimate, KnowsNothingWithoutAVideo) {
   EXPECT_FALSE(estimate_seconds({1000, 64, 2, "exact"}, {}));
   // The share of evaluated steps is unknown.
   const std::vector<Timing> timings{timing(1000, "exact", 64, 64)};
-  EXPECT_FALSE(estimate_seconds({1000, 64, 2, "skip fast"}, timings));
+  EXPECT_FALSE(estimate_seconds({1000, 64, 2, "9 evaluations"}, timings));
 }
 
 TEST(Estimate, RepeatsWhatWasMeasured) {
@@ -28,6 +28,17 @@ TEST(Estimate, RepeatsWhatWasMeasured) {
   ASSERT_TRUE(estimate);
   EXPECT_DOUBLE_EQ(estimate->seconds, 34);
   EXPECT_TRUE(estimate->is_measured);
+}
+
+TEST(Estimate, AssumesTheUsualShareOfSkippedSteps) {
+  const std::vector<Timing> timings{timing(1000, "exact", 64, 64)};
+  const std::optional<Estimate> careful = estimate_seconds({1000, 64, 2, "skip careful"}, timings);
+  ASSERT_TRUE(careful);
+  EXPECT_DOUBLE_EQ(careful->seconds, 15 + 2);
+  EXPECT_FALSE(careful->is_measured);
+  const std::optional<Estimate> short_one = estimate_seconds({1000, 15, 2, "skip fast"}, timings);
+  ASSERT_TRUE(short_one);
+  EXPECT_DOUBLE_EQ(short_one->seconds, 15 + 2);
 }
 
 TEST(Estimate, TakesTheMedianOfTheLatest) {
