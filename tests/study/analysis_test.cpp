@@ -268,7 +268,8 @@ TEST(AnalysisPage, TimesThatAreTooShortHaveNoRatio) {
   analysis.dense.seconds[Phase::kText] = 0.0013;
   analysis.sparse.seconds[Phase::kText] = 0.0002;
   const std::string page = make_analysis_page(analysis, make_recipe());
-  expect_contains(page, "<td>text</td><td>below 0.01</td><td>below 0.01</td><td>–</td>");
+  expect_contains(page,
+                  "<td>text (encoded once)</td><td>below 0.01</td><td>below 0.01</td><td>–</td>");
   expect_contains(page, "<td>sampling</td><td>10.00</td><td>10.00</td><td>1.00</td>");
 }
 
