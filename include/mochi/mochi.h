@@ -265,7 +265,7 @@ struct EngineInfo {
   std::string device_note;                 // why kAuto did not choose a GPU; otherwise empty
   Precision precision = Precision::kFp32;  // kFp32 or kBf16
   int num_threads = 0;
-  bool keeps_networks = false;  // between calls, as long as none needs the room of another
+  bool keeps_networks = false;          // between calls, as long as none needs the room of another
   std::uint64_t peak_device_bytes = 0;  // most GPU memory used so far; 0 on the CPU
 };
 

@@ -1,6 +1,5 @@
 #include "report/markup.h"
 
-
 #include "base/utf8.h"
 
 namespace mochi::report {
