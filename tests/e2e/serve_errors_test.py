@@ -6,6 +6,7 @@ Usage: serve_errors_test.py MOCHI MAKE_TINY_MODEL SPIECE_MODEL
 import json
 import sqlite3
 import sys
+import time
 import unittest
 
 from serve_support import LONG, ServeTest, Server, encode_form, wait_until
@@ -230,6 +231,12 @@ class RefusalTest(ServeTest):
             b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
         self.assertTrue(received.startswith(b"HTTP/1.1 400"), received[:200])
         self.assertIn(b'"width"', received)
+
+    def test_a_head_that_comes_too_slowly(self):
+        begin = time.monotonic()
+        received = self.server.send_raw(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nx: ")
+        self.assertTrue(received.startswith(b"HTTP/1.1 408"), received[:100])
+        self.assertLess(time.monotonic() - begin, 30)
 
     # ---- headers, browsers ----
 
