@@ -79,7 +79,7 @@ class ReadDeadline {
       if (error || state->is_over) return;  // the read was in time
       state->has_passed = true;
       error_code ignored;
-      static_cast<void>(socket.cancel(ignored));
+      ignored = socket.cancel(ignored);
     });
   }
   ~ReadDeadline() { state_->is_over = true; }
@@ -117,9 +117,9 @@ class Connection {
 
   Awaitable<void> run() {
     error_code ignored;
-    static_cast<void>(stream_.socket().set_option(tcp::no_delay(true), ignored));
+    ignored = stream_.socket().set_option(tcp::no_delay(true), ignored);
     while (co_await answer_one()) continue;
-    static_cast<void>(stream_.socket().shutdown(tcp::socket::shutdown_send, ignored));
+    ignored = stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
   }
 
  private:
@@ -354,7 +354,7 @@ class Connection {
 
   void end_waiting() {
     error_code ignored;
-    static_cast<void>(stream_.socket().cancel(ignored));
+    ignored = stream_.socket().cancel(ignored);
   }
 
   Awaitable<bool> write_head(const EmptyResponse& head) {
@@ -443,7 +443,7 @@ Awaitable<void> HttpServer::Impl::accept_all() {
           "{\"error\":{\"message\":\"too many connections\",\"type\":\"server_error\",\"param\":"
           "null,\"code\":\"overloaded\"}}";
       error_code ignored;
-      static_cast<void>(socket.non_blocking(true, ignored));
+      ignored = socket.non_blocking(true, ignored);
       static_cast<void>(socket.write_some(asio::buffer(kBusy), ignored));
       continue;
     }
