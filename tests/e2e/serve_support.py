@@ -203,6 +203,9 @@ class Server:
         if self.process.returncode is None:
             self.process.kill()
             self.wait()
+        reports = [line for line in self.lines if "Sanitizer" in line or "runtime error:" in line]
+        if reports:
+            raise AssertionError(f"an instrumented program reports {reports}")
 
     # ---- requests ----
 
