@@ -32,13 +32,13 @@ bool is_loopback(const std::string& host) {
 
 void check_options(const ServerOptions& options, const ApiKeys& keys) {
   if (!is_loopback(options.host) && keys.is_empty() && !options.has_no_auth) {
-    throw InvalidRequest("host",
-                         fmt::format("wanted a loopback address, or api_keys, or no_auth: anyone "
-                                     "who reaches {} could use the server",
-                                     options.host));
+    throw InvalidRequest(
+        "host", fmt::format("wanted a loopback address, --api-keys or --no-auth: anyone who "
+                            "reaches {} could use the server",
+                            options.host));
   }
   if (!keys.is_empty() && options.has_no_auth) {
-    throw InvalidRequest("no_auth", "has no effect with api_keys");
+    throw InvalidRequest("no_auth", "has no effect with --api-keys");
   }
   if (!options.lora_dir.empty() && !fs::is_directory(options.lora_dir)) {
     throw InvalidRequest("lora_dir",

@@ -39,18 +39,26 @@ void Statement::check(int code) const {
   throw_sqlite(code, file_, sqlite3_errmsg(sqlite3_db_handle(statement_.get())));
 }
 
+// An exception may have left rows unread.
+void Statement::restart() {
+  if (sqlite3_stmt_busy(statement_.get()) != 0) sqlite3_reset(statement_.get());
+}
+
 Statement& Statement::bind(int parameter, std::int64_t value) {
+  restart();
   check(sqlite3_bind_int64(statement_.get(), parameter, value));
   return *this;
 }
 
 Statement& Statement::bind(int parameter, std::string_view text) {
+  restart();
   check(sqlite3_bind_text64(statement_.get(), parameter, text.data(), text.size(), SQLITE_TRANSIENT,
                             SQLITE_UTF8));
   return *this;
 }
 
 Statement& Statement::bind(int parameter, std::nullopt_t /*null*/) {
+  restart();
   check(sqlite3_bind_null(statement_.get(), parameter));
   return *this;
 }

@@ -51,6 +51,7 @@ class Statement {
 
  private:
   void check(int code) const;
+  void restart();
 
   struct Finalize {
     void operator()(sqlite3_stmt* statement) const noexcept;
