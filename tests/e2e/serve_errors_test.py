@@ -342,7 +342,7 @@ class KeysTest(ServeTest):
 
     def test_addresses_without_keys(self):
         self.refuse_to_serve("--model-dir", self.model, "--host", "0.0.0.0",
-                             parts=["--host", "api_keys", "no_auth"])
+                             parts=["--host", "--api-keys", "--no-auth"])
         server = Server(self.folder / "data", self.model, "--host", "0.0.0.0", "--no-auth")
         self.addCleanup(server.kill)
         self.assertEqual(server.get("/v1/videos").status, 200)
