@@ -151,6 +151,16 @@ void Subprocess::write_all(std::span<const std::byte> bytes) {
   }
 }
 
+std::size_t Subprocess::write_ready(std::span<const std::byte> bytes) {
+  const SignalBlock block(SIGPIPE);
+  for (;;) {
+    const ssize_t num_written = ::write(stdin_.get(), bytes.data(), bytes.size());
+    if (num_written >= 0) return static_cast<std::size_t>(num_written);
+    if (errno == EAGAIN || errno == EPIPE || errno == EBADF) return 0;
+    if (errno != EINTR) fail("cannot write to '{}': {}", program_, describe_errno(errno));
+  }
+}
+
 void Subprocess::close_stdin() { stdin_.close(); }
 
 std::size_t Subprocess::read_some(std::span<std::byte> bytes) {

@@ -40,6 +40,9 @@ class Subprocess {
   // Blocks until all is written. Throws Error with the child's last message if the child has
   // closed its end. SIGPIPE never reaches this process.
   void write_all(std::span<const std::byte> bytes);
+  // Writes as much as the pipe takes now and returns the number of bytes; 0 also if the child has
+  // closed its end. Does not wait.
+  std::size_t write_ready(std::span<const std::byte> bytes);
   void close_stdin();
 
   // Reads until `bytes` is full or the child's output ends; returns the number of bytes read.

@@ -24,17 +24,22 @@ constexpr const char* kServeMachine = "Model and machine";  // as of other comma
 void set_keep(server::Retention& keep, const std::string& text) {
   constexpr std::int64_t kSecondsPerDay = 24 * 60 * 60;
   constexpr std::int64_t kMostDays = 100'000;
+  const auto refuse = [&text] {
+    throw flags::UsageError(
+        fmt::format("--keep: wanted days or a size, such as 30d or 100GB, found '{}'", text));
+  };
   if (!text.ends_with('d')) {
-    keep.max_bytes = flags::parse_byte_size(text, "--keep");
+    try {
+      keep.max_bytes = flags::parse_byte_size(text, "--keep");
+    } catch (const flags::UsageError&) {
+      refuse();
+    }
     return;
   }
   std::int64_t days = 0;
   const char* const number_end = text.data() + text.size() - 1;
   const auto [end, error] = std::from_chars(text.data(), number_end, days);
-  if (error != std::errc() || end != number_end || days < 1 || days > kMostDays) {
-    throw flags::UsageError(
-        fmt::format("--keep: wanted days or a size, such as 30d or 100GB, found '{}'", text));
-  }
+  if (error != std::errc() || end != number_end || days < 1 || days > kMostDays) refuse();
   keep.max_seconds = days * kSecondsPerDay;
 }
 
@@ -127,8 +132,9 @@ void add_machine_flags(CLI::App& command, ServerOptions& options) {
       ->type_name("NAME")
       ->group(kServeMachine);
   command
-      .add_option("--lora-dir", options.lora_dir,
-                  "folder of the LoRAs that clients may use, by file name")
+      .add_option(
+          "--lora-dir", options.lora_dir,
+          "folder of LoRAs that clients may use: by the names of the files without .safetensors")
       ->type_name("DIR")
       ->group(kServeMachine);
   command.add_option("--gpus", options.gpus, "GPUs that make one video each at a time: 0,1")

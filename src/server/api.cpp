@@ -1,10 +1,12 @@
 #include "server/api.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <ctime>
 #include <random>
 #include <set>
@@ -72,8 +74,9 @@ std::string host_name(std::string_view host) {
 }
 
 bool is_address(const std::string& name) {
-  return !name.empty() && (name.find(':') != std::string::npos ||
-                           name.find_first_not_of("0123456789.") == std::string::npos);
+  std::array<unsigned char, sizeof(in6_addr)> address{};
+  return ::inet_pton(AF_INET, name.c_str(), address.data()) == 1 ||
+         ::inet_pton(AF_INET6, name.c_str(), address.data()) == 1;
 }
 
 std::vector<std::string> split(std::string_view path) {
@@ -201,7 +204,8 @@ class MethodError : public HttpError {
 struct Api::Call {
   const HttpRequest& request;
   RequestTarget target;
-  std::string owner;  // name of the client's key
+  std::string owner;             // name of the client's key
+  const Route* route = nullptr;  // null until it is found
 
   // The variable segment of a path: "/v1/videos/{id}".
   const std::string& id() const { return target.segments.at(2); }
@@ -269,6 +273,10 @@ const Api::Route& Api::find_route(const std::string& method, const Call& call) {
 // a name of theirs that leads to it.
 void Api::check_origin(const HttpRequest& head) const {
   const std::string_view host = head.header("host");
+  const auto num_hosts = std::ranges::count(head.headers, "host", &Header::first);
+  if (num_hosts != 1) {
+    throw bad_request("Host", fmt::format("wanted one header, found {}", num_hosts));
+  }
   if (const std::string_view origin = head.header("origin"); !origin.empty()) {
     const std::size_t scheme = origin.find("://");
     if (scheme == std::string_view::npos || origin.substr(scheme + 3) != host) {
@@ -299,33 +307,35 @@ std::string Api::check_key(const HttpRequest& head) const {
   return *owner;
 }
 
-const Api::Route& Api::check_head(const HttpRequest& head, Call& call) const {
+void Api::check_head(const HttpRequest& head, Call& call) const {
   check_origin(head);
   call.target = parse_request_target(head.target);
-  const Route& route = find_route(head.method, call);
-  if (route.needs_key) call.owner = check_key(head);
-  return route;
+  call.route = &find_route(head.method, call);
+  if (call.route->needs_key) call.owner = check_key(head);
+}
+
+Response Api::with_route(Response response, const Call& call) {
+  if (call.route != nullptr) response.route = call.route->name.path;
+  return response;
 }
 
 std::optional<Response> Api::refuse(const HttpRequest& head) {
+  Call call{.request = head, .target = {}, .owner = ""};
   try {
-    Call call{.request = head, .target = {}, .owner = ""};
     check_head(head, call);
     return std::nullopt;
   } catch (...) {
-    return explain(head);
+    return with_route(explain(head), call);
   }
 }
 
 Response Api::answer(const HttpRequest& request) {
+  Call call{.request = request, .target = {}, .owner = ""};
   try {
-    Call call{.request = request, .target = {}, .owner = ""};
-    const Route& route = check_head(request, call);
-    Response response = (this->*route.handler)(call);
-    response.route = route.name.path;
-    return response;
+    check_head(request, call);
+    return with_route((this->*call.route->handler)(call), call);
   } catch (...) {
-    return explain(request);
+    return with_route(explain(request), call);
   }
 }
 
@@ -446,7 +456,10 @@ Response Api::create_and_wait(const Call& call) {
       return explain(head);
     }
   };
-  response.on_abandoned = [this, id = video.id] {
+  // With a key, the client may come back for it, as others may that have sent it.
+  const bool may_return = !call.request.header("idempotency-key").empty();
+  response.on_abandoned = [this, id = video.id, may_return] {
+    if (may_return) return;
     if (const std::optional<Video> unwanted = in_.store.find(id)) in_.queue.remove(*unwanted);
   };
   return response;
@@ -515,7 +528,7 @@ Video Api::find_video(const Call& call) const {
 
 OrderedJson Api::describe_json(const Video& video) const {
   std::optional<std::int64_t> position;
-  if (video.status == VideoStatus::kQueued) position = in_.store.queue_position(video.id);
+  if (video.status == VideoStatus::kQueued) position = in_.queue.position_of(video.id);
   return describe_video(video, in_.queue.find_live(video.id), position, in_.options.keep);
 }
 
@@ -564,8 +577,11 @@ Response Api::video_events(const Call& call) {
   const Video video = find_video(call);
   std::int64_t after = query.get_int("last_event_id", 0, 0, std::numeric_limits<int>::max());
   if (const std::string_view header = call.request.header("last-event-id"); !header.empty()) {
-    after = Query(fmt::format("Last-Event-ID={}", header))
-                .get_int("Last-Event-ID", 0, 0, std::numeric_limits<int>::max());
+    const auto [end, error] = std::from_chars(header.data(), header.data() + header.size(), after);
+    if (error != std::errc() || end != header.data() + header.size() || after < 0) {
+      throw bad_request("Last-Event-ID",
+                        fmt::format("wanted the id of an event, found '{}'", header));
+    }
   }
   Response response;
   response.set("content-type", kEventsType);

@@ -61,8 +61,9 @@ class Api {
   static const Route& find_route(const std::string& method, const Call& call);
   void check_origin(const HttpRequest& head) const;
   std::string check_key(const HttpRequest& head) const;
-  const Route& check_head(const HttpRequest& head, Call& call) const;
+  void check_head(const HttpRequest& head, Call& call) const;
   Response explain(const HttpRequest& request);
+  static Response with_route(Response response, const Call& call);
 
   Response create_video(const Call& call);
   Response create_and_wait(const Call& call);

@@ -49,11 +49,20 @@ std::optional<double> usual_share(const Workload& wanted) {
   return std::nullopt;
 }
 
+// Rules that skip steps skip more of a longer sampling.
+bool has_similar_steps(const Workload& a, const Workload& b) {
+  constexpr double kSimilar = 1.25;
+  const double ratio = static_cast<double>(a.num_steps) / b.num_steps;
+  return ratio <= kSimilar && ratio >= 1 / kSimilar;
+}
+
 // The share of the steps that this method evaluates.
 std::optional<double> evaluated_share(const Workload& wanted, std::span<const Timing> timings) {
   std::vector<double> shares;
   for (const Timing& timing : timings) {
-    if (timing.workload.method != wanted.method || shares.size() == kNumAveraged) continue;
+    const bool is_alike =
+        timing.workload.method == wanted.method && has_similar_steps(timing.workload, wanted);
+    if (!is_alike || shares.size() == kNumAveraged) continue;
     shares.push_back(static_cast<double>(timing.num_evaluated) / timing.workload.num_steps);
   }
   if (shares.empty()) return usual_share(wanted);
@@ -77,14 +86,19 @@ std::optional<Estimate> estimate_seconds(const Workload& wanted, std::span<const
     const double to_a = distance(a.workload, wanted);
     const double to_b = distance(b.workload, wanted);
     if (to_a != to_b) return to_a < to_b;
-    return (a.workload.method == wanted.method) > (b.workload.method == wanted.method);
+    const auto likeness = [&wanted](const Workload& it) {
+      return 2 * static_cast<int>(it.method == wanted.method) +
+             static_cast<int>(it.num_steps == wanted.num_steps);
+    };
+    return likeness(a.workload) > likeness(b.workload);
   });
   std::vector<double> per_evaluation;
   std::vector<double> others;
   const Workload nearest = usable.front().workload;
   for (const Timing& timing : usable) {
-    const bool is_alike =
-        has_equal_size(timing.workload, nearest) && timing.workload.method == nearest.method;
+    const bool is_alike = has_equal_size(timing.workload, nearest) &&
+                          timing.workload.method == nearest.method &&
+                          timing.workload.num_steps == nearest.num_steps;
     if (!is_alike || per_evaluation.size() == kNumAveraged) continue;
     per_evaluation.push_back(seconds_per_evaluation(timing) *
                              scale_between(timing.workload, wanted));
@@ -94,7 +108,8 @@ std::optional<Estimate> estimate_seconds(const Workload& wanted, std::span<const
   const double num_evaluated = std::max(1.0, std::round(*share * wanted.num_steps));
   return Estimate{
       .seconds = num_evaluated * median(std::move(per_evaluation)) + median(std::move(others)),
-      .is_measured = has_equal_size(nearest, wanted) && nearest.method == wanted.method};
+      .is_measured = has_equal_size(nearest, wanted) && nearest.method == wanted.method &&
+                     nearest.num_steps == wanted.num_steps};
 }
 
 }  // namespace mochi::server

@@ -54,7 +54,7 @@ void EventStream::append_live(std::string& text) {
     text += "event: deleted\ndata: {}\n\n";
     has_ended_ = true;
   } else if (video->status == VideoStatus::kQueued) {
-    const std::int64_t position = store_.queue_position(video_id_);
+    const std::int64_t position = queue_.position_of(video_id_);
     if (position == queue_position_) return;
     queue_position_ = position;
     fmt::format_to(std::back_inserter(text), "event: queue\ndata: {{\"queue_position\": {}}}\n\n",

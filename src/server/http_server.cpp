@@ -47,6 +47,8 @@ using Awaitable = asio::awaitable<T>;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 constexpr std::uint32_t kMaxHeaderBytes = 16 * 1024;
+constexpr std::size_t kMaxBufferBytes = 64 * 1024;  // holds requests that are read ahead
+constexpr unsigned kHttp11 = 11;
 constexpr seconds kIdleTimeout{60};    // between two requests of a connection
 constexpr seconds kHeaderTimeout{10};  // for a request line and its headers
 constexpr seconds kBodyTimeout{30};
@@ -133,12 +135,20 @@ class Connection {
     parser.body_limit(shared_.options.max_body_bytes);
     if (!co_await read(parser, kHeaderTimeout, true)) co_return co_await refuse_reading();
     is_last_ = !parser.keep_alive();
+    // Chunks would bring extensions and trailers, which nothing limits, and ways for a proxy and
+    // this server to disagree about where a request ends.
+    if (!request_.header("transfer-encoding").empty()) {
+      is_last_ = true;
+      co_return co_await send(
+          Api::answer_error(411, "Transfer-Encoding: wanted a body with Content-Length"));
+    }
     const std::optional<Response> refusal = shared_.api.refuse(request_);
     if (refusal) {
       is_last_ = is_last_ || !parser.is_done();  // its body is not read
       co_return co_await send(*refusal);
     }
-    if (beast::iequals(parser.get()[http::field::expect], "100-continue")) {
+    const bool is_modern = parser.get().version() >= kHttp11;
+    if (is_modern && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
       if (!co_await write_all(asio::buffer(kContinue))) co_return false;
     }
     if (!co_await read(parser, kBodyTimeout, false)) co_return co_await refuse_reading();
@@ -218,7 +228,7 @@ class Connection {
   // ---- answers ----
 
   EmptyResponse make_head(const Response& response) const {
-    EmptyResponse head(static_cast<http::status>(response.status), 11);
+    EmptyResponse head(static_cast<http::status>(response.status), kHttp11);
     for (const auto& [name, value] : response.headers) head.insert(name, value);
     for (const auto& [name, value] : kSecurityHeaders) head.set(name, value);
     head.set("x-request-id", request_.id);
@@ -376,7 +386,7 @@ class Connection {
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
   beast::tcp_stream stream_;
-  beast::flat_buffer buffer_;
+  beast::flat_buffer buffer_{kMaxBufferBytes};
   Shared& shared_;
   HttpRequest request_;
   error_code read_error_;
@@ -437,11 +447,13 @@ Awaitable<void> HttpServer::Impl::accept_all() {
       continue;
     }
     if (shared->num_connections >= options.max_connections) {
-      static constexpr std::string_view kBusy =
+      static constexpr std::string_view kBody =
+          R"({"error":{"message":"too many connections","type":"server_error","param":null,)"
+          R"("code":"overloaded"}})";
+      static const std::string kBusy = fmt::format(
           "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n"
-          "content-type: application/json\r\ncontent-length: 97\r\n\r\n"
-          "{\"error\":{\"message\":\"too many connections\",\"type\":\"server_error\",\"param\":"
-          "null,\"code\":\"overloaded\"}}";
+          "content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+          kBody.size(), kBody);
       error_code ignored;
       ignored = socket.non_blocking(true, ignored);
       static_cast<void>(socket.write_some(asio::buffer(kBusy), ignored));

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
@@ -98,6 +99,17 @@ class PreparationObserver : public job::JobObserver {
   void on_warning(std::string_view text) override {
     channel_.send({{"type", "warning"}, {"text", text}});
   }
+  // Tells clients what takes the time.
+  void announce(const char* item) {
+    channel_.send({{"type", "phase"},
+                   {"data",
+                    {{"phase", name_of(Phase::kLoading)},
+                     {"item", item},
+                     {"num_done", 0},
+                     {"num_total", 1},
+                     {"progress", 0},
+                     {"seconds_left", nullptr}}}});
+  }
 
  private:
   WorkerChannel& channel_;
@@ -129,7 +141,7 @@ class WorkerRun {
     const job::Job job = prepare(request, folder);
     if (job.is_done) return read_done(job);
     if (!preview_map_) fit_previews();
-    encode_ahead(message);
+    encode_ahead(request.request, message);
     WorkerObserver observer(channel_, job, rate_, preview_map_);
     const job::Outcome outcome = job::run_job(job, *engine_, observer, {});
     remember_rate(outcome);
@@ -161,6 +173,7 @@ class WorkerRun {
   // Once for each model. A video does without previews if that fails.
   void fit_previews() {
     PreparationObserver observer(channel_);
+    observer.announce("preview colours");
     try {
       preview_map_ =
           job::load_or_fit_latent_map(options_.data_dir / "previews.json", *engine_, observer);
@@ -172,11 +185,14 @@ class WorkerRun {
   }
 
   // While the text encoder is loaded, it also encodes the prompts of videos that wait.
-  void encode_ahead(const Json& message) {
+  void encode_ahead(const job::Request& own, const Json& message) {
     const EngineInfo info = engine_->info();
     // On a CPU each prompt takes long, and an encoder that stays gains nothing.
     if (info.device == DeviceKind::kCpu && info.keeps_networks) return;
-    std::vector<std::string> prompts = message.at("prompts").get<std::vector<std::string>>();
+    std::vector<std::string> prompts{own.prompt.value_or(""), own.negative_prompt.value_or("")};
+    std::ranges::copy(message.at("prompts").get<std::vector<std::string>>(),
+                      std::back_inserter(prompts));
+    std::erase(prompts, "");
     prompts.resize(std::min(prompts.size(), kMaxEncodedPrompts));
     PreparationObserver observer(channel_);
     try {
@@ -254,6 +270,8 @@ class WorkerRun {
 void run_worker(ServerOptions options, int gpu) {
   tie_to_server();
   job::choose_model(options.engine);
+  // Whoever names GPUs does not want the CPU instead.
+  if (gpu >= 0) options.engine.device = DeviceKind::kCuda;
   const FileDescriptor lock = lock_files(options.data_dir, gpu);
   WorkerChannel channel;
   WorkerRun worker(options, channel);

@@ -13,7 +13,9 @@ namespace {
 [[noreturn]] void throw_sqlite(int code, const std::string& file, const char* message) {
   const std::string text = fmt::format("'{}': {}", file, message);
   const int primary = code & 0xff;
-  if (primary == SQLITE_FULL || code == SQLITE_IOERR_WRITE) throw DatabaseFull(text);
+  const bool is_full =
+      primary == SQLITE_FULL || code == SQLITE_IOERR_WRITE || code == SQLITE_IOERR_SHMSIZE;
+  if (is_full) throw DatabaseFull(text);
   throw Error(text);
 }
 
@@ -117,7 +119,6 @@ Database::Database(const std::filesystem::path& file) : file_(file.string()) {
   }
   sqlite3_extended_result_codes(database, 1);
   sqlite3_busy_timeout(database, kBusyTimeoutMs);
-  execute("PRAGMA journal_mode = WAL");
   execute("PRAGMA foreign_keys = ON");
   set_full_sync(false);
 }
@@ -126,6 +127,8 @@ void Database::execute(const std::string& sql) {
   const int code = sqlite3_exec(database_.get(), sql.c_str(), nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) throw_sqlite(code, file_, sqlite3_errmsg(database_.get()));
 }
+
+void Database::use_log() { execute("PRAGMA journal_mode = WAL"); }
 
 Statement Database::prepare(std::string_view sql) { return {database_.get(), sql, file_}; }
 

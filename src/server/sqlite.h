@@ -62,9 +62,11 @@ class Statement {
 
 class Database {
  public:
-  // Opens the file, or creates it, in WAL mode: what is committed survives a killed process. With
-  // full syncing it also survives a loss of power.
+  // Opens the file, or creates it.
   explicit Database(const std::filesystem::path& file);
+
+  // WAL mode: what is committed survives a killed process; with full syncing, also a loss of power.
+  void use_log();
 
   // Runs statements without parameters.
   void execute(const std::string& sql);

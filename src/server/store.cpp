@@ -87,15 +87,16 @@ Store::Store(const std::filesystem::path& file) : file_(file), database_(file) {
 
 void Store::upgrade() {
   const std::int64_t found = database_.prepare("PRAGMA user_version").find_int().value_or(0);
-  if (found == kSchemaVersion) return;
+  if (found == kSchemaVersion) return database_.use_log();
   if (found > kSchemaVersion) {
     fail("'{}': wanted a database of version {} or older, found version {}: a newer mochi wrote it",
          file_.string(), kSchemaVersion, found);
   }
-  Transaction transaction(database_, true);
   if (database_.prepare("SELECT count(*) FROM sqlite_schema").find_int().value_or(0) != 0) {
     fail("'{}': wanted a database of mochi serve, found another one", file_.string());
   }
+  database_.use_log();
+  Transaction transaction(database_, true);
   database_.execute(kSchema);
   database_.execute(fmt::format("PRAGMA user_version = {}", kSchemaVersion));
   transaction.commit();
@@ -210,13 +211,11 @@ std::int64_t Store::count_queued(const std::string& owner) {
       .value_or(0);
 }
 
-std::int64_t Store::queue_position(const std::string& id) {
-  return statement(
-             "SELECT count(*) FROM videos WHERE status = 'queued' AND number < "
-             "(SELECT number FROM videos WHERE id = ?1)")
-      .bind(1, id)
-      .find_int()
-      .value_or(0);
+std::vector<std::string> Store::queued_ids() {
+  std::vector<std::string> ids;
+  Statement& rows = statement("SELECT id FROM videos WHERE status = 'queued' ORDER BY number");
+  while (rows.step()) ids.push_back(rows.text(0));
+  return ids;
 }
 
 std::vector<std::string> Store::ids() {

@@ -60,8 +60,8 @@ class Store {
   std::vector<Video> queued(int limit);
   std::int64_t count(VideoStatus status);
   std::int64_t count_queued(const std::string& owner);
-  // Queued videos before this one.
-  std::int64_t queue_position(const std::string& id);
+  // All of them, in their order.
+  std::vector<std::string> queued_ids();
   // All videos of the database, for the files next to it.
   std::vector<std::string> ids();
 

@@ -44,11 +44,18 @@ std::uint64_t folder_bytes(const fs::path& folder) {
   return num_bytes;
 }
 
-// Prompts of a video, in the order in which its sampling needs them.
+// Prompts of a video, in the order in which its sampling needs them; not too many, because a worker
+// is told of them while it may be busy.
 void append_prompts(const Json& request, std::vector<std::string>& prompts) {
+  constexpr std::size_t kMaxBytes = 16 * 1024;
+  std::size_t num_bytes = 0;
+  for (const std::string& prompt : prompts) num_bytes += prompt.size();
+  if (!request.is_object()) return;
   for (const char* key : {"prompt", "negative_prompt"}) {
     std::string text = request.value(key, "");
-    if (!text.empty() && std::ranges::find(prompts, text) == prompts.end()) {
+    num_bytes += text.size();
+    const bool is_new = std::ranges::find(prompts, text) == prompts.end();
+    if (!text.empty() && is_new && num_bytes <= kMaxBytes) {
       prompts.push_back(std::move(text));
     }
   }
@@ -123,11 +130,19 @@ void VideoQueue::add(const Video& video, const std::optional<Idempotency>& idemp
                     "", "key_queue_full");
   }
   store_.add(video, idempotency, state_event(VideoStatus::kQueued));
+  forget_positions();
   schedule();
 }
 
 void VideoQueue::remove(const Video& video) {
-  store_.remove(video.id);
+  try {
+    store_.remove(video.id);
+  } catch (const DatabaseFull&) {
+    if (video.status == VideoStatus::kInProgress) throw;
+    delete_files(video.id);  // which makes room
+    store_.remove(video.id);
+  }
+  forget_positions();
   live_.erase(video.id);
   metrics_.add_video("deleted");
   const auto slot =
@@ -138,9 +153,21 @@ void VideoQueue::remove(const Video& video) {
     (*slot)->worker->send({{"type", "stop"}});
   } else {
     delete_files(video.id);
+    log_(fmt::format("{}: deleted", video.id));
   }
   notify(video.id);
   notify_queued();
+}
+
+std::int64_t VideoQueue::position_of(const std::string& id) {
+  if (!positions_) {
+    positions_.emplace();
+    for (const std::string& queued : store_.queued_ids()) {
+      positions_->emplace(queued, std::ssize(*positions_));
+    }
+  }
+  const auto found = positions_->find(id);
+  return found == positions_->end() ? 0 : found->second;
 }
 
 const LiveState* VideoQueue::find_live(const std::string& id) const {
@@ -197,34 +224,43 @@ void VideoQueue::schedule() {
 void VideoQueue::run_next(Slot& slot) {
   try {
     const std::vector<Video> next = store_.queued(1);
-    if (next.empty()) return;
-    const Video& video = next.front();
-    slot.worker->start();
-    store_.start(video.id, state_event(VideoStatus::kInProgress));
-    slot.video_id = video.id;
-    slot.is_removed = false;
-    live_[video.id] = LiveState{.phase = "loading"};
-    log_(fmt::format("{}: begins", video.id));
-    slot.worker->send(run_message(video));
-    notify(video.id);
-    notify_queued();
+    if (!next.empty()) start_video(slot, next.front());
   } catch (const Error& error) {
     slot.not_before = Clock::now() + kRetryAfter;
     log_(fmt::format("cannot begin a video, trying again: {}", error.what()));
   }
 }
 
+void VideoQueue::start_video(Slot& slot, const Video& video) {
+  if (!Json::accept(video.request) || !Json::accept(video.fields)) {
+    const VideoError error{.code = "internal_error", .message = "its record is damaged"};
+    store_.mark_failed(video.id, std::time(nullptr), error,
+                       state_event(VideoStatus::kFailed, 0, error));
+    forget_positions();
+    log_(fmt::format("{}: failed: {}", video.id, error.message));
+    return;
+  }
+  slot.worker->start();
+  store_.start(video.id, state_event(VideoStatus::kInProgress));
+  forget_positions();
+  slot.video_id = video.id;
+  slot.is_removed = false;
+  live_[video.id] = LiveState{.phase = "loading"};
+  log_(fmt::format("{}: begins", video.id));
+  slot.worker->send(run_message(video));
+  notify(video.id);
+  notify_queued();
+}
+
 Json VideoQueue::run_message(const Video& video) {
-  const Json request = Json::parse(video.request);
   std::vector<std::string> prompts;
-  append_prompts(request, prompts);
   for (const Video& next : store_.queued(kNumSharedPrompts)) {
-    append_prompts(Json::parse(next.request), prompts);
+    append_prompts(Json::parse(next.request, nullptr, false), prompts);
   }
   return {{"type", "run"},
           {"id", video.id},
           {"folder", folder_of(video.id).string()},
-          {"request", request},
+          {"request", Json::parse(video.request)},
           {"prompts", prompts}};
 }
 
@@ -305,8 +341,10 @@ void VideoQueue::finish(Slot& slot, const Json& message) {
     const Json& result = message.at("result");
     change([this, id, now, result] {
       store_.complete(id, now, result.dump(), state_event(VideoStatus::kCompleted, kDone));
-      if (const std::optional<Video> video = store_.find(id)) record_timing(*video, result);
       notify(id);
+    });
+    change([this, id, result] {
+      if (const std::optional<Video> video = store_.find(id)) record_timing(*video, result);
     });
     metrics_.add_video("completed");
     log_(fmt::format("{}: completed in {:.1f} s", id, result.value("total_seconds", 0.0)));
@@ -398,11 +436,16 @@ void VideoQueue::apply_changes() {
     try {
       changes_.front()();
     } catch (const Error& error) {
-      log_(fmt::format("cannot be stored, trying again: {}", error.what()));
+      if (change_problem_ != error.what()) {
+        log_(fmt::format("cannot be stored, trying again: {}", error.what()));
+      }
+      change_problem_ = error.what();
       return;
     }
+    forget_positions();
     changes_.erase(changes_.begin());
   }
+  change_problem_.clear();
 }
 
 // ---- once a second ----
@@ -417,6 +460,7 @@ bool VideoQueue::is_stuck(const Slot& slot) {
 void VideoQueue::tick() {
   apply_changes();
   for (const std::unique_ptr<Slot>& slot : slots_) {
+    slot->worker->tick();
     if (is_stuck(*slot)) slot->worker->kill();
   }
   schedule();
@@ -454,7 +498,9 @@ void VideoQueue::delete_old() {
     }
     if (options_.keep.max_bytes > 0) std::ranges::move(beyond_size(), std::back_inserter(old));
     for (const Video& video : old) {
-      if (store_.find(video.id)) remove(video);
+      if (!store_.find(video.id)) continue;
+      log_(fmt::format("{}: is not kept any longer", video.id));
+      remove(video);
     }
   } catch (const Error& error) {
     log_(fmt::format("old videos are not deleted: {}", error.what()));

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "server/metrics.h"
@@ -53,6 +54,8 @@ class VideoQueue {
   // A running video is stopped first.
   void remove(const Video& video);
 
+  // Queued videos before this one.
+  std::int64_t position_of(const std::string& id);
   // Null if the video does not run.
   const LiveState* find_live(const std::string& id) const;
   bool is_stopping() const { return is_stopping_; }
@@ -90,6 +93,7 @@ class VideoQueue {
   void schedule();
   void run_next(Slot& slot);
   Json run_message(const Video& video);
+  void start_video(Slot& slot, const Video& video);
   void on_message(Slot& slot, const Json& message);
   void on_progress(Slot& slot, const std::string& type, const Json& message);
   void on_ready(Slot& slot, const Json& message);
@@ -99,6 +103,7 @@ class VideoQueue {
   void record_timing(const Video& video, const Json& result);
   void notify(const std::string& id);
   void notify_queued();
+  void forget_positions() { positions_.reset(); }
   // Changes of a finished video that the disk does not take now are repeated at the next tick.
   void change(std::function<void()> change);
   void apply_changes();
@@ -114,8 +119,11 @@ class VideoQueue {
   LogFn log_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::map<std::string, LiveState> live_;
+  // Places in the queue, until it changes.
+  std::optional<std::unordered_map<std::string, std::int64_t>> positions_;
   std::multimap<std::string, std::shared_ptr<WakeFn>> listeners_;
   std::vector<std::function<void()>> changes_;
+  std::string change_problem_;  // why they wait; empty: they do not
   Clock::time_point next_retention_ = {};
   std::string device_;  // on which the first worker ran
   bool is_stopping_ = false;

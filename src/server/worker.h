@@ -27,7 +27,9 @@ class Worker {
   virtual bool is_running() const = 0;
   // Starts the process. Throws Error if that is impossible.
   virtual void start() = 0;
+  // Never waits: what the process does not take now is sent by a later call, or by tick().
   virtual void send(const Json& message) = 0;
+  virtual void tick() = 0;
   // The process ends when it has no work.
   virtual void end() = 0;
   virtual void kill() = 0;

@@ -23,6 +23,8 @@ class ProcessWorker final : public Worker {
   void start() override {
     if (process_) return;
     text_.clear();
+    unsent_.clear();
+    ends_after_sending_ = false;
     process_ = std::make_unique<Subprocess>(command_,
                                             SubprocessPipes{.to_stdin = true, .from_stdout = true});
     watched_ = process_->stdout_descriptor();
@@ -31,16 +33,24 @@ class ProcessWorker final : public Worker {
 
   void send(const Json& message) override {
     if (!process_) return;
-    const std::string line = message.dump() + "\n";
+    unsent_ += message.dump() + "\n";
+    tick();
+  }
+
+  // A process that has ended takes nothing; the end of its output tells.
+  void tick() override {
+    if (!process_ || unsent_.empty()) return;
     try {
-      process_->write_all(std::as_bytes(std::span(line)));
+      unsent_.erase(0, process_->write_ready(std::as_bytes(std::span(unsent_))));
     } catch (const Error&) {
-      report_end();  // it has ended, and says so here
+      process_->kill();
     }
+    if (unsent_.empty() && ends_after_sending_) process_->close_stdin();
   }
 
   void end() override {
-    if (process_) process_->close_stdin();
+    ends_after_sending_ = true;
+    if (process_ && unsent_.empty()) process_->close_stdin();
   }
   void kill() override {
     if (process_) process_->kill();
@@ -57,6 +67,8 @@ class ProcessWorker final : public Worker {
     }
     if (!num_bytes) return;
     if (*num_bytes == 0) return report_end();
+    tick();  // it may have read, too
+    if (!process_) return;
     text_.append(reinterpret_cast<const char*>(bytes.data()), *num_bytes);
     std::size_t begin = 0;
     for (std::size_t end = 0; (end = text_.find('\n', begin)) != std::string::npos;
@@ -98,6 +110,8 @@ class ProcessWorker final : public Worker {
   std::unique_ptr<Subprocess> process_;
   int watched_ = -1;  // the descriptor of its output
   std::string text_;  // the beginning of a line
+  std::string unsent_;
+  bool ends_after_sending_ = false;
 };
 
 }  // namespace

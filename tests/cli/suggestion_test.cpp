@@ -63,7 +63,7 @@ TEST_F(Suggestion, Commands) {
   EXPECT_EQ(flags::describe_unknown_command(list_, "inspct"),
             "unknown command 'inspct', did you mean 'inspect'?");
   EXPECT_TRUE(flags::describe_unknown_command(list_, "render")
-                  .starts_with("unknown command 'render', known are: generate, decode,"));
+                  .starts_with("unknown command 'render', known are: generate, serve, decode,"));
 }
 
 }  // namespace

@@ -394,7 +394,7 @@ class HostileTest(ProgramTest):
             (["inspct", "x"], "unknown command 'inspct', did you mean 'inspect'?"),
             (
                 ["render"],
-                "unknown command 'render', known are: generate, decode, encode, convert, inspect, "
+                "unknown command 'render', known are: generate, serve, decode, encode, convert, inspect, "
                 "compare, analyze, tune, bench, download, completion, manual, version",
             ),
             (["generate", "--prompt", "x", "y"], "unexpected argument 'y'"),

@@ -223,14 +223,15 @@ class RefusalTest(ServeTest):
         received = self.server.send_raw(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + many + b"\r\n")
         self.assertTrue(not received or received.startswith(b"HTTP/1.1 431"), received[:200])
 
-    def test_a_chunked_body(self):
-        body = json.dumps({"prompt": "a", "width": 63}).encode()
-        received = self.server.send_raw(
-            b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" +
-            b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
-        self.assertTrue(received.startswith(b"HTTP/1.1 400"), received[:200])
-        self.assertIn(b'"width"', received)
+    def test_bodies_without_a_length(self):
+        """Chunks have extensions and trailers without an end, and proxies read odd codings otherwise."""
+        for coding in (b"chunked", b"identity", b"chunked, identity", b"xchunked"):
+            with self.subTest(coding):
+                received = self.server.send_raw(
+                    b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                    b"Transfer-Encoding: " + coding + b"\r\n\r\n1;" + 5000 * b"a")
+                self.assertTrue(received.startswith(b"HTTP/1.1 411"), received[:200])
+                self.assertIn(b"Content-Length", received)
 
     def test_a_head_that_comes_too_slowly(self):
         begin = time.monotonic()
@@ -398,11 +399,6 @@ class LimitsTest(ServeTest):
         received = server.send_raw(
             b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000000000000\r\n\r\n{")
-        self.assertTrue(received.startswith(b"HTTP/1.1 413"), received[:100])
-        received = server.send_raw(
-            b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + 10 * (b"400\r\n" + 1024 * b" " + b"\r\n") +
-            b"0\r\n\r\n")
         self.assertTrue(received.startswith(b"HTTP/1.1 413"), received[:100])
 
     def test_connections(self):

@@ -84,6 +84,11 @@ class ProgramTest(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
+        for _ in range(50):  # the child of a killed program may write for a moment longer
+            try:
+                return shutil.rmtree(cls.shared)
+            except OSError:
+                time.sleep(0.1)
         shutil.rmtree(cls.shared)
 
     def setUp(self):

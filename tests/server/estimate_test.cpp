@@ -24,10 +24,14 @@ TEST(Estimate, KnowsNothingWithoutAVideo) {
 
 TEST(Estimate, RepeatsWhatWasMeasured) {
   const std::vector<Timing> timings{timing(1000, "exact", 64, 64)};
-  const std::optional<Estimate> estimate = estimate_seconds({1000, 32, 2, "exact"}, timings);
+  const std::optional<Estimate> estimate = estimate_seconds({1000, 64, 2, "exact"}, timings);
   ASSERT_TRUE(estimate);
-  EXPECT_DOUBLE_EQ(estimate->seconds, 34);
+  EXPECT_DOUBLE_EQ(estimate->seconds, 66);
   EXPECT_TRUE(estimate->is_measured);
+  const std::optional<Estimate> half = estimate_seconds({1000, 32, 2, "exact"}, timings);
+  ASSERT_TRUE(half);
+  EXPECT_DOUBLE_EQ(half->seconds, 34);
+  EXPECT_FALSE(half->is_measured);
 }
 
 TEST(Estimate, AssumesTheUsualShareOfSkippedSteps) {
@@ -39,6 +43,17 @@ TEST(Estimate, AssumesTheUsualShareOfSkippedSteps) {
   const std::optional<Estimate> short_one = estimate_seconds({1000, 15, 2, "skip fast"}, timings);
   ASSERT_TRUE(short_one);
   EXPECT_DOUBLE_EQ(short_one->seconds, 15 + 2);
+}
+
+// A short sampling skips nothing, which says nothing of a long one.
+TEST(Estimate, TakesSharesOfSimilarSamplingsOnly) {
+  Timing brief = timing(1000, "skip fast", 8, 8);
+  brief.workload.num_steps = 8;
+  const std::vector<Timing> timings{brief, timing(1000, "exact", 64, 64)};
+  const std::optional<Estimate> fast = estimate_seconds({1000, 64, 2, "skip fast"}, timings);
+  ASSERT_TRUE(fast);
+  EXPECT_DOUBLE_EQ(fast->seconds, 10 + 2);
+  EXPECT_FALSE(fast->is_measured);
 }
 
 TEST(Estimate, TakesTheMedianOfTheLatest) {

@@ -22,6 +22,7 @@ class FakeWorker final : public Worker {
     is_running_ = true;
   }
   void send(const Json& message) override { sent.push_back(message); }
+  void tick() override {}
   void end() override {
     if (!ends_late) end_as("ended (exit code 0)");
   }

@@ -75,7 +75,7 @@ TEST(Store, KnowsTheQueue) {
   for (const char* id : {"a", "b", "c"}) add(store, video(id));
   store.start("a", "{}");
   EXPECT_EQ(ids_of(store.queued(9)), (Ids{"b", "c"}));
-  EXPECT_EQ(store.queue_position("c"), 1);
+  EXPECT_EQ(store.queued_ids(), (Ids{"b", "c"}));
   EXPECT_EQ(ids_of(store.interrupted()), (Ids{"a"}));
   store.requeue("a", 1, "{}");
   EXPECT_EQ(ids_of(store.queued(9)), (Ids{"a", "b", "c"}));
@@ -122,8 +122,10 @@ TEST(Store, RefusesOtherFiles) {
     Database database(folder / "b.db");
     database.execute("CREATE TABLE t (x)");
   }
+  const std::string before = read_text(folder / "b.db");
   expect_contains(message_of<Error>([&] { const Store store(folder / "b.db"); }),
                   "found another one");
+  EXPECT_EQ(read_text(folder / "b.db"), before);
 }
 
 TEST(Store, AFullDiskIsAnErrorOfItsOwn) {

@@ -28,7 +28,32 @@ TEST(VideoQueue, TellsTheWorkerThePromptsThatWait) {
   server.create(R"({"prompt": "two", "negative_prompt": "bad"})");
   server.create(R"({"prompt": "two"})");
   server.worker->answer({{"type", "failed"}, {"code", "x"}, {"message", "y"}});
-  EXPECT_EQ(server.worker->sent[1].at("prompts"), Json({"two", "bad"}));
+  EXPECT_EQ(server.worker->sent[0].at("prompts"), Json::array());
+  EXPECT_EQ(server.worker->sent[1].at("prompts"), Json({"two"}));
+}
+
+TEST(VideoQueue, ADamagedRecordFailsAlone) {
+  TestServer server;
+  server.create();
+  const std::string damaged = server.create();
+  const std::string next = server.create();
+  Database(server.folder / "mochi.db")
+      .execute("UPDATE videos SET request = '{broken' WHERE id = '" + damaged + "'");
+  server.worker->answer({{"type", "failed"}, {"code", "x"}, {"message", "y"}});
+  server.queue.tick();
+  EXPECT_EQ(server.store.find(damaged).value_or(Video{}).status, VideoStatus::kFailed);
+  EXPECT_EQ(server.status_of(next), "in_progress");
+}
+
+TEST(VideoQueue, KnowsThePlaces) {
+  TestServer server;
+  std::vector<std::string> ids;
+  for (int i = 0; i < 4; ++i) ids.push_back(server.create());
+  EXPECT_EQ(server.queue.position_of(ids[3]), 2);
+  server.call("DELETE", "/v1/videos/" + ids[1]);
+  EXPECT_EQ(server.queue.position_of(ids[3]), 1);
+  server.complete(ids[0]);
+  EXPECT_EQ(server.queue.position_of(ids[3]), 0);
 }
 
 TEST(VideoQueue, AFailedVideoSaysWhy) {

@@ -100,6 +100,10 @@ export class Form {
       $('seed').value = this.#settings.seed;
     });
     $('reset').addEventListener('click', () => this.reset());
+    // What opens is not to be hidden below the Make button.
+    $('more').querySelector('summary').addEventListener('click', () =>
+      requestAnimationFrame(() => $('more').open && $('more').scrollIntoView({block: 'start'})),
+    );
     this.#buildSizes();
     this.#buildTiers();
   }

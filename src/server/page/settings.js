@@ -173,6 +173,16 @@ function lorasOf(value) {
   return found;
 }
 
+// A sidecar names the LoRAs of its video as files, a request by their names.
+function lorasOfSidecar(parsed) {
+  const loras = parsed?.model?.loras;
+  if (!Array.isArray(loras)) return undefined;
+  return loras.map(({path, scale}) => {
+    const name = String(path).split('/').pop().replace(/\.safetensors$/, '');
+    return `${name}:${scale ?? 1}`;
+  });
+}
+
 // Returns the request in a parsed JSON file: a sidecar's section `request`, or the object itself.
 export function requestIn(parsed) {
   const request = parsed?.request ?? parsed;
@@ -193,6 +203,8 @@ export function requestIn(parsed) {
       Math.max(0, Math.round((Number(renamed.seconds) * (Number(renamed.fps) || 24) - 1) / 6)) * 6 +
       1;
   }
+  renamed.lora ??= lorasOfSidecar(parsed);
+  if (renamed.lora === undefined) delete renamed.lora;
   delete renamed.size;
   delete renamed.seconds;
   delete renamed.model;

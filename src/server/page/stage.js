@@ -29,6 +29,7 @@ export function workOf(video) {
   if (video.phase === 'sampling') return `Sampling, step ${video.step} of ${video.num_steps}`;
   if (video.phase === 'decoding' && video.num_total > 1)
     return `Decoding, frame ${video.num_done} of ${video.num_total}`;
+  if (video.phase === 'loading' && video.item) return `Preparing the ${video.item}`;
   return PHASES[video.phase] ?? 'Starting';
 }
 
