@@ -102,7 +102,7 @@ export class Form {
     $('reset').addEventListener('click', () => this.reset());
     // What opens is not to be hidden below the Make button.
     $('more').querySelector('summary').addEventListener('click', () =>
-      requestAnimationFrame(() => $('more').open && $('more').scrollIntoView({block: 'start'})),
+      requestAnimationFrame(() => $('more').open && $('more').scrollIntoView({block: 'nearest'})),
     );
     this.#buildSizes();
     this.#buildTiers();
