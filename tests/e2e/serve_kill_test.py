@@ -124,14 +124,22 @@ class ServeKillTest(ServeTest):
         """Kills the worker, and lets the server live a little longer. No video is hit twice, since
         one that always ends its worker fails."""
 
+        def signal_workers(number):
+            for pid in server.workers():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
         def kill():
-            for worker in server.get("/v1/status").json()["workers"]:
+            # A worker that is stopped first cannot turn to another video in between.
+            signal_workers(signal.SIGSTOP)
+            time.sleep(0.05)
+            with contextlib.suppress(*GONE):
+                [worker] = server.get("/v1/status").json()["workers"]
                 if worker["video_id"] and worker["video_id"] not in self.hit:
                     self.hit.add(worker["video_id"])
                     self.killed["worker"] += 1
-                    for pid in server.workers():
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
+                    return signal_workers(signal.SIGKILL)
+            signal_workers(signal.SIGCONT)
 
         timer = threading.Timer(seconds / 2, kill)
         timer.start()
