@@ -21,7 +21,7 @@ struct PictureFiles {
 
 // Takes the frames of one video, from an observer's on_frame(), and writes the files when the last
 // one has come. Frames are scaled down as they come, so that memory does not grow with the video.
-// What goes wrong is a warning, never an exception: a video does without its pictures.
+// A failure causes a warning, never an exception: a video does without its pictures.
 class Pictures {
  public:
   using WarningFn = std::function<void(std::string_view text)>;

@@ -15,11 +15,12 @@
 
 #include "base/error.h"
 #include "job/field_value.h"
-#include "server/byte_range.h"
+#include "server/content.h"
 #include "server/digest.h"
 #include "server/entity_tag.h"
 #include "server/event_stream.h"
 #include "server/http_error.h"
+#include "server/json_response.h"
 #include "server/multipart.h"
 #include "server/page.h"
 #include "server/request_target.h"
@@ -31,25 +32,9 @@ namespace {
 namespace fs = std::filesystem;
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr const char* kJsonType = "application/json";
 constexpr const char* kEventsType = "text/event-stream";
 constexpr std::size_t kMaxIdempotencyKey = 256;  // characters
 constexpr std::string_view kUnknownRoute = "other";
-
-Response make_json(const OrderedJson& json, int status = 200) {
-  Response response{.status = status, .headers = {{"content-type", kJsonType}}, .body = ""};
-  response.body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  return response;
-}
-
-Response make_error(const HttpError& error) {
-  constexpr const char* kRetryAfterSeconds = "5";
-  Response response = make_json(to_json(error), error.status());
-  const bool may_be_repeated = error.status() == 429 || error.status() == 503;
-  if (may_be_repeated) response.set("retry-after", kRetryAfterSeconds);
-  if (error.status() == 401) response.set("www-authenticate", "Bearer");
-  return response;
-}
 
 std::string draw_id() {
   std::random_device device;
@@ -93,72 +78,6 @@ bool matches(std::string_view pattern, const std::vector<std::string>& segments)
   return std::ranges::equal(
       split(pattern), segments,
       [](const std::string& a, const std::string& b) { return a.starts_with('{') || a == b; });
-}
-
-struct Variant {
-  std::string_view name;
-  const char* file;
-  const char* media_type;
-};
-constexpr std::array kVariants{
-    Variant{"video", "video.mp4", "video/mp4"},
-    Variant{"thumbnail", "thumbnail.jpg", "image/jpeg"},
-    Variant{"spritesheet", "spritesheet.jpg", "image/jpeg"},
-    Variant{"json", "video.mp4.json", kJsonType},
-};
-
-// Answers a request for a file, or a part of it. Its content never changes under this tag.
-Response send_file(const HttpRequest& request, const fs::path& path, const std::string& tag) {
-  std::error_code error;
-  const std::uint64_t size = fs::file_size(path, error);
-  if (error) throw HttpError(404, "the file of this video no longer exists", "", "not_found");
-  Response response;
-  response.set("etag", tag);
-  response.set("accept-ranges", "bytes");
-  response.set("cache-control", "private, max-age=31536000, immutable");
-  if (is_none_match_hit(request.header("if-none-match"), tag)) {
-    response.status = 304;
-    return response;
-  }
-  ByteRange range;
-  if (is_range_valid(request.header("if-range"), tag)) {
-    range = parse_byte_range(request.header("range"), size);
-  }
-  if (range.kind == ByteRange::Kind::kUnsatisfiable) {
-    Response refusal =
-        make_error(HttpError(416, fmt::format("Range: wanted a part of {} bytes", size), "Range"));
-    refusal.set("content-range", fmt::format("bytes */{}", size));
-    return refusal;
-  }
-  response.file = FilePart{.path = path, .offset = 0, .num_bytes = size};
-  if (range.kind == ByteRange::Kind::kPart) {
-    response.status = 206;
-    response.set("content-range", fmt::format("bytes {}-{}/{}", range.first, range.last, size));
-    response.file->offset = range.first;
-    response.file->num_bytes = range.num_bytes();
-  }
-  return response;
-}
-
-const Variant& find_variant(const std::string& name) {
-  const auto* const found = std::ranges::find(kVariants, name, &Variant::name);
-  if (found != kVariants.end()) return *found;
-  throw bad_request("variant",
-                    fmt::format("wanted video, thumbnail, spritesheet or json, found '{}'", name));
-}
-
-Response send_variant(const HttpRequest& request, const Variant& variant, const Video& video,
-                      const fs::path& folder) {
-  if (video.status != VideoStatus::kCompleted) {
-    throw HttpError(
-        404,
-        fmt::format("video '{}' has no content: its status is {}", video.id, name_of(video.status)),
-        "id", "video_not_ready");
-  }
-  Response response =
-      send_file(request, folder / variant.file, fmt::format("\"{}-{}\"", video.id, variant.name));
-  if (response.status < 300) response.set("content-type", variant.media_type);
-  return response;
 }
 
 // Depends on the fields that a client has sent, not on the boundary of its form.
@@ -449,7 +368,7 @@ Response Api::create_and_wait(const Call& call) {
       const std::optional<Video> made = in_.store.find(id);
       if (!made) throw HttpError(404, "the video was deleted", "", "video_deleted");
       if (made->error) throw HttpError(500, made->error->message, "", made->error->code);
-      Response content = send_variant(head, kVariants.front(), *made, in_.queue.folder_of(id));
+      Response content = send_variant(head, find_variant("video"), *made, in_.queue.folder_of(id));
       content.set("x-video-id", id);
       return content;
     } catch (...) {

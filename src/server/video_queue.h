@@ -19,7 +19,7 @@
 
 namespace mochi::server {
 
-// Where a running video stands; it is not stored.
+// The progress of a running video, which is not stored.
 struct LiveState {
   std::string phase;  // "loading", "text", "sampling" or "decoding"
   int step = 0;

@@ -163,7 +163,7 @@ const tests = {
     await page.fill('#num_steps', '6');
     await page.click('#make');
     await page.waitForFunction(() => document.querySelectorAll('#gallery .card').length === 2);
-    // What was loaded has come back to the server whole.
+    // The server has received all loaded settings.
     const {data} = await (await server.get('/v1/videos')).json();
     const changes = {prompt: 'a large blue cube spins', seed: 77, cfg_scale: 4, num_steps: 6};
     assert.deepEqual(data[0].request, {...data[1].request, ...changes});

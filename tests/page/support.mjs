@@ -1,4 +1,4 @@
-// What the test of the page and the program that makes its pictures share: a browser and a server.
+// A browser and a server, for the test of the page and the program that makes its pictures.
 import {execFileSync, spawn} from 'node:child_process';
 import {copyFileSync, existsSync, mkdirSync, readFileSync} from 'node:fs';
 import {createServer} from 'node:net';

@@ -100,7 +100,7 @@ export class Form {
       $('seed').value = this.#settings.seed;
     });
     $('reset').addEventListener('click', () => this.reset());
-    // What opens is not to be hidden below the Make button.
+    // The fields that appear must not be hidden below the Make button.
     $('more').querySelector('summary').addEventListener('click', () =>
       requestAnimationFrame(() => $('more').open && $('more').scrollIntoView({block: 'nearest'})),
     );

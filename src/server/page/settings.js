@@ -1,4 +1,4 @@
-// What the form holds, as one plain object, and how it becomes the body of a request and back.
+// The settings of the form as one plain object, and their conversion to the body of a request and back.
 
 export const TIERS = {
   off: {name: 'Exact', hint: 'every step'},
