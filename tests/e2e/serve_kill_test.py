@@ -106,7 +106,7 @@ class ServeKillTest(ServeTest):
 
     # ---- kills ----
 
-    def kill_server(self, server, seconds):
+    def kill_server(self, server, seconds, other_timer=None):
         workers = []
 
         def kill():
@@ -117,19 +117,23 @@ class ServeKillTest(ServeTest):
         timer.start()
         self.keep_full(server)
         timer.join()
+        if other_timer:
+            other_timer.join()  # it lets a stopped worker go on, which may not yet be tied to its server
         server.wait()
-        wait_until(lambda: not any(map(is_running, workers)), "the worker to end with its server", 5)
+        wait_until(lambda: not any(map(is_running, workers)), "the worker to end with its server")
 
     def kill_worker(self, server, seconds):
         """Kills the worker, and lets the server live a little longer. No video is hit twice, since
         one that always ends its worker fails."""
 
-        def signal_workers(number):
-            for pid in server.workers():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-
         def kill():
+            workers = server.workers()  # asked once: a killed server has no children
+
+            def signal_workers(number):
+                for pid in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+
             # A worker that is stopped first cannot turn to another video in between.
             signal_workers(signal.SIGSTOP)
             time.sleep(0.05)
@@ -143,8 +147,7 @@ class ServeKillTest(ServeTest):
 
         timer = threading.Timer(seconds / 2, kill)
         timer.start()
-        self.kill_server(server, seconds)
-        timer.join()
+        self.kill_server(server, seconds, timer)
 
     def kill_start(self, seconds):
         """Kills a server that has perhaps not opened its database yet."""
