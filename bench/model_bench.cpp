@@ -78,7 +78,7 @@ Timing measure(Workload& workload) {
 class Bench {
  public:
   explicit Bench(const Options& options)
-      : backend_(make_backend(Device::kCpu)), directory_(options.setup.model_dir) {
+      : backend_(make_backend(Device::cpu())), directory_(options.setup.model_dir) {
     directory_.config().validate();
     const VideoSize size = complete_size(options.setup.size, directory_.config().generation);
     const Latents latents = size_latents(directory_.config(), size);

@@ -61,8 +61,13 @@ class Operations {
     sums_ = Tensor(DType::kF32, {config.num_heads, num_groups, num_tokens}, backend.allocator());
     cache_ = draw_normal(backend, out_.view().shape(), 4);
     weight_ = draw_normal(backend, lse_.view().shape(), 5);
-    backend.attention(in_, {out_, former_lse_});
-    backend.attention_with_column_sums(in_, {former_lse_, sums_, group_size, 1}, {out_, lse_});
+    backend.run(ops::Attention{.in = in_, .to = {out_, former_lse_}});
+    backend.run(ops::AttentionWithColumnSums{.in = in_,
+                                             .scores_lse = former_lse_,
+                                             .sums = sums_,
+                                             .group_size = group_size,
+                                             .query_stride = 1,
+                                             .to = {out_, lse_}});
   }
 
   Json run(const std::vector<double>& fractions, int num_repetitions) {
@@ -72,19 +77,25 @@ class Operations {
     for (const double kept : fractions) plans.push_back(choose(kept));
     const std::int64_t group_size = sparsity_.attn.group_size;
     std::vector<std::pair<std::string, Task>> tasks{
-        {"dense", [&] { backend_.attention(in_, {out_, lse_}); }}};
+        {"dense", [&] { backend_.run(ops::Attention{.in = in_, .to = {out_, lse_}}); }}};
     for (std::size_t i = 0; i < plans.size(); ++i) {
       tasks.emplace_back(name_of(fractions[i]), [&, i] {
         const Arena::Scope scope(scratch_);
-        backend_.column_sparse_attention(in_, plans[i].lists(ctx_), {cache_, weight_, false},
-                                         {out_});
+        backend_.run(ops::ColumnSparseAttention{.in = in_,
+                                                .columns = plans[i].lists(ctx_),
+                                                .delta = {cache_, weight_, false},
+                                                .to = {out_}});
       });
     }
     for (const std::int64_t stride : {1, 4}) {
       tasks.emplace_back(fmt::format("dense with column sums of every {}. query", stride),
                          [=, this] {
-                           backend_.attention_with_column_sums(
-                               in_, {former_lse_, sums_, group_size, stride}, {out_, lse_});
+                           backend_.run(ops::AttentionWithColumnSums{.in = in_,
+                                                                     .scores_lse = former_lse_,
+                                                                     .sums = sums_,
+                                                                     .group_size = group_size,
+                                                                     .query_stride = stride,
+                                                                     .to = {out_, lse_}});
                          });
     }
     tasks.emplace_back("select columns", [&] { choose(fractions.front()); });
@@ -123,10 +134,10 @@ class Operations {
 
   void verify() {
     const Tensor dense(DType::kF32, out_.view().shape(), backend_.allocator());
-    backend_.attention(in_, {dense});
+    backend_.run(ops::Attention{.in = in_, .to = {dense}});
     const ColumnPlan all = choose(1.0);
     const Arena::Scope scope(scratch_);
-    backend_.column_sparse_attention(in_, all.lists(ctx_), {}, {out_});
+    backend_.run(ops::ColumnSparseAttention{.in = in_, .columns = all.lists(ctx_), .to = {out_}});
     const double error = relative_error(out_, dense);
     if (!(error <= kMaxError)) fail("all columns differ from dense attention by {:.1e}", error);
   }
@@ -181,7 +192,7 @@ class Steps {
  private:
   const Dit& dit() const { return network_.dit(); }
 
-  void run_step(AttentionPolicy& policy, const DitRun& run, int step) {
+  void run_step(BlockPolicy& policy, const DitRun& run, int step) {
     dit().forward(ctx_, run, {Branch::kCond, step, sigma_}, cond_, policy, latents_, velocity_);
     dit().forward(ctx_, run, {Branch::kNull, step, sigma_}, null_, policy, latents_, velocity_);
   }
@@ -195,7 +206,7 @@ class Steps {
         (n + policy_.config().attn.group_size - 1) / policy_.config().attn.group_size;
     Json json;
     const std::string site = fmt::format("cond.{}.", config.depth - 1);
-    for (const PolicyTensor& saved : policy_.save(ctx_.backend)) {
+    for (const StateTensor& saved : policy_.save(ctx_.backend)) {
       if (saved.name.starts_with(site)) {
         json["bytes"][saved.name.substr(site.size())] = saved.tensor.view().size_bytes();
       }
@@ -245,7 +256,7 @@ int run(int argc, char** argv) {
     return app.exit(error);
   }
   set_num_threads(options.num_threads);
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   const ModelDirectory directory(options.setup.model_dir);
   const SparsityConfig sparsity = load_sparsity_config(options.config_file).config;
   const Latents size = size_latents(directory.config(), options.setup.size);

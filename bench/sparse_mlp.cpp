@@ -32,7 +32,7 @@ class SparseMlpBench {
         means_(draw_normal(backend, {num_blocks_, 2 * sizes.hidden}, 5)) {
     // Scaled like a trained layer, whose gates and values are about one.
     for (float& weight : w1_.view().f32()) weight /= std::sqrt(static_cast<float>(sizes.width));
-    backend.transpose(w2_, w2_rows_);
+    backend.run(ops::Transpose{.x = w2_, .out = w2_rows_});
   }
 
   nlohmann::ordered_json run(const std::vector<double>& fractions, int num_repetitions) {
@@ -74,9 +74,9 @@ class SparseMlpBench {
     const TensorView inputs = ctx_.activation({num_blocks_, sizes_.width});
     const TensorView means = ctx_.activation(means_.view().shape());
     const TensorView scores = scratch_.allocate(DType::kF32, {1, num_blocks_, sizes_.hidden});
-    backend_.mean_rows(x_, inputs, kBlockSize);
-    backend_.linear(inputs, w1_, {}, means);
-    backend_.find_movement(means, means_, scores);
+    backend_.run(ops::MeanRows{.x = x_, .out = inputs, .block_size = kBlockSize});
+    backend_.run(ops::Linear{.x = inputs, .weight = w1_, .out = means});
+    backend_.run(ops::FindMovement{.means = means, .former = means_, .scores = scores});
     const ColumnBits none(num_blocks_, sizes_.hidden);
     const ColumnRule rule(mlp);
     ColumnPlan plan(backend_, rule, scores.shape());
@@ -86,8 +86,13 @@ class SparseMlpBench {
 
   void update(const ColumnPlan& plan) {
     const Arena::Scope scope(scratch_);
-    backend_.column_sparse_mlp(x_, w1_, w2_rows_, plan.lists(ctx_),
-                               {activations_, out_, means_, kBlockSize});
+    backend_.run(ops::ColumnSparseMlp{.x = x_,
+                                      .w1 = w1_,
+                                      .w2_rows = w2_rows_,
+                                      .columns = plan.lists(ctx_),
+                                      .activations = activations_,
+                                      .out = out_,
+                                      .means = means_});
   }
 
   void verify() {

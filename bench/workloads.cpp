@@ -32,7 +32,7 @@ Tensor draw_normal(Backend& backend, const Shape& shape, std::uint64_t seed) {
   const Tensor host(DType::kF32, shape);
   fill_normal(NoiseSource::kMochi, seed, host.view().f32());
   Tensor tensor(DType::kF32, shape, backend.allocator());
-  backend.upload(host, tensor);
+  backend.run(ops::Upload{.host = host, .target = tensor});
   return tensor;
 }
 
@@ -54,7 +54,7 @@ double GemmWorkload::flops() const {
   return gemm_flops(out_.view().dim(0), out_.view().dim(1), x_.view().dim(1));
 }
 
-void GemmWorkload::run() { backend_.linear(x_, weight_, {}, out_); }
+void GemmWorkload::run() { backend_.run(ops::Linear{.x = x_, .weight = weight_, .out = out_}); }
 
 DitWorkload::DitWorkload(Backend& backend, const ModelDirectory& directory, const Setup& setup,
                          const Latents& size)
@@ -100,7 +100,8 @@ double DecodeWorkload::flops() const {
 
 void DecodeWorkload::run() {
   // Uses the engine's chunk size.
-  decode_video(ctx_, network_.decoder(), latents_, ctx_.backend.preferred_chunks().latent_frames,
+  decode_video(ctx_, network_.decoder(), latents_,
+               ctx_.backend.device().preferred_chunks().latent_frames,
                [](std::span<const std::uint8_t> /*rgb*/, std::int64_t /*frame_idx*/) {});
 }
 
@@ -113,7 +114,7 @@ Tensor DecodeWorkload::decode_frames() {
       ctx_.backend.allocator());
   const Arena::Scope scope(scratch_);
   VaeDecoderStream stream(ctx_.backend, network_.decoder(), latents().dim(2), latents().dim(3));
-  ctx_.backend.copy(stream.decode(ctx_, latents_), frames);
+  ctx_.backend.run(ops::Copy{.source = stream.decode(ctx_, latents_), .target = frames});
   return frames;
 }
 

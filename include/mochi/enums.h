@@ -19,6 +19,13 @@ inline constexpr std::array kDeviceKinds{DeviceKind::kAuto, DeviceKind::kCpu, De
 std::string_view name_of(DeviceKind kind);
 std::optional<DeviceKind> parse_device_kind(std::string_view name);
 
+// One of several devices of a kind: "cuda" (the first), "cuda:1".
+struct DeviceName {
+  DeviceKind kind = DeviceKind::kAuto;
+  int index = 0;  // 0 to 255; 0 for kAuto
+};
+std::optional<DeviceName> parse_device(std::string_view name);
+
 // The type of the weights in memory, and on a GPU of the activations.
 enum class Precision : std::uint8_t {
   kAuto,  // "auto": the type whose matmuls are fastest on the device

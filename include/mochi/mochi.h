@@ -63,6 +63,9 @@ bool has_any(const ModelPaths& paths);
 struct EngineOptions {
   std::filesystem::path model_dir;  // may be empty if the paths name all that is needed
   DeviceKind device = DeviceKind::kAuto;
+  // Which of several: GPUs as CUDA counts them, 0 for kAuto. CPU devices of different numbers share
+  // memory and processors and are otherwise independent.
+  int device_index = 0;
   // Precision of the weights in memory; on a GPU, of the activations as well.
   Precision precision = Precision::kAuto;
   // Precision of the matrices of the transformer's and the text encoder's linear layers in memory,
@@ -260,7 +263,8 @@ class ModelInfo {
 
 // How an engine runs.
 struct EngineInfo {
-  DeviceKind device = DeviceKind::kCpu;    // kCpu or kCuda
+  DeviceKind device = DeviceKind::kCpu;  // kCpu or kCuda
+  int device_index = 0;
   std::string device_name;                 // "CPU", or the GPU's name
   std::string device_note;                 // why kAuto did not choose a GPU; otherwise empty
   Precision precision = Precision::kFp32;  // kFp32 or kBf16

@@ -1,12 +1,11 @@
 #include "backend/backend.h"
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/make_cpu_backend.h"
 #include "backend/cuda/make_cuda_backend.h"
 
 namespace mochi {
 
 std::unique_ptr<Backend> make_backend(Device device, const BackendOptions& options) {
-  if (device == Device::kCuda) return make_cuda_backend(options);
-  return std::make_unique<CpuBackend>();
+  return device.is_cpu() ? make_cpu_backend(device) : make_cuda_backend(device, options);
 }
 
 }  // namespace mochi

@@ -1,5 +1,8 @@
 #include "mochi/enums.h"
 
+#include <charconv>
+#include <system_error>
+
 namespace mochi {
 namespace {
 
@@ -53,6 +56,20 @@ std::string_view name_of(Phase phase) { return find_name(kPhaseNames, phase); }
 std::optional<DeviceKind> parse_device_kind(std::string_view name) {
   return find_value(kDeviceNames, name);
 }
+std::optional<DeviceName> parse_device(std::string_view name) {
+  constexpr int kMaxIndex = 255;
+  const std::size_t colon = name.find(':');
+  const std::optional<DeviceKind> kind = parse_device_kind(name.substr(0, colon));
+  if (!kind) return std::nullopt;
+  DeviceName device{.kind = *kind};
+  if (colon == std::string_view::npos) return device;
+  const std::string_view index = name.substr(colon + 1);
+  const auto [end, error] = std::from_chars(index.begin(), index.end(), device.index);
+  const bool is_index = error == std::errc() && end == index.end() && index.front() != '-';
+  if (!is_index || device.index > kMaxIndex || *kind == DeviceKind::kAuto) return std::nullopt;
+  return device;
+}
+
 std::optional<Precision> parse_precision(std::string_view name) {
   return find_value(kPrecisionNames, name);
 }

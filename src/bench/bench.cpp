@@ -30,17 +30,18 @@ const Subject& find_subject(const std::string& name) {
 }
 
 Device choose_device(const std::string& name) {
-  if (name == "cpu") return Device::kCpu;
-  if (name == "cuda") return Device::kCuda;
-  if (name == "auto") return find_cuda_problem().empty() ? Device::kCuda : Device::kCpu;
-  refuse("device", "wanted 'auto', 'cpu' or 'cuda', found '{}'", name);
+  const std::optional<DeviceName> device = parse_device(name);
+  if (!device) refuse("device", "wanted 'auto', 'cpu', 'cuda' or 'cuda:N', found '{}'", name);
+  if (device->kind == DeviceKind::kCpu) return Device::cpu(device->index);
+  if (device->kind == DeviceKind::kCuda) return Device::cuda(device->index);
+  return find_cuda_problem().empty() ? Device::cuda() : Device::cpu();
 }
 
 DType choose_dtype(const std::string& name, Device device) {
   if (name == "fp32") return DType::kF32;
-  if (name == "auto") return device == Device::kCpu ? DType::kF32 : DType::kBF16;
+  if (name == "auto") return device.is_cpu() ? DType::kF32 : DType::kBF16;
   if (name != "bf16") refuse("dtype", "wanted 'auto', 'bf16' or 'fp32', found '{}'", name);
-  if (device == Device::kCpu) refuse("dtype", "activations of the CPU are fp32");
+  if (device.is_cpu()) refuse("dtype", "activations of the CPU are fp32");
   return DType::kBF16;
 }
 
@@ -80,10 +81,10 @@ Session::Session(const BenchRequest& bench_request, const MeasurementFn& callbac
         return make_backend(device,
                             {.activation_dtype = choose_dtype(bench_request.dtype, device)});
       }()),
-      oracle(make_backend(Device::kCpu)) {
+      oracle(make_backend(Device::cpu())) {
   report.version = version();
-  report.device = backend->device() == Device::kCpu ? "cpu" : "cuda";
-  report.device_name = backend->device_name();
+  report.device = backend->device().device().is_cpu() ? "cpu" : "cuda";
+  report.device_name = backend->device().name();
   report.dtype = has_bf16() ? "bf16" : "fp32";
   report.num_threads = num_threads();
 }
@@ -96,7 +97,8 @@ void Session::add(Measurement measurement) {
 }
 
 std::uint64_t Session::peak_bytes() const {
-  return backend->device() == Device::kCpu ? peak_memory_bytes() : backend->memory().peak_bytes;
+  return backend->device().device().is_cpu() ? peak_memory_bytes()
+                                             : backend->device().memory().peak_bytes;
 }
 
 std::vector<OpTime> to_profile(const std::vector<OpTotals>& totals) {

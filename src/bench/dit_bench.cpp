@@ -82,15 +82,22 @@ DitRunner::DitRunner(Session& session, const Dit& dit, const Shape& latents,
 
 void DitRunner::run(Backend& backend, int step) {
   Context ctx{backend, scratch_, &should_stop_};
-  AttentionPolicy& policy = sparse_ ? static_cast<AttentionPolicy&>(*sparse_) : dense_;
+  BlockPolicy& policy = sparse_ ? static_cast<BlockPolicy&>(*sparse_) : dense_;
   DitCall call{.branch = Branch::kCond, .step = step, .sigma = kSigma};
   // Captured, as in a generation, unless a profile must see every operation.
   if (&backend == &backend_) call.recorder = &recorder_;
   dit_.forward(ctx, run_, call, text_, policy, latents_, velocity_);
 }
 
-void DitRunner::offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes) {
-  sparse_->place_caches(backend_, sizes, available_bytes, {});
+void DitRunner::allocate_state(std::uint64_t available_bytes) {
+  const DitConfig& config = dit_.config();
+  const StateSizes sizes{.num_layers = static_cast<int>(config.depth),
+                         .num_heads = config.num_heads,
+                         .head_dim = config.head_dim(),
+                         .mlp_hidden = config.mlp_hidden_x,
+                         .mlp_dtype = dit_.mlp_dtype(),
+                         .num_tokens = {run_.grid.num_tokens() + text_.tokens.view().dim(0), 0}};
+  sparse_->allocate(backend_, sizes, available_bytes, {});
 }
 
 bool DitRunner::is_finite() {
@@ -140,7 +147,7 @@ void bench_dit(Session& session) {
     result.max_error = max_network_error(session.backend->activation_dtype());
     result.flops = dit_flops(config, runner.grid(), session.sizes.num_text_tokens);
     result.weight_bytes = network.store.size_bytes();
-    if (session.backend->device() != Device::kCpu) result.launch_seconds = launch_seconds;
+    if (!session.backend->device().device().is_cpu()) result.launch_seconds = launch_seconds;
     measure_network(session, [&](Backend& backend) { runner.run(backend); }, result);
     if (!runner.is_finite()) result.problem = "the velocity is not finite";
     session.add(std::move(result));

@@ -20,8 +20,8 @@ class DitRunner {
   const TokenGrid& grid() const { return run_.grid; }
   // Runs a step as a generation does, on the session's backend or a decorator of it.
   void run(Backend& backend, int step = 0);
-  // See AttentionPolicy::place_caches().
-  void offload_caches(const CacheSizes& sizes, std::uint64_t available_bytes);
+  // Allocates the policy's state, once, if there is a sparse policy. See GenerationState.
+  void allocate_state(std::uint64_t available_bytes);
   // Null if the pass is dense.
   const ColumnSparsePolicy* sparse_policy() const { return sparse_.get(); }
   bool is_finite();  // checks the output of the last run

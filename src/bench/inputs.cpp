@@ -20,19 +20,19 @@ TensorView flat_part(const TensorView& tensor, std::int64_t begin, std::int64_t 
 TensorView Inputs::matrix(const Shape& shape) {
   const std::int64_t fan_in = shape.num_elements() / shape[0];
   const Normal values{0.0F, 1.0F / std::sqrt(static_cast<float>(fan_in))};
-  return make(backend_.preferred_matrix_dtype(), shape, kNoRows, values);
+  return make(backend_.device().preferred_matrix_dtype(), shape, kNoRows, values);
 }
 
 TensorView Inputs::upload(const TensorView& host) {
   const TensorView tensor = allocate(host.dtype(), host.shape());
-  backend_.upload(host, tensor);
+  backend_.run(ops::Upload{.host = host, .target = tensor});
   return tensor;
 }
 
 TensorView Inputs::output(DType dtype, const Shape& shape, int row_axis) {
   const TensorView tensor = allocate(dtype, shape);
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  backend_.fill_normal({.seed = 0, .mean = kNan, .deviation = 0.0F}, tensor);
+  backend_.run(ops::FillNormal{.target = tensor, .seed = 0, .mean = kNan, .deviation = 0.0F});
   add_output(tensor, row_axis);
   return tensor;
 }
@@ -40,7 +40,8 @@ TensorView Inputs::output(DType dtype, const Shape& shape, int row_axis) {
 TensorView RandomInputs::make(DType dtype, const Shape& shape, int /*row_axis*/, Normal values) {
   const TensorView tensor = allocate(dtype, shape);
   const std::uint64_t seed = (seed_ << 16U) + made_.size();
-  backend().fill_normal({seed, values.mean, values.deviation}, tensor);
+  backend().run(ops::FillNormal{
+      .target = tensor, .seed = seed, .mean = values.mean, .deviation = values.deviation});
   made_.push_back(tensor);
   return tensor;
 }
@@ -48,7 +49,7 @@ TensorView RandomInputs::make(DType dtype, const Shape& shape, int /*row_axis*/,
 TensorView LastRows::make(DType /*dtype*/, const Shape& shape, int row_axis, Normal /*values*/) {
   const Tensor host = download_last_rows(device_, all_.made().at(num_made_++), shape, row_axis);
   const TensorView tensor = allocate(DType::kF32, shape);
-  backend().upload(host, tensor);
+  backend().run(ops::Upload{.host = host, .target = tensor});
   return tensor;
 }
 
@@ -64,7 +65,9 @@ Tensor download_last_rows(Backend& backend, const TensorView& tensor, const Shap
   Tensor rows(DType::kF32, shape);
   const Tensor part(tensor.dtype(), {length});
   for (std::int64_t outer = 0; outer < num_outer; ++outer) {
-    backend.download(flat_part(tensor, (outer + 1) * stride - length, (outer + 1) * stride), part);
+    backend.run(ops::Download{
+        .source = flat_part(tensor, (outer + 1) * stride - length, (outer + 1) * stride),
+        .host = part});
     convert_to_f32(tensor.dtype(), {part.view().bytes(), part.view().size_bytes()},
                    flat_part(rows, outer * length, (outer + 1) * length).f32());
   }

@@ -18,7 +18,7 @@ struct Loaded {
          const DitConfig& config)
       : store(backend, storage), weights(config) {
     store.load(weights, source);
-    backend.synchronize();
+    backend.device().synchronize();
   }
   WeightStore store;
   DitWeights weights;
@@ -66,7 +66,7 @@ void bench_load(Session& session) {
   Measurement result;
   result.name = "load transformer";
   result.max_error = max_network_error(backend.activation_dtype());  // allows rounding to BF16
-  backend.restart_peak();
+  backend.device().restart_peak();
   {
     const Loaded first(backend, storage, *source, config);  // this also brings the file into memory
     result.relative_error = verify_load(backend, *source, first.weights);

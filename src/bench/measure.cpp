@@ -46,7 +46,7 @@ Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_ba
   const auto run_batch = [&](int size) {
     return time_once([&] {
       for (int i = 0; i < size; ++i) tasks[next++ % tasks.size()]();
-      backend.synchronize();
+      backend.device().synchronize();
     });
   };
   run_batch(static_cast<int>(tasks.size()));

@@ -9,7 +9,7 @@ Tensor download_values(Backend& device, const MatrixView& parameter) {
     return download_last_rows(device, parameter.values(), parameter.shape(), kNoRows);
   }
   const Tensor dense(parameter.dtype(), parameter.shape(), device.allocator());
-  device.widen(parameter, dense);
+  device.run(ops::Widen{.matrix = parameter, .out = dense});
   return download_last_rows(device, dense, parameter.shape(), kNoRows);
 }
 
@@ -20,7 +20,7 @@ double max_network_error(DType activation_dtype) {
 void measure_network(Session& session, const std::function<void(Backend&)>& run,
                      Measurement& result, bool is_profiled) {
   Backend& backend = *session.backend;
-  backend.restart_peak();
+  backend.device().restart_peak();
   const Timing timing = time_batches(backend, {[&] { run(backend); }},
                                      session.request.num_repetitions, session.sizes.batch_seconds);
   result.seconds = timing.seconds;
@@ -44,13 +44,13 @@ double measure_launches(Backend& backend, const Task& run) {
   run();
   std::vector<double> seconds;
   for (int i = 0; i < kNumRuns; ++i) {
-    backend.synchronize();
+    backend.device().synchronize();
     const auto start = std::chrono::steady_clock::now();
     run();
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     seconds.push_back(taken.count());
   }
-  backend.synchronize();
+  backend.device().synchronize();
   return median(seconds);
 }
 

@@ -34,7 +34,7 @@ W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor
       [&](const std::string&, const WeightMember& member, const Shape& shape, WeightRole) {
         const Tensor host = download_values(device, member.get());
         const Tensor& copy = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
-        oracle.upload(host, copy);
+        oracle.run(ops::Upload{.host = host, .target = copy});
         member.set(copy);
       });
   return weights;

@@ -27,25 +27,28 @@ OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t 
             const TensorView out = accumulates ? in.activations({rows, n}) : in.output({rows, n});
             if (accumulates) in.add_output(out, 0);
             return [=](Backend& backend) {
-              backend.linear(x, weight, bias, out, {.accumulate = accumulates});
+              backend.run(ops::Linear{
+                  .x = x, .weight = weight, .bias = bias, .out = out, .accumulate = accumulates});
             };
           }};
 }
 
 OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
                          std::int64_t features, Activation activation) {
-  return {.name = "gated_linear " + what,
-          .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
-          .num_rows = num_rows,
-          .num_verified = kVerifiedRows,
-          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-            const TensorView x = in.activations({rows, k});
-            const TensorView weight = in.matrix({2 * features, k});
-            const TensorView out = in.output({rows, features});
-            return [=, &scratch = in.scratch()](Backend& backend) {
-              backend.gated_linear(x, weight, activation, scratch, out);
-            };
-          }};
+  return {
+      .name = "gated_linear " + what,
+      .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
+      .num_rows = num_rows,
+      .num_verified = kVerifiedRows,
+      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+        const TensorView x = in.activations({rows, k});
+        const TensorView weight = in.matrix({2 * features, k});
+        const TensorView out = in.output({rows, features});
+        return [=, &scratch = in.scratch()](Backend& backend) {
+          backend.run(ops::GatedLinear{
+              .x = x, .weight = weight, .activation = activation, .scratch = scratch, .out = out});
+        };
+      }};
 }
 
 OpCase product_ceiling(const Sizes& sizes) {
@@ -63,7 +66,7 @@ OpCase copy_ceiling(const Sizes& sizes) {
           .make = [](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView x = in.activations({rows});
             const TensorView out = in.output({rows});
-            return [=](Backend& backend) { backend.copy(x, out); };
+            return [=](Backend& backend) { backend.run(ops::Copy{.source = x, .target = out}); };
           }};
 }
 

@@ -55,7 +55,8 @@ OpCase attention_case(const std::string& what, std::int64_t num_heads, std::int6
             AttentionOutputs outputs;
             outputs.out = in.output({rows, num_heads * head_dim});
             if (has_lse) outputs.lse = in.output(DType::kF32, {num_heads, rows}, 1);
-            return [=](Backend& backend) { backend.attention(inputs, outputs); };
+            return
+                [=](Backend& backend) { backend.run(ops::Attention{.in = inputs, .to = outputs}); };
           }};
 }
 
@@ -75,7 +76,8 @@ OpCase attention_in_place_case(const DitConfig& dit, std::int64_t num_tokens) {
             inputs.v = HeadsView(qkv, dit.num_heads, head_dim, 2 * width);
             inputs.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
             const TensorView out = in.output({rows, width});
-            return [=](Backend& backend) { backend.attention(inputs, {out}); };
+            return
+                [=](Backend& backend) { backend.run(ops::Attention{.in = inputs, .to = {out}}); };
           }};
 }
 
@@ -103,7 +105,9 @@ OpCase norm_modulate_case(std::int64_t num_tokens, std::int64_t width) {
             const TensorView x = in.activations({rows, width});
             const TensorView scale = in.activations({width}, kNoRows, {0.0F, 0.5F});
             const TensorView out = in.output({rows, width});
-            return [=](Backend& backend) { backend.norm_modulate(x, scale, 1e-6F, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::NormModulate{.x = x, .scale = scale, .eps = 1e-6F, .out = out});
+            };
           }};
 }
 
@@ -117,8 +121,10 @@ OpCase layer_norm_modulate_case(std::int64_t num_tokens, std::int64_t width) {
             const TensorView shift = in.activations({width}, kNoRows, {0.0F, 0.5F});
             const TensorView scale = in.activations({width}, kNoRows, {0.0F, 0.5F});
             const TensorView out = in.output({rows, width});
-            return
-                [=](Backend& backend) { backend.layer_norm_modulate(x, shift, scale, 1e-6F, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::LayerNormModulate{
+                  .x = x, .shift = shift, .scale = scale, .eps = 1e-6F, .out = out});
+            };
           }};
 }
 
@@ -132,7 +138,9 @@ OpCase gated_residual_case(std::int64_t num_tokens, std::int64_t width) {
             const TensorView gate = in.activations({width}, kNoRows);
             const TensorView x = in.activations({rows, width});
             in.add_output(x, 0);
-            return [=](Backend& backend) { backend.gated_residual(r, {.gate = gate}, x); };
+            return [=](Backend& backend) {
+              backend.run(ops::GatedResidual{.r = r, .gate = gate, .x = x});
+            };
           }};
 }
 
@@ -144,19 +152,26 @@ OpCase fused_residual_case(std::int64_t num_tokens, std::int64_t width) {
           .num_verified = kVerifiedRows,
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView r = in.activations({rows, width});
-            const GatedResidual params{.gate = in.activations({width}, kNoRows),
-                                       .bias = in.vector(width, {0.0F, 0.02F}),
-                                       .next_scale = in.activations({width}, kNoRows, {0.0F, 0.5F}),
-                                       .next_out = in.output({rows, width})};
+            const TensorView gate = in.activations({width}, kNoRows);
+            const TensorView bias = in.vector(width, {0.0F, 0.02F});
+            const TensorView next_scale = in.activations({width}, kNoRows, {0.0F, 0.5F});
+            const TensorView next_out = in.output({rows, width});
             const TensorView x = in.activations({rows, width});
             in.add_output(x, 0);
-            return [=](Backend& backend) { backend.gated_residual(r, params, x); };
+            return [=](Backend& backend) {
+              backend.run(ops::GatedResidual{.r = r,
+                                             .bias = bias,
+                                             .gate = gate,
+                                             .x = x,
+                                             .next_scale = next_scale,
+                                             .next_out = next_out});
+            };
           }};
 }
 
 // Queries, keys and values, and the norm weights and angles of the first two.
 struct Heads {
-  QkNormRope params;
+  QkNorm params;
   TensorView q, k, v;
 };
 
@@ -184,7 +199,8 @@ OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
             const TensorView qkv = in.activations({rows, 3 * heads * head_dim});
             const Heads to = make_heads(in, dit, rows);
             return [=](Backend& backend) {
-              backend.qk_norm_rope(qkv, to.params, 0, to.q, to.k, to.v);
+              backend.run(ops::QkNormRope{
+                  .qkv = qkv, .norm = to.params, .offset = 0, .q = to.q, .k = to.k, .v = to.v});
             };
           }};
 }
@@ -201,21 +217,31 @@ OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens) {
             const TensorView weight = in.matrix({3 * heads * head_dim, dit.hidden_size_x});
             const Heads to = make_heads(in, dit, rows);
             return [=, &scratch = in.scratch()](Backend& backend) {
-              backend.qkv_linear(x, weight, to.params, 0, scratch, to.q, to.k, to.v);
+              backend.run(ops::QkvLinear{.x = x,
+                                         .weight = weight,
+                                         .norm = to.params,
+                                         .offset = 0,
+                                         .scratch = scratch,
+                                         .q = to.q,
+                                         .k = to.k,
+                                         .v = to.v});
             };
           }};
 }
 
 OpCase gated_activation_case(std::int64_t num_tokens, std::int64_t width) {
-  return {.name = "gated_activation silu",
-          .size = fmt::format("{}×2×{}", num_tokens, width),
-          .num_rows = num_tokens,
-          .num_verified = kVerifiedRows,
-          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-            const TensorView x = in.activations({rows, 2 * width});
-            const TensorView out = in.output({rows, width});
-            return [=](Backend& backend) { backend.gated_activation(x, Activation::kSilu, out); };
-          }};
+  return {
+      .name = "gated_activation silu",
+      .size = fmt::format("{}×2×{}", num_tokens, width),
+      .num_rows = num_tokens,
+      .num_verified = kVerifiedRows,
+      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+        const TensorView x = in.activations({rows, 2 * width});
+        const TensorView out = in.output({rows, width});
+        return [=](Backend& backend) {
+          backend.run(ops::GatedActivation{.x = x, .activation = Activation::kSilu, .out = out});
+        };
+      }};
 }
 
 // Rows of these two are latent frames.
@@ -232,7 +258,9 @@ OpCase patchify_case(const DitConfig& dit, const Latents& latents) {
             const TensorView out =
                 in.output({frames * (latents.height / patch) * (latents.width / patch),
                            latents.channels * patch * patch});
-            return [=](Backend& backend) { backend.patchify(z, patch, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::Patchify{.latents = z, .patch_size = patch, .tokens = out});
+            };
           }};
 }
 
@@ -249,7 +277,9 @@ OpCase unpatchify_case(const DitConfig& dit, const Latents& latents) {
                                 latents.channels * patch * patch});
             const TensorView z = in.output(
                 DType::kF32, {latents.channels, frames, latents.height, latents.width}, 1);
-            return [=](Backend& backend) { backend.unpatchify(x, patch, z); };
+            return [=](Backend& backend) {
+              backend.run(ops::Unpatchify{.tokens = x, .patch_size = patch, .latents = z});
+            };
           }};
 }
 
@@ -265,7 +295,10 @@ OpCase guided_euler_case(const Latents& latents) {
             const TensorView null = in.f32({rows});
             const TensorView z = in.f32({rows});
             in.add_output(z, 0);
-            return [=](Backend& backend) { backend.guided_euler(cond, null, 6.0F, 0.01F, z); };
+            return [=](Backend& backend) {
+              backend.run(ops::GuidedEuler{
+                  .v_cond = cond, .v_null = null, .cfg = 6.0F, .dsigma = 0.01F, .z = z});
+            };
           }};
 }
 

@@ -154,30 +154,35 @@ OpCase column_attention_case(const Problem& problem, const std::string& what, co
               delta.follow = kHalfMergeFollow;
             }
             return [=](Backend& backend) {
-              backend.column_sparse_attention(inputs, lists, delta, outputs);
+              backend.run(ops::ColumnSparseAttention{
+                  .in = inputs, .columns = lists, .delta = delta, .to = outputs});
             };
           }};
 }
 
 OpCase column_sums_case(const Problem& problem, const std::string& what, std::int64_t stride) {
-  return {
-      .name = "attention_with_column_sums" + what,
-      .size = problem.size(),
-      .num_rows = problem.tokens(),
-      .num_verified = problem.num_verified(),
-      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-        const AttentionInputs inputs = make_inputs(problem, in, rows);
-        const auto lse = static_cast<float>(problem.typical_lse());
-        const Shape sums_shape{problem.heads, problem.groups_of(rows), problem.tokens()};
-        const ColumnSums scores{.lse = in.f32({problem.heads, rows}, 1, {lse, 0.01F}),
-                                .sums = in.output(DType::kF32, sums_shape, 1),
-                                .group_size = problem.group_size(),
-                                .query_stride = stride};
-        const AttentionOutputs outputs{.out = in.output({rows, problem.heads * problem.head_dim}),
-                                       .lse = in.output(DType::kF32, {problem.heads, rows}, 1)};
-        return
-            [=](Backend& backend) { backend.attention_with_column_sums(inputs, scores, outputs); };
-      }};
+  return {.name = "attention_with_column_sums" + what,
+          .size = problem.size(),
+          .num_rows = problem.tokens(),
+          .num_verified = problem.num_verified(),
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const AttentionInputs inputs = make_inputs(problem, in, rows);
+            const auto lse = static_cast<float>(problem.typical_lse());
+            const Shape sums_shape{problem.heads, problem.groups_of(rows), problem.tokens()};
+            const TensorView scores_lse = in.f32({problem.heads, rows}, 1, {lse, 0.01F});
+            const TensorView sums = in.output(DType::kF32, sums_shape, 1);
+            const AttentionOutputs outputs{
+                .out = in.output({rows, problem.heads * problem.head_dim}),
+                .lse = in.output(DType::kF32, {problem.heads, rows}, 1)};
+            return [=](Backend& backend) {
+              backend.run(ops::AttentionWithColumnSums{.in = inputs,
+                                                       .scores_lse = scores_lse,
+                                                       .sums = sums,
+                                                       .group_size = problem.group_size(),
+                                                       .query_stride = stride,
+                                                       .to = outputs});
+            };
+          }};
 }
 
 OpCase find_delta_case(const Problem& problem, bool is_fp8) {
@@ -206,7 +211,9 @@ OpCase find_delta_case(const Problem& problem, bool is_fp8) {
             } else {
               delta.cache = in.output({rows, width});
             }
-            return [=](Backend& backend) { backend.find_delta(dense, sparse, delta); };
+            return [=](Backend& backend) {
+              backend.run(ops::FindDelta{.dense = dense, .sparse = sparse, .delta = delta});
+            };
           }};
 }
 
@@ -233,8 +240,9 @@ Tensor fixed_bits(const Problem& problem) {
   return host;
 }
 
-ColumnChoice make_choice(const Problem& problem, const TensorView& scores,
-                         const TensorView& fixed) {
+ops::SelectColumns make_choice(const Problem& problem, const TensorView& scores,
+                               const TensorView& fixed, const TensorView& plan,
+                               const TensorView& offsets) {
   const AttentionSparsity& attn = problem.config.attn;
   const std::int64_t num_kept = count_of(problem, attn.top_keys);
   return {.scores = scores,
@@ -244,7 +252,9 @@ ColumnChoice make_choice(const Problem& problem, const TensorView& scores,
           .max_kept = num_kept,
           .random = attn.random_keys,
           .seed = 7,
-          .multiple = attn.counts_multiple_of};
+          .multiple = attn.counts_multiple_of,
+          .plan = plan,
+          .offsets = offsets};
 }
 
 double part_that_differs(const TensorView& got, const TensorView& want) {
@@ -259,43 +269,42 @@ double part_that_differs(const TensorView& got, const TensorView& want) {
 // head is verified.
 OpCase select_case(const Problem& problem) {
   const Shape plan_shape{problem.heads, problem.num_groups(), problem.num_words()};
-  return {
-      .name = "select_columns",
-      .size = fmt::format("{}×{}×{}", problem.heads, problem.num_groups(), problem.tokens()),
-      .num_rows = problem.heads,
-      .num_verified = 1,
-      .make = [=](Inputs& in, std::int64_t heads) -> OpTask {
-        const Tensor one = draw_scores(problem);
-        const Tensor host(DType::kF32, {heads, problem.num_groups(), problem.tokens()});
-        for (std::int64_t head = 0; head < heads; ++head) {
-          std::ranges::copy(one.view().f32(), host.view().rows(head, head + 1).f32().begin());
-        }
-        const ColumnChoice choice =
-            make_choice(problem, in.upload(host), in.upload(fixed_bits(problem)));
-        const TensorView plan = in.upload(Tensor(DType::kI32, plan_shape));
-        const TensorView offsets =
-            in.upload(Tensor(DType::kI32, {heads * problem.num_groups() + 1}));
-        in.add_output(plan, 0);
-        in.add_output(offsets, 0);
-        return [=](Backend& backend) { backend.select_columns(choice, plan, offsets); };
-      },
-      .find_error =
-          [=](const RandomInputs& in, Backend& device, Backend& oracle) {
-            const Tensor scores = draw_scores(problem);
-            const Tensor fixed = fixed_bits(problem);
-            const std::int64_t groups = problem.num_groups();
-            const Tensor wanted(DType::kI32, {1, groups, problem.num_words()});
-            const Tensor offsets(DType::kI32, {groups + 1});
-            oracle.select_columns(
-                make_choice(problem, scores.view().reshape({1, groups, problem.tokens()}), fixed),
-                wanted, offsets);
-            const Tensor plan(DType::kI32, plan_shape);
-            const Tensor all_offsets(DType::kI32, {problem.heads * groups + 1});
-            device.download(in.outputs().at(0).tensor, plan);
-            device.download(in.outputs().at(1).tensor, all_offsets);
-            return std::max(part_that_differs(plan.view().rows(0, 1), wanted),
-                            part_that_differs(all_offsets.view().rows(0, groups + 1), offsets));
-          }};
+  return {.name = "select_columns",
+          .size = fmt::format("{}×{}×{}", problem.heads, problem.num_groups(), problem.tokens()),
+          .num_rows = problem.heads,
+          .num_verified = 1,
+          .make = [=](Inputs& in, std::int64_t heads) -> OpTask {
+            const Tensor one = draw_scores(problem);
+            const Tensor host(DType::kF32, {heads, problem.num_groups(), problem.tokens()});
+            for (std::int64_t head = 0; head < heads; ++head) {
+              std::ranges::copy(one.view().f32(), host.view().rows(head, head + 1).f32().begin());
+            }
+            const TensorView scores = in.upload(host);
+            const TensorView fixed = in.upload(fixed_bits(problem));
+            const TensorView plan = in.upload(Tensor(DType::kI32, plan_shape));
+            const TensorView offsets =
+                in.upload(Tensor(DType::kI32, {heads * problem.num_groups() + 1}));
+            const ops::SelectColumns choice = make_choice(problem, scores, fixed, plan, offsets);
+            in.add_output(plan, 0);
+            in.add_output(offsets, 0);
+            return [=](Backend& backend) { backend.run(choice); };
+          },
+          .find_error =
+              [=](const RandomInputs& in, Backend& device, Backend& oracle) {
+                const Tensor scores = draw_scores(problem);
+                const Tensor fixed = fixed_bits(problem);
+                const std::int64_t groups = problem.num_groups();
+                const Tensor wanted(DType::kI32, {1, groups, problem.num_words()});
+                const Tensor offsets(DType::kI32, {groups + 1});
+                const TensorView one = scores.view().reshape({1, groups, problem.tokens()});
+                oracle.run(make_choice(problem, one, fixed, wanted, offsets));
+                const Tensor plan(DType::kI32, plan_shape);
+                const Tensor all_offsets(DType::kI32, {problem.heads * groups + 1});
+                device.run(ops::Download{.source = in.outputs().at(0).tensor, .host = plan});
+                device.run(ops::Download{.source = in.outputs().at(1).tensor, .host = all_offsets});
+                return std::max(part_that_differs(plan.view().rows(0, 1), wanted),
+                                part_that_differs(all_offsets.view().rows(0, groups + 1), offsets));
+              }};
 }
 
 OpCase expand_case(const Problem& problem, double kept) {
@@ -324,13 +333,15 @@ OpCase expand_case(const Problem& problem, double kept) {
                                      in.upload(Tensor(DType::kI32, lists.columns.view().shape())),
                                      problem.group_size()};
             in.add_output(target.columns, 0);
-            return [=](Backend& backend) { backend.expand_columns(plan, target); };
+            return [=](Backend& backend) {
+              backend.run(ops::ExpandColumns{.plan = plan, .lists = target});
+            };
           },
           .find_error =
               [=](const RandomInputs& in, Backend& device, Backend& /*oracle*/) {
                 const Lists wanted = draw_lists(problem, both, problem.num_groups());
                 const Tensor found(DType::kI32, wanted.columns.view().shape());
-                device.download(in.outputs().at(0).tensor, found);
+                device.run(ops::Download{.source = in.outputs().at(0).tensor, .host = found});
                 return part_that_differs(found, wanted.columns);
               }};
 }

@@ -19,7 +19,9 @@ OpCase embedding_case(const TextEncoderConfig& text, std::int64_t num_tokens) {
             for (std::int64_t row = rows; row-- > 0;) {
               ids.push_back(static_cast<std::int32_t>(row * 7919 % text.vocab_size));
             }
-            return [=](Backend& backend) { backend.embedding(ids, table, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::Embedding{.ids = ids, .table = table, .out = out});
+            };
           }};
 }
 
@@ -32,7 +34,9 @@ OpCase rms_norm_case(std::int64_t num_tokens, std::int64_t width) {
             const TensorView x = in.activations({rows, width});
             const TensorView weight = in.vector(width);
             const TensorView out = in.output({rows, width});
-            return [=](Backend& backend) { backend.rms_norm(x, weight, 1e-6F, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::RmsNorm{.x = x, .weight = weight, .eps = 1e-6F, .out = out});
+            };
           }};
 }
 
@@ -53,7 +57,8 @@ OpCase biased_attention_case(const TextEncoderConfig& text, std::int64_t num_tok
             inputs.v = heads_of(in.activations({num_tokens, inner}, kNoRows));
             inputs.bias = in.f32({text.num_heads, rows, num_tokens}, 1);
             const TensorView out = in.output({rows, inner});
-            return [=](Backend& backend) { backend.attention(inputs, {out}); };
+            return
+                [=](Backend& backend) { backend.run(ops::Attention{.in = inputs, .to = {out}}); };
           }};
 }
 
@@ -65,8 +70,10 @@ OpCase gelu_case(std::int64_t num_tokens, std::int64_t width) {
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView x = in.activations({rows, 2 * width});
             const TensorView out = in.output({rows, width});
-            return
-                [=](Backend& backend) { backend.gated_activation(x, Activation::kGeluTanh, out); };
+            return [=](Backend& backend) {
+              backend.run(
+                  ops::GatedActivation{.x = x, .activation = Activation::kGeluTanh, .out = out});
+            };
           }};
 }
 
@@ -79,7 +86,7 @@ OpCase mean_rows_case(std::int64_t num_tokens, std::int64_t width) {
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView x = in.activations({rows, width}, 0, {1.0F, 1.0F});
             const TensorView out = in.output({1, width});
-            return [=](Backend& backend) { backend.mean_rows(x, out); };
+            return [=](Backend& backend) { backend.run(ops::MeanRows{.x = x, .out = out}); };
           }};
 }
 

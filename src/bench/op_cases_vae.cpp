@@ -34,12 +34,17 @@ OpCase group_norm_case(const Stage& stage, std::int64_t num_groups) {
           .make = [=](Inputs& in, std::int64_t frames) -> OpTask {
             const TensorView x = in.activations({frames, stage.rows, stage.columns, stage.channels},
                                                 0, {0.5F, 1.0F});
-            const GroupNorm params{.weight = in.vector(stage.channels),
-                                   .bias = in.vector(stage.channels, {0.0F, 0.1F}),
-                                   .num_groups = static_cast<int>(num_groups)};
+            const TensorView weight = in.vector(stage.channels);
+            const TensorView bias = in.vector(stage.channels, {0.0F, 0.1F});
             const TensorView out =
                 in.output({frames, stage.rows + 2, stage.columns + 2, stage.channels});
-            return [=](Backend& backend) { backend.group_norm(x, params, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::GroupNorm{.x = x,
+                                         .weight = weight,
+                                         .bias = bias,
+                                         .num_groups = static_cast<int>(num_groups),
+                                         .out = out});
+            };
           }};
 }
 
@@ -54,46 +59,52 @@ OpCase conv3d_case(const Stage& stage) {
             const TensorView x =
                 in.activations({frames + kPast, stage.rows + 2, stage.columns + 2, c});
             const Shape out_shape{frames, stage.rows, stage.columns, c};
-            const Conv3d params{.weight = in.matrix({c, c, 3, 3, 3}),
-                                .bias = in.vector(c, {0.0F, 0.02F}),
-                                .residual = in.activations(out_shape)};
+            const TensorView weight = in.matrix({c, c, 3, 3, 3});
+            const TensorView bias = in.vector(c, {0.0F, 0.02F});
+            const TensorView residual = in.activations(out_shape);
             const TensorView out = in.output(out_shape);
-            return [=](Backend& backend) { backend.conv3d(x, params, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::Conv3d{
+                  .x = x, .weight = weight, .bias = bias, .residual = residual, .out = out});
+            };
           }};
 }
 
 OpCase depth_to_space_time_case(const Stage& from, const Stage& to) {
-  const Upsample upsample{.temporal = static_cast<int>(to.frames / from.frames),
-                          .spatial = static_cast<int>(to.rows / from.rows)};
-  const std::int64_t num_features =
-      to.channels * upsample.temporal * upsample.spatial * upsample.spatial;
+  const auto temporal = static_cast<int>(to.frames / from.frames);
+  const auto spatial = static_cast<int>(to.rows / from.rows);
+  const std::int64_t num_features = to.channels * temporal * spatial * spatial;
   return {.name = "depth_to_space_time",
           .size = to.text(),
           .num_rows = from.frames,
           .num_verified = 1,
           .make = [=](Inputs& in, std::int64_t frames) -> OpTask {
             const TensorView x = in.activations({frames, from.rows, from.columns, num_features});
-            const TensorView out =
-                in.output({frames * upsample.temporal, to.rows, to.columns, to.channels});
-            return [=](Backend& backend) { backend.depth_to_space_time(x, upsample, out); };
+            const TensorView out = in.output({frames * temporal, to.rows, to.columns, to.channels});
+            return [=](Backend& backend) {
+              backend.run(ops::DepthToSpaceTime{
+                  .x = x, .temporal = temporal, .spatial = spatial, .out = out});
+            };
           }};
 }
 
 OpCase latents_case(const VaeConfig& vae, const Latents& latents) {
   const std::int64_t channels = vae.latent_channels;
-  return {
-      .name = "latents_to_channels_last",
-      .size =
-          fmt::format("{}×{}×{}×{}", channels, latents.num_frames, latents.height, latents.width),
-      .num_rows = latents.num_frames,
-      .num_verified = 1,
-      .make = [=](Inputs& in, std::int64_t frames) -> OpTask {
-        const TensorView z = in.f32({channels, frames, latents.height, latents.width}, 1);
-        const TensorView scale = in.vector(channels);
-        const TensorView shift = in.vector(channels, {0.0F, 0.1F});
-        const TensorView out = in.output({frames, latents.height, latents.width, channels});
-        return [=](Backend& backend) { backend.latents_to_channels_last(z, scale, shift, out); };
-      }};
+  return {.name = "latents_to_channels_last",
+          .size = fmt::format("{}×{}×{}×{}", channels, latents.num_frames, latents.height,
+                              latents.width),
+          .num_rows = latents.num_frames,
+          .num_verified = 1,
+          .make = [=](Inputs& in, std::int64_t frames) -> OpTask {
+            const TensorView z = in.f32({channels, frames, latents.height, latents.width}, 1);
+            const TensorView scale = in.vector(channels);
+            const TensorView shift = in.vector(channels, {0.0F, 0.1F});
+            const TensorView out = in.output({frames, latents.height, latents.width, channels});
+            return [=](Backend& backend) {
+              backend.run(ops::LatentsToChannelsLast{
+                  .latents = z, .scale = scale, .shift = shift, .out = out});
+            };
+          }};
 }
 
 OpCase silu_case(const Stage& stage) {
@@ -105,7 +116,7 @@ OpCase silu_case(const Stage& stage) {
             const Shape shape{frames, stage.rows, stage.columns, stage.channels};
             const TensorView x = in.activations(shape);
             const TensorView out = in.output(shape);
-            return [=](Backend& backend) { backend.silu(x, out); };
+            return [=](Backend& backend) { backend.run(ops::Silu{.x = x, .out = out}); };
           }};
 }
 
@@ -124,7 +135,9 @@ OpCase fourier_features_case(const VaeConfig& vae, const Stage& frames_stage) {
             const TensorView x =
                 in.activations({frames, stage.rows, stage.columns, 3}, 0, {0.0F, 0.3F});
             const TensorView out = in.output({frames, stage.rows, stage.columns, num_features});
-            return [=](Backend& backend) { backend.fourier_features(x, frequencies, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::FourierFeatures{.x = x, .frequencies = frequencies, .out = out});
+            };
           }};
 }
 
@@ -141,7 +154,9 @@ OpCase temporal_attention_case(const VaeConfig& vae, const Latents& latents) {
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
             const TensorView qkv = in.activations({frames, rows, latents.width, 3 * channels}, 1);
             const TensorView out = in.output({frames, rows, latents.width, channels}, 1);
-            return [=](Backend& backend) { backend.temporal_attention(qkv, head_dim, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::TemporalAttention{.qkv = qkv, .head_dim = head_dim, .out = out});
+            };
           }};
 }
 
@@ -159,14 +174,16 @@ OpCase strided_conv3d_case(const VaeConfig& vae, const Latents& latents) {
           .make = [=](Inputs& in, std::int64_t frames) -> OpTask {
             const TensorView x = in.activations({frames * temporal, latents.height * spatial,
                                                  latents.width * spatial, in_channels});
-            const Conv3d params{
-                .weight = in.matrix({out_channels, in_channels, temporal, spatial, spatial}),
-                .bias = in.vector(out_channels, {0.0F, 0.02F}),
-                .residual = {},
-                .stride = {static_cast<int>(temporal), static_cast<int>(spatial),
-                           static_cast<int>(spatial)}};
+            const TensorView weight =
+                in.matrix({out_channels, in_channels, temporal, spatial, spatial});
+            const TensorView bias = in.vector(out_channels, {0.0F, 0.02F});
+            const std::array<int, 3> stride{static_cast<int>(temporal), static_cast<int>(spatial),
+                                            static_cast<int>(spatial)};
             const TensorView out = in.output({frames, latents.height, latents.width, out_channels});
-            return [=](Backend& backend) { backend.conv3d(x, params, out); };
+            return [=](Backend& backend) {
+              backend.run(ops::Conv3d{
+                  .x = x, .weight = weight, .bias = bias, .stride = stride, .out = out});
+            };
           }};
 }
 

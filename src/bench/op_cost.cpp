@@ -5,76 +5,73 @@
 namespace mochi::bench {
 namespace {
 
-double bytes_of(const TensorView& tensor) {
+double size_of(const TensorView& tensor) {
   return tensor ? static_cast<double>(tensor.size_bytes()) : 0.0;
 }
 
-// Counts only the heads' columns if the tensor is a matrix.
-double bytes_of(const HeadsView& heads) {
-  if (!heads.tensor) return 0.0;
-  return static_cast<double>(heads.shape.num_elements()) *
-         static_cast<double>(dtype_bytes(heads.tensor.dtype()));
+double product_flops(const TensorView& x, const MatrixView& weight) {
+  return gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
+}
+
+double attention_flops(const AttentionInputs& in) {
+  return 2.0 * gemm_flops(in.num_queries(), in.num_keys(), in.num_heads() * in.head_dim());
 }
 
 }  // namespace
 
-Cost traffic(std::initializer_list<TensorView> tensors) {
-  Cost cost;
-  for (const TensorView& tensor : tensors) cost.bytes += bytes_of(tensor);
-  return cost;
+Cost cost_of(const ops::Linear& op) {
+  return {.flops = product_flops(op.x, op.weight), .bytes = traffic(op)};
 }
 
-Cost linear_cost(const TensorView& x, const TensorView& weight, const TensorView& bias,
-                 const TensorView& out, const LinearOptions& options) {
-  Cost cost = traffic({x, weight, bias, out, options.accumulate ? out : TensorView()});
-  cost.flops = gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
-  return cost;
+Cost cost_of(const ops::GatedLinear& op) {
+  return {.flops = product_flops(op.x, op.weight), .bytes = traffic(op)};
 }
 
-Cost fused_linear_cost(const TensorView& x, const TensorView& weight,
-                       std::initializer_list<TensorView> others) {
-  Cost cost = traffic({x, weight});
-  cost += traffic(others);
-  cost.flops = gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
-  return cost;
+Cost cost_of(const ops::QkvLinear& op) {
+  const double row_bytes =
+      static_cast<double>(op.weight.dim(0)) * static_cast<double>(dtype_bytes(op.x.dtype()));
+  return {.flops = product_flops(op.x, op.weight),
+          .bytes = size_of(op.x) + static_cast<double>(op.weight.size_bytes()) +
+                   size_of(op.norm.cos) + size_of(op.norm.sin) +
+                   static_cast<double>(op.x.dim(0)) * row_bytes};
 }
 
-Cost attention_cost(const AttentionInputs& in, const AttentionOutputs& to) {
-  Cost cost = traffic({in.bias, to.out, to.lse});
-  for (const HeadsView& heads : {in.q, in.k, in.v}) cost.bytes += bytes_of(heads);
-  const std::int64_t width = in.q.dim(0) * in.q.dim(2);
-  cost.flops = 2.0 * gemm_flops(in.q.dim(1), in.k.dim(1), width);
-  return cost;
+Cost cost_of(const ops::QkNormRope& op) {
+  return {.bytes = 2 * size_of(op.qkv) + size_of(op.norm.cos) + size_of(op.norm.sin)};
 }
 
-Cost column_sums_cost(const AttentionInputs& in, const ColumnSums& scores,
-                      const AttentionOutputs& to) {
-  Cost cost = attention_cost(in, to);
-  cost += traffic({scores.lse, scores.sums});
-  return cost;
+Cost cost_of(const ops::Attention& op) {
+  return {.flops = attention_flops(op.in), .bytes = traffic(op)};
 }
 
-Cost column_attention_cost(const AttentionInputs& in, const ColumnLists& columns,
-                           const AttentionDelta& delta, const AttentionOutputs& to) {
-  Cost cost = traffic({in.q, in.k, in.v, columns.offsets, columns.columns, delta.cache,
-                       delta.cache_scale, delta.weight, to.out, to.lse});
-  const auto num_lists = static_cast<double>(columns.offsets.num_elements() - 1);
-  const auto queries = static_cast<double>(in.q.dim(0) * in.q.dim(1));
+Cost cost_of(const ops::AttentionWithColumnSums& op) {
+  return {.flops = attention_flops(op.in), .bytes = traffic(op)};
+}
+
+Cost cost_of(const ops::ColumnSparseAttention& op) {
+  Cost cost{.bytes = traffic(op)};
+  const auto num_lists = static_cast<double>(op.columns.offsets.num_elements() - 1);
+  const auto queries = static_cast<double>(op.in.num_heads() * op.in.num_queries());
   if (num_lists > 0) {
-    const double kept = static_cast<double>(columns.columns.num_elements()) / num_lists;
-    cost.flops = 4.0 * static_cast<double>(in.q.dim(2)) * queries * kept;
+    const double kept = static_cast<double>(op.columns.columns.num_elements()) / num_lists;
+    cost.flops = 4.0 * static_cast<double>(op.in.head_dim()) * queries * kept;
   }
   return cost;
 }
 
-Cost conv3d_cost(const TensorView& x, const Conv3d& params, const TensorView& out) {
-  Cost cost = traffic({x, params.weight, params.bias, params.residual, out});
-  const std::int64_t num_pixels = out.dim(0) * out.dim(1) * out.dim(2);
-  const std::int64_t out_channels = params.weight.dim(0);
-  cost.flops = gemm_flops(num_pixels, out_channels, params.weight.num_elements() / out_channels);
-  return cost;
+Cost cost_of(const ops::ColumnSparseMlp& /*op*/) { return {}; }
+
+Cost cost_of(const ops::Conv3d& op) {
+  const std::int64_t num_pixels = op.out.dim(0) * op.out.dim(1) * op.out.dim(2);
+  const std::int64_t out_channels = op.weight.dim(0);
+  return {.flops = gemm_flops(num_pixels, out_channels, op.weight.num_elements() / out_channels),
+          .bytes = traffic(op)};
 }
 
-Cost embedding_cost(const TensorView& out) { return traffic({out, out}); }
+Cost cost_of(const ops::Embedding& op) { return {.bytes = 2 * size_of(op.out)}; }
+
+Cost cost_of(const ops::GatherRows& op) {
+  return {.bytes = 2 * size_of(op.out) + size_of(op.indices)};
+}
 
 }  // namespace mochi::bench

@@ -22,7 +22,9 @@ struct Session {
   Session(const BenchRequest& bench_request, const MeasurementFn& callback);
 
   bool has_bf16() const { return backend->activation_dtype() == DType::kBF16; }
-  MatrixStorage storage() const { return {backend->preferred_matrix_dtype(), request.weights}; }
+  MatrixStorage storage() const {
+    return {backend->device().preferred_matrix_dtype(), request.weights};
+  }
   bool should_stop() const { return request.should_stop && request.should_stop(); }
   void add(Measurement measurement);
   // Device memory since restart_peak(); on the CPU, the process's peak.

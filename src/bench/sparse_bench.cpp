@@ -9,28 +9,39 @@
 #include "bench/flops.h"
 #include "bench/op_bench.h"
 #include "pipeline/request.h"
+#include "sparsity/schedule.h"
 
 namespace mochi::bench {
 namespace {
 
-// With the benchmark's configuration the first two steps make a plan; after them, any full and any
-// sparse step can be measured.
+// The first two full steps make a plan; after them, any full and any sparse step can be measured.
 constexpr int kFirstSteps = 2;
-constexpr int kFullStep = 15;
-constexpr int kSparseStep = 16;
 // Less than any caches need, so that they are stored on the host.
 constexpr std::uint64_t kNoRoom = 1;
 
 struct Kind {
   const char* name;
-  int step;
-  bool is_sparse, is_offloaded;
+  StepKind step;
+  bool is_offloaded;
+
+  bool is_sparse() const { return step != StepKind::kDense; }
 };
-constexpr Kind kKinds[] = {{"forward, dense", 0, false, false},
-                           {"forward, full step", kFullStep, true, false},
-                           {"forward, sparse step", kSparseStep, true, false},
-                           {"forward, full step, caches on the host", kFullStep, true, true},
-                           {"forward, sparse step, caches on the host", kSparseStep, true, true}};
+constexpr Kind kKinds[] = {{"forward, dense", StepKind::kDense, false},
+                           {"forward, full step", StepKind::kFull, false},
+                           {"forward, sparse step", StepKind::kSparse, false},
+                           {"forward, full step, caches on the host", StepKind::kFull, true},
+                           {"forward, sparse step, caches on the host", StepKind::kSparse, true}};
+
+// Returns the first step of a kind after those that make a plan. Throws Error if there is none.
+int find_step(const SparsityConfig& config, StepKind kind) {
+  constexpr int kManySteps = 1000;
+  if (kind == StepKind::kDense) return 0;
+  for (int step = kFirstSteps; step < kManySteps; ++step) {
+    if (step_kind(config, step, config.attn.first_n_dense_layers) == kind) return step;
+  }
+  fail("the sparsity configuration has no {} step",
+       kind == StepKind::kFull ? "third full" : "sparse");
+}
 
 bool is_wanted(const Kind& kind, const std::vector<std::string>& names) {
   return names.empty() || std::ranges::any_of(names, [&](const std::string& name) {
@@ -38,21 +49,13 @@ bool is_wanted(const Kind& kind, const std::vector<std::string>& names) {
          });
 }
 
-CacheSizes sizes_of(const DitConfig& config, std::int64_t num_tokens) {
-  return {.num_layers = static_cast<int>(config.depth),
-          .num_heads = config.num_heads,
-          .head_dim = config.head_dim(),
-          .mlp_hidden = config.mlp_hidden_x,
-          .num_tokens = {num_tokens, 0}};
-}
-
 // Returns the seconds until all operations are launched; the device may still be working.
 double measure_asking(Session& session, DitRunner& runner, int step) {
-  session.backend->synchronize();
+  session.backend->device().synchronize();
   const auto start = std::chrono::steady_clock::now();
   runner.run(*session.backend, step);
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  session.backend->synchronize();
+  session.backend->device().synchronize();
   return taken.count();
 }
 
@@ -60,20 +63,21 @@ double measure_asking(Session& session, DitRunner& runner, int step) {
 double waited_seconds(const Measurement& result) {
   double seconds = 0;
   for (const OpTime& op : result.profile) {
-    if (op.name.starts_with("await_")) seconds += op.seconds;
+    if (op.name == ops::Await::kName) seconds += op.seconds;
   }
   return seconds;
 }
 
 void measure_kind(Session& session, const Kind& kind, DitRunner& runner, Measurement result) {
   result.name = kind.name;
-  const bool is_gpu = session.backend->device() != Device::kCpu;
+  const int step = find_step(session.sizes.sparsity, kind.step);
+  const bool is_gpu = !session.backend->device().device().is_cpu();
   const bool is_usual =
       result.num_frames == session.sizes.video.num_frames || session.request.num_frames.size() == 1;
   measure_network(
-      session, [&](Backend& backend) { runner.run(backend, kind.step); }, result,
+      session, [&](Backend& backend) { runner.run(backend, step); }, result,
       session.request.is_profiled && is_usual);
-  if (is_gpu) result.launch_seconds = measure_asking(session, runner, kind.step);
+  if (is_gpu) result.launch_seconds = measure_asking(session, runner, step);
   if (const ColumnSparsePolicy* policy = runner.sparse_policy()) {
     result.host_bytes = policy->host_bytes();
     const auto first = static_cast<int>(policy->config().attn.first_n_dense_layers);
@@ -95,7 +99,7 @@ void measure_length(Session& session, const Dit& dit, std::uint64_t weight_bytes
     for (const bool is_offloaded : {false, true}) {
       std::vector<Kind> same;
       std::ranges::copy_if(kinds, std::back_inserter(same), [&](const Kind& kind) {
-        return kind.is_sparse == is_sparse && kind.is_offloaded == is_offloaded;
+        return kind.is_sparse() == is_sparse && kind.is_offloaded == is_offloaded;
       });
       if (same.empty()) continue;
       DitRunner runner(session, dit, shape, is_sparse ? &session.sizes.sparsity : nullptr);
@@ -105,7 +109,7 @@ void measure_length(Session& session, const Dit& dit, std::uint64_t weight_bytes
       result.size = fmt::format("{} frames, {} tokens, {} layers", num_frames, result.num_tokens,
                                 dit.config().depth);
       result.weight_bytes = weight_bytes;
-      if (is_offloaded) runner.offload_caches(sizes_of(dit.config(), result.num_tokens), kNoRoom);
+      if (is_sparse) runner.allocate_state(is_offloaded ? kNoRoom : 0);
       for (int step = 0; is_sparse && step < kFirstSteps; ++step) {
         runner.run(*session.backend, step);
       }

@@ -18,7 +18,7 @@ void decode_frames(Backend& backend, const VaeDecoder& decoder, const TensorView
   Context ctx{backend, scratch};
   const Arena::Scope scope(scratch);
   VaeDecoderStream stream(backend, decoder, latents.dim(2), latents.dim(3));
-  backend.copy(stream.decode(ctx, latents), out);
+  backend.run(ops::Copy{.source = stream.decode(ctx, latents), .target = out});
 }
 
 double verify_vae(Session& session, const RandomNetwork<VaeDecoderWeights>& network) {
@@ -56,7 +56,7 @@ void bench_vae(Session& session) {
     sizes.push_back(size_latents(session.sizes.config, video));
   }
   measure_ceilings(session);
-  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(),
+  const RandomNetwork network(*session.backend, session.backend->device().preferred_matrix_dtype(),
                               VaeDecoderWeights(config));
   const double error = verify_vae(session, network);
   const VaeDecoder decoder(*session.backend, network.weights);

@@ -17,7 +17,7 @@ namespace {
 void add_phase(Session& session, Measurement phase, std::size_t weight_bytes, const Task& run) {
   const auto start = std::chrono::steady_clock::now();
   run();
-  session.backend->synchronize();
+  session.backend->device().synchronize();
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   phase.seconds = phase.fastest = phase.slowest = taken.count();
   phase.num_repetitions = 1;
@@ -28,7 +28,7 @@ void add_phase(Session& session, Measurement phase, std::size_t weight_bytes, co
 
 void run_text(Session& session, const TensorView& features) {
   const TextEncoderConfig& config = session.sizes.config.text_encoder;
-  session.backend->restart_peak();
+  session.backend->device().restart_peak();
   const RandomNetwork network(*session.backend, session.storage(), T5Weights(config));
   const T5Encoder encoder(*session.backend, network.weights);
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(features.dim(0)), 5);
@@ -48,7 +48,7 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
   DitConfig config = session.sizes.config.dit;
   if (session.request.num_layers > 0) config.depth = session.request.num_layers;
   Backend& backend = *session.backend;
-  backend.restart_peak();
+  backend.device().restart_peak();
   const RandomNetwork network(backend, session.storage(), DitWeights(config));
   const Dit dit(network.weights);
   GenerateRequest request = make_default_request(session.sizes.config.generation);
@@ -82,8 +82,8 @@ void run_sampling(Session& session, const TensorView& features, const TensorView
 
 void run_decoding(Session& session, const TensorView& z) {
   const VaeConfig& config = session.sizes.config.vae;
-  session.backend->restart_peak();
-  const RandomNetwork network(*session.backend, session.backend->preferred_matrix_dtype(),
+  session.backend->device().restart_peak();
+  const RandomNetwork network(*session.backend, session.backend->device().preferred_matrix_dtype(),
                               VaeDecoderWeights(config));
   const VaeDecoder decoder(*session.backend, network.weights);
   Arena scratch(session.backend->allocator());

@@ -162,7 +162,7 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
   command.add_option("--plot", options.plot_file, "draw time and memory over the lengths as .svg")
       ->type_name("FILE");
   command.add_option("--device", request.device, "device that runs the networks")
-      ->type_name("auto|cpu|cuda")
+      ->type_name(kDeviceType)
       ->capture_default_str();
   command.add_option("--dtype", request.dtype, "type of the activations")
       ->type_name("auto|fp32|bf16")

@@ -169,8 +169,20 @@ void add_engine_flags(CLI::App& command, EngineOptions& options) {
   add_choice(command, "--random-weights", options.random_weights, parse_random_weights,
              "mochi-1-preview|config",
              "no weight files: random weights of this size, to try a machine");
-  add_choice(command, "--device", options.device, parse_device_kind, "auto|cpu|cuda",
-             "device that runs the networks")
+  command
+      .add_option_function<std::string>(
+          "--device",
+          [&options](const std::string& text) {
+            const std::optional<DeviceName> device = parse_device(text);
+            if (!device) {
+              throw flags::UsageError(fmt::format("--device: there is no '{}'", text));
+            }
+            options.device = device->kind;
+            options.device_index = device->index;
+          },
+          "device that runs the networks; cuda:1 is the second GPU")
+      ->type_name(kDeviceType)
+      ->group(kMachine)
       ->default_str("auto");
   command
       .add_option_function<std::string>(

@@ -53,6 +53,9 @@ void add_report_flags(CLI::App& command, GenerateOptions& options, const char* w
 // --dit, --text-encoder, --vae and --tokenizer: networks that replace those of the model folder.
 void add_path_flags(CLI::App& command, ModelPaths& paths);
 
+// Values of --device: "cuda:1" is the second GPU.
+inline constexpr const char* kDeviceType = "auto|cpu|cuda[:N]";
+
 // --model-dir, --device, --dtype, --threads, ...: of every command that runs a network.
 void add_engine_flags(CLI::App& command, EngineOptions& options);
 

@@ -171,6 +171,9 @@ void check_flags(const ServerOptions& options) {
   if (!options.gpus.empty() && options.engine.device == DeviceKind::kCpu) {
     throw flags::UsageError("--gpus has no effect with --device cpu");
   }
+  if (!options.gpus.empty() && options.engine.device_index > 0) {
+    throw flags::UsageError("--gpus and a number in --device exclude each other");
+  }
 }
 
 }  // namespace

@@ -13,11 +13,17 @@ namespace {
 
 constexpr float kNormEps = 1e-6F;    // for the modulated norms and the residuals
 constexpr float kQkNormEps = 1e-5F;  // for the norm of queries and keys
+// Key of the passes that skip the blocks, unlike those of any policy.
+constexpr GraphKey kSkippedBlocks{.kind = ~std::uint32_t{0}};
 
 TensorView linear(Context& ctx, const TensorView& x, const LinearWeights& weights,
                   Activation activation = Activation::kNone) {
   const TensorView out = ctx.activation({x.dim(0), weights.weight.dim(0)});
-  ctx.backend.linear(x, weights.weight, weights.bias, out, {.activation = activation});
+  ctx.run(ops::Linear{.x = x,
+                      .weight = weights.weight,
+                      .bias = weights.bias,
+                      .out = out,
+                      .activation = activation});
   return out;
 }
 
@@ -78,13 +84,17 @@ struct Dit::Stream {
 
   void find_next_modulation(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
     const std::int64_t size = mod.weight.dim(0);
-    ctx.backend.linear(c, mod.weight, mod.bias, next_modulation.rows(0, size).reshape({1, size}));
+    ctx.run(ops::Linear{.x = c,
+                        .weight = mod.weight,
+                        .bias = mod.bias,
+                        .out = next_modulation.rows(0, size).reshape({1, size})});
   }
 
   // Computes `normed` for a block if the previous one did not.
   void prepare(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
     find_next_modulation(ctx, c, mod);
-    ctx.backend.norm_modulate(tokens, next_scale_attention(), kNormEps, normed);
+    ctx.run(ops::NormModulate{
+        .x = tokens, .scale = next_scale_attention(), .eps = kNormEps, .out = normed});
   }
 
   // Moves on to the block whose modulation has been computed.
@@ -98,13 +108,13 @@ struct Dit::Stream {
   void add_attention(Context& ctx, const TensorView& attended) const {
     const Arena::Scope scope(ctx.scratch);
     const TensorView projected = linear(ctx, attended, {weights->proj.weight, {}});
-    ctx.backend.gated_residual(projected,
-                               {.gate = gate_attention(),
-                                .bias = weights->proj.bias,
-                                .next_scale = scale_mlp(),
-                                .next_out = normed,
-                                .eps = kNormEps},
-                               tokens);
+    ctx.run(ops::GatedResidual{.r = projected,
+                               .bias = weights->proj.bias,
+                               .gate = gate_attention(),
+                               .x = tokens,
+                               .next_scale = scale_mlp(),
+                               .next_out = normed,
+                               .eps = kNormEps});
   }
 
   // tokens += norm(mlp(inputs))·tanh(gate). Also sets `normed` for the next block if prepares_next.
@@ -112,12 +122,12 @@ struct Dit::Stream {
   void add_mlp(Context& ctx, bool prepares_next, Mlp mlp) const {
     const Arena::Scope scope(ctx.scratch);
     const MlpInputs in{normed, weights->mlp_w1.weight, weights->mlp_w2.weight};
-    GatedResidual residual{.gate = gate_mlp(), .eps = kNormEps};
+    ops::GatedResidual residual{.r = mlp(in), .gate = gate_mlp(), .x = tokens, .eps = kNormEps};
     if (prepares_next) {
       residual.next_scale = next_scale_attention();
       residual.next_out = normed;
     }
-    ctx.backend.gated_residual(mlp(in), residual, tokens);
+    ctx.run(residual);
   }
 };
 
@@ -130,13 +140,16 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   const DType dtype = backend.activation_dtype();
   TextCondition result{Tensor(dtype, {1, config.hidden_size_x}, backend.allocator()),
                        Tensor(dtype, {num_tokens, config.hidden_size_y}, backend.allocator())};
-  backend.linear(features, weights_.text_proj.weight, weights_.text_proj.bias, result.tokens);
+  backend.run(ops::Linear{.x = features,
+                          .weight = weights_.text_proj.weight,
+                          .bias = weights_.text_proj.bias,
+                          .out = result.tokens});
 
   // Attention pooling: the mean token is the query; it and all tokens are keys and values.
   const Arena::Scope scope(ctx.scratch);
   const TensorView tokens = ctx.activation({num_tokens + 1, width});
-  backend.mean_rows(features, tokens.rows(0, 1));
-  backend.copy(features, tokens.rows(1, num_tokens + 1));
+  backend.run(ops::MeanRows{.x = features, .out = tokens.rows(0, 1)});
+  backend.run(ops::Copy{.source = features, .target = tokens.rows(1, num_tokens + 1)});
   const TensorView q = linear(ctx, tokens.rows(0, 1), weights_.pooler_q);
   const TensorView kv = linear(ctx, tokens, weights_.pooler_kv);
   AttentionInputs in;
@@ -145,8 +158,11 @@ TextCondition Dit::condition(Context& ctx, const TensorView& features) const {
   in.v = HeadsView(kv, config.pooler_heads, head_dim, width);
   in.scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
   const TensorView attended = ctx.activation({1, width});
-  backend.attention(in, {attended});
-  backend.linear(attended, weights_.pooler_out.weight, weights_.pooler_out.bias, result.pooled);
+  backend.run(ops::Attention{.in = in, .to = {attended}});
+  backend.run(ops::Linear{.x = attended,
+                          .weight = weights_.pooler_out.weight,
+                          .bias = weights_.pooler_out.bias,
+                          .out = result.pooled});
   return result;
 }
 
@@ -171,7 +187,7 @@ DitRun Dit::prepare(Backend& backend, const TokenGrid& grid, std::span<const std
       row = std::ranges::copy(timestep_features(static_cast<float>(sigma), num_features), row).out;
     }
     run.timesteps = Tensor(DType::kF32, host.view().shape(), backend.allocator());
-    backend.upload(host, run.timesteps);
+    backend.run(ops::Upload{.host = host, .target = run.timesteps});
   }
   if (order.empty()) return run;
   const Shape shape{grid.num_tokens()};
@@ -179,7 +195,7 @@ DitRun Dit::prepare(Backend& backend, const TokenGrid& grid, std::span<const std
   const auto upload = [&](std::span<const std::int32_t> values) {
     std::memcpy(host.view().bytes(), values.data(), values.size_bytes());
     Tensor tensor(DType::kI32, shape, backend.allocator());
-    backend.upload(host, tensor);
+    backend.run(ops::Upload{.host = host, .target = tensor});
     return tensor;
   };
   if (std::ssize(order) != grid.num_tokens()) {
@@ -201,19 +217,20 @@ TensorView Dit::conditioning(Context& ctx, const DitRun& run, const DitCall& cal
   } else {
     std::vector<float> host = timestep_features(call.sigma, num_features);
     f32_features = ctx.scratch.allocate(DType::kF32, shape);
-    backend.upload(TensorView(host.data(), DType::kF32, shape), f32_features);
+    backend.run(
+        ops::Upload{.host = TensorView(host.data(), DType::kF32, shape), .target = f32_features});
   }
   const TensorView features = ctx.activation(shape);
-  backend.copy(f32_features, features);
+  backend.run(ops::Copy{.source = f32_features, .target = features});
 
   const TensorView hidden = linear(ctx, features, weights_.timestep_in, Activation::kSilu);
   const TensorView c = linear(ctx, hidden, weights_.timestep_out);
-  backend.add(c, pooled, c);
-  backend.silu(c, c);
+  backend.run(ops::Add{.a = c, .b = pooled, .out = c});
+  backend.run(ops::Silu{.x = c, .out = c});
   return c;
 }
 
-void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,
+void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, BlockPolicy& policy,
                  const Stream& x, const Stream& y) const {
   const Arena::Scope scope(ctx.scratch);
   const DitConfig& config = weights_.config;
@@ -226,9 +243,15 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, Attention
   in.scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim()));
   for (const Stream* stream : {&x, &y}) {
     const StreamWeights& weights = *stream->weights;
-    ctx.backend.qkv_linear(stream->normed, weights.qkv.weight,
-                           {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
-                           stream->offset, ctx.scratch, in.q, in.k, in.v);
+    ctx.run(ops::QkvLinear{
+        .x = stream->normed,
+        .weight = weights.qkv.weight,
+        .norm = {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
+        .offset = stream->offset,
+        .scratch = ctx.scratch,
+        .q = in.q.tensor,
+        .k = in.k.tensor,
+        .v = in.v.tensor});
   }
   const TensorView attended = ctx.activation({num_tokens, config.hidden_size_x});
   policy.attend(ctx, {call.branch, static_cast<int>(layer)}, call.step, in, attended);
@@ -240,7 +263,7 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, Attention
 }
 
 void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const TensorView& c,
-                    AttentionPolicy& policy, Stream& x, Stream& y) const {
+                    BlockPolicy& policy, Stream& x, Stream& y) const {
   const Arena::Scope scope(ctx.scratch);
   const BlockWeights& block = weights_.blocks[layer];
   if (layer == 0 || !looks_ahead()) {
@@ -256,7 +279,7 @@ void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const 
   }
   attend(ctx, layer, call, policy, x, y);
   ctx.check_stop();
-  const AttentionSite site{call.branch, static_cast<int>(layer)};
+  const Site site{call.branch, static_cast<int>(layer)};
   x.add_mlp(ctx, prepares_next,
             [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
   if (y.has_output()) {
@@ -270,14 +293,17 @@ void Dit::embed_patches(Context& ctx, const DitRun& run, const TensorView& laten
   const DitConfig& config = weights_.config;
   const std::int64_t width = config.latent_channels * config.patch_size * config.patch_size;
   TensorView patches = ctx.activation({x.dim(0), width});
-  ctx.backend.patchify(latents, static_cast<int>(config.patch_size), patches);
+  ctx.run(ops::Patchify{
+      .latents = latents, .patch_size = static_cast<int>(config.patch_size), .tokens = patches});
   if (run.order) {
     const TensorView ordered = ctx.activation(patches.shape());
-    ctx.backend.gather_rows(patches, run.order, ordered);
+    ctx.run(ops::GatherRows{.x = patches, .indices = run.order, .out = ordered});
     patches = ordered;
   }
-  ctx.backend.linear(patches, weights_.patch_weight.reshape({config.hidden_size_x, width}),
-                     weights_.patch_bias, x);
+  ctx.run(ops::Linear{.x = patches,
+                      .weight = weights_.patch_weight.reshape({config.hidden_size_x, width}),
+                      .bias = weights_.patch_bias,
+                      .out = x});
 }
 
 void Dit::finish(Context& ctx, const DitRun& run, const TensorView& tokens, const TensorView& c,
@@ -285,19 +311,24 @@ void Dit::finish(Context& ctx, const DitRun& run, const TensorView& tokens, cons
   const std::int64_t width = weights_.config.hidden_size_x;
   const TensorView modulation = linear(ctx, c, weights_.final_mod);
   const TensorView normed = ctx.activation(tokens.shape());
-  ctx.backend.layer_norm_modulate(tokens, part(modulation, width, 0), part(modulation, width, 1),
-                                  kNormEps, normed);
+  ctx.run(ops::LayerNormModulate{.x = tokens,
+                                 .shift = part(modulation, width, 0),
+                                 .scale = part(modulation, width, 1),
+                                 .eps = kNormEps,
+                                 .out = normed});
   TensorView patches = linear(ctx, normed, weights_.final_linear);
   if (run.positions) {
     const TensorView raster = ctx.activation(patches.shape());
-    ctx.backend.gather_rows(patches, run.positions, raster);
+    ctx.run(ops::GatherRows{.x = patches, .indices = run.positions, .out = raster});
     patches = raster;
   }
-  ctx.backend.unpatchify(patches, static_cast<int>(weights_.config.patch_size), velocity);
+  ctx.run(ops::Unpatchify{.tokens = patches,
+                          .patch_size = static_cast<int>(weights_.config.patch_size),
+                          .latents = velocity});
 }
 
 void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const TensorView& c,
-                     const TextCondition& text, AttentionPolicy& policy, const TensorView& latents,
+                     const TextCondition& text, BlockPolicy& policy, const TensorView& latents,
                      const TensorView& velocity) const {
   const Arena::Scope scope(ctx.scratch);
   const std::int64_t num_tokens = run.grid.num_tokens();
@@ -307,24 +338,25 @@ void Dit::run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const
   Stream y(ctx, text.tokens.view().shape(), num_tokens);
   policy.begin_blocks(ctx, call.branch, call.step);
   embed_patches(ctx, run, latents, x.tokens);
-  ctx.backend.copy(text.tokens, y.tokens);
+  ctx.run(ops::Copy{.source = text.tokens, .target = y.tokens});
   for (std::size_t layer = 0; layer < weights_.blocks.size(); ++layer) {
     ctx.check_stop();
     if (streamer_ != nullptr) streamer_->begin(layer);
     run_block(ctx, layer, call, c, policy, x, y);
     if (call.on_layer) call.on_layer(call.branch, layer, x.tokens);
   }
-  policy.keep_hidden(ctx, call.branch, x.tokens);
+  policy.end_blocks(ctx);
+  if (call.kept_hidden) ctx.run(ops::Copy{.source = x.tokens, .target = call.kept_hidden});
   finish(ctx, run, x.tokens, c, velocity);
 }
 
 void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
-                  AttentionPolicy& policy, const TensorView& latents,
+                  BlockPolicy& policy, const TensorView& latents,
                   const TensorView& velocity) const {
   ctx.check_stop();
   const Arena::Scope scope(ctx.scratch);
   const TensorView c = conditioning(ctx, run, call, text.pooled);
-  const TensorView cached = policy.cached_hidden(call.branch, call.step);
+  const TensorView& cached = call.cached_hidden;
   if (!cached) policy.begin_forward(ctx, call.branch, call.step);
   const auto run_with = [&](Context& inner) {
     if (cached) {
@@ -336,19 +368,17 @@ void Dit::forward(Context& ctx, const DitRun& run, const DitCall& call, const Te
   // Not captured: streamed weights, which another stream copies, and calls with on_layer, which
   // waits for each layer.
   const bool is_captured = call.recorder != nullptr && streamer_ == nullptr && !call.on_layer;
-  const auto key = is_captured ? policy.recording_key(call.branch, call.step) : std::nullopt;
+  std::optional<GraphKey> key;
+  if (is_captured && cached) key = kSkippedBlocks;
+  if (is_captured && !cached) key = policy.graph_key(call.branch, call.step);
   if (!key) {
     run_with(ctx);
     return;
   }
   // Nothing can stop a captured graph; a CPU captures none.
   Context captured{ctx.backend, ctx.scratch};
-  if (ctx.backend.device() == Device::kCpu) captured.should_stop = ctx.should_stop;
-  const ForwardRecorder::Key whole{
-      {c.bytes(), latents.bytes(), velocity.bytes(), text.tokens.view().bytes()},
-      ctx.scratch.epoch(),
-      *key};
-  call.recorder->run(ctx.backend, call.branch, whole, [&] { run_with(captured); });
+  if (ctx.backend.device().device().is_cpu()) captured.should_stop = ctx.should_stop;
+  call.recorder->run(ctx.backend.device(), call.branch, *key, [&] { run_with(captured); });
 }
 
 }  // namespace mochi

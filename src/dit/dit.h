@@ -4,10 +4,10 @@
 
 #include <functional>
 
+#include "dit/block_policy.h"
 #include "dit/dit_weights.h"
 #include "dit/forward_recorder.h"
 #include "dit/rotary.h"
-#include "sparsity/attention_policy.h"
 
 namespace mochi {
 
@@ -36,6 +36,9 @@ struct DitCall {
   float sigma = 1.0F;  // noise level: 1 is pure noise, 0 is clean
   LayerFn on_layer = {};
   ForwardRecorder* recorder = nullptr;  // captures passes with one policy; may be null
+  // Visual tokens [tokens, hidden_size_x] after the blocks: given, the blocks are skipped.
+  TensorView cached_hidden = {};
+  TensorView kept_hidden = {};  // where those of this pass are stored; empty: nowhere
 };
 
 class Dit {
@@ -46,6 +49,8 @@ class Dit {
       : weights_(std::move(weights)), streamer_(streamer) {}
 
   const DitConfig& config() const { return weights_.config; }
+  // The dtype in which the visual feed-forward layers take their weights.
+  DType mlp_dtype() const { return weights_.blocks.front().x.mlp_w2.weight.dtype(); }
 
   // features [tokens, text_width] have the activation dtype and hold valid tokens only, possibly
   // none.
@@ -53,7 +58,7 @@ class Dit {
 
   // Returns the token grid of latents of this size; rows and columns must divide into patches.
   TokenGrid token_grid(std::int64_t frames, std::int64_t rows, std::int64_t columns) const;
-  // `order` is described at AttentionPolicy::token_order; `sigmas` holds the known noise levels of
+  // `order` is described at BlockPolicy::token_order; `sigmas` holds the known noise levels of
   // all steps.
   DitRun prepare(Backend& backend, const TokenGrid& grid, std::span<const std::int32_t> order = {},
                  std::span<const double> sigmas = {}) const;
@@ -62,8 +67,7 @@ class Dit {
   // frames, rows, columns] f32. Throws Cancelled if ctx asks for it: before the first block,
   // and between blocks that are not captured.
   void forward(Context& ctx, const DitRun& run, const DitCall& call, const TextCondition& text,
-               AttentionPolicy& policy, const TensorView& latents,
-               const TensorView& velocity) const;
+               BlockPolicy& policy, const TensorView& latents, const TensorView& velocity) const;
 
  private:
   struct Stream;
@@ -73,11 +77,11 @@ class Dit {
   TensorView conditioning(Context& ctx, const DitRun& run, const DitCall& call,
                           const TensorView& pooled) const;
   void run_blocks(Context& ctx, const DitRun& run, const DitCall& call, const TensorView& c,
-                  const TextCondition& text, AttentionPolicy& policy, const TensorView& latents,
+                  const TextCondition& text, BlockPolicy& policy, const TensorView& latents,
                   const TensorView& velocity) const;
   void run_block(Context& ctx, std::size_t layer, const DitCall& call, const TensorView& c,
-                 AttentionPolicy& policy, Stream& x, Stream& y) const;
-  void attend(Context& ctx, std::size_t layer, const DitCall& call, AttentionPolicy& policy,
+                 BlockPolicy& policy, Stream& x, Stream& y) const;
+  void attend(Context& ctx, std::size_t layer, const DitCall& call, BlockPolicy& policy,
               const Stream& x, const Stream& y) const;
   // Sets x [tokens, hidden_size_x] to the embedded patches of the latents.
   void embed_patches(Context& ctx, const DitRun& run, const TensorView& latents,

@@ -2,17 +2,21 @@
 
 namespace mochi {
 
-void ForwardRecorder::run(Backend& backend, Branch branch, const Key& key,
+void ForwardRecorder::run(DeviceRuntime& device, Branch branch, const GraphKey& key,
                           const std::function<void()>& work) {
-  Entry& entry = entries_[{branch, key.of_policy.kind}];
-  if (!entry.has_run || entry.key != key) {
-    entry = {key, true, nullptr};
+  const auto [found, is_new] = entries_.try_emplace({branch, key.kind});
+  Entry& entry = found->second;
+  const std::uint64_t epoch = device.memory_epoch();
+  if (is_new || entry.version != key.version || entry.memory_epoch != epoch) {
+    entry = {};
     work();
-    return;
+    entry.version = key.version;
+    entry.memory_epoch = device.memory_epoch();
+  } else if (entry.graph) {
+    entry.graph->replay();
+  } else {
+    entry.graph = device.capture(work);
   }
-  if (entry.graph && entry.graph->replay()) return;
-  entry.graph.reset();
-  entry.graph = backend.capture(work);
 }
 
 }  // namespace mochi

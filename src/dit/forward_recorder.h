@@ -1,8 +1,7 @@
-// Captures the backend operations of a forward pass and replays them at later steps that need the
-// same operations.
+// Captures the operations of a forward pass and replays them at later steps that need the same
+// operations.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -10,29 +9,24 @@
 #include <utility>
 
 #include "backend/backend.h"
-#include "sparsity/attention_policy.h"
+#include "dit/block_policy.h"
 
 namespace mochi {
 
+// For the passes of one generation, which read and write the same tensors.
 class ForwardRecorder {
  public:
-  struct Key {
-    // Addresses that the pass reads and writes, apart from weights and scratch.
-    std::array<const std::byte*, 4> memory{};
-    std::uint64_t scratch_epoch = 0;
-    RecordingKey of_policy = {};
-    bool operator==(const Key&) const = default;
-  };
-
-  // Runs `work`, which must be equal for equal keys of a branch: directly the first time, which
-  // allocates; captured the second time; replayed after that. Only the most recent key of each kind
+  // Runs `work`, which must launch the same operations for equal keys of a branch: directly the
+  // first time, which allocates; captured the second time; replayed after that. If memory of the
+  // device was allocated or freed in between, it begins again. Only the latest version of each kind
   // is kept.
-  void run(Backend& backend, Branch branch, const Key& key, const std::function<void()>& work);
+  void run(DeviceRuntime& device, Branch branch, const GraphKey& key,
+           const std::function<void()>& work);
 
  private:
   struct Entry {
-    Key key;
-    bool has_run = false;
+    std::uint32_t version = 0;
+    std::uint64_t memory_epoch = 0;  // after the last pass that allocated
     std::unique_ptr<CapturedGraph> graph;
   };
   std::map<std::pair<Branch, std::uint32_t>, Entry> entries_;  // by branch and kind of step

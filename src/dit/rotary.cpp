@@ -15,7 +15,7 @@ constexpr std::int64_t kTokenGrain = 64;
 RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
                               const TokenGrid& grid, std::span<const std::int32_t> order) {
   const Tensor host_frequencies(DType::kF32, frequencies.shape());
-  backend.download(frequencies, host_frequencies);
+  backend.run(ops::Download{.source = frequencies, .host = host_frequencies});
   const float* frequency = host_frequencies.view().f32().data();
   const std::int64_t row_size = frequencies.dim(1) * frequencies.dim(2);  // heads · head_dim / 2
   const Shape shape{grid.num_tokens(), frequencies.dim(1), frequencies.dim(2)};
@@ -47,8 +47,8 @@ RotaryTable make_rotary_table(Backend& backend, const TensorView& frequencies,
 
   RotaryTable table{Tensor(DType::kF32, shape, backend.allocator()),
                     Tensor(DType::kF32, shape, backend.allocator())};
-  backend.upload(host_cos, table.cos);
-  backend.upload(host_sin, table.sin);
+  backend.run(ops::Upload{.host = host_cos, .target = table.cos});
+  backend.run(ops::Upload{.host = host_sin, .target = table.sin});
   return table;
 }
 

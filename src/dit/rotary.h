@@ -5,7 +5,7 @@
 #include <span>
 
 #include "backend/backend.h"
-#include "sparsity/attention_policy.h"
+#include "dit/block_policy.h"
 
 namespace mochi {
 

@@ -94,6 +94,7 @@ std::vector<std::string> choices_of(const FlagInfo& flag) {
   std::erase_if(words, [](const std::string& word) {
     return std::isupper(static_cast<unsigned char>(word.front())) != 0;
   });
+  for (std::string& word : words) word = word.substr(0, word.find('['));  // cuda[:N]
   return words;
 }
 

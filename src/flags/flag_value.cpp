@@ -89,9 +89,19 @@ std::string check_list(std::string_view flag, std::string_view type, std::string
   return checked;
 }
 
+// Ends a choice that a number may follow: `cuda[:N]` is "cuda" or "cuda:1".
+constexpr std::string_view kNumbered = "[:N]";
+
 std::string check_choice(std::string_view flag, std::string_view type, std::string_view value) {
   const std::vector<std::string_view> choices = split(type, '|');
-  if (std::ranges::find(choices, value) != choices.end()) return std::string(value);
+  const auto is_value = [value](std::string_view choice) {
+    if (!choice.ends_with(kNumbered)) return value == choice;
+    choice.remove_suffix(kNumbered.size());
+    if (value == choice) return true;
+    return value.starts_with(choice) && value.substr(choice.size()).starts_with(':') &&
+           parse_unsigned(value.substr(choice.size() + 1)).has_value();
+  };
+  if (std::ranges::any_of(choices, is_value)) return std::string(value);
   std::string wanted;
   for (std::size_t i = 0; i < choices.size(); ++i) {
     if (i > 0) wanted += i + 1 == choices.size() ? " or " : ", ";

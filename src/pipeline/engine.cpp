@@ -22,18 +22,23 @@
 namespace mochi {
 
 struct DeviceChoice {
-  Device device = Device::kCpu;
+  Device device = Device::cpu();
   std::string note;  // why it is not a GPU
 };
 
 namespace {
 
-DeviceChoice choose_device(DeviceKind kind) {
-  if (kind == DeviceKind::kCpu) return {};
-  if (kind == DeviceKind::kCuda) return {Device::kCuda, ""};
+DeviceChoice choose_device(DeviceKind kind, int index) {
+  constexpr int kMaxIndex = 255;
+  if (index < 0 || index > kMaxIndex || (kind == DeviceKind::kAuto && index != 0)) {
+    refuse("device_index", "wanted 0{}, found {}",
+           kind == DeviceKind::kAuto ? "" : fmt::format(" to {}", kMaxIndex), index);
+  }
+  if (kind == DeviceKind::kCpu) return {Device::cpu(index), ""};
+  if (kind == DeviceKind::kCuda) return {Device::cuda(index), ""};
   const std::string problem = find_cuda_problem();
-  if (problem.empty()) return {Device::kCuda, ""};
-  return {Device::kCpu, problem};
+  if (problem.empty()) return {Device::cuda(), ""};
+  return {Device::cpu(), problem};
 }
 
 // Returns F32 for kFp32, otherwise BF16. The CPU ignores it.
@@ -44,7 +49,7 @@ DType choose_activation_dtype(Precision precision) {
 DType choose_matrix_dtype(Precision precision, const Backend& backend) {
   if (precision == Precision::kFp32) return DType::kF32;
   if (precision == Precision::kBf16) return DType::kBF16;
-  return backend.preferred_matrix_dtype();
+  return backend.device().preferred_matrix_dtype();
 }
 
 std::uint64_t physical_memory_bytes() {
@@ -57,7 +62,7 @@ void check_options(const EngineOptions& options, Device device) {
   if (options.num_threads < 0) {
     refuse("num_threads", "wanted 0 (all) or more, found {}", options.num_threads);
   }
-  if (options.vram_limit_bytes > 0 && device == Device::kCpu) {
+  if (options.vram_limit_bytes > 0 && device.is_cpu()) {
     refuse("vram_limit_bytes", "has no effect on the CPU");
   }
 }
@@ -87,7 +92,7 @@ class BusyScope {
 struct Engine::Impl {
   explicit Impl(const EngineOptions& given);
 
-  bool is_gpu() const { return choice.device == Device::kCuda; }
+  bool is_gpu() const { return !choice.device.is_cpu(); }
   const ModelDirectory& directory() const { return model.data_->directory; }
   LoadOptions load_options(Observer& observer) const {
     return {*backend, storage, observer, options.cpu_offload && is_gpu()};
@@ -128,7 +133,7 @@ struct Engine::Impl {
 
 Engine::Impl::Impl(const EngineOptions& given)
     : model(given),
-      choice(choose_device(given.device)),
+      choice(choose_device(given.device, given.device_index)),
       options(given),
       backend(
           make_backend(choice.device, {.activation_dtype = choose_activation_dtype(given.precision),
@@ -189,7 +194,7 @@ void Engine::Impl::encode_text(const TextNetwork& network, Context& ctx, const N
   const std::int64_t max_tokens = directory().config().dit.max_text_tokens;
   const Tensor features = network.encode(ctx, named.text, max_tokens, named.field);
   Tensor host(features.view().dtype(), features.view().shape());
-  backend->download(features, host);
+  backend->run(ops::Download{.source = features, .host = host});
   encoded_texts.add(named.text, std::move(host));
 }
 
@@ -198,7 +203,7 @@ Tensor Engine::Impl::upload_features(const std::string& encoded) {
   const Shape shape =
       host != nullptr ? host->view().shape() : Shape{0, directory().config().dit.text_width};
   Tensor features(backend->activation_dtype(), shape, backend->allocator());
-  if (host != nullptr) backend->upload(*host, features);
+  if (host != nullptr) backend->run(ops::Upload{.host = *host, .target = features});
   return features;
 }
 
@@ -210,7 +215,7 @@ void Engine::Impl::fill_noise(const GenerateRequest& request, const TensorView& 
   } else {
     std::ranges::copy(request.initial_noise, values.begin());
   }
-  backend->upload(host, z);
+  backend->run(ops::Upload{.host = host, .target = z});
 }
 
 // RGB bytes as activations in [−1, 1].
@@ -219,7 +224,7 @@ Tensor Engine::Impl::upload_frames(std::span<const std::uint8_t> rgb, const Shap
   std::transform(rgb.begin(), rgb.end(), host.view().f32().begin(),
                  [](std::uint8_t byte) { return static_cast<float>(byte) / 255.0F * 2.0F - 1.0F; });
   Tensor frames(DType::kF32, shape, backend->allocator());
-  backend->upload(host, frames);
+  backend->run(ops::Upload{.host = host, .target = frames});
   return frames;
 }
 
@@ -285,12 +290,13 @@ const ModelInfo& Engine::model() const { return checked_impl().model; }
 EngineInfo Engine::info() const {
   const Impl& impl = checked_impl();
   return {.device = impl.is_gpu() ? DeviceKind::kCuda : DeviceKind::kCpu,
-          .device_name = impl.backend->device_name(),
+          .device_index = impl.choice.device.index,
+          .device_name = impl.backend->device().name(),
           .device_note = impl.choice.note,
           .precision = impl.storage.dtype == DType::kBF16 ? Precision::kBf16 : Precision::kFp32,
           .num_threads = num_threads(),
           .keeps_networks = impl.keeps_networks,
-          .peak_device_bytes = impl.backend->memory().peak_bytes};
+          .peak_device_bytes = impl.backend->device().memory().peak_bytes};
 }
 
 Latents Engine::sample(const GenerateRequest& request, const SampleOptions& options) {
@@ -378,7 +384,8 @@ void Engine::decode(const Latents& latents, const FrameSink& sink, Observer& obs
     Context ctx{*impl.backend, scratch, &should_stop};
     const StopScope stop(should_stop);
     ProgressReporter reporter(observer, Phase::kDecoding, size.num_frames);
-    decode_video(ctx, impl.decoder->decoder(), z, impl.backend->preferred_chunks().latent_frames,
+    decode_video(ctx, impl.decoder->decoder(), z,
+                 impl.backend->device().preferred_chunks().latent_frames,
                  [&](std::span<const std::uint8_t> rgb, std::int64_t frame_idx) {
                    has_frames = true;
                    sink(rgb, frame_idx);

@@ -33,8 +33,11 @@ bool run_euler_loop(Context& ctx, const StepPlan& plan, const DenoiseFn& denoise
     const Velocities v = skipping == nullptr
                              ? evaluate_branches(plan, step, denoise, z, {cond, null})
                              : skipping->next(ctx, plan, step, denoise, z, {cond, null});
-    ctx.backend.guided_euler(v.cond, v.null ? v.null : v.cond, static_cast<float>(plan.cfgs[at]),
-                             static_cast<float>(plan.sigmas[at] - plan.sigmas[at + 1]), z);
+    ctx.run(ops::GuidedEuler{.v_cond = v.cond,
+                             .v_null = v.null ? v.null : v.cond,
+                             .cfg = static_cast<float>(plan.cfgs[at]),
+                             .dsigma = static_cast<float>(plan.sigmas[at] - plan.sigmas[at + 1]),
+                             .z = z});
     if (!on_step(step + 1)) return step + 1 == plan.num_steps();
   }
   return true;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "sparsity/attention_policy.h"
+#include "dit/block_policy.h"
 
 namespace mochi {
 

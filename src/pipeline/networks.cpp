@@ -25,7 +25,7 @@ Weights load_weights(const ModelDirectory& directory, Component component, Weigh
     // Seeds of components are far apart, because each tensor has its own seed.
     const auto seed = (static_cast<std::uint64_t>(component) + 1) << 32;
     store.init_random(weights, seed);
-    options.backend.synchronize();
+    options.backend.device().synchronize();
     reporter.advance();
     return weights;
   }

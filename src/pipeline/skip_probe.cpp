@@ -14,10 +14,12 @@ void SkipProbe::measure(Context& ctx, const StepPlan& plan, int step, const Tens
   const Arena::Scope scope(ctx.scratch);
   const double cfg = plan.cfgs[static_cast<std::size_t>(step)];
   const TensorView norms = ctx.scratch.allocate(DType::kF32, {2});
-  ctx.backend.difference_norms(guide(ctx, predicted, cfg), guide(ctx, found, cfg), ctx.scratch,
-                               norms);
+  ctx.run(ops::DifferenceNorms{.a = guide(ctx, predicted, cfg),
+                               .b = guide(ctx, found, cfg),
+                               .scratch = ctx.scratch,
+                               .out = norms});
   std::array<float, 2> host{};
-  ctx.backend.download(norms, TensorView(host.data(), DType::kF32, {2}));
+  ctx.run(ops::Download{.source = norms, .host = TensorView(host.data(), DType::kF32, {2})});
   on_skip_({.step = step,
             .estimated_error = estimated_error,
             .true_error = static_cast<double>(host[0]) / host[1]});

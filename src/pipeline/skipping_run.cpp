@@ -14,21 +14,21 @@ namespace {
 
 constexpr std::string_view kSkippingPrefix = "step_skipping.";
 
-PolicyTensor on_host(std::string_view name, DType dtype, const Shape& shape) {
+StateTensor on_host(std::string_view name, DType dtype, const Shape& shape) {
   return {std::string(kSkippingPrefix) + std::string(name), Tensor(dtype, shape)};
 }
 
 template <typename T>
-PolicyTensor list_on_host(std::string_view name, DType dtype, std::span<const T> values) {
-  PolicyTensor saved = on_host(name, dtype, {std::ssize(values)});
+StateTensor list_on_host(std::string_view name, DType dtype, std::span<const T> values) {
+  StateTensor saved = on_host(name, dtype, {std::ssize(values)});
   std::memcpy(saved.tensor.view().bytes(), values.data(), values.size_bytes());
   return saved;
 }
 
-const TensorView& find_saved(std::span<const PolicyTensor> saved, std::string_view name,
-                             DType dtype, std::optional<Shape> shape = std::nullopt) {
+const TensorView& find_saved(std::span<const StateTensor> saved, std::string_view name, DType dtype,
+                             std::optional<Shape> shape = std::nullopt) {
   const std::string wanted = std::string(kSkippingPrefix) + std::string(name);
-  const auto found = std::ranges::find(saved, wanted, &PolicyTensor::name);
+  const auto found = std::ranges::find(saved, wanted, &StateTensor::name);
   if (found == saved.end()) fail("cached tensor '{}' is missing", wanted);
   const TensorView& view = found->tensor.view();
   if (view.dtype() != dtype || (shape && view.shape() != *shape) || (!shape && view.rank() != 1)) {
@@ -78,11 +78,11 @@ Velocities SkippingRun::next(Context& ctx, const StepPlan& plan, int step, const
   return found;
 }
 
-std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
-  std::vector<PolicyTensor> saved;
+std::vector<StateTensor> SkippingRun::save(Backend& backend) const {
+  std::vector<StateTensor> saved;
   for (const auto& [name, tensor] : history_.tensors()) {
     saved.push_back(on_host(name, DType::kF32, tensor.shape()));
-    backend.download(tensor, saved.back().tensor);
+    backend.run(ops::Download{.source = tensor, .host = saved.back().tensor});
   }
   const StepSkipper::State& state = skipper_.state();
   const auto [num_cond, num_null] = history_.counts();
@@ -100,11 +100,12 @@ std::vector<PolicyTensor> SkippingRun::save(Backend& backend) const {
   return saved;
 }
 
-void SkippingRun::restore(Backend& backend, std::span<const PolicyTensor> saved) {
+void SkippingRun::restore(Backend& backend, std::span<const StateTensor> saved) {
   const std::span<const float> numbers = find_saved(saved, "numbers", DType::kF32, Shape{7}).f32();
   history_.set_counts(count_of(numbers[0]), count_of(numbers[1]));
   for (const auto& [name, tensor] : history_.tensors()) {
-    backend.upload(find_saved(saved, name, DType::kF32, tensor.shape()), tensor);
+    backend.run(ops::Upload{.host = find_saved(saved, name, DType::kF32, tensor.shape()),
+                            .target = tensor});
   }
   const TensorView& list = find_saved(saved, "evaluated_steps", DType::kI32);
   const auto* const first = reinterpret_cast<const std::int32_t*>(list.bytes());

@@ -10,7 +10,7 @@
 #include "pipeline/euler_loop.h"
 #include "pipeline/skip_probe.h"
 #include "pipeline/velocity_history.h"
-#include "sparsity/attention_policy.h"
+#include "sparsity/generation_state.h"
 
 namespace mochi {
 
@@ -34,9 +34,9 @@ class SkippingRun {
   // True from the moment at which a step changes what save() returns until begin_step().
   bool has_changed() const { return has_changed_; }
   void begin_step() { has_changed_ = false; }
-  std::vector<PolicyTensor> save(Backend& backend) const;
+  std::vector<StateTensor> save(Backend& backend) const;
   // Takes over what save() returned. Throws Error naming a tensor that is missing or does not fit.
-  void restore(Backend& backend, std::span<const PolicyTensor> saved);
+  void restore(Backend& backend, std::span<const StateTensor> saved);
   // Returns true if a tensor of this name belongs to save().
   static bool owns(std::string_view name);
 

@@ -8,8 +8,11 @@ namespace mochi {
 TensorView guide(Context& ctx, const Velocities& v, double cfg) {
   if (!v.null) return v.cond;
   const TensorView guided = ctx.scratch.allocate(DType::kF32, v.cond.shape());
-  ctx.backend.weighted_sum(v.cond, static_cast<float>(cfg), v.null, static_cast<float>(1 - cfg),
-                           guided);
+  ctx.run(ops::WeightedSum{.a = v.cond,
+                           .weight_a = static_cast<float>(cfg),
+                           .b = v.null,
+                           .weight_b = static_cast<float>(1 - cfg),
+                           .out = guided});
   return guided;
 }
 
@@ -24,15 +27,19 @@ VelocityHistory::VelocityHistory(Backend& backend, const Shape& shape, bool has_
 Velocities VelocityHistory::predict(Backend& backend, bool is_guided, double weight) const {
   const auto of_branch = [&](const Branch& branch, int num) -> TensorView {
     if (weight == 0 || num < 2) return branch.last;
-    backend.weighted_sum(branch.last, static_cast<float>(1 + weight), branch.before,
-                         static_cast<float>(-weight), branch.predicted);
+    backend.run(ops::WeightedSum{.a = branch.last,
+                                 .weight_a = static_cast<float>(1 + weight),
+                                 .b = branch.before,
+                                 .weight_b = static_cast<float>(-weight),
+                                 .out = branch.predicted});
     return branch.predicted;
   };
   return {of_branch(cond_, num_cond_), is_guided ? of_branch(null_, num_null_) : TensorView()};
 }
 
 void VelocityHistory::complete_null(Backend& backend, const Velocities& v) const {
-  backend.weighted_sum(v.cond, 1, guidance_, -1, v.null);
+  backend.run(
+      ops::WeightedSum{.a = v.cond, .weight_a = 1, .b = guidance_, .weight_b = -1, .out = v.null});
 }
 
 VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double cfg,
@@ -48,17 +55,20 @@ VelocityNorms VelocityHistory::measure(Context& ctx, const Velocities& v, double
   const TensorView norms = ctx.scratch.allocate(DType::kF32, {2, 2});
   const TensorView of_change = norms.rows(0, 1).reshape({2});
   const TensorView of_line = norms.rows(1, 2).reshape({2});
-  ctx.backend.difference_norms(now, last, ctx.scratch, of_change);
+  ctx.run(ops::DifferenceNorms{.a = now, .b = last, .scratch = ctx.scratch, .out = of_change});
   TensorView line = last;
   if (num > 1) {
     const TensorView before = guide(ctx, {cond_.before, null_of(null_.before)}, cfg);
     line = ctx.scratch.allocate(DType::kF32, last.shape());
-    ctx.backend.weighted_sum(last, static_cast<float>(1 + line_weight), before,
-                             static_cast<float>(-line_weight), line);
+    ctx.run(ops::WeightedSum{.a = last,
+                             .weight_a = static_cast<float>(1 + line_weight),
+                             .b = before,
+                             .weight_b = static_cast<float>(-line_weight),
+                             .out = line});
   }
-  ctx.backend.difference_norms(line, now, ctx.scratch, of_line);
+  ctx.run(ops::DifferenceNorms{.a = line, .b = now, .scratch = ctx.scratch, .out = of_line});
   std::array<float, 4> host{};
-  ctx.backend.download(norms, TensorView(host.data(), DType::kF32, {2, 2}));
+  ctx.run(ops::Download{.source = norms, .host = TensorView(host.data(), DType::kF32, {2, 2})});
   return {.former = host[1], .change = host[0], .current = host[3], .line_error = host[2]};
 }
 
@@ -67,8 +77,9 @@ void VelocityHistory::correct(Context& ctx, const Velocities& v, const Correctio
   const Arena::Scope scope(ctx.scratch);
   const TensorView change = ctx.scratch.allocate(DType::kF32, z.shape());
   const auto move = [&](const TensorView& now, const TensorView& last, double weight) {
-    ctx.backend.weighted_sum(now, 1, last, -1, change);
-    ctx.backend.weighted_sum(z, 1, change, static_cast<float>(weight), z);
+    ctx.run(ops::WeightedSum{.a = now, .weight_a = 1, .b = last, .weight_b = -1, .out = change});
+    ctx.run(ops::WeightedSum{
+        .a = z, .weight_a = 1, .b = change, .weight_b = static_cast<float>(weight), .out = z});
   };
   const bool knows_null = v.null && num_null_ > 0;
   move(v.cond, cond_.last, knows_null ? weights.cond : weights.cond + weights.null);
@@ -77,7 +88,7 @@ void VelocityHistory::correct(Context& ctx, const Velocities& v, const Correctio
 
 void VelocityHistory::push(Backend& backend, Branch& branch, const TensorView& velocity) {
   std::swap(branch.last, branch.before);
-  backend.copy(velocity, branch.last);
+  backend.run(ops::Copy{.source = velocity, .target = branch.last});
 }
 
 void VelocityHistory::keep(Backend& backend, const Velocities& v, bool has_own_null) {
@@ -89,7 +100,9 @@ void VelocityHistory::keep(Backend& backend, const Velocities& v, bool has_own_n
   }
   push(backend, null_, v.null);
   num_null_ = std::min(num_null_ + 1, 2);
-  if (has_own_null) backend.weighted_sum(v.cond, 1, v.null, -1, guidance_);
+  if (has_own_null)
+    backend.run(ops::WeightedSum{
+        .a = v.cond, .weight_a = 1, .b = v.null, .weight_b = -1, .out = guidance_});
 }
 
 std::vector<std::pair<const char*, TensorView>> VelocityHistory::tensors() const {

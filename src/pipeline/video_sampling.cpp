@@ -15,6 +15,7 @@
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
 #include "pipeline/skipping_run.h"
+#include "pipeline/step_cache.h"
 #include "sparsity/analysis_policy.h"
 #include "sparsity/column_sparse_policy.h"
 #include "sparsity/schedule.h"
@@ -22,12 +23,20 @@
 namespace mochi {
 namespace {
 
-std::unique_ptr<AttentionPolicy> make_policy(const std::optional<SparsityConfig>& sparsity,
-                                             const TokenGrid& grid, std::uint64_t seed,
-                                             const SiteFn& on_site) {
-  if (!sparsity) return std::make_unique<DensePolicy>();
-  if (on_site) return std::make_unique<AnalysisPolicy>(*sparsity, grid, seed, on_site);
-  return std::make_unique<ColumnSparsePolicy>(*sparsity, grid, seed);
+// A policy, and the state that it holds, if it holds one.
+struct PolicyOfSampling {
+  std::unique_ptr<BlockPolicy> blocks;
+  GenerationState* state = nullptr;
+};
+
+PolicyOfSampling make_policy(const std::optional<SparsityConfig>& sparsity, const TokenGrid& grid,
+                             std::uint64_t seed, const SiteFn& on_site) {
+  if (!sparsity) return {std::make_unique<DensePolicy>()};
+  std::unique_ptr<ColumnSparsePolicy> policy =
+      on_site ? std::make_unique<AnalysisPolicy>(*sparsity, grid, seed, on_site)
+              : std::make_unique<ColumnSparsePolicy>(*sparsity, grid, seed);
+  GenerationState* const state = policy.get();
+  return {std::move(policy), state};
 }
 
 // Null if every step is evaluated. `evaluated_steps` are those of SampleOptions.
@@ -47,9 +56,9 @@ std::unique_ptr<SkippingRun> make_skipping(const std::optional<SparsityConfig>& 
                                        std::move(probe));
 }
 
-std::vector<CachedTensor> to_caches(const std::vector<PolicyTensor>& tensors) {
+std::vector<CachedTensor> to_caches(const std::vector<StateTensor>& tensors) {
   std::vector<CachedTensor> caches;
-  for (const PolicyTensor& saved : tensors) {
+  for (const StateTensor& saved : tensors) {
     const TensorView& view = saved.tensor.view();
     const std::span<const std::int64_t> sizes = view.shape().sizes();
     caches.push_back({saved.name,
@@ -67,8 +76,8 @@ DType parse_cache_dtype(const CachedTensor& cache) {
   fail("cached tensor '{}': wanted F32, BF16, F8_E4M3 or I32, found {}", cache.name, cache.dtype);
 }
 
-std::vector<PolicyTensor> from_caches(const std::vector<CachedTensor>& caches) {
-  std::vector<PolicyTensor> tensors;
+std::vector<StateTensor> from_caches(const std::vector<CachedTensor>& caches) {
+  std::vector<StateTensor> tensors;
   for (const CachedTensor& cache : caches) {
     Tensor host(parse_cache_dtype(cache), Shape(std::span(cache.shape)));
     if (host.view().size_bytes() != cache.bytes.size()) {
@@ -88,7 +97,7 @@ bool is_finite(std::span<const float> values) {
 // For F32 and BF16 tensors on any device.
 bool is_finite(Backend& backend, const TensorView& tensor) {
   const Tensor host(tensor.dtype(), tensor.shape());
-  backend.download(tensor, host);
+  backend.run(ops::Download{.source = tensor, .host = host});
   if (tensor.dtype() == DType::kF32) return is_finite(host.view().f32());
   const auto* const bits = reinterpret_cast<const BFloat16*>(host.view().bytes());
   constexpr std::uint16_t kExponent = 0x7f80;
@@ -136,13 +145,18 @@ class VideoSampling final : public StepView {
       return result;
     }
   }
+  // Returns true while a step rewrites the state.
+  bool has_changed() const;
   SiteFn site_fn();
   // Returns nothing unless the observer wants to know of skipped steps.
   std::optional<SkipProbe> make_probe();
   void prepare();
+  void allocate_state();
   void restore(const std::vector<CachedTensor>& caches);
-  CacheSizes cache_sizes() const;
-  void denoise(const DitCall& call, AttentionPolicy& policy, const TensorView& velocity);
+  StateSizes state_sizes() const;
+  void denoise(const DitCall& call, BlockPolicy& policy, const TensorView& velocity);
+  void evaluate(DitCall& call, const TensorView& velocity);
+  void begin_step();
   void tell_evaluations(ProgressReporter& reporter) const;
   // Returns true if sampling continues.
   bool finish_step(ProgressReporter& reporter, int num_done);
@@ -165,7 +179,8 @@ class VideoSampling final : public StepView {
   Context ctx_;
   TokenGrid grid_;
   std::optional<SparsityConfig> sparsity_;  // its schedules name the steps of this sampling
-  std::unique_ptr<AttentionPolicy> policy_;
+  PolicyOfSampling policy_;
+  std::unique_ptr<StepCache> step_cache_;  // null without a sparsity configuration
   std::unique_ptr<SkippingRun> skipping_;  // null if every step is evaluated
   DitRun run_;
   TextCondition cond_, null_;
@@ -198,11 +213,17 @@ std::optional<SkipProbe> VideoSampling::make_probe() {
   });
 }
 
+bool VideoSampling::has_changed() const {
+  return (policy_.state != nullptr && policy_.state->has_changed()) ||
+         (step_cache_ && step_cache_->has_changed()) || (skipping_ && skipping_->has_changed());
+}
+
 std::optional<SamplerState> VideoSampling::state() const {
-  if (num_done_ < 1 || num_done_ >= num_steps() || policy_->has_changed()) return std::nullopt;
-  if (skipping_ && skipping_->has_changed()) return std::nullopt;
+  if (num_done_ < 1 || num_done_ >= num_steps() || has_changed()) return std::nullopt;
   try {
-    std::vector<PolicyTensor> tensors = policy_->save(backend());
+    std::vector<StateTensor> tensors;
+    if (policy_.state != nullptr) tensors = policy_.state->save(backend());
+    if (step_cache_) std::ranges::move(step_cache_->save(backend()), std::back_inserter(tensors));
     if (skipping_) std::ranges::move(skipping_->save(backend()), std::back_inserter(tensors));
     return SamplerState{num_done_, latest_, to_caches(tensors)};
   } catch (const OutOfMemory&) {
@@ -214,28 +235,44 @@ std::optional<SamplerState> VideoSampling::state() const {
 
 void VideoSampling::prepare() {
   const StopScope stop(should_stop_);
-  run_ = in_.model.prepare(backend(), grid_, policy_->token_order(), in_.plan.sigmas);
+  run_ = in_.model.prepare(backend(), grid_, policy_.blocks->token_order(), in_.plan.sigmas);
   cond_ = in_.model.condition(ctx_, in_.features.cond);
   null_ = in_.model.condition(ctx_, in_.features.null);
-  const std::string placement = policy_->place_caches(
-      backend(), cache_sizes(), backend().memory().available_bytes, in_.on_message);
-  if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
+  allocate_state();
   skipping_ = make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape(),
                             make_probe());
   if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
 }
 
+void VideoSampling::allocate_state() {
+  if (!sparsity_) return;
+  const std::string placement = policy_.state->allocate(
+      backend(), state_sizes(), backend().device().memory().available_bytes, in_.on_message);
+  if (!placement.empty() && in_.on_message) in_.on_message(MessageLevel::kInfo, placement);
+  step_cache_ = std::make_unique<StepCache>(
+      *sparsity_, backend(), Shape{grid_.num_tokens(), in_.model.config().hidden_size_x},
+      in_.plan.needs_null_branch());
+}
+
 void VideoSampling::restore(const std::vector<CachedTensor>& caches) {
-  std::vector<PolicyTensor> tensors = from_caches(caches);
-  const auto of_skipping = std::ranges::stable_partition(
-      tensors, [](const PolicyTensor& tensor) { return !SkippingRun::owns(tensor.name); });
+  std::vector<StateTensor> tensors = from_caches(caches);
+  // Moves the tensors of a part of the state out of the list.
+  const auto take = [&](auto owns) {
+    const auto rest = std::ranges::stable_partition(
+        tensors, [&](const StateTensor& tensor) { return !owns(tensor.name); });
+    std::vector<StateTensor> taken(std::make_move_iterator(rest.begin()),
+                                   std::make_move_iterator(rest.end()));
+    tensors.erase(rest.begin(), rest.end());
+    return taken;
+  };
+  // A state that a failed run left has latents alone; its next step is evaluated.
   if (skipping_) {
-    // A state that a failed run left has latents alone; its next step is evaluated.
+    const std::vector<StateTensor> of_skipping = take(SkippingRun::owns);
     if (!of_skipping.empty()) skipping_->restore(backend(), of_skipping);
-    tensors.erase(of_skipping.begin(), of_skipping.end());
   }
-  policy_->restore(backend(), tensors);
+  if (step_cache_) step_cache_->restore(backend(), take(StepCache::owns));
+  if (policy_.state != nullptr) policy_.state->restore(backend(), tensors);
 }
 
 std::vector<int> VideoSampling::evaluated_steps() const {
@@ -245,13 +282,14 @@ std::vector<int> VideoSampling::evaluated_steps() const {
   return all;
 }
 
-CacheSizes VideoSampling::cache_sizes() const {
+StateSizes VideoSampling::state_sizes() const {
   const DitConfig& config = in_.model.config();
   const std::int64_t num_visual = grid_.num_tokens();
-  CacheSizes sizes{.num_layers = static_cast<int>(config.depth),
+  StateSizes sizes{.num_layers = static_cast<int>(config.depth),
                    .num_heads = config.num_heads,
                    .head_dim = config.head_dim(),
                    .mlp_hidden = config.mlp_hidden_x,
+                   .mlp_dtype = in_.model.mlp_dtype(),
                    .num_tokens = {num_visual + cond_.tokens.view().dim(0), 0}};
   if (in_.plan.needs_null_branch()) {
     sizes.num_tokens[1] = num_visual + null_.tokens.view().dim(0);
@@ -259,11 +297,22 @@ CacheSizes VideoSampling::cache_sizes() const {
   return sizes;
 }
 
-void VideoSampling::denoise(const DitCall& call, AttentionPolicy& policy,
-                            const TensorView& velocity) {
+void VideoSampling::denoise(const DitCall& call, BlockPolicy& policy, const TensorView& velocity) {
   const StopScope stop(should_stop_);
   in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, policy, z_,
                     velocity);
+}
+
+// With the policy and the caches of the sampling.
+void VideoSampling::evaluate(DitCall& call, const TensorView& velocity) {
+  if (step_cache_) step_cache_->prepare(call);
+  denoise(call, *policy_.blocks, velocity);
+}
+
+void VideoSampling::begin_step() {
+  if (policy_.state != nullptr) policy_.state->begin_step();
+  if (step_cache_) step_cache_->begin_step();
+  if (skipping_) skipping_->begin_step();
 }
 
 bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
@@ -274,8 +323,7 @@ bool VideoSampling::finish_step(ProgressReporter& reporter, int num_done) {
   }
   latest_ = std::move(now);
   num_done_ = num_done;
-  policy_->begin_step();
-  if (skipping_) skipping_->begin_step();
+  begin_step();
   tell_evaluations(reporter);
   return call_observer([&] {
     const bool goes_on = reporter.try_report(num_done);
@@ -312,7 +360,7 @@ void VideoSampling::locate_not_finite(int step) {
       throw NotFinite(fmt::format("the output of layer {} of the {} branch is not finite", layer,
                                   branch_name(branch)));
     };
-    denoise(call, *policy_, velocity);
+    evaluate(call, velocity);
   }
   throw NotFinite("the latents are not finite, though every layer's output is");
 }
@@ -334,7 +382,7 @@ void VideoSampling::run_steps(ProgressReporter& reporter) {
                                    const TensorView& velocity) {
     DitCall call{branch, step, static_cast<float>(sigma)};
     call.recorder = &recorder_;
-    denoise(call, *policy_, velocity);
+    evaluate(call, velocity);
   };
   const StepFn on_step = [&](int num_done) { return finish_step(reporter, num_done); };
   if (!run_euler_loop(ctx_, in_.plan, denoise_at, on_step, z_, first_step_, skipping_.get())) {
@@ -363,7 +411,7 @@ Latents VideoSampling::run() {
   first_step_ = num_done_;
   ProgressReporter reporter(in_.observer, Phase::kSampling, num_steps(), "", first_step_);
   prepare();
-  policy_->begin_step();
+  begin_step();
   try {
     run_steps(reporter);
   } catch (const std::exception&) {
@@ -390,7 +438,7 @@ void check_start(const SamplerState& start, const Latents& wanted, int num_steps
 void upload_latents(Backend& backend, const Latents& latents, const TensorView& z) {
   const Tensor host(DType::kF32, z.shape());
   std::ranges::copy(latents.values, host.view().f32().begin());
-  backend.upload(host, z);
+  backend.run(ops::Upload{.host = host, .target = z});
 }
 
 Latents download_latents(Backend& backend, const TensorView& z) {
@@ -399,7 +447,8 @@ Latents download_latents(Backend& backend, const TensorView& z) {
                   .num_frames = z.dim(1),
                   .height = z.dim(2),
                   .width = z.dim(3)};
-  backend.download(z, TensorView(latents.values.data(), DType::kF32, z.shape()));
+  backend.run(ops::Download{.source = z,
+                            .host = TensorView(latents.values.data(), DType::kF32, z.shape())});
   return latents;
 }
 

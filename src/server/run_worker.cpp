@@ -271,7 +271,10 @@ void run_worker(ServerOptions options, int gpu) {
   tie_to_server();
   job::choose_model(options.engine);
   // Whoever names GPUs does not want the CPU instead.
-  if (gpu >= 0) options.engine.device = DeviceKind::kCuda;
+  if (gpu >= 0) {  // the only one that this process sees
+    options.engine.device = DeviceKind::kCuda;
+    options.engine.device_index = 0;
+  }
   const FileDescriptor lock = lock_files(options.data_dir, gpu);
   WorkerChannel channel;
   WorkerRun worker(options, channel);

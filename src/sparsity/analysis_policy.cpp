@@ -27,9 +27,9 @@ bool has_one_delta(const SparsityConfig& config) {
 Tensor read(Context& ctx, const TensorView& tensor) {
   const Arena::Scope scope(ctx.scratch);
   const TensorView floats = ctx.scratch.allocate(DType::kF32, tensor.shape());
-  ctx.backend.copy(tensor, floats);
+  ctx.run(ops::Copy{.source = tensor, .target = floats});
   Tensor host(DType::kF32, tensor.shape());
-  ctx.backend.download(floats, host);
+  ctx.run(ops::Download{.source = floats, .host = host});
   return host;
 }
 
@@ -37,7 +37,7 @@ Tensor read(Context& ctx, const TensorView& tensor) {
 std::vector<double> find_kept(Context& ctx, const ColumnLists& lists, std::int64_t num_heads,
                               std::int64_t num_keys) {
   const Tensor host(DType::kI32, lists.offsets.shape());
-  ctx.backend.download(lists.offsets, host);
+  ctx.run(ops::Download{.source = lists.offsets, .host = host});
   std::vector<std::int32_t> offsets(static_cast<std::size_t>(lists.offsets.dim(0)));
   std::memcpy(offsets.data(), host.view().bytes(), host.view().size_bytes());
   const std::size_t num_groups = (offsets.size() - 1) / static_cast<std::size_t>(num_heads);
@@ -77,12 +77,19 @@ AnalysisPolicy::AnalysisPolicy(const SparsityConfig& config, const TokenGrid& gr
   }
 }
 
+std::string AnalysisPolicy::allocate(Backend& backend, const StateSizes& sizes,
+                                     std::uint64_t /*available_bytes*/,
+                                     const MessageFn& on_message) {
+  for (auto& [delta, shadow] : shadows_) shadow.allocate(backend, sizes, 0, on_message);
+  return ColumnSparsePolicy::allocate(backend, sizes, 0, on_message);
+}
+
 void AnalysisPolicy::begin_forward(Context& ctx, Branch branch, int step) {
   ColumnSparsePolicy::begin_forward(ctx, branch, step);
   for (auto& [delta, shadow] : shadows_) shadow.begin_forward(ctx, branch, step);
 }
 
-void AnalysisPolicy::attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
+void AnalysisPolicy::attend(Context& ctx, Site site, int step, const AttentionInputs& in,
                             const TensorView& out) {
   const bool has_plan = find_plan(site) != nullptr;
   ColumnSparsePolicy::attend(ctx, site, step, in, out);
@@ -110,7 +117,7 @@ void AnalysisPolicy::attend(Context& ctx, AttentionSite site, int step, const At
   on_site_(report);
 }
 
-void AnalysisPolicy::measure(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
+void AnalysisPolicy::measure(Context& ctx, Site site, int step, const AttentionInputs& in,
                              const TensorView& out, SiteReport& report) {
   const Arena::Scope scope(ctx.scratch);
   const ColumnLists lists = find_plan(site)->lists(ctx);
@@ -118,14 +125,14 @@ void AnalysisPolicy::measure(Context& ctx, AttentionSite site, int step, const A
 
   const TensorView other = ctx.activation(out.shape());
   const TensorView lse = ctx.scratch.allocate(DType::kF32, {in.q.dim(0), in.q.dim(1)});
-  ctx.backend.attention(in, {other, lse});
+  ctx.run(ops::Attention{.in = in, .to = {other, lse}});
   const Tensor dense = read(ctx, other);
   const Tensor dense_lse = read(ctx, lse);
   const auto error_of = [&](const TensorView& found) {
     const Tensor values = read(ctx, found);
     return difference_of(dense.view().f32(), values.view().f32()).relative();
   };
-  ctx.backend.column_sparse_attention(in, lists, {}, {other, lse});
+  ctx.run(ops::ColumnSparseAttention{.in = in, .columns = lists, .to = {other, lse}});
   report.recalled = find_recalled(read(ctx, lse), dense_lse);
   report.errors[DeltaKind::kNone] = error_of(other);
   for (auto& [delta, shadow] : shadows_) {

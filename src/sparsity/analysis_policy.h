@@ -21,21 +21,18 @@ class AnalysisPolicy final : public ColumnSparsePolicy {
                  SiteFn on_site);
 
   void begin_forward(Context& ctx, Branch branch, int step) override;
-  void attend(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
+  void attend(Context& ctx, Site site, int step, const AttentionInputs& in,
               const TensorView& out) override;
   // Every site is read at every step, so all caches stay on the device.
-  std::string place_caches(Backend& /*backend*/, const CacheSizes& /*sizes*/,
-                           std::uint64_t /*available_bytes*/,
-                           const MessageFn& /*on_message*/) override {
-    return {};
-  }
-  std::optional<RecordingKey> recording_key(Branch /*branch*/, int /*step*/) const override {
+  std::string allocate(Backend& backend, const StateSizes& sizes, std::uint64_t available_bytes,
+                       const MessageFn& on_message) override;
+  std::optional<GraphKey> graph_key(Branch /*branch*/, int /*step*/) const override {
     return std::nullopt;
   }
 
  private:
-  void measure(Context& ctx, AttentionSite site, int step, const AttentionInputs& in,
-               const TensorView& out, SiteReport& report);
+  void measure(Context& ctx, Site site, int step, const AttentionInputs& in, const TensorView& out,
+               SiteReport& report);
 
   SiteFn on_site_;
   // Policies with equal plans and the deltas that are not configured. DeltaKind::kNone caches

@@ -52,11 +52,9 @@ CacheOffload::~CacheOffload() {
   allocating_.join();
   try {
     // Unfinished copies use memory that is about to be freed.
-    for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
-      if (is_fetching_[slot]) backend_.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
-    }
+    for (Transfer& fetch : fetches_) backend_.run(ops::Await{.transfer = fetch});
     finish(backend_);
-    backend_.synchronize();
+    backend_.device().synchronize();
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): a lost device copies nothing
   }
 }
@@ -70,7 +68,8 @@ void CacheOffload::allocate_all() {
     std::exception_ptr problem;
     try {
       if (layout) {
-        host = Tensor(DType::kU8, byte_shape(layout->num_bytes), backend_.staging_allocator());
+        host = Tensor(DType::kU8, byte_shape(layout->num_bytes),
+                      backend_.device().staging_allocator());
       }
     } catch (...) {  // rethrown in the thread that needs the memory
       problem = std::current_exception();
@@ -99,7 +98,7 @@ void CacheOffload::report_allocation() {
                           static_cast<double>(host_bytes_) / 1e9, *allocation_seconds_));
 }
 
-const CacheOffload::Layout& CacheOffload::layout(AttentionSite site) const {
+const CacheOffload::Layout& CacheOffload::layout(Site site) const {
   const std::optional<Layout>& layout = layouts_[static_cast<std::size_t>(site.branch)];
   if (!layout || site.layer < first_layer_ || site.layer >= num_layers_) {
     fail("sparse caches: layer {} of branch {} was not expected", site.layer,
@@ -108,17 +107,17 @@ const CacheOffload::Layout& CacheOffload::layout(AttentionSite site) const {
   return *layout;
 }
 
-std::size_t CacheOffload::site_idx(AttentionSite site) const {
+std::size_t CacheOffload::site_idx(Site site) const {
   const auto num_sites = static_cast<std::size_t>(num_layers_ - first_layer_);
   return static_cast<std::size_t>(site.branch) * num_sites +
          static_cast<std::size_t>(site.layer - first_layer_);
 }
 
-TensorView CacheOffload::slot_bytes(AttentionSite site) const {
+TensorView CacheOffload::slot_bytes(Site site) const {
   return slots_[slot_of(site)].view().rows(0, static_cast<std::int64_t>(layout(site).num_bytes));
 }
 
-TensorView CacheOffload::view(AttentionSite site, const TensorView& bytes, Part part) const {
+TensorView CacheOffload::view(Site site, const TensorView& bytes, Part part) const {
   const Layout& of_branch = layout(site);
   const Shape& shape = part == kCache ? of_branch.shapes.cache : of_branch.shapes.bits;
   if (shape.rank() == 0) return {};
@@ -128,7 +127,7 @@ TensorView CacheOffload::view(AttentionSite site, const TensorView& bytes, Part 
   return {bytes.bytes() + of_branch.bits_begin, DType::kI32, shape, bytes.device()};
 }
 
-TensorView CacheOffload::host_of(AttentionSite site) {
+TensorView CacheOffload::host_of(Site site) {
   layout(site);
   const std::size_t idx = site_idx(site);
   std::unique_lock lock(mutex_);
@@ -137,41 +136,32 @@ TensorView CacheOffload::host_of(AttentionSite site) {
   return hosts_[idx];
 }
 
-void CacheOffload::fetch(Backend& backend, AttentionSite site) {
+void CacheOffload::fetch(Backend& backend, Site site) {
   const std::size_t slot = slot_of(site);
   if (in_slot_[slot] == site_idx(site)) return;
   const TensorView host = host_of(site);
   take(backend, site);
-  backend.prefetch(kFirstPrefetchSlot + static_cast<int>(slot), host, slot_bytes(site));
+  fetches_[slot] = backend.device().start_copy(host, slot_bytes(site));
   in_slot_[slot] = site_idx(site);
-  is_fetching_[slot] = true;
 }
 
-void CacheOffload::await(Backend& backend, AttentionSite site) {
-  const std::size_t slot = slot_of(site);
+void CacheOffload::await(Backend& backend, Site site) {
   fetch(backend, site);
-  if (is_fetching_[slot]) backend.await_prefetch(kFirstPrefetchSlot + static_cast<int>(slot));
-  is_fetching_[slot] = false;
+  backend.run(ops::Await{.transfer = fetches_[slot_of(site)]});
 }
 
-void CacheOffload::take(Backend& backend, AttentionSite site) {
-  const std::size_t slot = slot_of(site);
-  if (is_writing_[slot]) backend.await_write_back(static_cast<int>(slot));
-  is_writing_[slot] = false;
+void CacheOffload::take(Backend& backend, Site site) {
+  backend.run(ops::Await{.transfer = write_backs_[slot_of(site)]});
 }
 
-void CacheOffload::write_back(Backend& backend, AttentionSite site) {
+void CacheOffload::write_back(Backend& backend, Site site) {
   const std::size_t slot = slot_of(site);
-  backend.write_back(static_cast<int>(slot), slot_bytes(site), host_of(site));
+  write_backs_[slot] = backend.device().start_copy(slot_bytes(site), host_of(site));
   in_slot_[slot] = site_idx(site);
-  is_writing_[slot] = true;
 }
 
 void CacheOffload::finish(Backend& backend) {
-  for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
-    if (is_writing_[slot]) backend.await_write_back(static_cast<int>(slot));
-    is_writing_[slot] = false;
-  }
+  for (Transfer& write_back : write_backs_) backend.run(ops::Await{.transfer = write_back});
 }
 
 }  // namespace mochi

@@ -11,7 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "sparsity/attention_policy.h"
+#include "dit/block_policy.h"
+#include "mochi/message.h"
 
 namespace mochi {
 
@@ -34,11 +35,11 @@ class CacheOffload {
   CacheOffload& operator=(const CacheOffload&) = delete;
 
   // Device memory of the site's tensors while it runs; empty if they are not offloaded.
-  TensorView cache(AttentionSite site) const { return view(site, slot_bytes(site), kCache); }
-  TensorView bits(AttentionSite site) const { return view(site, slot_bytes(site), kBits); }
+  TensorView cache(Site site) const { return view(site, slot_bytes(site), kCache); }
+  TensorView bits(Site site) const { return view(site, slot_bytes(site), kBits); }
   // Host memory of the site's tensors. Waits until it is allocated.
-  TensorView host_cache(AttentionSite site) { return view(site, host_of(site), kCache); }
-  TensorView host_bits(AttentionSite site) { return view(site, host_of(site), kBits); }
+  TensorView host_cache(Site site) { return view(site, host_of(site), kCache); }
+  TensorView host_bits(Site site) { return view(site, host_of(site), kBits); }
 
   // In the following functions, `backend` is the one given to the constructor, or a decorator of
   // it.
@@ -51,13 +52,13 @@ class CacheOffload {
     in_slot_ = {};
   }
   // Starts to copy a site to its slot, unless that has started already.
-  void fetch(Backend& backend, AttentionSite site);
+  void fetch(Backend& backend, Site site);
   // Waits until the site's tensors can be used.
-  void await(Backend& backend, AttentionSite site);
+  void await(Backend& backend, Site site);
   // Waits until the site's slot can be overwritten.
-  void take(Backend& backend, AttentionSite site);
+  void take(Backend& backend, Site site);
   // Starts to copy the site's slot to host memory.
-  void write_back(Backend& backend, AttentionSite site);
+  void write_back(Backend& backend, Site site);
   // Orders all copies to host memory before the operations that follow.
   void finish(Backend& backend);
 
@@ -65,7 +66,6 @@ class CacheOffload {
 
  private:
   static constexpr std::size_t kNumSlots = 2;
-  static constexpr int kFirstPrefetchSlot = 4;  // the slots before it are for streamed weights
   static constexpr std::size_t kAlignment = 256;
   enum Part : unsigned char { kCache, kBits };
 
@@ -73,14 +73,12 @@ class CacheOffload {
     Shapes shapes;
     std::size_t bits_begin = 0, num_bytes = 0;
   };
-  static std::size_t slot_of(AttentionSite site) {
-    return static_cast<std::size_t>(site.layer) % kNumSlots;
-  }
-  const Layout& layout(AttentionSite site) const;
-  std::size_t site_idx(AttentionSite site) const;
-  TensorView slot_bytes(AttentionSite site) const;
-  TensorView view(AttentionSite site, const TensorView& bytes, Part part) const;
-  TensorView host_of(AttentionSite site);
+  static std::size_t slot_of(Site site) { return static_cast<std::size_t>(site.layer) % kNumSlots; }
+  const Layout& layout(Site site) const;
+  std::size_t site_idx(Site site) const;
+  TensorView slot_bytes(Site site) const;
+  TensorView view(Site site, const TensorView& bytes, Part part) const;
+  TensorView host_of(Site site);
   void allocate_all();
   // Tells once how long the allocation of all host memory took.
   void report_allocation();
@@ -90,7 +88,7 @@ class CacheOffload {
   std::array<std::optional<Layout>, 2> layouts_;
   std::array<Tensor, kNumSlots> slots_;
   std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // sites, in this forward pass
-  std::array<bool, kNumSlots> is_fetching_{}, is_writing_{};
+  std::array<Transfer, kNumSlots> fetches_, write_backs_;      // to and from each slot
   std::uint64_t host_bytes_ = 0;
   MessageFn on_message_;
   bool has_reported_ = false;

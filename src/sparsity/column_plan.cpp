@@ -33,7 +33,7 @@ Tensor upload_ints(Backend& backend, const void* values, const Shape& shape) {
   const Tensor host(DType::kI32, shape);
   std::memcpy(host.view().bytes(), values, host.view().size_bytes());
   Tensor tensor(DType::kI32, shape, backend.allocator());
-  backend.upload(host, tensor);
+  backend.run(ops::Upload{.host = host, .target = tensor});
   return tensor;
 }
 
@@ -54,7 +54,7 @@ ColumnRule::ColumnRule(const MlpSparsity& mlp)
       multiple(mlp.counts_multiple_of),
       group_size(mlp.block_size) {}
 
-std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site) {
+std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, Site site) {
   const PhiloxWords words =
       philox_4x32_10({static_cast<std::uint32_t>(site.layer),
                       static_cast<std::uint32_t>(site.branch), static_cast<std::uint32_t>(kind), 0},
@@ -78,69 +78,61 @@ ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& sc
   bits_ = own_bits_;
 }
 
-ColumnPlan::ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
-                       std::int64_t num_columns, const TensorView& bits, const TensorView& home)
-    : bits_(home), num_columns_(num_columns), group_size_(rule.group_size) {
-  const std::int64_t num_groups = (num_tokens + group_size_ - 1) / group_size_;
-  const std::int64_t words_per_list = num_words(num_columns);
-  if (bits.dtype() != DType::kI32 || bits.rank() != 3 || bits.dim(1) != num_groups ||
-      bits.dim(2) != words_per_list) {
-    fail("wanted I32 [heads, {}, {}], found {} {}", num_groups, words_per_list,
-         dtype_name(bits.dtype()), bits.shape().to_string());
+void ColumnPlan::restore(Backend& backend, const TensorView& bits) {
+  if (bits.dtype() != DType::kI32 || bits.shape() != bits_.shape()) {
+    fail("wanted I32 {}, found {} {}", bits_.shape().to_string(), dtype_name(bits.dtype()),
+         bits.shape().to_string());
   }
-  if (bits.dim(0) * num_groups * num_columns > std::numeric_limits<std::int32_t>::max()) {
-    fail("wanted lists of fewer than 2^31 columns, found room for more");
-  }
+  const std::int64_t words_per_list = bits.dim(2);
   const auto* word = reinterpret_cast<const std::uint32_t*>(bits.bytes());
-  const std::int64_t num_left = num_columns % ColumnBits::kWordBits;
+  const std::int64_t num_left = num_columns_ % ColumnBits::kWordBits;
   const std::uint32_t unused = num_left == 0 ? 0 : ~std::uint32_t{0} << num_left;
   std::vector<std::int32_t> offsets{0};
-  for (std::int64_t list = 0; list < bits.dim(0) * num_groups; ++list, word += words_per_list) {
+  for (std::int64_t list = 0; list < bits.dim(0) * bits.dim(1); ++list, word += words_per_list) {
     std::int32_t count = 0;
     for (std::int64_t i = 0; i < words_per_list; ++i) count += std::popcount(word[i]);
     if (count == 0 || (word[words_per_list - 1] & unused) != 0) {
-      fail("wanted one or more of {} columns in each list", num_columns);
+      fail("wanted one or more of {} columns in each list", num_columns_);
     }
     offsets.push_back(offsets.back() + count);
   }
-  if (!home) {
-    own_bits_ = Tensor(DType::kI32, bits.shape(), backend.allocator());
-    bits_ = own_bits_;
-    backend.upload(bits, bits_);
-  }
-  offsets_ = upload_ints(backend, offsets.data(), {std::ssize(offsets)});
+  if (own_bits_) backend.run(ops::Upload{.host = bits, .target = bits_});
+  backend.run(ops::Upload{.host = TensorView(offsets.data(), DType::kI32, {std::ssize(offsets)}),
+                          .target = offsets_});
 }
 
 void ColumnPlan::choose(Context& ctx, const ColumnRule& rule, const TensorView& fixed,
                         const TensorView& scores, std::uint64_t seed, const TensorView& step) {
-  ColumnChoice choice{.scores = scores,
-                      .fixed = fixed,
-                      .num_keys = num_columns_,
-                      .random = rule.random_keys,
-                      .seed = seed,
-                      .step = step,
-                      .multiple = rule.multiple};
+  ops::SelectColumns choice{.scores = scores,
+                            .fixed = fixed,
+                            .num_keys = num_columns_,
+                            .random = rule.random_keys,
+                            .seed = seed,
+                            .step = step,
+                            .multiple = rule.multiple,
+                            .plan = bits_,
+                            .offsets = offsets_};
   choice.min_kept = choice.max_kept = num_top_keys(rule, num_columns_);
   if (rule.top_p > 0) {
     choice.mass = rule.top_p;
     choice.min_kept = fraction_of(rule.min_keys, num_columns_);
     choice.max_kept = fraction_of(rule.max_keys, num_columns_);
   }
-  ctx.backend.select_columns(choice, bits_, offsets_);
+  ctx.run(choice);
 }
 
 ColumnLists ColumnPlan::lists(Context& ctx) const {
   // Only the device knows the lengths of the lists, so there is room for all columns.
   const ColumnLists lists{offsets_, ctx.scratch.allocate(DType::kI32, {max_total()}), group_size_};
-  ctx.backend.expand_columns(bits_, lists);
+  ctx.run(ops::ExpandColumns{.plan = bits_, .lists = lists});
   return lists;
 }
 
 std::int64_t ColumnPlan::total(Backend& backend) const {
   const std::int64_t num_lists = offsets_.view().dim(0) - 1;
   std::int32_t total = 0;
-  backend.download(offsets_.view().rows(num_lists, num_lists + 1),
-                   TensorView(&total, DType::kI32, {1}));
+  backend.run(ops::Download{.source = offsets_.view().rows(num_lists, num_lists + 1),
+                            .host = TensorView(&total, DType::kI32, {1})});
   return total;
 }
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "backend/backend.h"
+#include "dit/block_policy.h"
 #include "mochi/sparsity.h"
-#include "sparsity/attention_policy.h"
 #include "sparsity/static_columns.h"
 
 namespace mochi {
@@ -27,7 +27,7 @@ struct ColumnRule {
 // Each kind of plan draws its own random columns.
 enum class PlanKind : std::uint32_t { kAttention = 1, kMlp = 2 };
 // Seed of the plans of one site in the generation with the given seed.
-std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, AttentionSite site);
+std::uint64_t plan_seed(std::uint64_t seed, PlanKind kind, Site site);
 
 // Uploads bits as [groups, words] i32.
 Tensor upload_bits(Backend& backend, const ColumnBits& bits);
@@ -40,11 +40,9 @@ class ColumnPlan {
   // stored in it, and the caller must bring it to the device before each use.
   ColumnPlan(Backend& backend, const ColumnRule& rule, const Shape& scores,
              const TensorView& home = {});
-  // Restores a plan from the bits of an earlier one, which are on the host. Throws Error if they do
-  // not fit the numbers of tokens and columns. If `home` is given, the caller must copy the bits to
-  // it.
-  ColumnPlan(Backend& backend, const ColumnRule& rule, std::int64_t num_tokens,
-             std::int64_t num_columns, const TensorView& bits, const TensorView& home = {});
+  // Takes over the bits of an earlier plan, which are on the host. Throws Error if they do not fit.
+  // If the plan has a `home`, the caller must bring the bits there.
+  void restore(Backend& backend, const TensorView& bits);
 
   // Chooses columns by scores [heads, groups, columns] f32. `fixed`, made by upload_bits(), belongs
   // to the branch, `seed` to the site; `step` is that of ColumnChoice. Allocates nothing.

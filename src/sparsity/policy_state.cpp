@@ -1,5 +1,6 @@
 // Saves and restores the state of ColumnSparsePolicy and SparseMlp as named tensors, such as
-// "cond.3.lse", "cond.3.mlp_out" and "hidden.null".
+// "cond.3.lse" and
+// "cond.3.mlp_out".
 #include <algorithm>
 #include <bit>
 #include <charconv>
@@ -7,6 +8,7 @@
 
 #include "base/error.h"
 #include "sparsity/column_sparse_policy.h"
+#include "sparsity/state_tensors.h"
 
 namespace mochi {
 namespace {
@@ -47,48 +49,10 @@ std::string name_site(const std::pair<Branch, int>& site) {
          std::to_string(site.second) + ".";
 }
 
-// Downloads a tensor to `saved`, unless it is empty.
-void keep(Backend& backend, const std::string& name, const TensorView& tensor,
-          std::vector<PolicyTensor>& saved) {
-  if (!tensor) return;
-  saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
-  backend.download(tensor, saved.back().tensor);
-}
-
 // Copies a tensor on the host to `saved`.
-void keep_host(const std::string& name, const TensorView& tensor,
-               std::vector<PolicyTensor>& saved) {
+void keep_host(const std::string& name, const TensorView& tensor, std::vector<StateTensor>& saved) {
   saved.push_back({name, Tensor(tensor.dtype(), tensor.shape())});
   std::memcpy(saved.back().tensor.view().bytes(), tensor.bytes(), tensor.size_bytes());
-}
-
-Tensor upload(Backend& backend, const TensorView& host) {
-  Tensor tensor(host.dtype(), host.shape(), backend.allocator());
-  backend.upload(host, tensor);
-  return tensor;
-}
-
-// Uploads activations and converts them if needed: those saved on a GPU are BF16, on a CPU F32.
-Tensor upload_activations(Backend& backend, const TensorView& host) {
-  const DType wanted = backend.activation_dtype();
-  if (host.dtype() == wanted) return upload(backend, host);
-  if (host.dtype() == DType::kBF16) {
-    const Tensor widened(DType::kF32, host.shape());
-    const auto* const bits = reinterpret_cast<const BFloat16*>(host.bytes());
-    std::transform(bits, bits + host.num_elements(), widened.view().f32().begin(),
-                   [](BFloat16 value) {
-                     return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
-                   });
-    return upload(backend, widened);
-  }
-  const Tensor wide = upload(backend, host);
-  Tensor rounded(wanted, host.shape(), backend.allocator());
-  backend.copy(wide, rounded);
-  return rounded;
-}
-
-bool is_activation(const TensorView& host) {
-  return host.dtype() == DType::kF32 || host.dtype() == DType::kBF16;
 }
 
 // Name of a delta's weight, which also identifies the kind of the delta.
@@ -99,80 +63,61 @@ const char* name_weight(const AttentionDelta& delta) {
 
 constexpr std::string_view kMlpPrefix = "mlp_";
 
-// Returns true if a tensor determines the sizes of its site's others and must be restored first.
-bool tells_sizes(const std::string& name) {
-  return name.ends_with(".lse") || name.ends_with(".mlp_activations");
-}
-
 }  // namespace
 
-std::vector<PolicyTensor> ColumnSparsePolicy::save(Backend& backend) const {
-  std::vector<PolicyTensor> saved;
-  backend.synchronize();  // completes the copies to host memory
+std::vector<StateTensor> ColumnSparsePolicy::save(Backend& backend) const {
+  std::vector<StateTensor> saved;
+  backend.device().synchronize();  // completes the copies to host memory
   for (const auto& [key, state] : sites_) {
     const std::string site = name_site(key);
-    const AttentionSite at{key.first, key.second};
-    keep(backend, site + "lse", state.lse, saved);
-    if (state.plan && offload_ && offload_->bits(at)) {
+    const Site at{key.first, key.second};
+    if (state.has_lse) save_tensor(backend, site + "lse", state.lse, saved);
+    if (!state.has_plan) continue;
+    if (offload_ && offload_->bits(at)) {
       keep_host(site + "plan", offload_->host_bits(at), saved);
-    } else if (state.plan) {
-      keep(backend, site + "plan", state.plan->bits(), saved);
+    } else {
+      save_tensor(backend, site + "plan", state.plan->bits(), saved);
     }
     if (state.delta.cache && offload_ && offload_->cache(at)) {
       keep_host(site + "cache", offload_->host_cache(at), saved);
     } else {
-      keep(backend, site + "cache", state.delta.cache, saved);
+      save_tensor(backend, site + "cache", state.delta.cache, saved);
     }
-    keep(backend, site + "cache_scale", state.delta.cache_scale, saved);
-    keep(backend, site + name_weight(state.delta), state.delta.weight, saved);
+    save_tensor(backend, site + "cache_scale", state.delta.cache_scale, saved);
+    save_tensor(backend, site + name_weight(state.delta), state.delta.weight, saved);
   }
   mlp_.save(backend, saved);
-  for (std::size_t branch = 0; branch < hidden_.size(); ++branch) {
-    keep(backend, std::string("hidden.") + kBranchNames[branch], hidden_[branch], saved);
-  }
   return saved;
 }
 
-void SparseMlp::save(Backend& backend, std::vector<PolicyTensor>& saved) const {
+void SparseMlp::save(Backend& backend, std::vector<StateTensor>& saved) const {
   for (const auto& [key, state] : sites_) {
     const std::string site = name_site(key).append(kMlpPrefix);
-    keep(backend, site + "activations", state.activations, saved);
-    keep(backend, site + "out", state.out, saved);
-    keep(backend, site + "means", state.means, saved);
+    if (!state.has_activations) continue;
+    save_tensor(backend, site + "activations", state.activations, saved);
+    save_tensor(backend, site + "out", state.out, saved);
+    save_tensor(backend, site + "means", state.means, saved);
     const std::optional<int> chosen = branches_[static_cast<std::size_t>(key.first)].chosen_at;
-    if (!chosen || !state.plan) continue;
-    keep(backend, site + "plan", state.plan->bits(), saved);
+    if (!chosen || !state.has_plan) continue;
+    save_tensor(backend, site + "plan", state.plan->bits(), saved);
     saved.push_back({site + "chosen_at", Tensor(DType::kI32, {1})});
     const std::int32_t chosen_at = *chosen;
     std::memcpy(saved.back().tensor.view().bytes(), &chosen_at, sizeof(chosen_at));
   }
 }
 
-void ColumnSparsePolicy::restore(Backend& backend, const std::vector<PolicyTensor>& tensors) {
-  sites_.clear();
-  mlp_.clear();
-  for (std::uint64_t& epoch : epochs_) ++epoch;
-  for (const bool is_first : {true, false}) {
-    for (const PolicyTensor& saved : tensors) {
-      if (tells_sizes(saved.name) == is_first) restore_one(backend, saved);
-    }
-  }
+void ColumnSparsePolicy::restore(Backend& backend, const std::vector<StateTensor>& tensors) {
+  for (const StateTensor& saved : tensors) restore_one(backend, saved);
 }
 
-void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved) try {
+void ColumnSparsePolicy::restore_one(Backend& backend, const StateTensor& saved) try {
   const std::vector<std::string> parts = split_at_dots(saved.name);
-  if (parts.size() == 2 && parts[0] == "hidden") {
-    if (!is_activation(saved.tensor)) fail("wanted floats");
-    hidden_[parse_branch(parts[1])] = upload_activations(backend, saved.tensor);
-  } else if (parts.size() == 3) {
-    const AttentionSite site{static_cast<Branch>(parse_branch(parts[0])), parse_layer(parts[1])};
-    if (parts[2].starts_with(kMlpPrefix)) {
-      mlp_.restore(backend, site, parts[2].substr(kMlpPrefix.size()), saved.tensor);
-    } else {
-      restore_site(backend, site, parts[2], saved);
-    }
+  if (parts.size() != 3) fail("is not known");
+  const Site site{static_cast<Branch>(parse_branch(parts[0])), parse_layer(parts[1])};
+  if (parts[2].starts_with(kMlpPrefix)) {
+    mlp_.restore(backend, site, parts[2].substr(kMlpPrefix.size()), saved.tensor);
   } else {
-    fail("is not known");
+    restore_site(backend, site, parts[2], saved);
   }
 } catch (const OutOfMemory&) {
   throw;
@@ -180,63 +125,45 @@ void ColumnSparsePolicy::restore_one(Backend& backend, const PolicyTensor& saved
   fail("cached tensor '{}': {}", saved.name, error.what());
 }
 
-void ColumnSparsePolicy::restore_plan(Backend& backend, AttentionSite site,
-                                      const TensorView& host) {
-  SiteState& state = sites_[{site.branch, site.layer}];
-  if (!state.lse) fail("wanted the lse of its site, found none");
-  const std::int64_t num_tokens = state.lse.view().dim(1);
-  const TensorView home = offload_ ? offload_->bits(site) : TensorView();
-  if (home && home.shape() != host.shape()) {
-    fail("wanted {}, found {}", home.shape().to_string(), host.shape().to_string());
-  }
-  state.plan.emplace(backend, ColumnRule(config_.attn), num_tokens, num_tokens, host, home);
-  if (home) std::memcpy(offload_->host_bits(site).bytes(), host.bytes(), host.size_bytes());
+void ColumnSparsePolicy::restore_plan(Backend& backend, Site site, const TensorView& host) {
+  SiteState& state = state_of(site);
+  state.plan->restore(backend, host);
+  state.has_plan = true;
+  if (!offload_ || !offload_->bits(site)) return;
+  std::memcpy(offload_->host_bits(site).bytes(), host.bytes(), host.size_bytes());
 }
 
-void ColumnSparsePolicy::restore_cache(Backend& backend, AttentionSite site,
-                                       const TensorView& host) {
-  SiteState& state = sites_[{site.branch, site.layer}];
+void ColumnSparsePolicy::restore_cache(Backend& backend, Site site, const TensorView& host) {
+  SiteState& state = state_of(site);
   const bool is_fp8 = config_.attn.cache_dtype == CacheDType::kFp8;
   if (is_fp8 != (host.dtype() == DType::kF8E4M3)) {
     fail("wanted {}, found {}: it was saved with another attn.cache_dtype",
          dtype_name(find_cache_dtype(backend)), dtype_name(host.dtype()));
   }
-  state.cache = is_fp8 ? upload(backend, host) : upload_activations(backend, host);
-  state.delta.cache = state.cache;
   const TensorView home = offload_ ? offload_->cache(site) : TensorView();
-  if (!home) return;
-  if (home.shape() != host.shape()) {
-    fail("wanted {}, found {}", home.shape().to_string(), host.shape().to_string());
+  state.delta.cache = home ? home : state.cache;
+  load_activations(backend, host, state.delta.cache);
+  if (home) {
+    backend.run(ops::Download{.source = home, .host = offload_->host_cache(site)});
   }
-  backend.download(state.cache, offload_->host_cache(site));
-  state.cache = {};
-  state.delta.cache = home;
 }
 
-void ColumnSparsePolicy::restore_site(Backend& backend, AttentionSite site, const std::string& part,
-                                      const PolicyTensor& saved) {
-  SiteState& state = sites_[{site.branch, site.layer}];
+void ColumnSparsePolicy::restore_site(Backend& backend, Site site, const std::string& part,
+                                      const StateTensor& saved) {
+  SiteState& state = state_of(site);
   const TensorView& host = saved.tensor.view();
   if (part == "plan") {
     restore_plan(backend, site, host);
-    return;
-  }
-  const bool is_cache = part == "cache";
-  const bool fits = is_cache ? is_float(host.dtype()) : host.dtype() == DType::kF32;
-  if (host.rank() != 2 || !fits) {
-    fail("wanted two dimensions of floats, found {} {}", dtype_name(host.dtype()),
-         host.shape().to_string());
-  }
-  if (is_cache) {
+  } else if (part == "cache") {
     restore_cache(backend, site, host);
   } else if (part == "lse") {
-    if (host.dim(1) < grid_.num_tokens()) fail("wanted {} tokens or more", grid_.num_tokens());
-    state.lse = upload(backend, host);
+    load_tensor(backend, host, state.lse);
+    state.has_lse = true;
   } else if (part == "cache_scale") {
-    state.cache_scale = upload(backend, host);
+    load_tensor(backend, host, state.cache_scale);
     state.delta.cache_scale = state.cache_scale;
   } else if (part == "weight" || part == "rest_lse" || part == "half_rest_lse") {
-    state.weight = upload(backend, host);
+    load_tensor(backend, host, state.weight);
     state.delta.weight = state.weight;
     state.delta.is_merged = part != "weight";
     state.delta.follow = part == "half_rest_lse" ? kHalfMergeFollow : 0;
@@ -245,35 +172,32 @@ void ColumnSparsePolicy::restore_site(Backend& backend, AttentionSite site, cons
   }
 }
 
-void SparseMlp::restore(Backend& backend, AttentionSite site, const std::string& part,
+void SparseMlp::restore(Backend& backend, Site site, const std::string& part,
                         const TensorView& host) {
-  SiteState& state = sites_[{site.branch, site.layer}];
-  const auto refuse = [&](const std::string& wanted) {
-    fail("wanted {}, found {} {}", wanted, dtype_name(host.dtype()), host.shape().to_string());
-  };
+  const auto found = sites_.find({site.branch, site.layer});
+  if (found == sites_.end()) fail("is not known");
+  SiteState& state = found->second;
+  BranchState& branch = branches_[static_cast<std::size_t>(site.branch)];
   if (part == "plan") {
-    if (!state.activations) fail("wanted the activations of its site, found none");
-    state.plan.emplace(backend, ColumnRule(mlp_), num_tokens_, state.activations.view().dim(1),
-                       host);
-    return;
-  }
-  if (part == "chosen_at") {
-    if (host.dtype() != DType::kI32 || host.shape() != Shape{1}) refuse("I32 [1]");
+    state.plan->restore(backend, host);
+    state.has_plan = true;
+  } else if (part == "chosen_at") {
+    if (host.dtype() != DType::kI32 || host.shape() != Shape{1}) {
+      fail("wanted I32 [1], found {} {}", dtype_name(host.dtype()), host.shape().to_string());
+    }
     std::int32_t step = 0;
     std::memcpy(&step, host.bytes(), sizeof(step));
-    branches_[static_cast<std::size_t>(site.branch)].chosen_at = step;
-    return;
+    branch.chosen_at = step;
+  } else if (part == "activations") {
+    load_activations(backend, host, state.activations);
+    branch.has_activations = state.has_activations = true;
+  } else if (part == "out") {
+    load_activations(backend, host, state.out);
+  } else if (part == "means") {
+    load_activations(backend, host, state.means);
+  } else {
+    fail("is not known");
   }
-  const std::map<std::string, Tensor*> tensors{
-      {"activations", &state.activations}, {"out", &state.out}, {"means", &state.means}};
-  const auto found = tensors.find(part);
-  if (found == tensors.end()) fail("is not known");
-  const std::int64_t num_rows = part == "means" ? num_blocks() : num_tokens_;
-  if (!is_activation(host) || host.rank() != 2 || host.dim(0) != num_rows) {
-    refuse(fmt::format("{} [{}, …]", dtype_name(backend.activation_dtype()), num_rows));
-  }
-  *found->second = upload_activations(backend, host);
-  branches_[static_cast<std::size_t>(site.branch)].has_activations = true;
 }
 
 }  // namespace mochi

@@ -3,16 +3,11 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
-namespace mochi {
+#include "dit/token_grid.h"
 
-// Numbers of visual tokens along t, h and w. Tokens are in raster order unless stated otherwise.
-struct TokenGrid {
-  std::int64_t frames = 0, rows = 0, columns = 0;
-  std::int64_t num_tokens() const { return frames * rows * columns; }
-};
+namespace mochi {
 
 // A box of tokens that forms a query group.
 struct Voxel {
@@ -31,8 +26,5 @@ TokenGrid count_voxels(const TokenGrid& grid, const Voxel& voxel);
 // the frames after that region, the rows after it in its frames, and the columns after it in its
 // rows.
 std::vector<std::int32_t> voxel_order(const TokenGrid& grid, const Voxel& voxel);
-
-// Returns positions with positions[order[i]] = i.
-std::vector<std::int32_t> invert_order(std::span<const std::int32_t> order);
 
 }  // namespace mochi

@@ -28,7 +28,6 @@ TensorView Arena::allocate(DType dtype, const Shape& shape) {
     const std::size_t size_bytes = std::max(rounded, kMinBlockBytes);
     const Shape block_shape{static_cast<std::int64_t>(size_bytes)};
     blocks_.push_back({Tensor(DType::kU8, block_shape, allocator_), size_bytes});
-    ++epoch_;
   }
   std::byte* data = blocks_[block_idx_].memory.view().bytes() + offset_;
   offset_ += rounded;
@@ -40,7 +39,6 @@ TensorView Arena::allocate(DType dtype, const Shape& shape) {
 // An empty arena in several blocks becomes one that holds the most that was ever in use: memory
 // does not fragment for good, and from then on nothing is allocated and addresses stay the same.
 void Arena::merge_blocks() {
-  ++epoch_;
   is_merge_due_ = false;
   block_idx_ = 0;
   offset_ = 0;
@@ -59,11 +57,6 @@ void Arena::release_to(std::size_t block_idx, std::size_t offset, std::size_t us
   used_bytes_ = used_bytes;
   // A destructor calls this, so the memory is taken later.
   if (used_bytes == 0 && blocks_.size() > 1) is_merge_due_ = true;
-}
-
-std::uint64_t Arena::epoch() {
-  if (is_merge_due_) merge_blocks();
-  return epoch_;
 }
 
 std::size_t Arena::capacity_bytes() const {

@@ -39,10 +39,6 @@ class Arena {
   };
 
   std::size_t capacity_bytes() const;  // taken from the allocator so far
-  // How often it took other memory: while that stays the same, so do the addresses of the same
-  // allocations. Takes the memory that is due first, so that none is taken while a graph is
-  // captured.
-  std::uint64_t epoch();
 
  private:
   void merge_blocks();
@@ -58,7 +54,6 @@ class Arena {
   std::size_t offset_ = 0;      // bytes used of it
   std::size_t used_bytes_ = 0;  // by all that is allocated
   std::size_t peak_bytes_ = 0;  // most that ever were
-  std::uint64_t epoch_ = 0;
   bool is_merge_due_ = false;
 };
 

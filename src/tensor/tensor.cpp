@@ -42,6 +42,8 @@ namespace {
 
 class HostAllocator final : public Allocator {
  public:
+  explicit HostAllocator(Device device) : device_(device) {}
+
   void* allocate(std::size_t num_bytes) override {
     constexpr std::size_t kBlockAlignment = 256;
     const std::size_t rounded = (num_bytes + kBlockAlignment) / kBlockAlignment * kBlockAlignment;
@@ -53,14 +55,21 @@ class HostAllocator final : public Allocator {
     return block;
   }
   void deallocate(void* block) noexcept override { std::free(block); }
-  Device device() const override { return Device::kCpu; }
+  Device device() const override { return device_; }
+
+ private:
+  Device device_;
 };
 
 }  // namespace
 
 Allocator& host_allocator() {
-  static HostAllocator allocator;
+  static HostAllocator allocator{Device::cpu()};
   return allocator;
+}
+
+std::unique_ptr<Allocator> make_host_allocator(Device device) {
+  return std::make_unique<HostAllocator>(device);
 }
 
 Tensor::Tensor(DType dtype, const Shape& shape, Allocator& allocator)

@@ -7,19 +7,18 @@
 #include <memory>
 #include <span>
 
+#include "tensor/device.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
 
 namespace mochi {
-
-enum class Device : std::uint8_t { kCpu, kCuda };
 
 // A contiguous block of elements in row-major order of `shape`. A default view is empty (data ==
 // nullptr) and means "no tensor" for an optional parameter.
 class TensorView {
  public:
   TensorView() = default;
-  TensorView(void* data, DType dtype, const Shape& shape, Device device = Device::kCpu)
+  TensorView(void* data, DType dtype, const Shape& shape, Device device = {})
       : data_(static_cast<std::byte*>(data)), shape_(shape), dtype_(dtype), device_(device) {}
 
   explicit operator bool() const { return data_ != nullptr; }
@@ -44,7 +43,7 @@ class TensorView {
   std::byte* data_ = nullptr;
   Shape shape_;
   DType dtype_ = DType::kF32;
-  Device device_ = Device::kCpu;
+  Device device_;
 };
 
 // The memory source of one device's tensors. Blocks are aligned to 256 bytes.
@@ -56,7 +55,10 @@ class Allocator {
   virtual Device device() const = 0;
 };
 
+// Memory of the host, which is that of Device::cpu().
 Allocator& host_allocator();
+// Memory of the host as that of another CPU device.
+std::unique_ptr<Allocator> make_host_allocator(Device device);
 
 // Owner of one block. Its initial contents are undefined.
 class Tensor {

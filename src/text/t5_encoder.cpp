@@ -31,7 +31,7 @@ T5Encoder::T5Encoder(Backend& backend, T5Weights weights)
     : weights_(std::move(weights)),
       bias_table_(static_cast<std::size_t>(weights_.relative_bias.num_elements())) {
   const TensorView table(bias_table_.data(), DType::kF32, weights_.relative_bias.shape());
-  backend.download(weights_.relative_bias, table);
+  backend.run(ops::Download{.source = weights_.relative_bias, .host = table});
 }
 
 TensorView T5Encoder::make_attention_bias(Context& ctx, std::int64_t num_tokens) const {
@@ -58,7 +58,7 @@ TensorView T5Encoder::make_attention_bias(Context& ctx, std::int64_t num_tokens)
     }
   }
   const TensorView bias = ctx.scratch.allocate(DType::kF32, host.view().shape());
-  ctx.backend.upload(host, bias);
+  ctx.run(ops::Upload{.host = host, .target = bias});
   return bias;
 }
 
@@ -69,11 +69,11 @@ void T5Encoder::run_attention(Context& ctx, const T5LayerWeights& layer, const T
   const std::int64_t num_tokens = x.dim(0);
   const std::int64_t inner = config.num_heads * config.head_dim;
   const TensorView normed = ctx.activation(x.shape());
-  ctx.backend.rms_norm(x, layer.attention_norm, kNormEps, normed);
+  ctx.run(ops::RmsNorm{.x = x, .weight = layer.attention_norm, .eps = kNormEps, .out = normed});
 
   const auto project = [&](const LinearWeights& weights) {
     const TensorView projected = ctx.activation({num_tokens, inner});
-    ctx.backend.linear(normed, weights.weight, {}, projected);
+    ctx.run(ops::Linear{.x = normed, .weight = weights.weight, .out = projected});
     return HeadsView(projected, config.num_heads, config.head_dim);
   };
   AttentionInputs in;  // T5 was trained without a scale on the logits
@@ -82,8 +82,8 @@ void T5Encoder::run_attention(Context& ctx, const T5LayerWeights& layer, const T
   in.v = project(layer.v);
   in.bias = bias;
   const TensorView attended = ctx.activation({num_tokens, inner});
-  ctx.backend.attention(in, {attended});
-  ctx.backend.linear(attended, layer.o.weight, {}, x, {.accumulate = true});
+  ctx.run(ops::Attention{.in = in, .to = {attended}});
+  ctx.run(ops::Linear{.x = attended, .weight = layer.o.weight, .out = x, .accumulate = true});
 }
 
 void T5Encoder::run_feed_forward(Context& ctx, const T5LayerWeights& layer,
@@ -92,9 +92,13 @@ void T5Encoder::run_feed_forward(Context& ctx, const T5LayerWeights& layer,
   const std::int64_t size = weights_.config.feed_forward_size;
   const TensorView normed = ctx.activation(x.shape());
   const TensorView gated = ctx.activation({x.dim(0), size});
-  ctx.backend.rms_norm(x, layer.feed_forward_norm, kNormEps, normed);
-  ctx.backend.gated_linear(normed, layer.wi.weight, Activation::kGeluTanh, ctx.scratch, gated);
-  ctx.backend.linear(gated, layer.wo.weight, {}, x, {.accumulate = true});
+  ctx.run(ops::RmsNorm{.x = x, .weight = layer.feed_forward_norm, .eps = kNormEps, .out = normed});
+  ctx.run(ops::GatedLinear{.x = normed,
+                           .weight = layer.wi.weight,
+                           .activation = Activation::kGeluTanh,
+                           .scratch = ctx.scratch,
+                           .out = gated});
+  ctx.run(ops::Linear{.x = gated, .weight = layer.wo.weight, .out = x, .accumulate = true});
 }
 
 void T5Encoder::encode(Context& ctx, std::span<const std::int32_t> ids,
@@ -102,14 +106,14 @@ void T5Encoder::encode(Context& ctx, std::span<const std::int32_t> ids,
   const Arena::Scope scope(ctx.scratch);
   const auto num_tokens = static_cast<std::int64_t>(ids.size());
   const TensorView x = ctx.activation({num_tokens, weights_.config.hidden_size});
-  ctx.backend.embedding(ids, weights_.embedding, x);
+  ctx.run(ops::Embedding{.ids = ids, .table = weights_.embedding, .out = x});
   const TensorView bias = make_attention_bias(ctx, num_tokens);
   for (const T5LayerWeights& layer : weights_.layers) {
     ctx.check_stop();
     run_attention(ctx, layer, bias, x);
     run_feed_forward(ctx, layer, x);
   }
-  ctx.backend.rms_norm(x, weights_.final_norm, kNormEps, features);
+  ctx.run(ops::RmsNorm{.x = x, .weight = weights_.final_norm, .eps = kNormEps, .out = features});
 }
 
 }  // namespace mochi

@@ -12,19 +12,24 @@ void exchange_past(Context& ctx, const TensorView& padded, const TensorView& cac
   if (is_start) {
     const TensorView first = padded.rows(kNumPastFrames, kNumPastFrames + 1);
     for (std::int64_t i = 0; i < kNumPastFrames; ++i) {
-      ctx.backend.copy(first, padded.rows(i, i + 1));
+      ctx.run(ops::Copy{.source = first, .target = padded.rows(i, i + 1)});
     }
   } else {
-    ctx.backend.copy(cache, padded.rows(0, kNumPastFrames));
+    ctx.run(ops::Copy{.source = cache, .target = padded.rows(0, kNumPastFrames)});
   }
-  ctx.backend.copy(padded.rows(padded.dim(0) - kNumPastFrames, padded.dim(0)), cache);
+  ctx.run(ops::Copy{.source = padded.rows(padded.dim(0) - kNumPastFrames, padded.dim(0)),
+                    .target = cache});
 }
 
-GroupNorm norm_params(const NormWeights& weights, std::int64_t norm_groups) {
-  return {.weight = weights.weight,
-          .bias = weights.bias,
-          .num_groups = static_cast<int>(norm_groups),
-          .activation = Activation::kSilu};
+// out = silu(norm(x)).
+void normalise(Context& ctx, const NormWeights& weights, std::int64_t norm_groups,
+               const TensorView& x, const TensorView& out) {
+  ctx.run(ops::GroupNorm{.x = x,
+                         .weight = weights.weight,
+                         .bias = weights.bias,
+                         .num_groups = static_cast<int>(norm_groups),
+                         .activation = Activation::kSilu,
+                         .out = out});
 }
 
 void run_slice(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_groups,
@@ -34,14 +39,17 @@ void run_slice(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_g
       ctx.activation({x.dim(0) + kNumPastFrames, x.dim(1) + 2, x.dim(2) + 2, x.dim(3)});
   const TensorView present = padded.rows(kNumPastFrames, padded.dim(0));
   const TensorView middle = ctx.activation(x.shape());
-  ctx.backend.group_norm(x, norm_params(weights.norm1, norm_groups), present);
+  normalise(ctx, weights.norm1, norm_groups, x, present);
   exchange_past(ctx, padded, cache.conv1, is_start);
-  ctx.backend.conv3d(
-      padded, {.weight = weights.conv1.weight, .bias = weights.conv1.bias, .residual = {}}, middle);
-  ctx.backend.group_norm(middle, norm_params(weights.norm2, norm_groups), present);
+  ctx.run(ops::Conv3d{
+      .x = padded, .weight = weights.conv1.weight, .bias = weights.conv1.bias, .out = middle});
+  normalise(ctx, weights.norm2, norm_groups, middle, present);
   exchange_past(ctx, padded, cache.conv2, is_start);
-  ctx.backend.conv3d(
-      padded, {.weight = weights.conv2.weight, .bias = weights.conv2.bias, .residual = x}, x);
+  ctx.run(ops::Conv3d{.x = padded,
+                      .weight = weights.conv2.weight,
+                      .bias = weights.conv2.bias,
+                      .residual = x,
+                      .out = x});
 }
 
 }  // namespace
@@ -49,7 +57,7 @@ void run_slice(Context& ctx, const ResBlockWeights& weights, std::int64_t norm_g
 Shape cache_shape(const Shape& x) { return {kNumPastFrames, x[1] + 2, x[2] + 2, x[3]}; }
 
 std::int64_t frames_per_slice(const Backend& backend, std::int64_t frame_elements) {
-  const std::int64_t slice_elements = backend.preferred_chunks().slice_elements;
+  const std::int64_t slice_elements = backend.device().preferred_chunks().slice_elements;
   return std::max<std::int64_t>(slice_elements / std::max<std::int64_t>(frame_elements, 1), 1);
 }
 
@@ -71,11 +79,11 @@ void run_pixelwise(Context& ctx, const TensorView& x, const TensorView& weight,
   // A convolution instead of a matmul, because the rounding must not depend on the number of
   // pixels; otherwise a video would depend on its chunks.
   const TensorView target = out.reshape({1, 1, num_pixels, out_channels});
-  ctx.backend.conv3d(x.reshape({1, 1, num_pixels, in_channels}),
-                     {.weight = weight.reshape({out_channels, in_channels, 1, 1, 1}),
+  ctx.run(ops::Conv3d{.x = x.reshape({1, 1, num_pixels, in_channels}),
+                      .weight = weight.reshape({out_channels, in_channels, 1, 1, 1}),
                       .bias = bias,
-                      .residual = accumulate ? target : TensorView()},
-                     target);
+                      .residual = accumulate ? target : TensorView(),
+                      .out = target});
 }
 
 Tensor upload_vector(Backend& backend, std::span<const double> values) {
@@ -83,7 +91,7 @@ Tensor upload_vector(Backend& backend, std::span<const double> values) {
   for (const double value : values) floats.push_back(static_cast<float>(value));
   const Shape shape{static_cast<std::int64_t>(floats.size())};
   Tensor target(DType::kF32, shape, backend.allocator());
-  backend.upload(TensorView(floats.data(), DType::kF32, shape), target);
+  backend.run(ops::Upload{.host = TensorView(floats.data(), DType::kF32, shape), .target = target});
   return target;
 }
 

@@ -17,8 +17,8 @@ TensorView gather_frames(Context& ctx, const TensorView& latents, std::int64_t b
       DType::kF32, {latents.dim(0), end - begin, latents.dim(2), latents.dim(3)});
   const Shape chunk_frames{chunk.dim(1), chunk.dim(2), chunk.dim(3)};
   for (std::int64_t c = 0; c < latents.dim(0); ++c) {
-    ctx.backend.copy(latents.rows(c, c + 1).reshape(frames).rows(begin, end),
-                     chunk.rows(c, c + 1).reshape(chunk_frames));
+    ctx.run(ops::Copy{.source = latents.rows(c, c + 1).reshape(frames).rows(begin, end),
+                      .target = chunk.rows(c, c + 1).reshape(chunk_frames)});
   }
   return chunk;
 }
@@ -88,12 +88,12 @@ void VaeDecoderStream::upsample(Context& ctx, std::size_t up_idx, const TensorVi
     const Arena::Scope scope(ctx.scratch);
     const TensorView features = ctx.activation({end - begin, x.dim(1), x.dim(2), num_features});
     vae::run_pixelwise(ctx, x.rows(begin, end), proj.weight.values(), proj.bias, features);
-    const Upsample params{.temporal = static_cast<int>(temporal),
-                          .spatial = static_cast<int>(spatial),
-                          .num_dropped_frames = static_cast<int>(begin == 0 ? dropped : 0)};
     const std::int64_t out_begin = begin == 0 ? 0 : begin * temporal - dropped;
-    ctx.backend.depth_to_space_time(features, params,
-                                    out.rows(out_begin, end * temporal - dropped));
+    ctx.run(ops::DepthToSpaceTime{.x = features,
+                                  .temporal = static_cast<int>(temporal),
+                                  .spatial = static_cast<int>(spatial),
+                                  .num_dropped_frames = static_cast<int>(begin == 0 ? dropped : 0),
+                                  .out = out.rows(out_begin, end * temporal - dropped)});
   }
 }
 
@@ -127,14 +127,17 @@ TensorView VaeDecoderStream::decode(Context& ctx, const TensorView& latents) {
   const Arena::Scope scope(ctx.scratch);
   const TensorView input =
       ctx.activation({num_latent_frames, rows_, columns_, config.latent_channels});
-  ctx.backend.latents_to_channels_last(latents, decoder_.latent_std_, decoder_.latent_mean_, input);
+  ctx.run(ops::LatentsToChannelsLast{.latents = latents,
+                                     .scale = decoder_.latent_std_,
+                                     .shift = decoder_.latent_mean_,
+                                     .out = input});
   TensorView x =
       ctx.activation({num_latent_frames, rows_, columns_, config.decoder_channels.front()});
   vae::run_pixelwise(ctx, input, weights.input.weight, weights.input.bias, x);
   run_res_blocks(ctx, 0, weights.input_blocks, x);
   for (std::size_t up = 0; up < weights.up_blocks.size(); ++up) x = run_up_block(ctx, up, x);
   run_res_blocks(ctx, caches_.size() - 1, weights.output_blocks, x);
-  ctx.backend.silu(x, x);
+  ctx.run(ops::Silu{.x = x, .out = x});
   vae::run_pixelwise(ctx, x, weights.output.weight.values(), weights.output.bias, frames);
   is_start_ = false;
   return frames;
@@ -170,7 +173,7 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     num_waiting = 0;
   };
   // On a GPU the next chunk is launched before the sink receives the last one.
-  const bool is_ahead = ctx.backend.device() != Device::kCpu;
+  const bool is_ahead = !ctx.backend.device().device().is_cpu();
   std::int64_t end = 0;
   while (end < latents.dim(1)) {
     const Arena::Scope scope(ctx.scratch);
@@ -179,10 +182,12 @@ void decode_video(Context& ctx, const VaeDecoder& decoder, const TensorView& lat
     const TensorView frames = stream.decode(ctx, gather_frames(ctx, latents, begin, end));
     give_to_sink();
     if (!bytes) {
-      bytes = Tensor(DType::kU8, {max_frames, frame_bytes}, ctx.backend.staging_allocator());
+      bytes =
+          Tensor(DType::kU8, {max_frames, frame_bytes}, ctx.backend.device().staging_allocator());
     }
     num_waiting = frames.dim(0);
-    ctx.backend.to_rgb8(frames, bytes.view().rows(0, num_waiting).reshape(frames.shape()));
+    ctx.run(
+        ops::ToRgb8{.x = frames, .out = bytes.view().rows(0, num_waiting).reshape(frames.shape())});
     if (!is_ahead) give_to_sink();
   }
   give_to_sink();

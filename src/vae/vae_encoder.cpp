@@ -66,7 +66,8 @@ void VaeEncoder::run_input(Context& ctx, const TensorView& frames, const TensorV
     const std::int64_t end = std::min(begin + slice, x.dim(0));
     const Arena::Scope scope(ctx.scratch);
     const TensorView features = ctx.activation({end - begin, x.dim(1), x.dim(2), num_features});
-    ctx.backend.fourier_features(frames.rows(begin, end), frequencies, features);
+    ctx.run(ops::FourierFeatures{
+        .x = frames.rows(begin, end), .frequencies = frequencies, .out = features});
     vae::run_pixelwise(ctx, features, weights_.input.weight.values(), weights_.input.bias,
                        x.rows(begin, end));
   }
@@ -77,14 +78,16 @@ void VaeEncoder::run_attention(Context& ctx, const AttentionBlockWeights& weight
   const Arena::Scope scope(ctx.scratch);
   const TensorView attended = ctx.activation(x.shape());
   const TensorView qkv = ctx.activation({x.dim(0), x.dim(1), x.dim(2), 3 * x.dim(3)});
-  const GroupNorm norm{.weight = weights.norm.weight,
-                       .bias = weights.norm.bias,
-                       .num_groups = static_cast<int>(config().norm_groups),
-                       .activation = Activation::kNone};
-  ctx.backend.group_norm(x, norm, attended);
+  ctx.run(ops::GroupNorm{.x = x,
+                         .weight = weights.norm.weight,
+                         .bias = weights.norm.bias,
+                         .num_groups = static_cast<int>(config().norm_groups),
+                         .activation = Activation::kNone,
+                         .out = attended});
   vae::run_pixelwise(ctx, attended, weights.qkv.weight.values(), {}, qkv);
-  ctx.backend.temporal_attention(qkv, static_cast<int>(config().encoder_attention_head_dim),
-                                 attended);
+  ctx.run(ops::TemporalAttention{.qkv = qkv,
+                                 .head_dim = static_cast<int>(config().encoder_attention_head_dim),
+                                 .out = attended});
   vae::run_pixelwise(ctx, attended, weights.out.weight.values(), weights.out.bias, x,
                      /*accumulate=*/true);
 }
@@ -119,15 +122,14 @@ void VaeEncoder::fill_stage_input(Context& ctx, std::size_t stage, const TensorV
   fill_stage_input(ctx, stage - 1, frames, present);
   run_stage(ctx, weights_.stages[stage - 1], present);
   for (std::int64_t i = 0; i < num_past; ++i) {
-    ctx.backend.copy(present.rows(0, 1), padded.rows(i, i + 1));
+    ctx.run(ops::Copy{.source = present.rows(0, 1), .target = padded.rows(i, i + 1)});
   }
-  ctx.backend.conv3d(padded,
-                     {.weight = weights.down.weight,
+  ctx.run(ops::Conv3d{.x = padded,
+                      .weight = weights.down.weight,
                       .bias = weights.down.bias,
-                      .residual = {},
                       .stride = {static_cast<int>(kernel[2]), static_cast<int>(kernel[3]),
-                                 static_cast<int>(kernel[4])}},
-                     x);
+                                 static_cast<int>(kernel[4])},
+                      .out = x});
 }
 
 TensorView VaeEncoder::forward(Context& ctx, const TensorView& frames) const {
@@ -141,11 +143,12 @@ TensorView VaeEncoder::forward(Context& ctx, const TensorView& frames) const {
   fill_stage_input(ctx, last_down, frames, x);
   run_stage(ctx, weights_.stages[last_down], x);
   run_stage(ctx, weights_.stages.back(), x);
-  const GroupNorm norm{.weight = weights_.output_norm.weight,
-                       .bias = weights_.output_norm.bias,
-                       .num_groups = static_cast<int>(config().norm_groups),
-                       .activation = Activation::kSilu};
-  ctx.backend.group_norm(x, norm, normed);
+  ctx.run(ops::GroupNorm{.x = x,
+                         .weight = weights_.output_norm.weight,
+                         .bias = weights_.output_norm.bias,
+                         .num_groups = static_cast<int>(config().norm_groups),
+                         .activation = Activation::kSilu,
+                         .out = normed});
   vae::run_pixelwise(ctx, normed, weights_.output.weight.values(), {}, out);
   return out;
 }
@@ -159,8 +162,10 @@ void VaeEncoder::encode_posterior(Context& ctx, const TensorView& frames,
          posterior.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
-  ctx.backend.channels_last_to_latents(forward(ctx, frames), identity_scale_, identity_shift_,
-                                       posterior);
+  ctx.run(ops::ChannelsLastToLatents{.x = forward(ctx, frames),
+                                     .scale = identity_scale_,
+                                     .shift = identity_shift_,
+                                     .latents = posterior});
 }
 
 void VaeEncoder::encode(Context& ctx, const TensorView& frames, const TensorView& latents) const {
@@ -170,7 +175,10 @@ void VaeEncoder::encode(Context& ctx, const TensorView& frames, const TensorView
          latents.shape().to_string());
   }
   const Arena::Scope scope(ctx.scratch);
-  ctx.backend.channels_last_to_latents(forward(ctx, frames), latent_scale_, latent_mean_, latents);
+  ctx.run(ops::ChannelsLastToLatents{.x = forward(ctx, frames),
+                                     .scale = latent_scale_,
+                                     .shift = latent_mean_,
+                                     .latents = latents});
 }
 
 }  // namespace mochi

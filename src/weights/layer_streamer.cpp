@@ -22,10 +22,8 @@ LayerStreamer::LayerStreamer(Backend& backend, LayerOfFn layer_of, std::size_t l
 LayerStreamer::~LayerStreamer() {
   try {
     // A fetch that is still in progress reads memory that is about to be freed.
-    for (std::size_t slot = 0; slot < kNumSlots; ++slot) {
-      backend_.await_prefetch(static_cast<int>(slot));
-    }
-    backend_.synchronize();
+    for (Transfer& fetch : fetches_) backend_.run(ops::Await{.transfer = fetch});
+    backend_.device().synchronize();
   } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch): a lost device fetches nothing
   }
 }
@@ -44,8 +42,8 @@ TensorView LayerStreamer::place(std::size_t layer, DType dtype, const Shape& sha
 void LayerStreamer::keep(std::size_t layer) {
   if (layer != layers_.size()) fail("layer {} is stored out of order", layer);
   const auto end = static_cast<std::int64_t>(used_bytes_);
-  Tensor host(DType::kU8, {end}, backend_.staging_allocator());
-  backend_.download(slots_[slot_of(layer)].view().rows(0, end), host);
+  Tensor host(DType::kU8, {end}, backend_.device().staging_allocator());
+  backend_.run(ops::Download{.source = slots_[slot_of(layer)].view().rows(0, end), .host = host});
   layers_.push_back(std::move(host));
   in_slot_[slot_of(layer)] = layer;
   used_bytes_ = 0;
@@ -55,13 +53,13 @@ void LayerStreamer::fetch(std::size_t layer) {
   const std::size_t slot = slot_of(layer);
   if (in_slot_[slot] == layer) return;
   const TensorView host = layers_[layer].view();
-  backend_.prefetch(static_cast<int>(slot), host, slots_[slot].view().rows(0, host.dim(0)));
+  fetches_[slot] = backend_.device().start_copy(host, slots_[slot].view().rows(0, host.dim(0)));
   in_slot_[slot] = layer;
 }
 
 void LayerStreamer::begin(std::size_t layer) {
   fetch(layer);
-  backend_.await_prefetch(static_cast<int>(slot_of(layer)));
+  backend_.run(ops::Await{.transfer = fetches_[slot_of(layer)]});
   for (std::size_t ahead = 1; ahead < kNumSlots; ++ahead) {
     const std::size_t next = (layer + ahead) % layers_.size();
     // If the number of layers is not a multiple of the slots, this slot may hold the layer in use.

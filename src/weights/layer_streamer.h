@@ -51,6 +51,7 @@ class LayerStreamer {
   LayerOfFn layer_of_;
   std::array<Tensor, kNumSlots> slots_;
   std::array<std::optional<std::size_t>, kNumSlots> in_slot_;  // the layer in each slot
+  std::array<Transfer, kNumSlots> fetches_;                    // to each slot
   std::vector<Tensor> layers_;                                 // host storage
   std::size_t used_bytes_ = 0;  // size of what is placed so far of the current layer
 };

@@ -204,27 +204,29 @@ MatrixView WeightStore::store_rows(const Parameter& parameter, std::span<const S
 
 void WeightStore::init_one(std::uint64_t seed, const Parameter& parameter) {
   const auto& [name, shape, role, member] = parameter;
-  NormalFill fill{.seed = seed, .mean = 1.0F, .deviation = 0.1F};
+  float mean = 1.0F;
+  float deviation = 0.1F;
   if (role == WeightRole::kMatrix) {
-    fill.deviation =
-        std::sqrt(static_cast<float>(shape[0]) / static_cast<float>(shape.num_elements()));
-    fill.mean = 0.0F;
+    deviation = std::sqrt(static_cast<float>(shape[0]) / static_cast<float>(shape.num_elements()));
+    mean = 0.0F;
   } else if (name.ends_with("bias")) {
-    fill.deviation = 0.02F;
-    fill.mean = 0.0F;
+    deviation = 0.02F;
+    mean = 0.0F;
   }
   const StorageType type = plan(parameter, nullptr, storage_).type;
   enter_layer(name);
   num_parameters_ += shape.num_elements();
   if (!is_compact(type)) {
     const TensorView target = allocate(std::get<DType>(type), shape);
-    backend_.fill_normal(fill, target);
+    backend_.run(
+        ops::FillNormal{.target = target, .seed = seed, .mean = mean, .deviation = deviation});
     return member.set(target);
   }
   const Tensor values(DType::kF32, shape, backend_.allocator());
   const Tensor host(DType::kF32, shape);
-  backend_.fill_normal(fill, values);
-  backend_.download(values, host);
+  backend_.run(
+      ops::FillNormal{.target = values, .seed = seed, .mean = mean, .deviation = deviation});
+  backend_.run(ops::Download{.source = values, .host = host});
   const CompactMatrix matrix = to_compact_named(name, host.view().f32(), shape[0], type);
   member.set(store_rows(parameter, {{rows_of(matrix, type, shape)}}));
 }

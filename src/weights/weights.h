@@ -94,7 +94,7 @@ class WeightStore {
   template <typename W>
   void load(W& weights, const TensorSource& source) {
     plan_layers(weights, &source);
-    loader_ = backend_.make_weight_loader();
+    loader_ = backend_.device().make_weight_loader();
     weights.visit([&](const std::string& name, const WeightMember& member, const Shape& shape,
                       WeightRole role) { load_one(source, {name, shape, role, member}); });
     finish();
@@ -105,7 +105,7 @@ class WeightStore {
   template <typename W>
   void init_random(W& weights, std::uint64_t seed) {
     plan_layers(weights, nullptr);
-    loader_ = backend_.make_weight_loader();
+    loader_ = backend_.device().make_weight_loader();
     weights.visit([&](const std::string& name, const WeightMember& member, const Shape& shape,
                       WeightRole role) { init_one(seed++, {name, shape, role, member}); });
     finish();

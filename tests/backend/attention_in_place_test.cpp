@@ -81,7 +81,7 @@ class InPlaceFixture : public SparseOpsFixture {
   }
   static Results attend(Backend& backend, const AttentionInputs& in) {
     Results results = make_results(in, 1);
-    backend.attention(in, {results.out, results.lse});
+    backend.run(ops::Attention{.in = in, .to = {results.out, results.lse}});
     return results;
   }
   static void expect_equal(const Tensor& got, const Tensor& want) {
@@ -95,7 +95,7 @@ TEST_P(AttentionInPlace, EqualsAttentionOverCopies) {
   const Twice twice = make_twice(param());
   const Results got = attend(*backend_, twice.in_place);
   const Results copied = attend(*backend_, twice.of_copies);
-  const Results want = attend(*make_backend(Device::kCpu), twice.of_copies);
+  const Results want = attend(*make_backend(Device::cpu()), twice.of_copies);
   EXPECT_LE(error(got.out, want.out), limit(1e-6));
   EXPECT_LE(error(got.lse, want.lse), limit(1e-6));
   // Rows at odd addresses may need another kernel.
@@ -134,8 +134,12 @@ TEST_P(AttentionInPlaceOp, ColumnSumsEqualThoseOfCopies) {
       const Tensor former = attend(*backend_, twice.of_copies).lse;
       const auto run = [&](const AttentionInputs& in) {
         Results results = make_results(in, group_size);
-        backend_->attention_with_column_sums(in, {former, results.sums, group_size, 4},
-                                             {results.out, results.lse});
+        backend_->run(ops::AttentionWithColumnSums{.in = in,
+                                                   .scores_lse = former,
+                                                   .sums = results.sums,
+                                                   .group_size = group_size,
+                                                   .query_stride = 4,
+                                                   .to = {results.out, results.lse}});
         return results;
       };
       const Results got = run(twice.in_place);
@@ -152,7 +156,8 @@ TEST_P(AttentionInPlaceOp, ContractsNameTheColumnsAndTheMatrix) {
   const Tensor out = poisoned({7, 16});
   const HeadsView good(matrix, 2, 8, 16);
   const auto message = [&](const HeadsView& q, const HeadsView& k, const HeadsView& v) {
-    return message_of<Error>([&] { backend_->attention({q, k, v, {}, 1.0F}, {out}); });
+    return message_of<Error>(
+        [&] { backend_->run(ops::Attention{.in = {q, k, v, {}, 1.0F}, .to = {out}}); });
   };
   EXPECT_EQ(message({matrix, 2, 8, 40}, good, good),
             "attention: q is 16 columns from 40 on of [7, 48]");
@@ -171,8 +176,8 @@ TEST_P(AttentionInPlaceOp, ContractsNameTheColumnsAndTheMatrix) {
   EXPECT_EQ(message({}, good, good), "attention: q is missing");
   const DeviceLists lists = upload(Lists(2, {0}), 7);
   EXPECT_EQ(message_of<Error>([&] {
-              backend_->column_sparse_attention({good, good, good, {}, 1.0F}, lists.view, {},
-                                                {out});
+              backend_->run(ops::ColumnSparseAttention{
+                  .in = {good, good, good, {}, 1.0F}, .columns = lists.view, .to = {out}});
             }),
             "column_sparse_attention: q, k and v must be separate tensors");
 }

@@ -19,9 +19,19 @@ struct Plan {
   std::vector<std::int32_t> counts;
 };
 
+// An ops::SelectColumns without its outputs.
+struct Choice {
+  TensorView scores = {}, fixed = {};
+  std::int64_t num_keys = 0, min_kept = 0, max_kept = 0;
+  double mass = 1, random = 0;
+  std::uint64_t seed = 0;
+  TensorView step = {};
+  std::int64_t multiple = 1;
+};
+
 class SelectionBase : public OpsFixture {
  protected:
-  Plan select(ColumnChoice choice, std::int64_t heads, std::int64_t groups) {
+  Plan select(const Choice& choice, std::int64_t heads, std::int64_t groups) {
     const std::int64_t words = (choice.num_keys + 31) / 32;
     const Tensor bits =
         ints(std::vector<std::int32_t>(static_cast<std::size_t>(heads * groups * words), -1),
@@ -29,13 +39,24 @@ class SelectionBase : public OpsFixture {
     const std::int64_t num_lists = heads * groups;
     const Tensor offsets = ints(
         std::vector<std::int32_t>(static_cast<std::size_t>(num_lists + 1), -1), {num_lists + 1});
-    backend_->select_columns(choice, bits, offsets);
+    backend_->run(ops::SelectColumns{.scores = choice.scores,
+                                     .fixed = choice.fixed,
+                                     .num_keys = choice.num_keys,
+                                     .min_kept = choice.min_kept,
+                                     .max_kept = choice.max_kept,
+                                     .mass = choice.mass,
+                                     .random = choice.random,
+                                     .seed = choice.seed,
+                                     .step = choice.step,
+                                     .multiple = choice.multiple,
+                                     .plan = bits,
+                                     .offsets = offsets});
     EXPECT_EQ(data(offsets)[0], 0);
     // The buffer is larger than the lists.
     const std::int64_t room = data(offsets)[num_lists] + 7;
     const Tensor columns =
         ints(std::vector<std::int32_t>(static_cast<std::size_t>(room), -1), {room});
-    backend_->expand_columns(bits, {offsets, columns, 1});
+    backend_->run(ops::ExpandColumns{.plan = bits, .lists = {offsets, columns, 1}});
     Plan plan;
     for (std::int64_t i = 0; i < num_lists; ++i) {
       const std::int32_t* const offset = data(offsets) + i;
@@ -46,7 +67,7 @@ class SelectionBase : public OpsFixture {
     return plan;
   }
 
-  std::unique_ptr<Backend> reference_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> reference_ = make_backend(Device::cpu());
 
   Tensor random_scores(const Shape& shape) {
     Tensor scores = random_f32(shape);  // not rounded, because rounded scores would tie
@@ -104,7 +125,7 @@ class SelectionBase : public OpsFixture {
     }
   }
   // Checks the plan with num_kept columns kept for their scores.
-  void expect_same_plan(ColumnChoice choice, std::int64_t num_kept, std::int64_t multiple) {
+  void expect_same_plan(Choice choice, std::int64_t num_kept, std::int64_t multiple) {
     choice.min_kept = choice.max_kept = std::min(num_kept, choice.num_keys);
     choice.multiple = multiple;
     const Plan plan = select(choice, 2, 3);
@@ -193,7 +214,7 @@ TEST_P(Selection, PlansAreTheSameEverywhere) {
         float& score = scores.view().f32()[static_cast<std::size_t>(i)];
         score = form.of(score, i % num_keys);
       }
-      ColumnChoice choice{.scores = scores, .fixed = fixed, .num_keys = num_keys, .seed = 3};
+      Choice choice{.scores = scores, .fixed = fixed, .num_keys = num_keys, .seed = 3};
       expect_same_plan(choice, 1, 1);
       expect_same_plan(choice, num_keys / 7, 1);
       choice.random = 0.01;
@@ -213,7 +234,7 @@ TEST_P(Selection, PlansOfLongListsAreTheSameEverywhere) {
     SCOPED_TRACE(testing::Message() << num_keys << " keys");
     const Tensor fixed = random_bits(3, num_keys, 0.01);
     const Tensor scores = random_scores({2, 3, num_keys});
-    const ColumnChoice choice{
+    const Choice choice{
         .scores = scores, .fixed = fixed, .num_keys = num_keys, .random = 0.01, .seed = 3};
     expect_same_plan(choice, num_keys / 7, 128);
     // About 400 equal scores, spread over the whole list, include some of the best.

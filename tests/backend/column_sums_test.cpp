@@ -19,8 +19,12 @@ TEST_P(ColumnSumsOp, SumsEqualThoseOfDenseProbabilities) {
       const Tensor sums = poisoned({2, num_groups, sizes.tokens});
       const Tensor out = poisoned(p.out_shape());
       const Tensor lse = poisoned(p.lse_shape());
-      backend_->attention_with_column_sums(p.in, {former, sums, sizes.group_size, stride},
-                                           {out, lse});
+      backend_->run(ops::AttentionWithColumnSums{.in = p.in,
+                                                 .scores_lse = former,
+                                                 .sums = sums,
+                                                 .group_size = sizes.group_size,
+                                                 .query_stride = stride,
+                                                 .to = {out, lse}});
       std::vector<double> want(static_cast<std::size_t>(sums.view().num_elements()));
       for (std::int64_t head = 0; head < 2; ++head) {
         for (std::int64_t query = 0; query < sizes.tokens; ++query) {
@@ -106,8 +110,12 @@ TEST_P(ColumnSumsOp, SumsAreRelativeToTheFormerLse) {
       const Tensor sums = poisoned({c.heads, num_groups, c.num_keys});
       const Tensor out = poisoned(p.out_shape());
       const Tensor lse = poisoned(p.lse_shape());
-      backend_->attention_with_column_sums(p.in, {former, sums, c.group_size, c.stride},
-                                           {out, lse});
+      backend_->run(ops::AttentionWithColumnSums{.in = p.in,
+                                                 .scores_lse = former,
+                                                 .sums = sums,
+                                                 .group_size = c.group_size,
+                                                 .query_stride = c.stride,
+                                                 .to = {out, lse}});
       EXPECT_LE(error(sums, want), 2e-5) << c.num_queries << " " << c.stride << " " << c.shift;
       EXPECT_LE(error(out, dense.out), limit(1e-6)) << c.num_queries << " " << c.shift;
       EXPECT_LE(error(lse, dense.lse), limit(1e-6)) << c.num_queries << " " << c.shift;

@@ -37,7 +37,12 @@ Shape conv_out_shape(const ConvCase& param) {
   return {size[0], size[1], size[2], param.out_channels};
 }
 
-std::vector<double> slow_conv(const TensorView& x, const Conv3d& params, const Shape& out) {
+struct ConvParams {
+  TensorView weight, bias, residual;
+  std::array<int, 3> stride{1, 1, 1};
+};
+
+std::vector<double> slow_conv(const TensorView& x, const ConvParams& params, const Shape& out) {
   std::vector<double> result;
   const Shape& kernel = params.weight.shape();
   const std::span<const float> weight = params.weight.f32();
@@ -90,7 +95,16 @@ class VaeOpsConv : public OverBackendsAnd<VaeOpsFixture, ConvCase> {
   }
 
   Tensor x_, weight_, bias_, residual_, out_;
-  Conv3d params_;
+  void run(const Tensor& out) {
+    backend_->run(ops::Conv3d{.x = x_,
+                              .weight = params_.weight,
+                              .bias = params_.bias,
+                              .residual = params_.residual,
+                              .stride = params_.stride,
+                              .out = out});
+  }
+
+  ConvParams params_;
 };
 
 // The largest case adds up 3,456 products in F32; the CPU's Winograd has an error of 1.07e-6.
@@ -98,14 +112,14 @@ constexpr double kF32Limit = 1.5e-6;
 
 TEST_P(VaeOpsConv, MatchesLoops) {
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
-  EXPECT_TRUE(is_repeatable(out_, [&] { backend_->conv3d(x_, params_, out_); }));
+  EXPECT_TRUE(is_repeatable(out_, [&] { run(out_); }));
   EXPECT_LE(relative_error(out_.view().f32(), want), limit(kF32Limit));
 }
 
 TEST_P(VaeOpsConv, AddsInPlace) {
   params_.residual = residual_;
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
-  backend_->conv3d(x_, params_, residual_);
+  run(residual_);
   EXPECT_LE(relative_error(residual_.view().f32(), want), limit(kF32Limit));
 }
 
@@ -114,7 +128,7 @@ TEST_P(VaeOpsConv, TakesBf16Weights) {
   for (float& value : weight_.view().f32()) value = bf16_to_f32(f32_to_bf16(value));
   const std::vector<double> want = slow_conv(x_, params_, out_.view().shape());
   params_.weight = rounded;
-  backend_->conv3d(x_, params_, out_);
+  run(out_);
   // If the processor has bf16 tiles, x is rounded as well, by at most 2^-9 per factor. Matmuls,
   // which 1×1×1 convolutions are, also round it with bf16 dot products.
   const bool is_product = weight_.view().num_elements() == x_.view().dim(3) * out_.view().dim(3);
@@ -148,8 +162,8 @@ TEST_P(VaeOps, ConvRefusesMismatches) {
   const Tensor out(DType::kF32, {1, 3, 3, 4});
   const Tensor wrong_input(DType::kF32, {4, 7, 3, 3, 3});
   const Tensor too_large(DType::kF32, {4, 8, 4, 3, 3});
-  EXPECT_THROW(backend_->conv3d(x, {wrong_input, {}, {}}, out), Error);
-  EXPECT_THROW(backend_->conv3d(x, {too_large, {}, {}}, out), Error);
+  EXPECT_THROW(backend_->run(ops::Conv3d{.x = x, .weight = wrong_input, .out = out}), Error);
+  EXPECT_THROW(backend_->run(ops::Conv3d{.x = x, .weight = too_large, .out = out}), Error);
 }
 
 }  // namespace

@@ -63,19 +63,19 @@ TEST_P(CudaBackendTest, OperationsSeeEarlierResults) {
   const auto run = [&](Backend& backend, const Tensor& x, const TensorView& w, const TensorView& g,
                        bool is_waiting) {
     const auto wait = [&] {
-      if (is_waiting) backend.synchronize();
+      if (is_waiting) backend.device().synchronize();
     };
     for (int layer = 0; layer < kNumLayers; ++layer) {
       // Freed at the end of each iteration, and the next iteration gets the same memory.
       const Tensor y(backend.activation_dtype(), x.view().shape(), backend.allocator());
       const Tensor z(backend.activation_dtype(), x.view().shape(), backend.allocator());
-      backend.norm_modulate(x, g, 1e-5F, y);
+      backend.run(ops::NormModulate{.x = x, .scale = g, .eps = 1e-5F, .out = y});
       wait();
-      backend.linear(y, w, {}, z);
+      backend.run(ops::Linear{.x = y, .weight = w, .out = z});
       wait();
-      backend.silu(z, z);
+      backend.run(ops::Silu{.x = z, .out = z});
       wait();
-      backend.gated_residual(z, {.gate = g, .eps = 1e-5F}, x);
+      backend.run(ops::GatedResidual{.r = z, .gate = g, .x = x, .eps = 1e-5F});
       wait();
     }
   };
@@ -98,16 +98,17 @@ TEST_P(CudaBackendTest, TheSameCallGivesTheSameBits) {
   const Tensor weight = to_gpu(random({384, 512}));
   const Tensor frames = to_gpu(random({2, 32, 48, 64}));
   const Tensor norm_weight(DType::kF32, {64}, backend_->allocator());
-  backend_->upload(random({64}), norm_weight);
+  backend_->run(ops::Upload{.host = random({64}), .target = norm_weight});
   const auto run = [&] {
     const Tensor attended = on_gpu({1000, 512});
-    backend_->attention({q, k, v, {}, 0.1F}, {attended});
+    backend_->run(ops::Attention{.in = {q, k, v, {}, 0.1F}, .to = {attended}});
     const Tensor product = on_gpu({1000, 384});
-    backend_->linear(x, weight, {}, product);
+    backend_->run(ops::Linear{.x = x, .weight = weight, .out = product});
     const Tensor normed = on_gpu({2, 34, 50, 64});
-    backend_->group_norm(frames, {.weight = norm_weight, .bias = norm_weight}, normed);
+    backend_->run(
+        ops::GroupNorm{.x = frames, .weight = norm_weight, .bias = norm_weight, .out = normed});
     const Tensor means = on_gpu({1, 512});
-    backend_->mean_rows(x, means);
+    backend_->run(ops::MeanRows{.x = x, .out = means});
     std::vector<float> result = to_host(attended);
     for (const Tensor* other : {&product, &normed, &means}) {
       const std::vector<float> values = to_host(*other);
@@ -122,23 +123,24 @@ TEST_P(CudaBackendTest, TheSameCallGivesTheSameBits) {
 TEST_P(CudaBackendTest, RefusesTensorsOfTheHost) {
   const Tensor x = random({4, 4});
   try {
-    backend_->silu(Tensor(dtype(), {4, 4}), on_gpu({4, 4}));
+    backend_->run(ops::Silu{.x = Tensor(dtype(), {4, 4}), .out = on_gpu({4, 4})});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(), "silu: x is on another device");
   }
-  EXPECT_THROW(backend_->upload(on_gpu({4}), on_gpu({4})), Error);
-  EXPECT_THROW(backend_->download(on_gpu({4}), on_gpu({4})), Error);
+  EXPECT_THROW(backend_->run(ops::Upload{.host = on_gpu({4}), .target = on_gpu({4})}), Error);
+  EXPECT_THROW(backend_->run(ops::Download{.source = on_gpu({4}), .host = on_gpu({4})}), Error);
 }
 
 TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
   constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
   constexpr std::size_t kLimitMegabytes = 3072;  // CUDA itself takes some of it
   const std::unique_ptr<Backend> small =
-      make_backend(Device::kCuda, {.activation_dtype = dtype(),
-                                   .memory_limit_bytes = kLimitMegabytes * kMegabyte,
-                                   .is_portable = GetParam().is_portable});
-  const std::uint64_t own_bytes = small->memory().used_bytes;  // memory of the backend itself
+      make_backend(Device::cuda(), {.activation_dtype = dtype(),
+                                    .memory_limit_bytes = kLimitMegabytes * kMegabyte,
+                                    .is_portable = GetParam().is_portable});
+  const std::uint64_t own_bytes =
+      small->device().memory().used_bytes;  // memory of the backend itself
   std::size_t first_count = 0;
   for (int i = 0; i < 3; ++i) {
     std::vector<Tensor> blocks;
@@ -149,7 +151,7 @@ TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
     };
     EXPECT_THROW(fill(), Error);
     EXPECT_GT(blocks.size(), 8U);
-    EXPECT_EQ(small->memory().used_bytes, own_bytes + blocks.size() * 64 * kMegabyte);
+    EXPECT_EQ(small->device().memory().used_bytes, own_bytes + blocks.size() * 64 * kMegabyte);
     if (i == 0) first_count = blocks.size();
     EXPECT_EQ(blocks.size(), first_count);
   }
@@ -157,8 +159,8 @@ TEST_P(CudaBackendTest, MemoryIsLimitedAndCountedAndUsableAfterwards) {
   std::ranges::fill(ones.view().f32(), 1.0F);
   const Tensor there(DType::kF32, {4}, small->allocator());
   const Tensor back(DType::kF32, {4});
-  small->upload(ones, there);
-  small->download(there, back);
+  small->run(ops::Upload{.host = ones, .target = there});
+  small->run(ops::Download{.source = there, .host = back});
   EXPECT_TRUE(std::ranges::equal(back.view().f32(), ones.view().f32()));
 }
 
@@ -181,29 +183,32 @@ TEST_P(CudaBackendTest, IndicesDoNotOverflow) {
   const Tensor small = to_gpu(rows);
   const Tensor small_out = on_gpu({2, kWidth});
   const Tensor vector = to_gpu(random({kWidth}));
-  backend_->copy(small, last_x);
+  backend_->run(ops::Copy{.source = small, .target = last_x});
   const auto expect_same_as_small = [&](const char* op) {
     EXPECT_EQ(to_host(last_y), to_host(small_out)) << op;
-    backend_->copy(small, last_y);  // so that the next one has to write
+    backend_->run(
+        ops::Copy{.source = small, .target = last_y});  // so that the next one has to write
   };
-  backend_->silu(x, y);
-  backend_->silu(small, small_out);
+  backend_->run(ops::Silu{.x = x, .out = y});
+  backend_->run(ops::Silu{.x = small, .out = small_out});
   expect_same_as_small("silu");
-  backend_->add(x, x, y);
-  backend_->add(small, small, small_out);
+  backend_->run(ops::Add{.a = x, .b = x, .out = y});
+  backend_->run(ops::Add{.a = small, .b = small, .out = small_out});
   expect_same_as_small("add");
-  backend_->copy(x, y);
-  backend_->copy(small, small_out);
+  backend_->run(ops::Copy{.source = x, .target = y});
+  backend_->run(ops::Copy{.source = small, .target = small_out});
   expect_same_as_small("copy");
-  backend_->norm_modulate(x, vector, 1e-5F, y);
-  backend_->norm_modulate(small, vector, 1e-5F, small_out);
+  backend_->run(ops::NormModulate{.x = x, .scale = vector, .eps = 1e-5F, .out = y});
+  backend_->run(ops::NormModulate{.x = small, .scale = vector, .eps = 1e-5F, .out = small_out});
   expect_same_as_small("norm_modulate");
-  backend_->layer_norm_modulate(x, vector, vector, 1e-5F, y);
-  backend_->layer_norm_modulate(small, vector, vector, 1e-5F, small_out);
+  backend_->run(
+      ops::LayerNormModulate{.x = x, .shift = vector, .scale = vector, .eps = 1e-5F, .out = y});
+  backend_->run(ops::LayerNormModulate{
+      .x = small, .shift = vector, .scale = vector, .eps = 1e-5F, .out = small_out});
   expect_same_as_small("layer_norm_modulate");
-  backend_->copy(small, small_out);
-  backend_->gated_residual(x, {.gate = vector, .eps = 1e-5F}, y);
-  backend_->gated_residual(small, {.gate = vector, .eps = 1e-5F}, small_out);
+  backend_->run(ops::Copy{.source = small, .target = small_out});
+  backend_->run(ops::GatedResidual{.r = x, .gate = vector, .x = y, .eps = 1e-5F});
+  backend_->run(ops::GatedResidual{.r = small, .gate = vector, .x = small_out, .eps = 1e-5F});
   expect_same_as_small("gated_residual");
 }
 
@@ -215,9 +220,10 @@ TEST_P(CudaBackendTest, FourierFeaturesTakeUnroundedFrames) {
   for (float& value : x.view().f32()) value = uniform(generator_);
   const Shape shape{2, 3, 5, 15};
   const Tensor want(DType::kF32, shape);
-  cpu_->fourier_features(x, frequencies, want);
+  cpu_->run(ops::FourierFeatures{.x = x, .frequencies = frequencies, .out = want});
   const Tensor out = on_gpu(shape);
-  backend_->fourier_features(to_device(*backend_, x), frequencies, out);
+  backend_->run(
+      ops::FourierFeatures{.x = to_device(*backend_, x), .frequencies = frequencies, .out = out});
   EXPECT_LE(relative_error(to_host(out), want.view().f32()), 3e-3);
 }
 

@@ -17,7 +17,8 @@ class CudaWeights : public BesideCpu {
  protected:
   std::vector<std::byte> download(const TensorView& tensor) const {
     std::vector<std::byte> bytes(tensor.size_bytes());
-    backend_->download(tensor, TensorView(bytes.data(), tensor.dtype(), tensor.shape()));
+    backend_->run(ops::Download{.source = tensor,
+                                .host = TensorView(bytes.data(), tensor.dtype(), tensor.shape())});
     return bytes;
   }
   static std::vector<std::byte> bytes_of(const TensorView& host) {
@@ -29,11 +30,10 @@ INSTANTIATE_TEST_SUITE_P(On, CudaWeights, cuda_backends(), name_of_case);
 
 TEST_P(CudaWeights, ASeedMakesTheSameValuesEverywhere) {
   const Shape shape{1003, 77};
-  const NormalFill fill{.seed = 12345, .mean = 0.5F, .deviation = 0.25F};
   const Tensor want(dtype(), shape);
   const Tensor got(dtype(), shape, backend_->allocator());
-  cpu_->fill_normal(fill, want);
-  backend_->fill_normal(fill, got);
+  cpu_->run(ops::FillNormal{.target = want, .seed = 12345, .mean = 0.5F, .deviation = 0.25F});
+  backend_->run(ops::FillNormal{.target = got, .seed = 12345, .mean = 0.5F, .deviation = 0.25F});
   EXPECT_EQ(download(got), bytes_of(want));
 }
 
@@ -42,7 +42,7 @@ TEST_P(CudaWeights, LoadedValuesEqualTheHosts) {
   std::mt19937 generator(3);
   for (const DType stored :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2}) {
-    const std::unique_ptr<WeightLoader> loader = backend_->make_weight_loader();
+    const std::unique_ptr<WeightLoader> loader = backend_->device().make_weight_loader();
     ASSERT_TRUE(loader);
     std::vector<Tensor> targets;
     std::vector<std::vector<float>> wanted;
@@ -72,30 +72,33 @@ TEST_P(CudaWeights, PrefetchedWeightsArriveInTimeAndNotTooEarly) {
   std::vector<Tensor> layers;
   for (int i = 0; i < kNumLayers; ++i) {
     const Tensor& layer =
-        layers.emplace_back(dtype(), Shape{kWidth, kWidth}, backend_->staging_allocator());
-    cpu_->fill_normal({.seed = static_cast<std::uint64_t>(i), .deviation = 1.0F / 32}, layer);
+        layers.emplace_back(dtype(), Shape{kWidth, kWidth}, backend_->device().staging_allocator());
+    cpu_->run(ops::FillNormal{
+        .target = layer, .seed = static_cast<std::uint64_t>(i), .deviation = 1.0F / 32});
   }
   const auto run = [&](bool is_prefetching) {
     const Tensor x(dtype(), {256, kWidth}, backend_->allocator());
     const Tensor y(dtype(), {256, kWidth}, backend_->allocator());
-    backend_->fill_normal({.seed = 99}, x);
+    backend_->run(ops::FillNormal{.target = x, .seed = 99});
     std::vector<Tensor> buffers;
     for (int i = 0; i < 2; ++i) {
       buffers.emplace_back(dtype(), Shape{kWidth, kWidth}, backend_->allocator());
     }
-    if (is_prefetching) backend_->prefetch(0, layers[0], buffers[0]);
+    DeviceRuntime& device = backend_->device();
+    Transfer fetches[2];
+    if (is_prefetching) fetches[0] = device.start_copy(layers[0], buffers[0]);
     for (int i = 0; i < kNumLayers; ++i) {
       if (is_prefetching) {
         if (i + 1 < kNumLayers) {
-          backend_->prefetch((i + 1) % 2, layers[i + 1], buffers[(i + 1) % 2]);
+          fetches[(i + 1) % 2] = device.start_copy(layers[i + 1], buffers[(i + 1) % 2]);
         }
-        backend_->await_prefetch(i % 2);
+        backend_->run(ops::Await{.transfer = fetches[i % 2]});
       } else {
-        backend_->upload(layers[i], buffers[i % 2]);
+        backend_->run(ops::Upload{.host = layers[i], .target = buffers[i % 2]});
       }
-      backend_->linear(x, buffers[i % 2], {}, y);
-      backend_->silu(y, y);
-      backend_->add(x, y, x);
+      backend_->run(ops::Linear{.x = x, .weight = buffers[i % 2], .out = y});
+      backend_->run(ops::Silu{.x = y, .out = y});
+      backend_->run(ops::Add{.a = x, .b = y, .out = x});
     }
     return to_host(*backend_, x);
   };

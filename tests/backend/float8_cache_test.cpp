@@ -51,7 +51,9 @@ TEST_P(Float8Cache, IsRoundedByItsLargestValue) {
     }
     const Tensor cache = poisoned_codes(shape);
     const Tensor scale = poisoned({kHeads, kTokens});
-    backend_->find_delta({dense}, {sparse}, {.cache = cache, .weight = {}, .cache_scale = scale});
+    backend_->run(ops::FindDelta{.dense = {dense},
+                                 .sparse = {sparse},
+                                 .delta = {.cache = cache, .weight = {}, .cache_scale = scale}});
     std::vector<float> exact(dense.view().f32().size());
     std::vector<float> highest(static_cast<std::size_t>(kHeads * kTokens));
     for (std::size_t i = 0; i < exact.size(); ++i) {
@@ -88,14 +90,16 @@ TEST_P(Float8Cache, IsNearTheUnroundedOneInEveryForm) {
     for (const DeltaForm& form : kDeltaForms) {
       const Tensor wanted = poisoned(shape);
       const Tensor wanted_weight = poisoned(rows);
-      backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse},
-                           form.with(wanted, wanted_weight));
+      backend_->run(ops::FindDelta{.dense = {dense, dense_lse},
+                                   .sparse = {sparse, sparse_lse},
+                                   .delta = form.with(wanted, wanted_weight)});
       const Tensor cache = poisoned_codes(shape);
       const Tensor scale = poisoned(rows);
       const Tensor weight = poisoned(rows);
       AttentionDelta delta = form.with(cache, weight);
       delta.cache_scale = scale;
-      backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
+      backend_->run(ops::FindDelta{
+          .dense = {dense, dense_lse}, .sparse = {sparse, sparse_lse}, .delta = delta});
       if (form.has_weight) {
         EXPECT_LE(error(weight, wanted_weight.view()), 1e-6);
       }
@@ -136,12 +140,14 @@ TEST_P(Float8Cache, IsAppliedAsTheSameValuesInActivations) {
     const std::vector<double> wanted_lse = attend(p, lists, sizes.group_size).lse;
     for (const DeltaForm& form : kDeltaForms) {
       const Tensor wanted = poisoned(p.out_shape());
-      backend_->column_sparse_attention(p.in, columns.view, form.with(values, weight), {wanted});
+      backend_->run(ops::ColumnSparseAttention{
+          .in = p.in, .columns = columns.view, .delta = form.with(values, weight), .to = {wanted}});
       AttentionDelta delta = form.with(cache, weight);
       delta.cache_scale = scale;
       const Tensor out = poisoned(p.out_shape());
       const Tensor lse = poisoned(p.lse_shape());
-      backend_->column_sparse_attention(p.in, columns.view, delta, {out, lse});
+      backend_->run(ops::ColumnSparseAttention{
+          .in = p.in, .columns = columns.view, .delta = delta, .to = {out, lse}});
       EXPECT_LE(error(out, wanted.view()), limit(1e-6))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
       EXPECT_LE(error(lse, wanted_lse), limit(1e-6)) << sizes.tokens;
@@ -159,16 +165,21 @@ TEST_P(Float8Cache, ContractsNameTheOperation) {
   const auto message = [](const auto& call) { return message_of<Error>(call); };
   const auto apply = [&](const TensorView& of_delta, const TensorView& scales) {
     return message([&] {
-      backend_->column_sparse_attention(
-          p.in, columns.view, {.cache = of_delta, .weight = {}, .cache_scale = scales}, {out});
+      backend_->run(ops::ColumnSparseAttention{
+          .in = p.in,
+          .columns = columns.view,
+          .delta = {.cache = of_delta, .weight = {}, .cache_scale = scales},
+          .to = {out}});
     });
   };
   EXPECT_EQ(apply(cache, {}), "column_sparse_attention: cache_scale is missing");
   EXPECT_EQ(apply(cache, out), "column_sparse_attention: cache_scale is [64, 32], wanted [2, 64]");
   EXPECT_EQ(apply(other, scale), "column_sparse_attention: a cache of activations has a scale");
   EXPECT_EQ(message([&] {
-              backend_->find_delta(
-                  {other}, {out}, {.cache = cache, .weight = {}, .cache_scale = poisoned({3, 64})});
+              backend_->run(ops::FindDelta{
+                  .dense = {other},
+                  .sparse = {out},
+                  .delta = {.cache = cache, .weight = {}, .cache_scale = poisoned({3, 64})}});
             }),
             "find_delta: cache_scale is [3, 64], dense is [64, 32]");
 }

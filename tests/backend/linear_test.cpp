@@ -58,8 +58,11 @@ TEST_P(LinearOp, MatchesLoops) {
   for (const Activation activation : kActivations) {
     for (const bool has_bias : {false, true}) {
       const Tensor out = poisoned({rows, n});
-      backend_->linear(x, weight, has_bias ? bias.view() : TensorView(), out,
-                       {.activation = activation});
+      backend_->run(ops::Linear{.x = x,
+                                .weight = weight,
+                                .bias = has_bias ? bias.view() : TensorView(),
+                                .out = out,
+                                .activation = activation});
       std::vector<double> want = product;
       const float* terms = bias.view().f32().data();
       for (std::size_t i = 0; i < want.size(); ++i) {
@@ -84,9 +87,9 @@ TEST_P(LinearOps, LinearAccumulates) {
   const Tensor weight = random({4, 8});
   const Tensor once = poisoned({5, 4});
   const Tensor twice = poisoned({5, 4});
-  backend_->linear(x, weight, {}, once);
-  backend_->copy(once, twice);
-  backend_->linear(x, weight, {}, twice, {.accumulate = true});
+  backend_->run(ops::Linear{.x = x, .weight = weight, .out = once});
+  backend_->run(ops::Copy{.source = once, .target = twice});
+  backend_->run(ops::Linear{.x = x, .weight = weight, .out = twice, .accumulate = true});
   std::vector<double> want;
   for (const float value : once.view().f32()) want.push_back(2.0 * value);
   expect_near(twice, want, 1e-6);
@@ -96,7 +99,7 @@ TEST_P(LinearOps, GatedActivation) {
   for (const Activation activation : kActivations) {
     const Tensor x = random({5, 2 * 37});
     const Tensor out = poisoned({5, 37});
-    backend_->gated_activation(x, activation, out);
+    backend_->run(ops::GatedActivation{.x = x, .activation = activation, .out = out});
     std::vector<double> want;
     for (int row = 0; row < 5; ++row) {
       for (int i = 0; i < 37; ++i) {
@@ -119,7 +122,8 @@ TEST_P(GatedLinearOp, MatchesLoops) {
   for (const Activation activation : kActivations) {
     const Tensor out = poisoned({rows, features});
     Arena scratch;
-    backend_->gated_linear(x, weight, activation, scratch, out);
+    backend_->run(ops::GatedLinear{
+        .x = x, .weight = weight, .activation = activation, .scratch = scratch, .out = out});
     std::vector<double> want;
     for (std::int64_t row = 0; row < rows; ++row) {
       const double* sums = product.data() + row * 2 * features;

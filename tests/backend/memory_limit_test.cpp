@@ -36,9 +36,9 @@ TEST_P(VaeOps, NoRoomForGeneratedCodeIsAnError) {
       bool has_failed = false;
       try {
         if (is_conv) {
-          backend_->conv3d(x, {.weight = weight, .bias = {}, .residual = {}}, conv_out);
+          backend_->run(ops::Conv3d{.x = x, .weight = weight, .out = conv_out});
         } else {
-          backend_->linear(rows, matrix, {}, linear_out);
+          backend_->run(ops::Linear{.x = rows, .weight = matrix, .out = linear_out});
         }
       } catch (const OutOfMemory&) {
         has_failed = true;

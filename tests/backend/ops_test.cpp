@@ -33,7 +33,7 @@ TEST_P(AttentionOp, MatchesDenseSoftmax) {
   const Tensor bias = has_bias ? random({heads, queries, keys}) : Tensor();
   in = {q, k, v, bias, 0.7F};
   const Tensor out = poisoned({queries, heads * head_dim});
-  backend_->attention(in, {out});
+  backend_->run(ops::Attention{.in = in, .to = {out}});
   std::vector<double> want(static_cast<std::size_t>(queries * heads * head_dim));
   for (std::int64_t h = 0; h < heads; ++h) {
     for (std::int64_t i = 0; i < queries; ++i) {
@@ -80,7 +80,7 @@ TEST_P(Ops, SoftmaxOfLargeLogitsStaysFinite) {
   const Tensor k = random({1, 600, 16});
   const Tensor v = random({1, 600, 16});
   const Tensor out = poisoned({40, 16});
-  backend_->attention({q, k, v, {}, 1.0F}, {out});
+  backend_->run(ops::Attention{.in = {q, k, v, {}, 1.0F}, .to = {out}});
   for (const float value : out.view().f32()) EXPECT_TRUE(std::isfinite(value));
 }
 
@@ -93,7 +93,7 @@ TEST_F(OpsOnCpu, ResultsDoNotDependOnTheNumberOfThreads) {
   const auto multiply = [&](int threads, std::int64_t rows) {
     set_num_threads(threads);
     const Tensor product = poisoned({rows, 768});
-    backend_->linear(x.view().rows(0, rows), weight, {}, product);
+    backend_->run(ops::Linear{.x = x.view().rows(0, rows), .weight = weight, .out = product});
     return std::vector<float>(product.view().f32().begin(), product.view().f32().end());
   };
   for (const std::int64_t rows : {1, 77, 1920}) {
@@ -104,7 +104,7 @@ TEST_F(OpsOnCpu, ResultsDoNotDependOnTheNumberOfThreads) {
   const auto attend = [&](int threads) {
     set_num_threads(threads);
     const Tensor attended = poisoned({1930, 256});
-    backend_->attention({q, k, v, {}, 0.1F}, {attended});
+    backend_->run(ops::Attention{.in = {q, k, v, {}, 0.1F}, .to = {attended}});
     return std::vector<float>(attended.view().f32().begin(), attended.view().f32().end());
   };
   const std::vector<float> one = attend(1);
@@ -125,11 +125,12 @@ TEST_P(Ops, Norms) {
   const Tensor modulated = poisoned({kRows, kWidth});
   const Tensor layer = poisoned({kRows, kWidth});
   const Tensor residual = poisoned({kRows, kWidth});
-  backend_->rms_norm(x, scale, kEps, rms);
-  backend_->norm_modulate(x, scale, kEps, modulated);
-  backend_->layer_norm_modulate(x, shift, scale, kEps, layer);
-  backend_->copy(x, residual);
-  backend_->gated_residual(r, {.gate = scale, .eps = kEps}, residual);
+  backend_->run(ops::RmsNorm{.x = x, .weight = scale, .eps = kEps, .out = rms});
+  backend_->run(ops::NormModulate{.x = x, .scale = scale, .eps = kEps, .out = modulated});
+  backend_->run(
+      ops::LayerNormModulate{.x = x, .shift = shift, .scale = scale, .eps = kEps, .out = layer});
+  backend_->run(ops::Copy{.source = x, .target = residual});
+  backend_->run(ops::GatedResidual{.r = r, .gate = scale, .x = residual, .eps = kEps});
   std::vector<double> want_rms;
   std::vector<double> want_modulated;
   std::vector<double> want_layer;
@@ -167,9 +168,9 @@ TEST_P(Ops, SumsAndMeans) {
   const Tensor sum = poisoned({7, 60});
   const Tensor active = poisoned({7, 60});
   const Tensor mean = poisoned({1, 60});
-  backend_->add(a, b, sum);
-  backend_->silu(a, active);
-  backend_->mean_rows(a, mean);
+  backend_->run(ops::Add{.a = a, .b = b, .out = sum});
+  backend_->run(ops::Silu{.x = a, .out = active});
+  backend_->run(ops::MeanRows{.x = a, .out = mean});
   std::vector<double> want_sum;
   std::vector<double> want_active;
   std::vector<double> want_mean(60);
@@ -182,36 +183,34 @@ TEST_P(Ops, SumsAndMeans) {
   expect_near(sum, want_sum, 1e-6);
   expect_near(active, want_active, 1e-6);
   expect_near(mean, want_mean, 1e-6);
-  backend_->add(a, b, a);
+  backend_->run(ops::Add{.a = a, .b = b, .out = a});
   expect_near(a, want_sum, 1e-6);
   const Tensor nothing = poisoned({1, 60});
-  backend_->mean_rows(a.view().rows(0, 0), nothing);
+  backend_->run(ops::MeanRows{.x = a.view().rows(0, 0), .out = nothing});
   for (const float value : nothing.view().f32()) EXPECT_EQ(value, 0.0F);
 }
 
 TEST_P(Ops, ValuesSurviveTheWayToTheHostAndBack) {
   const Tensor x = random({3, 100});
   const Tensor host = poisoned({3, 100});
-  backend_->write_back(1, x, host);
-  backend_->await_write_back(1);
-  backend_->synchronize();
+  DeviceRuntime& device = backend_->device();
+  Transfer write_back = device.start_copy(x, host);
+  backend_->run(ops::Await{.transfer = write_back});
+  device.synchronize();
   const Tensor back = poisoned({3, 100});
-  backend_->prefetch(1, host, back);
-  backend_->await_prefetch(1);
+  Transfer fetch = device.start_copy(host, back);
+  for (int i = 0; i < 2; ++i) backend_->run(ops::Await{.transfer = fetch});  // may be repeated
+  EXPECT_FALSE(fetch.is_pending());
   EXPECT_TRUE(std::ranges::equal(back.view().f32(), x.view().f32()));
-  expect_contains(message_of<Error>([&] { backend_->write_back(8, x, host); }),
-                  "write_back: no slot 8");
-  expect_contains(message_of<Error>([&] { backend_->write_back(0, x.view().rows(0, 2), host); }),
-                  "write_back: source is [2, 100], wanted [3, 100]");
-  expect_contains(message_of<Error>([&] { backend_->await_write_back(-1); }),
-                  "await_write_back: no slot -1");
+  expect_contains(message_of<Error>([&] { device.start_copy(x.view().rows(0, 2), host); }),
+                  "the source is F32 [2, 100], the target F32 [3, 100]");
 }
 
 TEST_P(Ops, EmbeddingTakesRows) {
   const Tensor table = random({11, 24});
   const std::vector<std::int32_t> ids{10, 0, 3, 3, 7};
   const Tensor out = poisoned({5, 24});
-  backend_->embedding(ids, table, out);
+  backend_->run(ops::Embedding{.ids = ids, .table = table, .out = out});
   for (std::size_t i = 0; i < 5 * 24; ++i) {
     EXPECT_EQ(out.view().f32()[i],
               table.view().f32()[static_cast<std::size_t>(ids[i / 24]) * 24 + i % 24]);
@@ -248,8 +247,13 @@ TEST_P(Ops, GatedResidualTakesABiasAndMakesTheNextNorm) {
       }
     }
     const Tensor next = poisoned({kRows, width});
-    backend_->gated_residual(
-        r, {.gate = gate, .bias = bias, .next_scale = scale, .next_out = next, .eps = kEps}, x);
+    backend_->run(ops::GatedResidual{.r = r,
+                                     .bias = bias,
+                                     .gate = gate,
+                                     .x = x,
+                                     .next_scale = scale,
+                                     .next_out = next,
+                                     .eps = kEps});
     expect_near(x, want, 1e-6);
     expect_near(next, want_next, 1e-6);
   }
@@ -259,7 +263,7 @@ TEST_P(Ops, PatchesComeBackInTheOtherOrder) {
   constexpr int kChannels = 3;
   const Tensor latents = random({kChannels, 2, 4, 6});
   const Tensor tokens = poisoned({2 * 2 * 3, kChannels * 4});
-  backend_->patchify(latents, 2, tokens);
+  backend_->run(ops::Patchify{.latents = latents, .patch_size = 2, .tokens = tokens});
   // Features (channel, row, column) become (row, column, channel), the order of the last layer.
   const Tensor turned = poisoned({2 * 2 * 3, kChannels * 4});
   for (int token = 0; token < 12; ++token) {
@@ -271,7 +275,7 @@ TEST_P(Ops, PatchesComeBackInTheOtherOrder) {
     }
   }
   const Tensor back = poisoned({kChannels, 2, 4, 6});
-  backend_->unpatchify(turned, 2, back);
+  backend_->run(ops::Unpatchify{.tokens = turned, .patch_size = 2, .latents = back});
   EXPECT_TRUE(std::ranges::equal(back.view().f32(), latents.view().f32()));
   // Token 4 is frame 0, patch row 1, patch column 1.
   EXPECT_EQ(tokens.view().f32()[4 * 12 + 4 + 1], latents.view().f32()[1 * 48 + 2 * 6 + 3]);
@@ -287,7 +291,8 @@ TEST_P(Ops, GuidedEuler) {
         null.view().f32()[i] + 4.5 * (cond.view().f32()[i] - null.view().f32()[i]);
     want.push_back(z.view().f32()[i] + 0.125 * guided);
   }
-  backend_->guided_euler(cond, null, 4.5F, 0.125F, z);
+  backend_->run(
+      ops::GuidedEuler{.v_cond = cond, .v_null = null, .cfg = 4.5F, .dsigma = 0.125F, .z = z});
   EXPECT_LE(relative_error(z.view().f32(), want), 1e-6);  // always F32
 }
 
@@ -299,7 +304,8 @@ TEST_P(Ops, WeightedSum) {
   for (std::size_t i = 0; i < a.view().f32().size(); ++i) {
     want.push_back(2.75 * a.view().f32()[i] - 1.75 * b.view().f32()[i]);
   }
-  backend_->weighted_sum(a, 2.75F, b, -1.75F, out);
+  backend_->run(
+      ops::WeightedSum{.a = a, .weight_a = 2.75F, .b = b, .weight_b = -1.75F, .out = out});
   EXPECT_LE(relative_error(out.view().f32(), want), 1e-6);  // always F32
 }
 
@@ -315,11 +321,11 @@ TEST_P(Ops, DifferenceNormsAreThoseOfAllElements) {
   }
   const Tensor out(DType::kF32, {2});
   Arena scratch(backend_->allocator());
-  backend_->difference_norms(a, b, scratch, out);
+  backend_->run(ops::DifferenceNorms{.a = a, .b = b, .scratch = scratch, .out = out});
   const float first = out.view().f32()[0];
   EXPECT_NEAR(first, std::sqrt(difference), 1e-5 * std::sqrt(difference));
   EXPECT_NEAR(out.view().f32()[1], std::sqrt(norm), 1e-5 * std::sqrt(norm));
-  backend_->difference_norms(a, b, scratch, out);
+  backend_->run(ops::DifferenceNorms{.a = a, .b = b, .scratch = scratch, .out = out});
   EXPECT_EQ(out.view().f32()[0], first);
 }
 
@@ -328,16 +334,19 @@ TEST_P(Ops, ContractsNameTheOperationAndTheShapes) {
   const Tensor weight = random({4, 5});
   const Tensor out = random({2, 4});
   try {
-    backend_->linear(x, weight, {}, out);
+    backend_->run(ops::Linear{.x = x, .weight = weight, .out = out});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(), "linear: weight is [4, 5], wanted [4, 3]");
   }
-  EXPECT_THROW(backend_->attention({random({1, 2, 4}), random({1, 0, 4}), random({1, 0, 4}), {}},
-                                   {random({2, 4})}),
+  EXPECT_THROW(backend_->run(ops::Attention{
+                   .in = {random({1, 2, 4}), random({1, 0, 4}), random({1, 0, 4}), {}},
+                   .to = {random({2, 4})}}),
                Error);
-  EXPECT_THROW(backend_->embedding(std::vector<std::int32_t>{4}, random({4, 2}), random({1, 2})),
-               Error);
+  EXPECT_THROW(
+      backend_->run(ops::Embedding{
+          .ids = std::vector<std::int32_t>{4}, .table = random({4, 2}), .out = random({1, 2})}),
+      Error);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ class QkNormRopeBase : public OpsFixture {
   }
 
   // Returns `out` [kNumHeads, total, head_dim] with the tokens of one part written.
-  static std::vector<double> expected(const TensorView& qkv, const QkNormRope& params, Part part,
+  static std::vector<double> expected(const TensorView& qkv, const QkNorm& params, Part part,
                                       const TensorView& before) {
     const std::int64_t d = params.q_weight.dim(0);
     const std::int64_t total = before.dim(1);
@@ -75,7 +75,7 @@ class QkNormRopeBase : public OpsFixture {
     const Tensor k_weight = random({d});
     const Tensor cos = random({rope.tokens, kNumHeads, d / 2});
     const Tensor sin = random({rope.tokens, kNumHeads, d / 2});
-    QkNormRope params{q_weight, k_weight, {}, {}, kEps};
+    QkNorm params{q_weight, k_weight, {}, {}, kEps};
     if (rope.has_table) {
       params.cos = cos;
       params.sin = sin;
@@ -97,8 +97,9 @@ using QkNormRopeOp = OverBackendsAnd<QkNormRopeBase, Rope>;
 
 TEST_P(QkNormRopeOp, WritesItsRowsAndNoOthers) {
   const Tensor qkv = random({param().tokens, 3 * kNumHeads * param().head_dim});
-  expect_written(qkv, param(), 1.0, [&](const QkNormRope& params, const std::vector<Tensor>& out) {
-    backend_->qk_norm_rope(qkv, params, kOffset, out[kQ], out[kK], out[kV]);
+  expect_written(qkv, param(), 1.0, [&](const QkNorm& params, const std::vector<Tensor>& out) {
+    backend_->run(ops::QkNormRope{
+        .qkv = qkv, .norm = params, .offset = kOffset, .q = out[kQ], .k = out[kK], .v = out[kV]});
   });
 }
 
@@ -122,9 +123,16 @@ TEST_P(QkvLinearOp, WritesItsRowsAndNoOthers) {
     qkv.view().f32()[i] = static_cast<float>(std::inner_product(x_row, x_row + k, w_row, 0.0));
   }
   // If the matmul's result is rounded, too, there are two roundings.
-  expect_written(qkv, param(), 1.5, [&](const QkNormRope& params, const std::vector<Tensor>& out) {
+  expect_written(qkv, param(), 1.5, [&](const QkNorm& params, const std::vector<Tensor>& out) {
     Arena scratch;
-    backend_->qkv_linear(x, weight, params, kOffset, scratch, out[kQ], out[kK], out[kV]);
+    backend_->run(ops::QkvLinear{.x = x,
+                                 .weight = weight,
+                                 .norm = params,
+                                 .offset = kOffset,
+                                 .scratch = scratch,
+                                 .q = out[kQ],
+                                 .k = out[kK],
+                                 .v = out[kV]});
   });
 }
 

@@ -34,7 +34,11 @@ class SparseMlpOpsBase : public OpsFixture {
   struct Cache {
     Tensor activations, out, means;
     std::int64_t block_size;
-    MlpCache view() const { return {activations, out, means, block_size}; }
+    struct View {
+      TensorView activations, out, means;
+      std::int64_t block_size;
+    };
+    View view() const { return {activations, out, means, block_size}; }
   };
 
   Tensor matrix(const Shape& shape, DType dtype) {
@@ -55,7 +59,7 @@ class SparseMlpOpsBase : public OpsFixture {
               matrix({sizes.width, sizes.hidden}, dtype),
               {}};
     p.w2_rows = Tensor(dtype, {sizes.hidden, sizes.width});
-    backend_->transpose(p.w2, p.w2_rows);
+    backend_->run(ops::Transpose{.x = p.w2, .out = p.w2_rows});
     return p;
   }
 
@@ -120,10 +124,11 @@ class SparseMlpOpsBase : public OpsFixture {
                 poisoned({p.sizes.tokens, p.sizes.width}),
                 poisoned({p.num_blocks(), 2 * p.sizes.hidden}), p.sizes.block_size};
     const Tensor both = poisoned({p.sizes.tokens, 2 * p.sizes.hidden});
-    backend_->linear(x, p.w1, {}, both);
-    backend_->gated_activation(both, Activation::kSilu, cache.activations);
-    backend_->linear(cache.activations, p.w2, {}, cache.out);
-    backend_->mean_rows(both, cache.means, p.sizes.block_size);
+    backend_->run(ops::Linear{.x = x, .weight = p.w1, .out = both});
+    backend_->run(
+        ops::GatedActivation{.x = both, .activation = Activation::kSilu, .out = cache.activations});
+    backend_->run(ops::Linear{.x = cache.activations, .weight = p.w2, .out = cache.out});
+    backend_->run(ops::MeanRows{.x = both, .out = cache.means, .block_size = p.sizes.block_size});
     return cache;
   }
 
@@ -143,7 +148,8 @@ class SparseMlpOpsBase : public OpsFixture {
     return lists;
   }
 
-  void update(const Problem& p, const Tensor& x, const BlockLists& lists, const MlpCache& cache) {
+  void update(const Problem& p, const Tensor& x, const BlockLists& lists,
+              const Cache::View& cache) {
     std::vector<std::int32_t> offsets{0};
     std::vector<std::int32_t> columns;
     columns.reserve(1);  // so that there is always memory
@@ -153,8 +159,14 @@ class SparseMlpOpsBase : public OpsFixture {
     }
     const Tensor device_offsets = ints(offsets, {std::ssize(offsets)});
     const Tensor device_columns = ints(columns, {std::ssize(columns)});
-    backend_->column_sparse_mlp(x, p.w1, p.w2_rows,
-                                {device_offsets, device_columns, p.sizes.block_size}, cache);
+    backend_->run(
+        ops::ColumnSparseMlp{.x = x,
+                             .w1 = p.w1,
+                             .w2_rows = p.w2_rows,
+                             .columns = {device_offsets, device_columns, cache.block_size},
+                             .activations = cache.activations,
+                             .out = cache.out,
+                             .means = cache.means});
   }
 };
 
@@ -234,7 +246,7 @@ TEST_P(SparseMlpOps, MovementIsOfGatesAndValues) {
   const Tensor now = random({3, 10});
   const Tensor former = random({3, 10});
   const Tensor scores = poisoned({1, 3, 5});
-  backend_->find_movement(now, former, scores);
+  backend_->run(ops::FindMovement{.means = now, .former = former, .scores = scores});
   for (std::int64_t block = 0; block < 3; ++block) {
     for (std::int64_t j = 0; j < 5; ++j) {
       const double want = std::abs(at(now, block, j) - at(former, block, j)) +
@@ -247,7 +259,7 @@ TEST_P(SparseMlpOps, MovementIsOfGatesAndValues) {
 TEST_P(SparseMlpOps, MeansAreOfBlocks) {
   const Tensor x = random({10, 3});
   const Tensor means = poisoned({3, 3});
-  backend_->mean_rows(x, means, 4);
+  backend_->run(ops::MeanRows{.x = x, .out = means, .block_size = 4});
   std::vector<double> want;
   for (std::int64_t block = 0; block < 3; ++block) {
     const std::int64_t end = std::min<std::int64_t>(4 * block + 4, 10);
@@ -264,7 +276,7 @@ TEST_P(SparseMlpOps, TransposesMatricesOfBothTypes) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     const Tensor x = matrix({5, 3}, dtype);
     const Tensor out(dtype, {3, 5});
-    backend_->transpose(x, out);
+    backend_->run(ops::Transpose{.x = x, .out = out});
     for (std::int64_t row = 0; row < 5; ++row) {
       for (std::int64_t i = 0; i < 3; ++i) EXPECT_EQ(at(out, i, row), at(x, row, i));
     }
@@ -276,7 +288,7 @@ TEST_P(SparseMlpOps, ContractsNameTheOperation) {
   const Tensor x = random({20, 8});
   const Cache cache = random_cache(p);
   const auto message = [&](const auto& change) -> std::string {
-    MlpCache wrong = cache.view();
+    Cache::View wrong = cache.view();
     change(wrong);
     try {
       update(p, x, all_columns(p), wrong);
@@ -285,14 +297,14 @@ TEST_P(SparseMlpOps, ContractsNameTheOperation) {
     }
     return "accepted";
   };
-  EXPECT_EQ(message([](MlpCache&) {}), "accepted");
-  EXPECT_EQ(message([](MlpCache& c) { c.activations = c.out; }),
+  EXPECT_EQ(message([](Cache::View&) {}), "accepted");
+  EXPECT_EQ(message([](Cache::View& c) { c.activations = c.out; }),
             "column_sparse_mlp: activations is [20, 8], wanted [20, 12]");
-  EXPECT_EQ(message([](MlpCache& c) { c.block_size = 10; }),
+  EXPECT_EQ(message([](Cache::View& c) { c.block_size = 10; }),
             "column_sparse_mlp: means is [3, 24], wanted [2, 24]");
-  EXPECT_EQ(message([](MlpCache& c) { c.block_size = 7; }),
-            "column_sparse_mlp: the lists have another block size");
-  EXPECT_EQ(message([](MlpCache& c) { c.means = {}; }), "column_sparse_mlp: cache is missing");
+  EXPECT_EQ(message([](Cache::View& c) { c.block_size = 0; }),
+            "column_sparse_mlp: groups of 0 tokens");
+  EXPECT_EQ(message([](Cache::View& c) { c.means = {}; }), "column_sparse_mlp: means is missing");
 }
 
 }  // namespace

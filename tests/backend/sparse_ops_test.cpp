@@ -18,7 +18,7 @@ TEST_P(SparseOps, DenseAttentionGivesItsLse) {
     const Problem p = make_problem(2, sizes.tokens, sizes.head_dim);
     const Tensor out = poisoned(p.out_shape());
     const Tensor lse = poisoned(p.lse_shape());
-    backend_->attention(p.in, {out, lse});
+    backend_->run(ops::Attention{.in = p.in, .to = {out, lse}});
     const Reference want = attend(p, all_columns(p, 64), 64);
     EXPECT_LE(error(out, want.out), limit(1e-6)) << sizes.tokens;
     EXPECT_LE(error(lse, want.lse), limit(1e-6)) << sizes.tokens;
@@ -33,7 +33,8 @@ TEST_P(SparseOps, OnlyChosenColumnsAreAttended) {
     const DeviceLists columns = upload(lists, sizes.group_size);
     const Tensor out = poisoned(p.out_shape());
     const Tensor lse = poisoned(p.lse_shape());
-    backend_->column_sparse_attention(p.in, columns.view, {}, {out, lse});
+    backend_->run(
+        ops::ColumnSparseAttention{.in = p.in, .columns = columns.view, .to = {out, lse}});
     const Reference want = attend(p, lists, sizes.group_size);
     EXPECT_LE(error(out, want.out), limit(1e-6)) << sizes.tokens;
     EXPECT_LE(error(lse, want.lse), limit(1e-6)) << sizes.tokens;
@@ -46,8 +47,8 @@ TEST_P(SparseOps, AllColumnsAreDenseAttention) {
     const DeviceLists columns = upload(all_columns(p, sizes.group_size), sizes.group_size);
     const Tensor dense = poisoned(p.out_shape());
     const Tensor out = poisoned(p.out_shape());
-    backend_->attention(p.in, {dense});
-    backend_->column_sparse_attention(p.in, columns.view, {}, {out});
+    backend_->run(ops::Attention{.in = p.in, .to = {dense}});
+    backend_->run(ops::ColumnSparseAttention{.in = p.in, .columns = columns.view, .to = {out}});
     EXPECT_LE(error(out, dense.view()), limit(1e-6)) << sizes.tokens;
   }
 }
@@ -58,7 +59,7 @@ TEST_F(SparseOpsOnCpu, TheNumberOfThreadsChangesNothing) {
   const auto run = [&](int num_threads) {
     set_num_threads(num_threads);
     const Tensor out = poisoned(p.out_shape());
-    backend_->column_sparse_attention(p.in, columns.view, {}, {out});
+    backend_->run(ops::ColumnSparseAttention{.in = p.in, .columns = columns.view, .to = {out}});
     set_num_threads(0);
     return std::vector<float>(out.view().f32().begin(), out.view().f32().end());
   };
@@ -77,15 +78,18 @@ TEST_P(SparseOps, DeltasRestoreTheDenseOutput) {
     const Tensor dense_lse = poisoned(p.lse_shape());
     const Tensor sparse = poisoned(p.out_shape());
     const Tensor sparse_lse = poisoned(p.lse_shape());
-    backend_->attention(p.in, {dense, dense_lse});
-    backend_->column_sparse_attention(p.in, columns.view, {}, {sparse, sparse_lse});
+    backend_->run(ops::Attention{.in = p.in, .to = {dense, dense_lse}});
+    backend_->run(ops::ColumnSparseAttention{
+        .in = p.in, .columns = columns.view, .to = {sparse, sparse_lse}});
     for (const DeltaForm& form : kDeltaForms) {
       const Tensor cache = poisoned(p.out_shape());
       const Tensor weight = poisoned(p.lse_shape());
       const AttentionDelta delta = form.with(cache, weight);
-      backend_->find_delta({dense, dense_lse}, {sparse, sparse_lse}, delta);
+      backend_->run(ops::FindDelta{
+          .dense = {dense, dense_lse}, .sparse = {sparse, sparse_lse}, .delta = delta});
       const Tensor out = poisoned(p.out_shape());
-      backend_->column_sparse_attention(p.in, columns.view, delta, {out});
+      backend_->run(ops::ColumnSparseAttention{
+          .in = p.in, .columns = columns.view, .delta = delta, .to = {out}});
       // The cache is rounded as an activation and may be larger than the result: 5.0e-3.
       EXPECT_LE(error(out, dense.view()), limit(2e-6, 2.0))
           << sizes.tokens << form.has_weight << form.is_merged << form.follow;
@@ -105,7 +109,10 @@ TEST_P(SparseOps, DeltasAreAppliedAsDescribed) {
     for (const DeltaForm& form : kDeltaForms) {
       const Tensor out = poisoned(p.out_shape());
       const Tensor lse = poisoned(p.lse_shape());
-      backend_->column_sparse_attention(p.in, columns.view, form.with(cache, weight), {out, lse});
+      backend_->run(ops::ColumnSparseAttention{.in = p.in,
+                                               .columns = columns.view,
+                                               .delta = form.with(cache, weight),
+                                               .to = {out, lse}});
       std::vector<double> want(chosen.out.size());
       for (std::size_t i = 0; i < want.size(); ++i) {
         const auto head_dim = static_cast<std::size_t>(sizes.head_dim);
@@ -143,7 +150,7 @@ TEST_P(SparseOps, ListsMayHaveAnyLength) {
   const DeviceLists columns = upload(lists, 192);
   const Tensor out = poisoned(p.out_shape());
   const Tensor lse = poisoned(p.lse_shape());
-  backend_->column_sparse_attention(p.in, columns.view, {}, {out, lse});
+  backend_->run(ops::ColumnSparseAttention{.in = p.in, .columns = columns.view, .to = {out, lse}});
   const Reference want = attend(p, lists, 192);
   EXPECT_LE(error(out, want.out), limit(1e-6));
   EXPECT_LE(error(lse, want.lse), limit(1e-6));
@@ -171,7 +178,8 @@ TEST_P(SparseOps, ManyGroupsAreAllComputedTheSameEveryTime) {
     const Tensor weight = random(p.lse_shape());
     const AttentionDelta delta{cache, weight};
     const Tensor out = poisoned(p.out_shape());
-    backend_->column_sparse_attention(p.in, columns.view, delta, {out});
+    backend_->run(ops::ColumnSparseAttention{
+        .in = p.in, .columns = columns.view, .delta = delta, .to = {out}});
     std::vector<double> want = attend(p, lists, group_size).out;
     for (std::size_t i = 0; i < want.size(); ++i) {
       const auto width = static_cast<std::size_t>(heads * 128);
@@ -181,7 +189,8 @@ TEST_P(SparseOps, ManyGroupsAreAllComputedTheSameEveryTime) {
     EXPECT_LE(error(out, want), limit(2e-6)) << tokens;
     for (int i = 0; i < 3; ++i) {
       const Tensor again = poisoned(p.out_shape());
-      backend_->column_sparse_attention(p.in, columns.view, delta, {again});
+      backend_->run(ops::ColumnSparseAttention{
+          .in = p.in, .columns = columns.view, .delta = delta, .to = {again}});
       EXPECT_TRUE(std::ranges::equal(again.view().f32(), out.view().f32())) << tokens;
     }
   }
@@ -190,7 +199,7 @@ TEST_P(SparseOps, ManyGroupsAreAllComputedTheSameEveryTime) {
 TEST_P(SparseOps, GatherRowsTakesRows) {
   const Tensor x = random({5, 3});
   const Tensor out = poisoned({4, 3});
-  backend_->gather_rows(x, ints({4, 0, 0, 2}, {4}), out);
+  backend_->run(ops::GatherRows{.x = x, .indices = ints({4, 0, 0, 2}, {4}), .out = out});
   for (const auto& [row, from] : {std::pair{0, 4}, {1, 0}, {2, 0}, {3, 2}}) {
     for (int i = 0; i < 3; ++i) {
       EXPECT_EQ(out.view().f32()[row * 3 + i], x.view().f32()[from * 3 + i]);
@@ -202,15 +211,18 @@ TEST_P(SparseOps, ContractsNameTheOperation) {
   const Problem p = make_problem(2, 64, 16);
   const Tensor out = poisoned(p.out_shape());
   const auto message = [](const auto& call) { return message_of<Error>(call); };
-  EXPECT_EQ(message([&] { backend_->attention(p.in, {out, out}); }),
+  EXPECT_EQ(message([&] { backend_->run(ops::Attention{.in = p.in, .to = {out, out}}); }),
             "attention: lse is [64, 32], wanted [2, 64]");
   const DeviceLists columns = upload(all_columns(p, 64), 64);
   ColumnLists wrong = columns.view;
   wrong.group_size = 32;
-  EXPECT_EQ(message([&] { backend_->column_sparse_attention(p.in, wrong, {}, {out}); }),
+  EXPECT_EQ(message([&] {
+              backend_->run(ops::ColumnSparseAttention{.in = p.in, .columns = wrong, .to = {out}});
+            }),
             "column_sparse_attention: offsets is [3], wanted [5]");
   EXPECT_EQ(message([&] {
-              backend_->column_sparse_attention(p.in, columns.view, {out, {}, true}, {out});
+              backend_->run(ops::ColumnSparseAttention{
+                  .in = p.in, .columns = columns.view, .delta = {out, {}, true}, .to = {out}});
             }),
             "column_sparse_attention: a merged delta has no weight");
 }

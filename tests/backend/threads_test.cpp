@@ -31,11 +31,11 @@ TEST_P(VaeOps, OnlyWorkersOfParallelForCompute) {
     Tensor weight(dtype, {40, 24, 3, 3, 3});
     std::memset(weight.view().bytes(), 0, weight.view().size_bytes());
     const Tensor conv_out(DType::kF32, {2, 32, 34, 40});
-    backend_->conv3d(x, {.weight = weight, .bias = {}, .residual = {}}, conv_out);
+    backend_->run(ops::Conv3d{.x = x, .weight = weight, .out = conv_out});
     const TensorView matrix = weight.view().reshape({40, 648});
     const Tensor rows = random_tensor({500, 648}, 2);
     const Tensor linear_out(DType::kF32, {500, 40});
-    backend_->linear(rows, matrix, {}, linear_out);
+    backend_->run(ops::Linear{.x = rows, .weight = matrix, .out = linear_out});
   }
   EXPECT_EQ(thread_names().count("mochi-worker"), 2U);
   EXPECT_EQ(thread_names().size(), num_other + 2);

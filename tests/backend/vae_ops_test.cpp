@@ -11,8 +11,8 @@ namespace {
 
 // ---- group norm ----
 
-std::vector<double> slow_group_norm(const TensorView& x, const GroupNorm& params, bool has_silu,
-                                    std::int64_t halo) {
+std::vector<double> slow_group_norm(const TensorView& x, const ops::GroupNorm& params,
+                                    bool has_silu, std::int64_t halo) {
   const std::int64_t width = x.dim(3) / params.num_groups;
   const auto count = static_cast<double>(x.dim(1) * x.dim(2) * width);
   const auto for_group = [&](std::int64_t t, std::int64_t group, auto fn) {
@@ -65,15 +65,17 @@ TEST_P(VaeOpsGroupNorm, MatchesLoops) {
   const Tensor x = random_tensor(param().x, 11, param().offset);
   const Tensor weight = random_tensor({param().x[3]}, 12, 1.0F, 0.2F);
   const Tensor bias = random_tensor({param().x[3]}, 13);
-  const GroupNorm params{.weight = weight,
-                         .bias = bias,
-                         .num_groups = param().num_groups,
-                         .activation = param().activation};
   const Tensor out = poisoned({param().x[0], param().x[1] + 2 * param().halo,
                                param().x[2] + 2 * param().halo, param().x[3]});
-  EXPECT_TRUE(is_repeatable(out, [&] { backend_->group_norm(x, params, out); }));
+  const ops::GroupNorm op{.x = x,
+                          .weight = weight,
+                          .bias = bias,
+                          .num_groups = param().num_groups,
+                          .activation = param().activation,
+                          .out = out};
+  EXPECT_TRUE(is_repeatable(out, [&] { backend_->run(op); }));
   const bool has_silu = param().activation == Activation::kSilu;
-  const auto want = slow_group_norm(x, params, has_silu, param().halo);
+  const auto want = slow_group_norm(x, op, has_silu, param().halo);
   // y = x·scale + shift cancels an offset of 1000 standard deviations, which costs three digits.
   EXPECT_LE(relative_error(out.view().f32(), want), limit(param().offset > 0.0F ? 1e-4 : 1e-6));
 }
@@ -98,8 +100,10 @@ TEST_P(VaeOps, LatentsChangeLayoutAndBack) {
   const Tensor scale = random_tensor({5}, 22);
   const Tensor shift = random_tensor({5}, 23);
   const Tensor x = poisoned({2, 3, 4, 5});
-  EXPECT_TRUE(
-      is_repeatable(x, [&] { backend_->latents_to_channels_last(latents, scale, shift, x); }));
+  EXPECT_TRUE(is_repeatable(x, [&] {
+    backend_->run(
+        ops::LatentsToChannelsLast{.latents = latents, .scale = scale, .shift = shift, .out = x});
+  }));
   std::vector<double> want(120);
   for (std::size_t c = 0; c < 5; ++c) {
     for (std::size_t i = 0; i < 24; ++i) {
@@ -111,7 +115,8 @@ TEST_P(VaeOps, LatentsChangeLayoutAndBack) {
   const Tensor inverse_scale = poisoned({5});
   for (int c = 0; c < 5; ++c) inverse_scale.view().f32()[c] = 1.0F / scale.view().f32()[c];
   const Tensor back = poisoned({5, 2, 3, 4});
-  backend_->channels_last_to_latents(x, inverse_scale, shift, back);
+  backend_->run(
+      ops::ChannelsLastToLatents{.x = x, .scale = inverse_scale, .shift = shift, .latents = back});
   // Small scales magnify the rounding of x.
   EXPECT_LE(relative_error(back.view().f32(), latents.view().f32()), limit(1e-6, 5.0));
 }
@@ -121,7 +126,7 @@ TEST_P(VaeOps, ChannelsLastToLatentsTakesTheFirstChannels) {
   const Tensor scale = random_tensor({4}, 25);
   const Tensor shift = random_tensor({4}, 26);
   const Tensor out = poisoned({4, 2, 1, 3});
-  backend_->channels_last_to_latents(x, scale, shift, out);
+  backend_->run(ops::ChannelsLastToLatents{.x = x, .scale = scale, .shift = shift, .latents = out});
   std::vector<double> want;
   for (std::size_t c = 0; c < 4; ++c) {
     for (std::size_t i = 0; i < 6; ++i) {
@@ -138,8 +143,13 @@ TEST_P(VaeOps, DepthToSpaceTimePutsFeaturesInPlace) {
   const Tensor x = random_tensor({2, 3, 4, 5 * kTemporal * kSpatial * kSpatial}, 31);
   for (const int dropped : {0, 2}) {
     const Tensor out = poisoned({2 * kTemporal - dropped, 3 * kSpatial, 4 * kSpatial, 5});
-    EXPECT_TRUE(is_repeatable(
-        out, [&] { backend_->depth_to_space_time(x, {kTemporal, kSpatial, dropped}, out); }));
+    EXPECT_TRUE(is_repeatable(out, [&] {
+      backend_->run(ops::DepthToSpaceTime{.x = x,
+                                          .temporal = kTemporal,
+                                          .spatial = kSpatial,
+                                          .num_dropped_frames = dropped,
+                                          .out = out});
+    }));
     for (std::int64_t t = dropped; t < 2 * kTemporal; ++t) {
       for (std::int64_t h = 0; h < 3 * kSpatial; ++h) {
         for (std::int64_t w = 0; w < 4 * kSpatial; ++w) {
@@ -160,7 +170,7 @@ TEST_P(VaeOps, FourierFeaturesKeepTheirOrder) {
   const Tensor x = random_tensor({2, 3, 2, 3}, 41, 0.0F, 0.3F);
   const std::vector<int> frequencies{0, 2};
   const Tensor out = poisoned({2, 3, 2, 15});
-  backend_->fourier_features(x, frequencies, out);
+  backend_->run(ops::FourierFeatures{.x = x, .frequencies = frequencies, .out = out});
   for (std::int64_t pixel = 0; pixel < 12; ++pixel) {
     const auto features = out.view().f32().subspan(static_cast<std::size_t>(pixel * 15), 15);
     for (std::size_t c = 0; c < 3; ++c) {
@@ -210,7 +220,9 @@ TEST_P(VaeOps, TemporalAttentionIsCausalPerPixel) {
     for (const int head_dim : {4, 12}) {
       const Tensor qkv = random_tensor({num_frames, 2, 3, 3 * 24}, 51);
       const Tensor out = poisoned({num_frames, 2, 3, 24});
-      EXPECT_TRUE(is_repeatable(out, [&] { backend_->temporal_attention(qkv, head_dim, out); }));
+      EXPECT_TRUE(is_repeatable(out, [&] {
+        backend_->run(ops::TemporalAttention{.qkv = qkv, .head_dim = head_dim, .out = out});
+      }));
       std::vector<double> want;
       for (std::int64_t t = 0; t < num_frames; ++t) {
         for (std::int64_t pixel = 0; pixel < 6; ++pixel) {
@@ -232,7 +244,7 @@ TEST_P(VaeOps, BytesAreRoundedAndClamped) {
                                   -1.0F + 0x1p-8F, 1.0F - 0x3p-8F, NAN,  -INFINITY};
   std::copy(values.begin(), values.end(), x.view().f32().begin());
   std::vector<std::uint8_t> bytes(9);
-  backend_->to_rgb8(x, TensorView(bytes.data(), DType::kU8, x.view().shape()));
+  backend_->run(ops::ToRgb8{.x = x, .out = TensorView(bytes.data(), DType::kU8, x.view().shape())});
   EXPECT_EQ(bytes, (std::vector<std::uint8_t>{0, 255, 128, 0, 255, 0, 254, 0, 0}));
 }
 

@@ -85,7 +85,7 @@ TEST_P(Widen, GivesTheRoundedValues) {
   const Tensor want = matrix.values();
   round(want);
   const Tensor got = poisoned(param().shape);
-  backend_->widen(matrix.view, got);
+  backend_->run(ops::Widen{.matrix = matrix.view, .out = got});
   EXPECT_TRUE(are_equal(got, want));
 }
 
@@ -127,19 +127,27 @@ TEST_P(CompactOps, TakeCompactMatrices) {
   };
   Arena scratch;
   expect_same({9, 192}, [&](const MatrixView& weight, const TensorView& out) {
-    backend_->linear(x, weight, {}, out);
+    backend_->run(ops::Linear{.x = x, .weight = weight, .out = out});
   });
   expect_same({9, 96}, [&](const MatrixView& weight, const TensorView& out) {
-    backend_->gated_linear(x, weight, Activation::kSilu, scratch, out);
+    backend_->run(ops::GatedLinear{
+        .x = x, .weight = weight, .activation = Activation::kSilu, .scratch = scratch, .out = out});
   });
   expect_same({64, 192}, [&](const MatrixView& weight, const TensorView& out) {
-    backend_->transpose(weight, out);
+    backend_->run(ops::Transpose{.x = weight, .out = out});
   });
   const Tensor norm = random({32});
   const Tensor k = poisoned({2, 9, 32});
   const Tensor v = poisoned({2, 9, 32});
   expect_same({2, 9, 32}, [&](const MatrixView& weight, const TensorView& q) {
-    backend_->qkv_linear(x, weight, {norm, norm, {}, {}, 1e-5F}, 0, scratch, q, k, v);
+    backend_->run(ops::QkvLinear{.x = x,
+                                 .weight = weight,
+                                 .norm = {norm, norm, {}, {}, 1e-5F},
+                                 .offset = 0,
+                                 .scratch = scratch,
+                                 .q = q,
+                                 .k = k,
+                                 .v = v});
   });
 }
 
@@ -152,20 +160,21 @@ TEST_P(CompactOps, ShareTheMemoryOfTheDenseMatrix) {
     const Tensor x = random({3, 64});
     const Tensor want = poisoned({3, rows});
     const Tensor got = poisoned({3, rows});
-    backend_->linear(x, dense, {}, want);
-    backend_->linear(x, matrix.view, {}, got);
+    backend_->run(ops::Linear{.x = x, .weight = dense, .out = want});
+    backend_->run(ops::Linear{.x = x, .weight = matrix.view, .out = got});
     EXPECT_TRUE(are_equal(got, want)) << rows;
   }
 }
 
 TEST(CompactContract, RefusesMatricesThatDoNotFit) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   std::mt19937 generator(1);
   const CompactMatrixOnHost matrix({BlockFormat::kQ8_0, {4, 32}, 0}, generator);
   const Tensor out(DType::kF32, {4, 32});
   const Tensor three(DType::kF32, {3});
   const auto widen = [&](const StorageType& type, const TensorView& scales, const Shape& shape) {
-    backend->widen({type, matrix.elements, scales, shape, DType::kF32}, out);
+    backend->run(ops::Widen{.matrix = MatrixView(type, matrix.elements, scales, shape, DType::kF32),
+                            .out = out});
   };
   EXPECT_NO_THROW(widen(BlockFormat::kQ8_0, {}, {4, 32}));
   EXPECT_THROW(widen(BlockFormat::kQ8_0, {}, {4, 64}), Error);     // too few bytes

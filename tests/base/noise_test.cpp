@@ -24,7 +24,7 @@ namespace {
 using nlohmann::json;
 
 const json& goldens() {
-  static const json loaded = json::parse(std::ifstream(MOCHI_GOLDEN_DIR "/noise.json"));
+  static const json loaded = json::parse(std::ifstream(MOCHI_GOLDEN_DIR "/sampler/noise.json"));
   return loaded;
 }
 

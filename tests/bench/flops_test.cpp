@@ -22,7 +22,7 @@ class Flops : public testing::Test {
     return counting.total_cost().flops;
   }
 
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> backend_ = make_backend(Device::cpu());
   Sizes sizes_ = sizes_of("micro");
 };
 
@@ -82,7 +82,8 @@ TEST_F(Flops, KnownFigures) {
   AttentionInputs in;
   in.q = TensorView(nullptr, DType::kBF16, {24, 44736, 128});
   in.k = in.q;
-  EXPECT_DOUBLE_EQ(attention_cost(in, {}).flops, 4.0 * 44736 * 44736 * 24 * 128);
+  EXPECT_DOUBLE_EQ(cost_of(ops::Attention{.in = in, .to = {}}).flops,
+                   4.0 * 44736 * 44736 * 24 * 128);
   EXPECT_NEAR(decode_flops(VaeConfig(), 28, 60, 106) * 1e-15, 1.05, 0.01);
 }
 
@@ -91,10 +92,11 @@ TEST_F(Flops, BytesAreCountedOnce) {
   const TensorView x = inputs.activations({4, 8});
   const TensorView weight = inputs.f32({6, 8}, kNoRows);
   const TensorView out = inputs.output({4, 6});
-  EXPECT_DOUBLE_EQ(linear_cost(x, weight, {}, out, {}).bytes, 4.0 * (4 * 8 + 6 * 8 + 4 * 6));
-  EXPECT_DOUBLE_EQ(linear_cost(x, weight, {}, out, {.accumulate = true}).bytes,
-                   4.0 * (4 * 8 + 6 * 8 + 2 * 4 * 6));
-  EXPECT_DOUBLE_EQ(linear_cost(x, weight, {}, out, {}).flops, 2.0 * 4 * 6 * 8);
+  ops::Linear linear{.x = x, .weight = weight, .out = out};
+  EXPECT_DOUBLE_EQ(cost_of(linear).bytes, 4.0 * (4 * 8 + 6 * 8 + 4 * 6));
+  EXPECT_DOUBLE_EQ(cost_of(linear).flops, 2.0 * 4 * 6 * 8);
+  linear.accumulate = true;
+  EXPECT_DOUBLE_EQ(cost_of(linear).bytes, 4.0 * (4 * 8 + 6 * 8 + 2 * 4 * 6));
 }
 
 }  // namespace

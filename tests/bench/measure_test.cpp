@@ -16,7 +16,7 @@ TEST(Measure, MedianIsTheMiddle) {
 }
 
 TEST(Measure, BatchesHaveTheRequestedLengthAndTasksTakeTurns) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   int num_first = 0;
   int num_second = 0;
   const auto wait = [] { std::this_thread::sleep_for(std::chrono::microseconds(200)); };
@@ -41,7 +41,7 @@ TEST(Measure, BatchesHaveTheRequestedLengthAndTasksTakeTurns) {
 }
 
 TEST(Measure, SlowTasksRunOncePerBatch) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   int num_runs = 0;
   const Timing timing = time_batches(*backend, {[&] {
     ++num_runs;

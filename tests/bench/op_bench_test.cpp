@@ -24,7 +24,7 @@ class OpBench : public testing::Test {
               const TensorView x = in.activations({rows, kWidth});
               const TensorView out = in.output({rows, kWidth});
               return [=, this](Backend& backend) {
-                backend.silu(x, out);
+                backend.run(ops::Silu{.x = x, .out = out});
                 if (&backend == device_.get()) out.rows(row, row + 1).f32()[0] += error;
               };
             }};
@@ -35,8 +35,8 @@ class OpBench : public testing::Test {
     return verify_op(op, inputs, task, *device_, *oracle_);
   }
 
-  std::unique_ptr<Backend> device_ = make_backend(Device::kCpu);
-  std::unique_ptr<Backend> oracle_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> device_ = make_backend(Device::cpu());
+  std::unique_ptr<Backend> oracle_ = make_backend(Device::cpu());
 };
 
 TEST_F(OpBench, RightResultsHaveNoError) { EXPECT_EQ(verify(broken_silu(9, 0.0F)), 0.0); }

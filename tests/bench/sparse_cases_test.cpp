@@ -24,8 +24,8 @@ class SparseCases : public testing::Test {
     return *found;
   }
 
-  std::unique_ptr<Backend> device_ = make_backend(Device::kCpu);
-  std::unique_ptr<Backend> oracle_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> device_ = make_backend(Device::cpu());
+  std::unique_ptr<Backend> oracle_ = make_backend(Device::cpu());
 };
 
 TEST(SparseSizes, TakeTheGivenSparsity) {

@@ -26,12 +26,12 @@ inline DitConfig golden_dit_config(const Golden& golden) {
 struct Bench {
   explicit Bench(const std::string& weights_name, DType matrix_dtype = DType::kF32,
                  const LoraDeltas& loras = {},
-                 std::unique_ptr<Backend> on = make_backend(Device::kCpu))
+                 std::unique_ptr<Backend> on = make_backend(Device::cpu()))
       : backend(std::move(on)),
         store(*backend, matrix_dtype),
         dit(load(Golden(weights_name), loras)) {}
   Bench(const TensorSource& source, const DitConfig& config)
-      : backend(make_backend(Device::kCpu)),
+      : backend(make_backend(Device::cpu())),
         store(*backend, DType::kF32),
         dit(load(source, config)) {}
 

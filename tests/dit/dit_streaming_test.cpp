@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "base/noise.h"
+#include "dit/block_policy.h"
 #include "dit/dit.h"
-#include "sparsity/attention_policy.h"
 
 namespace mochi {
 namespace {
@@ -25,7 +25,7 @@ DitConfig streamed_config() {
 
 // Returns the velocities of two passes, concatenated.
 std::vector<float> run_twice(bool is_streamed, std::vector<std::size_t>* layers = nullptr) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kF32);
   DitWeights weights(streamed_config());
   if (is_streamed) store.stream_layers(dit_layer_of);

@@ -14,9 +14,9 @@ constexpr const char* kCasesOfA[] = {"text0", "text1", "text7", "text77", "text2
 constexpr const char* kCasesOfB[] = {"text0", "text77"};
 
 void expect_goldens(const std::string& model, std::span<const char* const> cases, DType dtype) {
-  Bench bench("dit_" + model + "_weights", dtype);
+  Bench bench("dit/" + model + "_weights", dtype);
   for (const char* name : cases) {
-    const Golden golden("dit_" + model + "_" + name);
+    const Golden golden("dit/" + model + "_" + name);
     const double error =
         relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
     const double limit = dtype == DType::kF32 ? 1e-5 : 1.2 * golden.bf16_error("final");
@@ -39,9 +39,9 @@ TEST(DitGolden, VelocityWithBf16Weights) {
 class DitGoldenOn : public OnDevice {
  protected:
   static void expect_velocity(const std::string& model, std::span<const char* const> cases) {
-    Bench bench("dit_" + model + "_weights", GetParam().dtype, {}, make());
+    Bench bench("dit/" + model + "_weights", GetParam().dtype, {}, make());
     for (const char* name : cases) {
-      const Golden golden("dit_" + model + "_" + name);
+      const Golden golden("dit/" + model + "_" + name);
       const double error =
           relative_error(bench.velocity(golden, "input.text"), golden.values("output.final"));
       record_error(model + "_" + name, error);
@@ -60,8 +60,8 @@ INSTANTIATE_TEST_SUITE_P(Gpu, DitGoldenOn, cuda_backends(), name_of_case);
 
 TEST(DitGolden, BranchesOfDifferentTextLength) {
   for (const std::string model : {"a", "b"}) {
-    Bench bench("dit_" + model + "_weights");
-    const Golden golden("dit_" + model + "_batch");
+    Bench bench("dit/" + model + "_weights");
+    const Golden golden("dit/" + model + "_batch");
     int branch = 0;
     for (; golden.contains("input.text." + std::to_string(branch)); ++branch) {
       const std::string suffix = "." + std::to_string(branch);
@@ -74,8 +74,8 @@ TEST(DitGolden, BranchesOfDifferentTextLength) {
 }
 
 TEST(DitGolden, TextConditionAndRotaryTable) {
-  Bench bench("dit_a_weights");
-  const Golden golden("dit_a_text7");
+  Bench bench("dit/a_weights");
+  const Golden golden("dit/a_text7");
   const TextCondition condition = bench.dit.condition(bench.ctx, golden.tensor("input.text"));
   EXPECT_LE(relative_error(condition.pooled.view().f32(), golden.values("output.pooled")), 1e-5);
   EXPECT_LE(relative_error(condition.tokens.view().f32(), golden.values("output.y_embed")), 1e-5);
@@ -87,7 +87,7 @@ TEST(DitGolden, TextConditionAndRotaryTable) {
 }
 
 TEST(DitConfig, IsInferredFromShapes) {
-  const Golden golden("dit_a_weights");
+  const Golden golden("dit/a_weights");
   const Json json = golden.config();
   JsonReader section(json.at("dit"), "golden", "dit");
   const DitConfig stated = parse_dit_config(section);
@@ -116,7 +116,7 @@ TEST(DitConfig, RefusesSizesThatDoNotFit) {
 }
 
 TEST(Dit, RefusesLatentsThatDoNotDivideIntoPatches) {
-  Bench bench("dit_b_weights");
+  Bench bench("dit/b_weights");
   EXPECT_THROW(bench.dit.token_grid(1, 3, 4), Error);
 }
 

@@ -20,7 +20,7 @@ namespace {
 const std::filesystem::path kGoldens = MOCHI_GOLDEN_DIR;
 const std::filesystem::path kGenmo = kGoldens / "lora" / "genmo.safetensors";
 const std::filesystem::path kDiffusers = kGoldens / "lora" / "diffusers.safetensors";
-constexpr const char* kModel = "dit_a_weights";
+constexpr const char* kModel = "dit/a_weights";
 
 LoraDeltas deltas_of(const std::map<std::filesystem::path, double>& scales) {
   LoraDeltas deltas;

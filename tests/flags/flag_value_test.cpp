@@ -65,6 +65,12 @@ TEST(FlagValue, ChoicesAreNamed) {
   EXPECT_EQ(check_value("--device", "auto|cpu|cuda", "cpu"), "cpu");
   EXPECT_EQ(refusal("auto|cpu|cuda", "cuda:0"),
             "--flag: wanted 'auto', 'cpu' or 'cuda', found 'cuda:0'");
+  for (const char* value : {"cuda", "cuda:0", "cuda:17"}) {
+    EXPECT_EQ(check_value("--device", "auto|cuda[:N]", value), value);
+  }
+  for (const char* value : {"cuda:", "cuda:x", "cuda:-1", "cuda1", "auto:1", "cuda[:N]"}) {
+    EXPECT_NE(refusal("auto|cuda[:N]", value), "accepted") << value;
+  }
   EXPECT_EQ(refusal("man|markdown", "MAN"), "--flag: wanted 'man' or 'markdown', found 'MAN'");
 }
 

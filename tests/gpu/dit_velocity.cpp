@@ -23,7 +23,8 @@ Tensor read(const Checkpoint& file, const char* name) {
 }
 
 void run(const char* dit_file, const char* input_file, const char* out_file, DType dtype) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCuda, {.activation_dtype = dtype});
+  const std::unique_ptr<Backend> backend =
+      make_backend(Device::cuda(), {.activation_dtype = dtype});
   const auto source = Checkpoint::open(dit_file);
   DitWeights weights(infer_dit_config(*source));
   WeightStore store(*backend, dtype);
@@ -43,7 +44,7 @@ void run(const char* dit_file, const char* input_file, const char* out_file, DTy
   const DitCall call{.sigma = read(*input, "sigma").view().f32()[0]};
   dit.forward(ctx, dit_run, call, condition, policy, latents, velocity);
   const Tensor host(DType::kF32, shape);
-  backend->download(velocity, host);
+  backend->run(ops::Download{.source = velocity, .host = host});
   const std::span<const std::byte> bytes(host.view().bytes(), host.view().size_bytes());
   write_safetensors(out_file, std::vector<NamedTensor>{{"velocity", DType::kF32, shape, bytes}});
 }

@@ -29,7 +29,7 @@ std::vector<std::uint8_t> pattern(int width, int height, int shift) {
 
 TEST(VideoQuality, EqualsScikitImage) {
   const FrameQuality quality = compare_frames(pattern(40, 24, 0), pattern(40, 24, 1), 40, 24);
-  const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "quality.json");
+  const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "io/quality.json");
   EXPECT_NEAR(quality.psnr, golden["psnr"].get<double>(), 1e-9);
   EXPECT_NEAR(quality.ssim, golden["ssim"].get<double>(), 1e-9);
   EXPECT_EQ(quality.largest_difference, golden["largest_difference"].get<int>());

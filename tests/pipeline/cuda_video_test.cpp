@@ -45,7 +45,7 @@ Engine make_engine(const BackendCase& which, bool cpu_offload = false, std::vect
                    std::uint64_t vram_limit_bytes = 0) {
   EngineOptions options;
   options.model_dir = micro_model_folder();
-  options.device = which.device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda;
+  options.device = which.device.is_cpu() ? DeviceKind::kCpu : DeviceKind::kCuda;
   options.precision = which.dtype == DType::kF32 ? Precision::kFp32 : Precision::kBf16;
   options.cpu_offload = cpu_offload;
   options.vram_limit_bytes = vram_limit_bytes;
@@ -206,9 +206,9 @@ void lose_gpu(const BackendCase& which, Kind kind) {
       const Tensor far(DType::kI32, {1}, backend.allocator());
       const Tensor host(DType::kI32, {1});
       *reinterpret_cast<std::int32_t*>(host.view().bytes()) = 1 << 30;
-      backend.upload(host, far);
+      backend.run(ops::Upload{.host = host, .target = far});
       const Tensor rows = Tensor(which.dtype, {2, 4096}, backend.allocator());
-      backend.gather_rows(rows, far, rows.view().rows(0, 1));
+      backend.run(ops::GatherRows{.x = rows, .indices = far, .out = rows.view().rows(0, 1)});
     };
     engine.sample(request, observer);
   } catch (const Error& error) {

@@ -27,7 +27,7 @@ class Sampler : public testing::Test {
             std::vector<double>(static_cast<std::size_t>(num_steps), cfg)};
   }
 
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> backend_ = make_backend(Device::cpu());
   Arena scratch_{backend_->allocator()};
   Context ctx_{*backend_, scratch_};
   Tensor z_{DType::kF32, {6}};

@@ -74,7 +74,7 @@ std::vector<std::uint8_t> moving_disc(int frames, int rows, int columns) {
 // From pure noise, without a text.
 std::vector<float> first_velocity(bool streams_layers) {
   const ModelDirectory directory(kMicro);
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   Observer nobody;
   const DitNetwork network(directory, {}, {*backend, DType::kF32, nobody, streams_layers});
   const Dit& dit = network.dit();
@@ -99,7 +99,7 @@ TEST(MicroModel, VaeGivesBackAMovingDisc) {
   constexpr int kRows = 128;
   constexpr int kColumns = 192;
   const ModelDirectory directory(kMicro);
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kF32);
   VaeEncoderWeights encoder_weights(directory.config().vae);
   VaeDecoderWeights decoder_weights(directory.config().vae);

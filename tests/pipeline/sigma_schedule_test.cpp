@@ -12,7 +12,8 @@ namespace mochi {
 namespace {
 
 TEST(SigmaSchedule, MatchesDiffusers) {
-  const Json golden = read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "sigma_schedules.json");
+  const Json golden =
+      read_json(std::filesystem::path(MOCHI_GOLDEN_DIR) / "sampler/sigma_schedules.json");
   ASSERT_EQ(golden.size(), 3U);
   for (const Json& item : golden) {
     const int linear_steps = item["linear_steps"].is_null() ? 0 : item["linear_steps"].get<int>();

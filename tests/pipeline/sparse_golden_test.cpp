@@ -37,10 +37,9 @@ class SparseGolden : public OnDevice {
  protected:
   // The channels that the golden file has.
   std::vector<float> sample(const std::optional<SparsityConfig>& sparsity) {
-    Engine engine(
-        {.model_dir = micro_model_folder(),
-         .device = GetParam().device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda,
-         .precision = Precision::kFp32});
+    Engine engine({.model_dir = micro_model_folder(),
+                   .device = GetParam().device.is_cpu() ? DeviceKind::kCpu : DeviceKind::kCuda,
+                   .precision = Precision::kFp32});
     GenerateRequest request = engine.model().default_request();
     request.prompt = golden_.config()["prompt"].get<std::string>();
     request.seed = golden_.config()["seed"].get<std::uint64_t>();
@@ -54,7 +53,7 @@ class SparseGolden : public OnDevice {
     return latents;
   }
 
-  Golden golden_{"sparsity"};
+  Golden golden_{"sampler/sparsity"};
 };
 
 INSTANTIATE_TEST_SUITE_P(On, SparseGolden, testing::Values(kCpuCase, kCudaF32Case), name_of_case);

@@ -35,7 +35,7 @@ const SkippingCase kSkippingCases[] = {
 
 class StepSkippingGolden : public OnDevice {
  protected:
-  Golden golden_{"step_skipping"};
+  Golden golden_{"sampler/step_skipping"};
 };
 
 INSTANTIATE_TEST_SUITE_P(On, StepSkippingGolden, testing::Values(kCpuCase, kCudaF32Case),
@@ -44,7 +44,7 @@ INSTANTIATE_TEST_SUITE_P(On, StepSkippingGolden, testing::Values(kCpuCase, kCuda
 TEST_P(StepSkippingGolden, StepsAndLatentsAgreeWithTheReference) {
   if (*MOCHI_SANITIZERS != '\0') GTEST_SKIP() << "the tiny model's tests run the same code";
   Engine engine({.model_dir = micro_model_folder(),
-                 .device = GetParam().device == Device::kCpu ? DeviceKind::kCpu : DeviceKind::kCuda,
+                 .device = GetParam().device.is_cpu() ? DeviceKind::kCpu : DeviceKind::kCuda,
                  .precision = Precision::kFp32});
   GenerateRequest request = engine.model().default_request();
   request.prompt = golden_.config()["prompt"].get<std::string>();

@@ -35,8 +35,9 @@ TEST_F(Analysis, ChangesNoOutput) {
 TEST_F(Analysis, ReportsTheKindOfEachSite) {
   AnalysisPolicy policy = make(make_config());
   for (int step = 0; step <= 2; ++step) attend(policy, problem_at(step), step);
-  attend(policy, problem_at(2), 2, {Branch::kNull, 1});  // a dense layer
-  attend(policy, problem_at(2), 2, {Branch::kNull, 3});  // a late branch: nothing to be sparse with
+  attend(policy, problem_at(2, 0), 2, {Branch::kNull, 1});  // a dense layer
+  attend(policy, problem_at(2, 0), 2,
+         {Branch::kNull, 3});  // a late branch: nothing to be sparse with
   ASSERT_EQ(reports_.size(), 5U);
   const SiteKind kinds[] = {SiteKind::kFull, SiteKind::kFull, SiteKind::kSparse, SiteKind::kDense,
                             SiteKind::kFull};

@@ -17,7 +17,7 @@ namespace mochi {
 inline constexpr TokenGrid kGrid{5, 13, 9};  // whole voxels and tails in every direction
 inline constexpr std::int64_t kHeads = 2;
 inline constexpr std::int64_t kHeadDim = 32;
-inline constexpr AttentionSite kSite{Branch::kCond, 3};
+inline constexpr Site kSite{Branch::kCond, 3};
 
 struct Problem {
   Tensor q, k, v;
@@ -55,8 +55,21 @@ class PolicyBase : public OnBackend {
     return problem;
   }
 
-  Tensor attend(AttentionPolicy& policy, const Problem& problem, int step,
-                AttentionSite site = kSite) {
+  // Allocates a policy's state at its first call.
+  Tensor attend(ColumnSparsePolicy& policy, const Problem& problem, int step, Site site = kSite) {
+    if (!policy.is_allocated()) allocate(policy, problem, site.branch);
+    return attend(static_cast<BlockPolicy&>(policy), problem, step, site);
+  }
+  // For a problem of one branch; the other one's has no text.
+  void allocate(ColumnSparsePolicy& policy, const Problem& problem, Branch branch = Branch::kCond) {
+    StateSizes sizes{.num_layers = 5,
+                     .num_heads = kHeads,
+                     .head_dim = kHeadDim,
+                     .num_tokens = {kGrid.num_tokens(), kGrid.num_tokens()}};
+    sizes.num_tokens[static_cast<std::size_t>(branch)] = problem.in.num_queries();
+    policy.allocate(*backend_, sizes, 0, {});
+  }
+  Tensor attend(BlockPolicy& policy, const Problem& problem, int step, Site site = kSite) {
     Tensor out(DType::kF32, problem.out_shape());
     std::ranges::fill(out.view().f32(), std::nanf(""));
     policy.begin_forward(ctx(), site.branch, step);

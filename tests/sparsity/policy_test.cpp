@@ -84,7 +84,9 @@ TEST_P(Policy, ACacheOfAnotherDTypeIsNotRestored) {
     ColumnSparsePolicy policy = make(saved);
     for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
     try {
-      make(wanted).restore(*backend_, policy.save(*backend_));
+      ColumnSparsePolicy other = make(wanted);
+      allocate(other, problem_at(0));
+      other.restore(*backend_, policy.save(*backend_));
     } catch (const Error& error) {
       return error.what();
     }
@@ -200,20 +202,33 @@ TEST_P(Policy, MoreColumnsReduceTheError) {
   }
 }
 
-TEST_P(Policy, EachBranchKeepsItsHiddenStates) {
-  SparsityConfig config = make_config();
-  config.step_caching = {.is_enabled = true, .skip_step_schedule = {3, 5}};
-  ColumnSparsePolicy policy(config, kGrid, 0);
-  std::mt19937 generator(3);
-  const Tensor cond = random({4, 8}, generator);
-  const Tensor null = random({4, 8}, generator);
-  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 3));  // nothing is there yet
-  policy.keep_hidden(ctx(), Branch::kCond, cond);
-  policy.keep_hidden(ctx(), Branch::kNull, null);
-  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 2));
-  EXPECT_FALSE(policy.cached_hidden(Branch::kCond, 5));  // a full step
-  EXPECT_TRUE(std::ranges::equal(policy.cached_hidden(Branch::kCond, 3).f32(), cond.view().f32()));
-  EXPECT_TRUE(std::ranges::equal(policy.cached_hidden(Branch::kNull, 3).f32(), null.view().f32()));
+// All memory is there before the first step, so that captured graphs stay valid.
+TEST_P(Policy, StepsAllocateNothingButScratch) {
+  for (const DeltaKind delta : kDeltas) {
+    ColumnSparsePolicy policy(make_config(delta), kGrid, 0);
+    allocate(policy, problem_at(0));
+    const auto addresses = [&] {
+      std::vector<const std::byte*> found;
+      if (const ColumnPlan* plan = policy.find_plan(kSite)) found.push_back(plan->bits().bytes());
+      return found;
+    };
+    for (int step = 0; step < 2; ++step) attend(policy, problem_at(step), step);
+    const std::vector<const std::byte*> before = addresses();
+    ASSERT_FALSE(before.empty());
+    for (int step = 2; step <= 6; ++step) attend(policy, problem_at(step), step);
+    EXPECT_EQ(addresses(), before);
+  }
+}
+
+TEST_P(Policy, ALayerWithoutMemoryIsAnError) {
+  ColumnSparsePolicy policy(make_config(), kGrid, 0);
+  allocate(policy, problem_at(0));
+  try {
+    attend(policy, problem_at(0), 0, {Branch::kCond, 5});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "sparse attention: layer 5 of branch 0 was not expected");
+  }
 }
 
 }  // namespace

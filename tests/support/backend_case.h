@@ -26,10 +26,10 @@ struct BackendCase {
 inline void PrintTo(const BackendCase& which, std::ostream* out) { *out << which.name; }
 
 // A BF16 result has an error of at most half a unit in the ninth bit, 1.7e-3 on average.
-constexpr BackendCase kCpuCase{"Cpu", Device::kCpu, DType::kF32, 0.0};
-constexpr BackendCase kCudaF32Case{"CudaF32", Device::kCuda, DType::kF32, 3e-6};
-constexpr BackendCase kCudaBF16Case{"CudaBF16", Device::kCuda, DType::kBF16, 3e-3};
-constexpr BackendCase kCudaPortableCase{"CudaPortable", Device::kCuda, DType::kBF16, 3e-3, true};
+constexpr BackendCase kCpuCase{"Cpu", Device::cpu(), DType::kF32, 0.0};
+constexpr BackendCase kCudaF32Case{"CudaF32", Device::cuda(), DType::kF32, 3e-6};
+constexpr BackendCase kCudaBF16Case{"CudaBF16", Device::cuda(), DType::kBF16, 3e-3};
+constexpr BackendCase kCudaPortableCase{"CudaPortable", Device::cuda(), DType::kBF16, 3e-3, true};
 
 // Values for INSTANTIATE_TEST_SUITE_P.
 inline auto all_backends() {
@@ -52,9 +52,9 @@ inline Backend& shared_cuda_backend(const BackendCase& which) {
   static std::map<std::string, std::unique_ptr<Backend>> backends;
   std::unique_ptr<Backend>& backend = backends[which.name];
   if (!backend) {
-    backend = make_backend(Device::kCuda, {.activation_dtype = which.dtype,
-                                           .memory_limit_bytes = 0,
-                                           .is_portable = which.is_portable});
+    backend = make_backend(Device::cuda(), {.activation_dtype = which.dtype,
+                                            .memory_limit_bytes = 0,
+                                            .is_portable = which.is_portable});
   }
   return *backend;
 }
@@ -71,15 +71,15 @@ class OnBackend : public testing::Test {
   // Skips the test if there is no such device.
   void open(const BackendCase& which) {
     which_ = which;
-    if (which.device == Device::kCpu) {
-      backend_ = make_backend(Device::kCpu);
+    if (which.device.is_cpu()) {
+      backend_ = make_backend(Device::cpu());
       return;
     }
     const std::string problem = find_cuda_problem();
     if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
-    backend_ = std::make_unique<MirrorBackend>(shared_cuda_backend(which));
+    backend_ = make_mirror_backend(shared_cuda_backend(which));
   }
-  bool is_cpu() const { return which_.device == Device::kCpu; }
+  bool is_cpu() const { return which_.device.is_cpu(); }
   void round(const TensorView& f32) const { round_to(which_.dtype, f32); }
 
   // Returns the limit of a relative error: `cpu`, or `factor` times the floor, where `factor`

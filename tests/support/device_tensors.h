@@ -12,7 +12,7 @@ namespace mochi {
 // Returns a copy of F32 or I32 host values on the backend's device, with the same dtype.
 inline Tensor to_device(Backend& backend, const TensorView& host) {
   Tensor result(host.dtype(), host.shape(), backend.allocator());
-  backend.upload(host, result);
+  backend.run(ops::Upload{.host = host, .target = result});
   return result;
 }
 
@@ -20,7 +20,7 @@ inline Tensor to_device(Backend& backend, const TensorView& host) {
 inline Tensor to_activation(Backend& backend, const TensorView& host) {
   const Tensor raw = to_device(backend, host);
   Tensor result(backend.activation_dtype(), host.shape(), backend.allocator());
-  backend.copy(raw, result);
+  backend.run(ops::Copy{.source = raw, .target = result});
   return result;
 }
 
@@ -28,11 +28,11 @@ inline Tensor to_activation(Backend& backend, const TensorView& host) {
 inline std::vector<float> to_host(Backend& backend, const TensorView& tensor) {
   const Tensor host(DType::kF32, tensor.shape());
   if (tensor.dtype() == DType::kF32) {
-    backend.download(tensor, host);
+    backend.run(ops::Download{.source = tensor, .host = host});
   } else {
     const Tensor raw(DType::kF32, tensor.shape(), backend.allocator());
-    backend.copy(tensor, raw);
-    backend.download(raw, host);
+    backend.run(ops::Copy{.source = tensor, .target = raw});
+    backend.run(ops::Download{.source = raw, .host = host});
   }
   return {host.view().f32().begin(), host.view().f32().end()};
 }
@@ -41,7 +41,7 @@ inline std::vector<float> to_host(Backend& backend, const TensorView& tensor) {
 class OnDevice : public testing::TestWithParam<BackendCase> {
  protected:
   void SetUp() override {
-    if (GetParam().device == Device::kCpu) return;
+    if (GetParam().device.is_cpu()) return;
     const std::string problem = find_cuda_problem();
     if (!problem.empty()) GTEST_SKIP() << "no CUDA here: " << problem;
   }
@@ -60,7 +60,7 @@ class BesideCpu : public OnDevice {
     OnDevice::SetUp();
     if (IsSkipped()) return;
     backend_ = make();
-    cpu_ = make_backend(Device::kCpu);
+    cpu_ = make_backend(Device::cpu());
   }
 
   std::unique_ptr<Backend> backend_, cpu_;

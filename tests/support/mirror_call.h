@@ -28,41 +28,36 @@ inline void convert(const TensorView& source, const TensorView& target) {
   }
 }
 
-// The tensors of one call. A host tensor that is passed twice becomes one tensor on the other
-// backend.
+// Visitor of an operation's fields: replaces host tensors by tensors of another backend. A host
+// tensor that is passed twice becomes one tensor there.
 class Call {
  public:
-  Call(Backend& inner, const char* op) : inner_(inner), op_(op) {}
+  Call(Backend& inner, const char* op) : inner_(inner), op_(op), scratch_(inner.allocator()) {}
 
-  // Converted tensors: activations and matrices.
-  TensorView in(const TensorView& host) { return mirror(host, inner_.activation_dtype(), false); }
-  TensorView out(const TensorView& host) { return mirror(host, inner_.activation_dtype(), true); }
-  // Unconverted tensors: vectors, tables, indices and tensors that are always F32.
-  TensorView raw_in(const TensorView& host) { return mirror(host, host.dtype(), false); }
-  TensorView raw_out(const TensorView& host) { return mirror(host, host.dtype(), true); }
-
-  HeadsView in(const HeadsView& host) {
-    HeadsView heads = host;
-    heads.tensor = in(host.tensor);
-    return heads;
+  void operator()(const char* /*name*/, Role role, TensorView& view) {
+    if (role.place == Place::kDevice) view = mirror(view, inner_dtype(role, view), role);
   }
-  AttentionInputs in(const AttentionInputs& host) {
-    return {in(host.q), in(host.k), in(host.v), raw_in(host.bias), host.scale};
+  void operator()(const char* /*name*/, Role role, HeadsView& heads) {
+    heads.tensor = mirror(heads.tensor, inner_.activation_dtype(), role);
   }
-  QkNormRope in(const QkNormRope& host) {
-    return {raw_in(host.q_weight), raw_in(host.k_weight), raw_in(host.cos), raw_in(host.sin),
-            host.eps};
+  void operator()(const char* /*name*/, Role role, InMatrix& matrix) {
+    matrix = mirror(matrix.values(), inner_.activation_dtype(), role);
   }
-  AttentionOutputs out(const AttentionOutputs& host) { return {out(host.out), raw_out(host.lse)}; }
-  ColumnLists in(const ColumnLists& host) {
-    return {raw_in(host.offsets), raw_in(host.columns), host.group_size};
+  void operator()(const char* /*name*/, Role role, InStored& matrix) {
+    const TensorView values = mirror(matrix.values(), matrix.values().dtype(), role);
+    const TensorView scales = mirror(matrix.scales(), DType::kF32, role);
+    matrix = MatrixView{matrix.type(), values, scales, matrix.shape(), inner_.activation_dtype()};
   }
+  void operator()(const char* /*name*/, std::reference_wrapper<Arena>& scratch) {
+    scratch = scratch_;
+  }
+  void operator()(const char* /*name*/, auto& /*value*/) {}
 
   // Called after the operation: copies the outputs back and checks that inputs are unchanged.
   void finish() {
     for (const Entry& entry : entries_) {
       const Tensor now(entry.uploaded.view().dtype(), entry.host.shape());
-      inner_.download(entry.device, now);
+      inner_.run(ops::Download{.source = entry.device, .host = now});
       if (entry.is_written) {
         convert(now, entry.host);
       } else if (std::memcmp(now.view().bytes(), entry.uploaded.view().bytes(),
@@ -80,8 +75,17 @@ class Call {
     bool is_written;
   };
 
-  TensorView mirror(const TensorView& host, DType dtype, bool is_written) {
+  DType inner_dtype(Role role, const TensorView& host) const {
+    const bool is_cache = role.elements == Elements::kCache && host.dtype() != DType::kF8E4M3;
+    const bool is_matrix = role.elements == Elements::kF32OrMatrix && host.dtype() != DType::kF32;
+    const bool is_converted = role.elements == Elements::kActivation ||
+                              role.elements == Elements::kMatrix || is_cache || is_matrix;
+    return is_converted ? inner_.activation_dtype() : host.dtype();
+  }
+
+  TensorView mirror(const TensorView& host, DType dtype, Role role) {
     if (!host) return {};
+    const bool is_written = role.is_written();
     for (Entry& entry : entries_) {
       if (entry.host.bytes() != host.bytes()) continue;
       if (entry.host.num_elements() != host.num_elements() ||
@@ -97,12 +101,13 @@ class Call {
     entry.device = Tensor(dtype, host.shape(), inner_.allocator());
     entry.is_written = is_written;
     convert(host, entry.uploaded);
-    inner_.upload(entry.uploaded, entry.device);
+    inner_.run(ops::Upload{.host = entry.uploaded, .target = entry.device});
     return entry.device;
   }
 
   Backend& inner_;
   const char* op_;
+  Arena scratch_;
   std::deque<Entry> entries_;
 };
 

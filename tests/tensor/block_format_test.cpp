@@ -24,7 +24,7 @@ constexpr std::array kAllFormats{BlockFormat::kQ8_0, BlockFormat::kQ4_0, BlockFo
                                  BlockFormat::kQ6K};
 
 const SafetensorsFile& goldens() {
-  static const SafetensorsFile file(MOCHI_GOLDEN_DIR "/blocks.safetensors");
+  static const SafetensorsFile file(MOCHI_GOLDEN_DIR "/io/blocks.safetensors");
   return file;
 }
 

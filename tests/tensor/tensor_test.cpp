@@ -47,48 +47,6 @@ TEST(Arena, GivesBackAtTheEndOfAScope) {
   EXPECT_EQ(arena.allocate(DType::kF32, {7}).bytes(), first);
 }
 
-TEST(Arena, StopsAllocatingAfterTheFirstRound) {
-  Arena arena;
-  const auto round = [&arena] {
-    const Arena::Scope scope(arena);
-    const TensorView large = arena.allocate(DType::kF32, {6 << 20});
-    const TensorView larger = arena.allocate(DType::kF32, {9 << 20});
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.bytes()) % 256, 0U);
-    large.f32()[0] = 1.0F;
-    larger.f32()[0] = 2.0F;
-    EXPECT_EQ(large.f32()[0], 1.0F);
-  };
-  round();
-  const std::uint64_t epoch = arena.epoch();
-  const std::size_t capacity = arena.capacity_bytes();
-  EXPECT_GT(epoch, 0U);
-  for (int i = 0; i < 3; ++i) round();
-  EXPECT_EQ(arena.capacity_bytes(), capacity);
-  EXPECT_EQ(arena.epoch(), epoch);
-}
-
-TEST(Arena, KeepsTheMostThatWasInUse) {
-  Arena arena;
-  constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
-  {
-    const Arena::Scope scope(arena);
-    arena.allocate(DType::kU8, {10 * kMegabyte});
-    {
-      const Arena::Scope inner(arena);
-      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit after the first
-    }
-    arena.allocate(DType::kU8, {5 * kMegabyte});
-  }
-  const std::uint64_t epoch = arena.epoch();
-  EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
-  // One allocation that fits in the existing blocks, and one that does not.
-  const Arena::Scope scope(arena);
-  arena.allocate(DType::kU8, {25 * kMegabyte});
-  EXPECT_EQ(arena.epoch(), epoch);
-  arena.allocate(DType::kU8, {6 * kMegabyte});
-  EXPECT_GT(arena.epoch(), epoch);
-}
-
 // An allocator that has no more than some number of bytes at once, in pieces of at most another.
 class ScarceAllocator final : public Allocator {
  public:
@@ -99,13 +57,56 @@ class ScarceAllocator final : public Allocator {
     return host_allocator().allocate(num_bytes);
   }
   void deallocate(void* block) noexcept override { host_allocator().deallocate(block); }
-  Device device() const override { return Device::kCpu; }
+  Device device() const override { return Device::cpu(); }
 
   int num_allocations = 0;
 
  private:
   std::size_t largest_piece_;
 };
+
+TEST(Arena, StopsAllocatingAfterTheFirstRound) {
+  ScarceAllocator allocator(std::size_t{1} << 30);
+  Arena arena(allocator);
+  const auto round = [&arena] {
+    const Arena::Scope scope(arena);
+    const TensorView large = arena.allocate(DType::kF32, {6 << 20});
+    const TensorView larger = arena.allocate(DType::kF32, {9 << 20});
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(large.bytes()) % 256, 0U);
+    large.f32()[0] = 1.0F;
+    larger.f32()[0] = 2.0F;
+    EXPECT_EQ(large.f32()[0], 1.0F);
+  };
+  round();
+  round();  // merges the blocks of the first round
+  const int num_allocations = allocator.num_allocations;
+  EXPECT_GT(num_allocations, 0);
+  for (int i = 0; i < 3; ++i) round();
+  EXPECT_EQ(allocator.num_allocations, num_allocations);
+}
+
+TEST(Arena, KeepsTheMostThatWasInUse) {
+  ScarceAllocator allocator(std::size_t{1} << 30);
+  Arena arena(allocator);
+  constexpr std::int64_t kMegabyte = std::int64_t{1} << 20;
+  {
+    const Arena::Scope scope(arena);
+    arena.allocate(DType::kU8, {10 * kMegabyte});
+    {
+      const Arena::Scope inner(arena);
+      arena.allocate(DType::kU8, {20 * kMegabyte});  // does not fit after the first
+    }
+    arena.allocate(DType::kU8, {5 * kMegabyte});
+  }
+  EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(36 * kMegabyte));
+  // One allocation that fits in the merged block, and one that does not.
+  const Arena::Scope scope(arena);
+  arena.allocate(DType::kU8, {25 * kMegabyte});
+  const int num_allocations = allocator.num_allocations;
+  EXPECT_EQ(arena.capacity_bytes(), static_cast<std::size_t>(30 * kMegabyte));
+  arena.allocate(DType::kU8, {6 * kMegabyte});
+  EXPECT_GT(allocator.num_allocations, num_allocations);
+}
 
 void use_three_blocks(Arena& arena) {
   const Arena::Scope scope(arena);

@@ -10,8 +10,8 @@ const std::filesystem::path kFormats = std::filesystem::path(MOCHI_GOLDEN_DIR) /
 class T5Cases : public testing::TestWithParam<int> {};
 
 TEST_P(T5Cases, MatchesTransformers) {
-  const T5Golden model("t5_weights");
-  const T5Golden golden("t5_tokens" + std::to_string(GetParam()));
+  const T5Golden model("t5/weights");
+  const T5Golden golden("t5/tokens" + std::to_string(GetParam()));
   const std::vector<float> want = golden.values("output.features");
   const auto got = run_t5(model.weights(), model.config(), golden.ids());
   EXPECT_LE(relative_error(got, want), 1e-5);
@@ -26,9 +26,9 @@ INSTANTIATE_TEST_SUITE_P(NumTokens, T5Cases, testing::Values(1, 7, 77, 256));
 class T5GoldenOn : public OnDevice {};
 
 TEST_P(T5GoldenOn, MatchesTransformers) {
-  const T5Golden model("t5_weights");
+  const T5Golden model("t5/weights");
   for (const int num_tokens : {1, 7, 77, 256}) {
-    const T5Golden golden("t5_tokens" + std::to_string(num_tokens));
+    const T5Golden golden("t5/tokens" + std::to_string(num_tokens));
     const auto got = run_t5(model.weights(), model.config(), golden.ids(), dtype(), make());
     const double error = relative_error(got, golden.values("output.features"));
     record_error("tokens" + std::to_string(num_tokens), error);
@@ -63,7 +63,7 @@ TEST(T5Formats, ShardedAndOneFile) {
 }
 
 TEST(T5Weights, ListsTheTensorsOfTheCheckpoint) {
-  const T5Golden model("t5_weights");
+  const T5Golden model("t5/weights");
   T5Weights weights(model.config());
   std::int64_t num_listed = 0;
   for (const auto& [name, shape] : list_parameters(weights)) num_listed += shape.num_elements();
@@ -95,7 +95,7 @@ TEST(RelativePositionBucket, SplitsByDirectionAndDistance) {
 }
 
 TEST(TextEncoderConfig, IsInferredFromShapes) {
-  const T5Golden model("t5_weights");
+  const T5Golden model("t5/weights");
   const TextEncoderConfig want = model.config();
   const TextEncoderConfig got = infer_text_encoder_config(*model.weights());
   EXPECT_EQ(got.num_layers, want.num_layers);

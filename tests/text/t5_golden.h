@@ -27,7 +27,7 @@ class T5Golden : public Golden {
 inline std::vector<float> run_t5(
     const std::shared_ptr<const TensorSource>& checkpoint, const TextEncoderConfig& config,
     const std::vector<std::int32_t>& ids, DType matrix_dtype = DType::kF32,
-    const std::unique_ptr<Backend>& backend = make_backend(Device::kCpu)) {
+    const std::unique_ptr<Backend>& backend = make_backend(Device::cpu())) {
   Arena scratch(backend->allocator());
   Context ctx{*backend, scratch};
   WeightStore store(*backend, matrix_dtype);

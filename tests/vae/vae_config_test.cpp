@@ -97,7 +97,7 @@ TEST(VaeConfig, RefusesBadValues) {
 
 TEST(VaeConfig, InferenceNeedsTheUsualNormGroups) {
   // Shapes do not determine the number of groups, and 32 does not divide the goldens' widths.
-  const VaeGolden decoder("vae_decoder_weights");
+  const VaeGolden decoder("vae/decoder_weights");
   const std::string message =
       message_of([&] { infer_vae_config(decoder.weights().get(), nullptr); });
   EXPECT_NE(message.find("norm_groups = 32"), std::string::npos) << message;

@@ -55,7 +55,7 @@ Tensor normalised_latents(const VaeGolden& golden, const VaeConfig& config) {
 }
 
 double golden_error(VaeBench& bench, const VaeGolden& golden) {
-  const VaeGolden weights("vae_decoder_weights");
+  const VaeGolden weights("vae/decoder_weights");
   const VaeConfig config = weights.config();
   const VaeDecoder decoder = bench.load_decoder(config, *weights.weights());
   const Tensor latents = normalised_latents(golden, config);
@@ -70,7 +70,7 @@ class VaeDecoderGolden : public ::testing::TestWithParam<std::string> {
     return golden_error(bench, golden_);
   }
 
-  VaeGolden golden_{"vae_decoder_" + GetParam()};
+  VaeGolden golden_{"vae/decoder_" + GetParam()};
 };
 
 TEST_P(VaeDecoderGolden, Fp32) {
@@ -92,7 +92,7 @@ class VaeDecoderOn : public OnDevice {};
 TEST_P(VaeDecoderOn, MatchesTheGoldens) {
   for (const std::string name : {"t1", "t2", "t5"}) {
     VaeBench bench(dtype(), make());
-    const VaeGolden golden("vae_decoder_" + name);
+    const VaeGolden golden("vae/decoder_" + name);
     const double error = golden_error(bench, golden);
     record_error(name, error);
     EXPECT_LE(error, dtype() == DType::kF32 ? 1e-5 : golden.bf16_limit("raw")) << name;

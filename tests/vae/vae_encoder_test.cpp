@@ -21,7 +21,7 @@ Tensor frames_of(const VaeGolden& golden) {
 
 void expect_posterior(VaeBench& bench, const VaeGolden& golden, double max_mean_error,
                       double max_logvar_error) {
-  const VaeGolden weights("vae_encoder_weights");
+  const VaeGolden weights("vae/encoder_weights");
   const VaeEncoder encoder = bench.load_encoder(weights.config(), *weights.weights());
   const Shape latents = golden.shape("output.mean");
   const Tensor posterior(DType::kF32, {2 * latents[0], latents[1], latents[2], latents[3]},
@@ -43,8 +43,8 @@ class VaeEncoderGolden : public ::testing::TestWithParam<std::string> {
  protected:
   Tensor frames() const { return frames_of(golden_); }
 
-  VaeGolden weights_{"vae_encoder_weights"};
-  VaeGolden golden_{"vae_encoder_" + GetParam()};
+  VaeGolden weights_{"vae/encoder_weights"};
+  VaeGolden golden_{"vae/encoder_" + GetParam()};
 };
 
 TEST_P(VaeEncoderGolden, Fp32) {
@@ -64,7 +64,7 @@ TEST_P(VaeEncoderOn, MatchesTheGoldens) {
   for (const std::string name : {"frames1", "frames7", "frames13"}) {
     SCOPED_TRACE(name);
     VaeBench bench(dtype(), make());
-    const VaeGolden golden("vae_encoder_" + name);
+    const VaeGolden golden("vae/encoder_" + name);
     if (dtype() == DType::kF32) {
       expect_posterior(bench, golden, 1e-5, 1e-5);
     } else {
@@ -110,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, VaeEncoderGolden,
 
 TEST(VaeEncoder, RefusesOtherFrames) {
   VaeBench bench;
-  const VaeGolden golden("vae_encoder_weights");
+  const VaeGolden golden("vae/encoder_weights");
   const VaeEncoder encoder = bench.load_encoder(golden.config(), *golden.weights());
   EXPECT_EQ(encoder.latent_shape({13, 16, 24, 3}), (Shape{12, 3, 2, 3}));
   const std::vector<Shape> shapes{{12, 16, 24, 3}, {0, 16, 24, 3},  {13, 15, 24, 3},

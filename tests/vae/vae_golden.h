@@ -50,7 +50,7 @@ inline Tensor random_tensor(const Shape& shape, unsigned seed) {
 // A backend, scratch memory, and weights of one type.
 struct VaeBench {
   explicit VaeBench(DType matrix_dtype = DType::kF32,
-                    std::unique_ptr<Backend> on = make_backend(Device::kCpu))
+                    std::unique_ptr<Backend> on = make_backend(Device::cpu()))
       : backend(std::move(on)), store(*backend, matrix_dtype) {}
 
   VaeDecoder load_decoder(const VaeConfig& config, TensorSource& source) {

@@ -45,7 +45,7 @@ class LayerStreaming : public testing::TestWithParam<std::size_t> {};
 // Covers numbers of layers that are not multiples of the slots or are smaller.
 TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
   const std::size_t num_layers = GetParam();
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore resident_store(*backend, DType::kBF16);
   StackWeights resident(num_layers);
   resident_store.init_random(resident, 5);
@@ -74,7 +74,7 @@ TEST_P(LayerStreaming, EveryLayerFindsItsOwnWeights) {
 INSTANTIATE_TEST_SUITE_P(Depths, LayerStreaming, testing::Values(1, 2, 3, 4, 5, 7));
 
 TEST(LayerStreaming, CompactMatricesAreStreamedAsTheyAre) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kQ8_0}) {
     WeightStore resident_store(*backend, {DType::kF32, format});
     StackWeights resident(5, 64);
@@ -98,7 +98,7 @@ TEST(LayerStreaming, CompactMatricesAreStreamedAsTheyAre) {
 }
 
 TEST(LayerStreaming, LayersAreOnTheHostAndInThreeSlots) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kBF16);
   StackWeights weights(7);
   store.stream_layers(layer_of);

@@ -22,7 +22,7 @@ struct TinyWeights {
 };
 
 TEST(WeightStore, RandomWeightsHaveTheScaleOfTheirRole) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kF32);
   TinyWeights weights;
   store.init_random(weights, 3);
@@ -38,7 +38,7 @@ TEST(WeightStore, RandomWeightsHaveTheScaleOfTheirRole) {
 }
 
 TEST(WeightStore, RandomWeightsDependOnTheSeedAlone) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kF32);
   TinyWeights first;
   TinyWeights again;
@@ -53,7 +53,7 @@ TEST(WeightStore, RandomWeightsDependOnTheSeedAlone) {
 }
 
 TEST(WeightStore, StoresMatricesInTheWantedTypeAndVectorsInF32) {
-  const std::unique_ptr<Backend> backend = make_backend(Device::kCpu);
+  const std::unique_ptr<Backend> backend = make_backend(Device::cpu());
   WeightStore store(*backend, DType::kBF16);
   TinyWeights weights;
   store.init_random(weights, 3);
@@ -121,7 +121,7 @@ class CompactWeights : public testing::TestWithParam<std::pair<WeightFormat, Sto
   }
 
   std::vector<float> values_;
-  std::unique_ptr<Backend> backend_ = make_backend(Device::kCpu);
+  std::unique_ptr<Backend> backend_ = make_backend(Device::cpu());
 };
 
 TEST_P(CompactWeights, StayAsTheFileHasThem) {

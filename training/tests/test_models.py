@@ -32,15 +32,15 @@ def relative(out, ref):
 
 @pytest.fixture(scope="module")
 def small_dit():
-    model = dit.DiT(config_of("dit_a_weights")["dit"])
-    model.load_state_dict(weights_of("dit_a_weights"))
+    model = dit.DiT(config_of("dit/a_weights")["dit"])
+    model.load_state_dict(weights_of("dit/a_weights"))
     return model.eval()
 
 
 @pytest.mark.parametrize("num_text,padding", [(0, 0), (1, 0), (7, 0), (7, 5), (77, 3)])
 @torch.no_grad()
 def test_dit(small_dit, num_text, padding):
-    case = golden(f"dit_a_text{num_text}")
+    case = golden(f"dit/a_text{num_text}")
     z = case["input.latents"][None]
     text = case.get("input.text", torch.zeros(0, 32)).reshape(1, num_text, 32)
     text = torch.cat([text, torch.randn(1, padding, 32)], 1)
@@ -58,10 +58,10 @@ def test_packed_plan_separates_padding():
 
 @torch.no_grad()
 def test_text_encoder():
-    model = text_encoder.T5Encoder(config_of("t5_weights")["text_encoder"])
-    weights = weights_of("t5_weights")
+    model = text_encoder.T5Encoder(config_of("t5/weights")["text_encoder"])
+    weights = weights_of("t5/weights")
     model.load_state_dict(weights)
-    case = golden("t5_tokens77")
+    case = golden("t5/tokens77")
     ids = case["input.ids"].long()[None]
     padded = torch.cat([ids, torch.zeros(1, 9, dtype=torch.long)], 1)
     mask = (torch.arange(padded.shape[1]) < ids.shape[1])[None]
@@ -74,9 +74,9 @@ def test_text_encoder():
 @torch.no_grad()
 def test_decoder(monkeypatch, kind, num_latents):
     monkeypatch.setattr(vae.Kernels, "conv", dict.fromkeys((8, 12, 16, 24), kind))
-    model = vae.Decoder(config_of("vae_decoder_weights")["vae"])
-    model.load_state_dict(weights_of("vae_decoder_weights"))
-    case = golden(f"vae_decoder_t{num_latents}")
+    model = vae.Decoder(config_of("vae/decoder_weights")["vae"])
+    model.load_state_dict(weights_of("vae/decoder_weights"))
+    case = golden(f"vae/decoder_t{num_latents}")
     out = model(case["input.latents"].permute(1, 2, 3, 0)[None])[0].permute(3, 0, 1, 2)
     assert relative(out, case["output.raw"]) < 1e-5
 
@@ -84,10 +84,10 @@ def test_decoder(monkeypatch, kind, num_latents):
 @torch.no_grad()
 def test_first_stages_of_encoder():
     """Up to the first attention, which the micro model does not have."""
-    model = vae.Encoder(config_of("vae_encoder_weights")["vae"])
-    weights = weights_of("vae_encoder_weights")
+    model = vae.Encoder(config_of("vae/encoder_weights")["vae"])
+    weights = weights_of("vae/encoder_weights")
     model.load_state_dict({k: weights[k] for k in model.state_dict()})
-    case = golden("vae_encoder_frames7")
+    case = golden("vae/encoder_frames7")
     x = vae.fourier_features(case["input.video"].permute(1, 2, 3, 0)[None], [6, 7])
     x = vae.linear(model.layers[0], x)
     for layer in list(model.layers)[1:3]:

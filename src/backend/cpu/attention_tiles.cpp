@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "backend/cpu/register_tile.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
@@ -11,10 +12,6 @@ namespace mochi::cpu {
 namespace {
 
 using Tile = AttentionTile;
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Turns one row of logits into exp(logit + bias − max) and returns their sum. Raises `max` if
 // needed; earlier results must then be multiplied by `correction`.

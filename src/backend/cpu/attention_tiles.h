@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend/cpu/register_tile.h"
-#include "backend/op_parameters.h"
+#include "backend/ops/ops.h"
 
 namespace mochi::cpu {
 

@@ -5,12 +5,12 @@
 #include <numeric>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 #include "base/philox.h"
 
-namespace mochi {
+namespace mochi::cpu {
 namespace {
 
 std::uint32_t* words_of(const TensorView& tensor) {
@@ -20,7 +20,7 @@ std::uint32_t* words_of(const TensorView& tensor) {
 // Chooses the columns of one head and group at a time.
 class Selector {
  public:
-  explicit Selector(const ColumnChoice& choice)
+  explicit Selector(const ops::SelectColumns& choice)
       : choice_(choice),
         num_words_((choice.num_keys + kPlanWordBits - 1) / kPlanWordBits),
         step_(choice.step ? *words_of(choice.step) : 0),
@@ -128,7 +128,7 @@ class Selector {
     return 1;
   }
 
-  const ColumnChoice& choice_;
+  const ops::SelectColumns& choice_;
   std::int64_t num_words_;
   std::uint32_t step_;
   std::vector<std::int32_t> ranking_;
@@ -138,29 +138,30 @@ class Selector {
 
 }  // namespace
 
-void CpuBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                   const TensorView& offsets) {
-  const std::int64_t num_groups = plan.dim(1);
-  const float* scores = choice.scores ? choice.scores.f32().data() : nullptr;
-  parallel_for(0, plan.dim(0) * num_groups, 1, [&](std::int64_t begin, std::int64_t end) {
-    Selector selector(choice);
+void run(Cpu& /*cpu*/, const ops::SelectColumns& op) {
+  const std::int64_t num_groups = op.plan.dim(1);
+  const float* scores = op.scores ? op.scores.f32().data() : nullptr;
+  parallel_for(0, op.plan.dim(0) * num_groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    Selector selector(op);
     for (std::int64_t list = begin; list < end; ++list) {
-      ints(offsets)[list + 1] = static_cast<std::int32_t>(selector.select(
-          scores == nullptr ? nullptr : scores + list * choice.num_keys, list / num_groups,
-          list % num_groups, words_of(plan) + list * plan.dim(2)));
+      ints(op.offsets)[list + 1] = static_cast<std::int32_t>(selector.select(
+          scores == nullptr ? nullptr : scores + list * op.num_keys, list / num_groups,
+          list % num_groups, words_of(op.plan) + list * op.plan.dim(2)));
     }
   });
-  ints(offsets)[0] = 0;
-  std::partial_sum(ints(offsets), ints(offsets) + offsets.num_elements(), ints(offsets));
+  ints(op.offsets)[0] = 0;
+  std::partial_sum(ints(op.offsets), ints(op.offsets) + op.offsets.num_elements(),
+                   ints(op.offsets));
 }
+template void compute(Cpu&, const ops::SelectColumns&);
 
-void CpuBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {
-  const std::int32_t* offsets = ints(columns.offsets);
-  parallel_for(0, plan.dim(0) * plan.dim(1), 1, [&](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::ExpandColumns& op) {
+  const std::int32_t* offsets = ints(op.lists.offsets);
+  parallel_for(0, op.plan.dim(0) * op.plan.dim(1), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t list = begin; list < end; ++list) {
-      const std::uint32_t* words = words_of(plan) + list * plan.dim(2);
-      std::int32_t* column = ints(columns.columns) + offsets[list];
-      for (std::int64_t word = 0; word < plan.dim(2); ++word) {
+      const std::uint32_t* words = words_of(op.plan) + list * op.plan.dim(2);
+      std::int32_t* column = ints(op.lists.columns) + offsets[list];
+      for (std::int64_t word = 0; word < op.plan.dim(2); ++word) {
         for (std::uint32_t bits = words[word]; bits != 0; bits &= bits - 1) {
           *column++ = static_cast<std::int32_t>(word * kPlanWordBits + std::countr_zero(bits));
         }
@@ -168,5 +169,6 @@ void CpuBackend::do_expand_columns(const TensorView& plan, const ColumnLists& co
     }
   });
 }
+template void compute(Cpu&, const ops::ExpandColumns&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

@@ -5,13 +5,13 @@
 #include <cstring>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/pointers.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
-namespace mochi {
+namespace mochi::cpu {
 
 namespace {
 
@@ -47,55 +47,61 @@ void transpose_rows(const TensorView& x, const TensorView& out) {
 
 }  // namespace
 
-CpuBackend::CpuBackend() : onednn_(std::make_unique<cpu::OneDnn>()) {}
-CpuBackend::~CpuBackend() = default;
-
-void CpuBackend::do_upload(const TensorView& host, const TensorView& target) {
-  std::memcpy(target.bytes(), host.bytes(), host.size_bytes());
+void run(Cpu& /*cpu*/, const ops::Upload& op) {
+  std::memcpy(op.target.bytes(), op.host.bytes(), op.host.size_bytes());
 }
+template void compute(Cpu&, const ops::Upload&);
 
-void CpuBackend::do_download(const TensorView& source, const TensorView& host) {
-  std::memcpy(host.bytes(), source.bytes(), source.size_bytes());
+void run(Cpu& /*cpu*/, const ops::Download& op) {
+  std::memcpy(op.host.bytes(), op.source.bytes(), op.source.size_bytes());
 }
+template void compute(Cpu&, const ops::Download&);
 
-void CpuBackend::do_copy(const TensorView& source, const TensorView& target) {
-  const std::byte* from = source.bytes();
-  std::byte* to = target.bytes();
-  const auto num_bytes = static_cast<std::int64_t>(source.size_bytes());
+void run(Cpu& /*cpu*/, const ops::Await& op) { op.transfer.await(); }
+template void compute(Cpu&, const ops::Await&);
+
+void run(Cpu& /*cpu*/, const ops::Copy& op) {
+  const std::byte* from = op.source.bytes();
+  std::byte* to = op.target.bytes();
+  const auto num_bytes = static_cast<std::int64_t>(op.source.size_bytes());
   parallel_for(0, num_bytes, kElementGrain * 4, [=](std::int64_t begin, std::int64_t end) {
     std::memcpy(to + begin, from + begin, static_cast<std::size_t>(end - begin));
   });
 }
+template void compute(Cpu&, const ops::Copy&);
 
-void CpuBackend::do_add(const TensorView& a, const TensorView& b, const TensorView& out) {
-  const float* left = data(a);
-  const float* right = data(b);
-  float* result = data(out);
-  parallel_for(0, a.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::Add& op) {
+  const float* left = data(op.a);
+  const float* right = data(op.b);
+  float* result = data(op.out);
+  parallel_for(0, op.a.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) result[i] = left[i] + right[i];
   });
 }
+template void compute(Cpu&, const ops::Add&);
 
-void CpuBackend::do_silu(const TensorView& x, const TensorView& out) {
-  const float* in = data(x);
-  float* result = data(out);
-  parallel_for(0, x.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::Silu& op) {
+  const float* in = data(op.x);
+  float* result = data(op.out);
+  parallel_for(0, op.x.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) result[i] = cpu::silu(in[i]);
+    for (std::int64_t i = begin; i < end; ++i) result[i] = silu(in[i]);
   });
 }
+template void compute(Cpu&, const ops::Silu&);
 
-void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out, std::int64_t block_size) {
-  const std::int64_t width = x.dim(1);
-  parallel_for(0, out.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::MeanRows& op) {
+  const std::int64_t rows = op.rows_of_block();
+  const std::int64_t width = op.x.dim(1);
+  parallel_for(0, op.out.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t first = block * block_size;
-      const std::int64_t num_rows = std::min(block_size, x.dim(0) - first);
-      float* mean = data(out) + block * width;
+      const std::int64_t first = block * rows;
+      const std::int64_t num_rows = std::min(rows, op.x.dim(0) - first);
+      float* mean = data(op.out) + block * width;
       std::fill(mean, mean + width, 0.0F);
       for (std::int64_t row = first; row < first + num_rows; ++row) {
-        const float* in = data(x) + row * width;
+        const float* in = data(op.x) + row * width;
         for (std::int64_t i = 0; i < width; ++i) mean[i] += in[i];
       }
       const float factor = num_rows > 0 ? 1.0F / static_cast<float>(num_rows) : 0.0F;
@@ -103,88 +109,93 @@ void CpuBackend::do_mean_rows(const TensorView& x, const TensorView& out, std::i
     }
   });
 }
+template void compute(Cpu&, const ops::MeanRows&);
 
-void CpuBackend::do_transpose(const TensorView& x, const TensorView& out) {
-  if (x.dtype() == DType::kF32) {
-    transpose_rows<float>(x, out);
+void run(Cpu& /*cpu*/, const ops::Transpose& op) {
+  if (op.x.dense().dtype() == DType::kF32) {
+    transpose_rows<float>(op.x.dense(), op.out);
   } else {
-    transpose_rows<BFloat16>(x, out);
+    transpose_rows<BFloat16>(op.x.dense(), op.out);
   }
 }
+template void compute(Cpu&, const ops::Transpose&);
 
-void CpuBackend::do_gated_activation(const TensorView& x, Activation activation,
-                                     const TensorView& out) {
-  switch (activation) {
+void run(Cpu& /*cpu*/, const ops::GatedActivation& op) {
+  switch (op.activation) {
     case Activation::kNone:
-      return gate_rows(x, out, [](float a) { return a; });
+      return gate_rows(op.x, op.out, [](float a) { return a; });
     case Activation::kSilu:
-      return gate_rows(x, out, [](float a) { return cpu::silu(a); });
+      return gate_rows(op.x, op.out, [](float a) { return silu(a); });
     case Activation::kGeluTanh:
-      return gate_rows(x, out, [](float a) { return cpu::gelu_tanh(a); });
+      return gate_rows(op.x, op.out, [](float a) { return gelu_tanh(a); });
   }
 }
+template void compute(Cpu&, const ops::GatedActivation&);
 
-void CpuBackend::do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
-                              const TensorView& out) {
-  const std::int64_t width = table.dim(1);
-  for (std::size_t row = 0; row < ids.size(); ++row) {
-    const std::int64_t first = ids[row] * width;
-    float* y = data(out) + static_cast<std::int64_t>(row) * width;
-    if (table.dtype() == DType::kF32) {
-      std::memcpy(y, data(table) + first, static_cast<std::size_t>(width) * sizeof(float));
+void run(Cpu& /*cpu*/, const ops::Embedding& op) {
+  const std::int64_t width = op.table.dim(1);
+  for (std::size_t row = 0; row < op.ids.size(); ++row) {
+    const std::int64_t first = op.ids[row] * width;
+    float* y = data(op.out) + static_cast<std::int64_t>(row) * width;
+    if (op.table.dtype() == DType::kF32) {
+      std::memcpy(y, data(op.table) + first, static_cast<std::size_t>(width) * sizeof(float));
       continue;
     }
-    const auto* in = reinterpret_cast<const BFloat16*>(table.bytes()) + first;
+    const auto* in = reinterpret_cast<const BFloat16*>(op.table.bytes()) + first;
     for (std::int64_t i = 0; i < width; ++i) {
       y[i] = std::bit_cast<float>(static_cast<std::uint32_t>(in[i].bits) << 16);
     }
   }
 }
+template void compute(Cpu&, const ops::Embedding&);
 
-void CpuBackend::do_gather_rows(const TensorView& x, const TensorView& indices,
-                                const TensorView& out) {
-  const std::int64_t width = x.dim(1);
-  const auto* index = reinterpret_cast<const std::int32_t*>(indices.bytes());
+void run(Cpu& /*cpu*/, const ops::GatherRows& op) {
+  const std::int64_t width = op.x.dim(1);
+  const auto* index = reinterpret_cast<const std::int32_t*>(op.indices.bytes());
   const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / (width + 1));
-  parallel_for(0, out.dim(0), grain, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(0, op.out.dim(0), grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
-      std::copy_n(data(x) + index[row] * width, width, data(out) + row * width);
+      std::copy_n(data(op.x) + index[row] * width, width, data(op.out) + row * width);
     }
   });
 }
+template void compute(Cpu&, const ops::GatherRows&);
 
-void CpuBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
-                                 float dsigma, const TensorView& z) {
-  const float* cond = data(v_cond);
-  const float* null = data(v_null);
-  float* state = data(z);
-  parallel_for(0, z.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::GuidedEuler& op) {
+  const float* cond = data(op.v_cond);
+  const float* null = data(op.v_null);
+  float* state = data(op.z);
+  const float cfg = op.cfg;
+  const float dsigma = op.dsigma;
+  parallel_for(0, op.z.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       state[i] += dsigma * (null[i] + cfg * (cond[i] - null[i]));
     }
   });
 }
+template void compute(Cpu&, const ops::GuidedEuler&);
 
-void CpuBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
-                                 float weight_b, const TensorView& out) {
-  const float* x = data(a);
-  const float* y = data(b);
-  float* sum = data(out);
-  parallel_for(0, out.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::WeightedSum& op) {
+  const float* x = data(op.a);
+  const float* y = data(op.b);
+  float* sum = data(op.out);
+  const float weight_x = op.weight_a;
+  const float weight_y = op.weight_b;
+  parallel_for(0, op.out.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) sum[i] = weight_a * x[i] + weight_b * y[i];
+    for (std::int64_t i = begin; i < end; ++i) sum[i] = weight_x * x[i] + weight_y * y[i];
   });
 }
+template void compute(Cpu&, const ops::WeightedSum&);
 
 // Sums are taken per block of a fixed size, so that they do not depend on the number of threads.
-void CpuBackend::do_difference_norms(const TensorView& a, const TensorView& b, Arena& /*scratch*/,
-                                     const TensorView& out) {
+void run(Cpu& /*cpu*/, const ops::DifferenceNorms& op) {
   constexpr std::int64_t kBlock = 1 << 14;
-  const std::int64_t size = b.num_elements();
+  const std::int64_t size = op.b.num_elements();
   std::vector<std::array<double, 2>> sums(static_cast<std::size_t>((size + kBlock - 1) / kBlock));
-  const float* x = data(a);
-  const float* y = data(b);
+  const float* x = data(op.a);
+  const float* y = data(op.b);
   parallel_for(0, std::ssize(sums), 1, [&, x, y](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
       double difference = 0;
@@ -204,7 +215,8 @@ void CpuBackend::do_difference_norms(const TensorView& a, const TensorView& b, A
     total[0] += sum[0];
     total[1] += sum[1];
   }
-  for (std::size_t i = 0; i < 2; ++i) data(out)[i] = static_cast<float>(std::sqrt(total[i]));
+  for (std::size_t i = 0; i < 2; ++i) data(op.out)[i] = static_cast<float>(std::sqrt(total[i]));
 }
+template void compute(Cpu&, const ops::DifferenceNorms&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

@@ -2,11 +2,11 @@
 #include <cmath>
 #include <cstring>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 
-namespace mochi {
+namespace mochi::cpu {
 
 namespace {
 
@@ -53,40 +53,39 @@ void for_tokens(const Patches& grid, const TensorView& tokens, Fn fn) {
 
 }  // namespace
 
-void CpuBackend::do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
-                             const TensorView& out) {
-  const std::int64_t width = x.dim(1);
-  const float* w = data(weight);
-  for_rows(x.dim(0), [&](std::int64_t row) {
-    const float* in = data(x) + row * width;
-    float* y = data(out) + row * width;
-    const float factor = inverse_rms(in, width, eps);
+void run(Cpu& /*cpu*/, const ops::RmsNorm& op) {
+  const std::int64_t width = op.x.dim(1);
+  const float* w = data(op.weight);
+  for_rows(op.x.dim(0), [&](std::int64_t row) {
+    const float* in = data(op.x) + row * width;
+    float* y = data(op.out) + row * width;
+    const float factor = inverse_rms(in, width, op.eps);
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) y[i] = in[i] * factor * w[i];
   });
 }
+template void compute(Cpu&, const ops::RmsNorm&);
 
-void CpuBackend::do_norm_modulate(const TensorView& x, const TensorView& scale, float eps,
-                                  const TensorView& out) {
-  const std::int64_t width = x.dim(1);
-  const float* s = data(scale);
-  for_rows(x.dim(0), [&](std::int64_t row) {
-    const float* in = data(x) + row * width;
-    float* y = data(out) + row * width;
-    const float factor = inverse_rms(in, width, eps);
+void run(Cpu& /*cpu*/, const ops::NormModulate& op) {
+  const std::int64_t width = op.x.dim(1);
+  const float* s = data(op.scale);
+  for_rows(op.x.dim(0), [&](std::int64_t row) {
+    const float* in = data(op.x) + row * width;
+    float* y = data(op.out) + row * width;
+    const float factor = inverse_rms(in, width, op.eps);
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) y[i] = in[i] * factor * (1.0F + s[i]);
   });
 }
+template void compute(Cpu&, const ops::NormModulate&);
 
-void CpuBackend::do_layer_norm_modulate(const TensorView& x, const TensorView& shift,
-                                        const TensorView& scale, float eps, const TensorView& out) {
-  const std::int64_t width = x.dim(1);
-  const float* add = data(shift);
-  const float* s = data(scale);
-  for_rows(x.dim(0), [&](std::int64_t row) {
-    const float* in = data(x) + row * width;
-    float* y = data(out) + row * width;
+void run(Cpu& /*cpu*/, const ops::LayerNormModulate& op) {
+  const std::int64_t width = op.x.dim(1);
+  const float* add = data(op.shift);
+  const float* s = data(op.scale);
+  for_rows(op.x.dim(0), [&](std::int64_t row) {
+    const float* in = data(op.x) + row * width;
+    float* y = data(op.out) + row * width;
     float sum = 0.0F;
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = 0; i < width; ++i) sum += in[i];
@@ -94,52 +93,54 @@ void CpuBackend::do_layer_norm_modulate(const TensorView& x, const TensorView& s
     float squares = 0.0F;
 #pragma omp simd reduction(+ : squares)
     for (std::int64_t i = 0; i < width; ++i) squares += (in[i] - mean) * (in[i] - mean);
-    const float factor = 1.0F / std::sqrt(squares / static_cast<float>(width) + eps);
+    const float factor = 1.0F / std::sqrt(squares / static_cast<float>(width) + op.eps);
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) {
       y[i] = (in[i] - mean) * factor * (1.0F + s[i]) + add[i];
     }
   });
 }
+template void compute(Cpu&, const ops::LayerNormModulate&);
 
-void CpuBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
-                                   const TensorView& x) {
-  const std::int64_t width = x.dim(1);
+void run(Cpu& cpu, const ops::GatedResidual& op) {
+  const std::int64_t width = op.x.dim(1);
   std::vector<float> gates(static_cast<std::size_t>(width));
   for (std::int64_t i = 0; i < width; ++i) {
-    gates[static_cast<std::size_t>(i)] = std::tanh(data(params.gate)[i]);
+    gates[static_cast<std::size_t>(i)] = std::tanh(data(op.gate)[i]);
   }
-  const std::vector<float> zeros(params.bias ? 0 : static_cast<std::size_t>(width));
-  const float* bias = params.bias ? data(params.bias) : zeros.data();
+  const std::vector<float> zeros(op.bias ? 0 : static_cast<std::size_t>(width));
+  const float* bias = op.bias ? data(op.bias) : zeros.data();
   const float* g = gates.data();
-  for_rows(x.dim(0), [&](std::int64_t row) {
-    const float* in = data(r) + row * width;
-    float* y = data(x) + row * width;
+  for_rows(op.x.dim(0), [&](std::int64_t row) {
+    const float* in = data(op.r) + row * width;
+    float* y = data(op.x) + row * width;
     float sum = 0.0F;
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = 0; i < width; ++i) sum += (in[i] + bias[i]) * (in[i] + bias[i]);
-    const float factor = 1.0F / std::sqrt(sum / static_cast<float>(width) + params.eps);
+    const float factor = 1.0F / std::sqrt(sum / static_cast<float>(width) + op.eps);
 #pragma omp simd
     for (std::int64_t i = 0; i < width; ++i) y[i] += (in[i] + bias[i]) * factor * g[i];
   });
-  if (params.next_out) do_norm_modulate(x, params.next_scale, params.eps, params.next_out);
+  if (op.next_out) {
+    compute(cpu, ops::NormModulate{
+                     .x = op.x, .scale = op.next_scale, .eps = op.eps, .out = op.next_out});
+  }
 }
+template void compute(Cpu&, const ops::GatedResidual&);
 
-void CpuBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params,
-                                 std::int64_t offset, const TensorView& q, const TensorView& k,
-                                 const TensorView& v) {
-  const std::int64_t heads = q.dim(0);
-  const std::int64_t total = q.dim(1);
-  const std::int64_t head_dim = q.dim(2);
+void run(Cpu& /*cpu*/, const ops::QkNormRope& op) {
+  const std::int64_t heads = op.q.dim(0);
+  const std::int64_t total = op.q.dim(1);
+  const std::int64_t head_dim = op.q.dim(2);
   const auto norm_rotate = [&](const float* in, const float* weight, std::int64_t table_offset,
                                float* out) {
-    const float factor = inverse_rms(in, head_dim, params.eps);
-    if (!params.cos) {
+    const float factor = inverse_rms(in, head_dim, op.norm.eps);
+    if (!op.norm.cos) {
       for (std::int64_t i = 0; i < head_dim; ++i) out[i] = in[i] * factor * weight[i];
       return;
     }
-    const float* cosines = data(params.cos) + table_offset;
-    const float* sines = data(params.sin) + table_offset;
+    const float* cosines = data(op.norm.cos) + table_offset;
+    const float* sines = data(op.norm.sin) + table_offset;
 #pragma omp simd
     for (std::int64_t j = 0; j < head_dim / 2; ++j) {
       const float even = in[2 * j] * factor * weight[2 * j];
@@ -148,26 +149,28 @@ void CpuBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params
       out[2 * j + 1] = even * sines[j] + odd * cosines[j];
     }
   };
-  for_rows(qkv.dim(0), [&](std::int64_t token) {
-    const float* in = data(qkv) + token * 3 * heads * head_dim;
+  for_rows(op.qkv.dim(0), [&](std::int64_t token) {
+    const float* in = data(op.qkv) + token * 3 * heads * head_dim;
     for (std::int64_t head = 0; head < heads; ++head) {
-      const std::int64_t out_offset = (head * total + offset + token) * head_dim;
+      const std::int64_t out_offset = (head * total + op.offset + token) * head_dim;
       const std::int64_t table_offset = (token * heads + head) * (head_dim / 2);
       const float* q_in = in + head * head_dim;
       const float* k_in = q_in + heads * head_dim;
       const float* v_in = k_in + heads * head_dim;
-      norm_rotate(q_in, data(params.q_weight), table_offset, data(q) + out_offset);
-      norm_rotate(k_in, data(params.k_weight), table_offset, data(k) + out_offset);
-      std::memcpy(data(v) + out_offset, v_in, static_cast<std::size_t>(head_dim) * sizeof(float));
+      norm_rotate(q_in, data(op.norm.q_weight), table_offset, data(op.q) + out_offset);
+      norm_rotate(k_in, data(op.norm.k_weight), table_offset, data(op.k) + out_offset);
+      std::memcpy(data(op.v) + out_offset, v_in,
+                  static_cast<std::size_t>(head_dim) * sizeof(float));
     }
   });
 }
+template void compute(Cpu&, const ops::QkNormRope&);
 
-void CpuBackend::do_patchify(const TensorView& latents, int patch_size, const TensorView& out) {
-  const Patches grid = patches_of(latents, patch_size);
+void run(Cpu& /*cpu*/, const ops::Patchify& op) {
+  const Patches grid = patches_of(op.latents, op.patch_size);
   const std::int64_t channel_stride = grid.frames * grid.rows * grid.columns;
-  const float* in = data(latents);
-  for_tokens(grid, out, [&](float* token, std::int64_t first) {
+  const float* in = data(op.latents);
+  for_tokens(grid, op.tokens, [&](float* token, std::int64_t first) {
     for (std::int64_t c = 0; c < grid.channels; ++c) {
       for (std::int64_t row = 0; row < grid.size; ++row) {
         const float* source = in + c * channel_stride + first + row * grid.columns;
@@ -176,13 +179,13 @@ void CpuBackend::do_patchify(const TensorView& latents, int patch_size, const Te
     }
   });
 }
+template void compute(Cpu&, const ops::Patchify&);
 
-void CpuBackend::do_unpatchify(const TensorView& tokens, int patch_size,
-                               const TensorView& latents) {
-  const Patches grid = patches_of(latents, patch_size);
+void run(Cpu& /*cpu*/, const ops::Unpatchify& op) {
+  const Patches grid = patches_of(op.latents, op.patch_size);
   const std::int64_t channel_stride = grid.frames * grid.rows * grid.columns;
-  float* out = data(latents);
-  for_tokens(grid, tokens, [&](const float* token, std::int64_t first) {
+  float* out = data(op.latents);
+  for_tokens(grid, op.tokens, [&](const float* token, std::int64_t first) {
     for (std::int64_t row = 0; row < grid.size; ++row) {
       for (std::int64_t column = 0; column < grid.size; ++column) {
         float* target = out + first + row * grid.columns + column;
@@ -191,5 +194,6 @@ void CpuBackend::do_unpatchify(const TensorView& tokens, int patch_size,
     }
   });
 }
+template void compute(Cpu&, const ops::Unpatchify&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

@@ -5,11 +5,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/onednn.h"
+#include "backend/two_steps.h"
 #include "base/parallel_for.h"
 
-namespace mochi {
+namespace mochi::cpu {
 
 namespace {
 
@@ -20,7 +21,7 @@ using Tag = memory::format_tag;
 // The part of the matmul that one thread computes at a time. oneDNN's own split over threads
 // changes the order of sums on some processors. This split, and so the result, depends on the sizes
 // alone.
-struct Tile {
+struct MatmulTile {
   std::int64_t num_rows;
   std::int64_t num_cols;
 };
@@ -31,7 +32,7 @@ std::int64_t split_evenly(std::int64_t size, std::int64_t num_parts) {
   return (part + kUnit - 1) / kUnit * kUnit;
 }
 
-Tile choose_tile(std::int64_t num_rows, std::int64_t num_cols) {
+MatmulTile choose_tile(std::int64_t num_rows, std::int64_t num_cols) {
   constexpr std::int64_t kMaxRows = 256;
   constexpr std::int64_t kMinTiles = 8;  // few rows: columns are split, too, but not below
   constexpr std::int64_t kMinCols = 128;
@@ -41,12 +42,12 @@ Tile choose_tile(std::int64_t num_rows, std::int64_t num_cols) {
   return {split_evenly(num_rows, num_row_tiles), split_evenly(num_cols, num_col_tiles)};
 }
 
-dnnl::primitive_attr linear_attributes(const LinearOptions& options) {
+dnnl::primitive_attr linear_attributes(const ops::Linear& op) {
   dnnl::post_ops post_ops;
-  if (options.accumulate) post_ops.append_sum(1.0F);
-  if (options.activation == Activation::kSilu) {
+  if (op.accumulate) post_ops.append_sum(1.0F);
+  if (op.activation == Activation::kSilu) {
     post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
-  } else if (options.activation == Activation::kGeluTanh) {
+  } else if (op.activation == Activation::kGeluTanh) {
     post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_gelu_tanh, 0.0F, 0.0F);
   }
   dnnl::primitive_attr attributes;
@@ -56,12 +57,12 @@ dnnl::primitive_attr linear_attributes(const LinearOptions& options) {
 }
 
 // x in another float type, in memory that `buffer` keeps.
-TensorView convert(cpu::OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buffer) {
+TensorView convert(OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buffer) {
   if (!buffer || buffer.view().num_elements() < x.num_elements()) {
     buffer = Tensor(dtype, {x.num_elements()});
   }
   const TensorView converted(buffer.view().bytes(), dtype, x.shape());
-  cpu::convert_elements(onednn.engine, x, converted);
+  convert_elements(onednn.engine, x, converted);
   return converted;
 }
 
@@ -73,7 +74,7 @@ struct TileDescs {
   memory::desc x, weight, bias, out;
 };
 
-TileDescs describe_tile(const LinearOperands& operands, const Tile& tile) {
+TileDescs describe_tile(const LinearOperands& operands, const MatmulTile& tile) {
   const memory::dim in_features = operands.x.dim(1);
   const memory::dim out_features = operands.out.dim(1);
   const DataType type = operands.weight.dtype() == DType::kBF16 ? DataType::bf16 : DataType::f32;
@@ -84,35 +85,33 @@ TileDescs describe_tile(const LinearOperands& operands, const Tile& tile) {
                               memory::dims{out_features, 1})};
 }
 
-const cpu::OneDnn::Linear& get_linear(cpu::OneDnn& onednn, const LinearOperands& operands,
-                                      const Tile& tile, const LinearOptions& options) {
+const OneDnn::Linear& get_linear(OneDnn& onednn, const LinearOperands& operands,
+                                 const MatmulTile& tile, const ops::Linear& op) {
   const bool has_bias = static_cast<bool>(operands.bias);
-  const cpu::OneDnn::LinearKey key{tile.num_rows,
-                                   tile.num_cols,
-                                   operands.x.dim(1),
-                                   operands.out.dim(1),
-                                   operands.weight.dtype() == DType::kBF16,
-                                   has_bias,
-                                   options.activation,
-                                   options.accumulate};
+  const OneDnn::LinearKey key{tile.num_rows,
+                              tile.num_cols,
+                              operands.x.dim(1),
+                              operands.out.dim(1),
+                              operands.weight.dtype() == DType::kBF16,
+                              has_bias,
+                              op.activation,
+                              op.accumulate};
   auto found = onednn.linears.find(key);
   if (found == onednn.linears.end()) {
-    cpu::check_room_for_primitive();
+    check_room_for_primitive();
     const SerialScope serial;  // the plan is for one thread
     const TileDescs descs = describe_tile(operands, tile);
     const auto desc = has_bias ? dnnl::matmul::desc(descs.x, descs.weight, descs.bias, descs.out)
                                : dnnl::matmul::desc(descs.x, descs.weight, descs.out);
-    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(options),
-                                                      onednn.engine);
-    const cpu::OneDnn::Linear linear{dnnl::matmul(primitive_desc),
-                                     primitive_desc.scratchpad_desc()};
+    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(op), onednn.engine);
+    const OneDnn::Linear linear{dnnl::matmul(primitive_desc), primitive_desc.scratchpad_desc()};
     found = onednn.linears.emplace(key, linear).first;
   }
   return found->second;
 }
 
-void multiply_tile(const cpu::OneDnn& onednn, const cpu::OneDnn::Linear& linear,
-                   const LinearOperands& operands, const Tile& tile, std::int64_t row,
+void multiply_tile(const OneDnn& onednn, const OneDnn::Linear& linear,
+                   const LinearOperands& operands, const MatmulTile& tile, std::int64_t row,
                    std::int64_t col) {
   const auto at = [&](const memory::desc& desc, const TensorView& view, std::int64_t offset) {
     return memory(desc, onednn.engine,
@@ -136,32 +135,30 @@ void multiply_tile(const cpu::OneDnn& onednn, const cpu::OneDnn::Linear& linear,
 
 }  // namespace
 
-DType CpuBackend::preferred_matrix_dtype() const {
-  return cpu::prefers_bf16() ? DType::kBF16 : DType::kF32;
-}
-
-void CpuBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
-                           const TensorView& out, const LinearOptions& options) try {
-  cpu::OneDnn& onednn = *onednn_;
-  LinearOperands operands{x, weight, bias, out};
-  if (weight.dtype() == DType::kBF16 && cpu::has_bf16()) {
-    operands.x = convert(onednn, x, DType::kBF16, onednn.bf16_input);
+void run(Cpu& cpu, const ops::Linear& op) try {
+  const TensorView& weight = op.weight.dense();
+  OneDnn& onednn = cpu.onednn();
+  LinearOperands operands{op.x, weight, op.bias, op.out};
+  if (weight.dtype() == DType::kBF16 && has_bf16()) {
+    operands.x = convert(onednn, op.x, DType::kBF16, onednn.bf16_input);
   } else if (weight.dtype() == DType::kBF16) {
     operands.weight = convert(onednn, weight, DType::kF32, onednn.f32_weight);
   }
-  const std::int64_t num_rows = out.dim(0);
-  const std::int64_t num_cols = out.dim(1);
-  const Tile tile = choose_tile(num_rows, num_cols);
+  const std::int64_t num_rows = op.out.dim(0);
+  const std::int64_t num_cols = op.out.dim(1);
+  const MatmulTile tile = choose_tile(num_rows, num_cols);
   const std::int64_t num_col_tiles = (num_cols + tile.num_cols - 1) / tile.num_cols;
   const std::int64_t num_tiles = (num_rows + tile.num_rows - 1) / tile.num_rows * num_col_tiles;
   // The last row and the last column of tiles may be smaller.
   const auto tile_at = [&](std::int64_t row, std::int64_t col) {
-    return Tile{std::min(tile.num_rows, num_rows - row), std::min(tile.num_cols, num_cols - col)};
+    return MatmulTile{std::min(tile.num_rows, num_rows - row),
+                      std::min(tile.num_cols, num_cols - col)};
   };
-  std::vector<const cpu::OneDnn::Linear*> primitives;
+  std::vector<const OneDnn::Linear*> primitives;
   for (std::int64_t i = 0; i < num_tiles; ++i) {
-    const Tile size = tile_at(i / num_col_tiles * tile.num_rows, i % num_col_tiles * tile.num_cols);
-    primitives.push_back(&get_linear(onednn, operands, size, options));
+    const MatmulTile size =
+        tile_at(i / num_col_tiles * tile.num_rows, i % num_col_tiles * tile.num_cols);
+    primitives.push_back(&get_linear(onednn, operands, size, op));
   }
   parallel_for(0, num_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
     const SerialScope serial;
@@ -173,8 +170,15 @@ void CpuBackend::do_linear(const TensorView& x, const TensorView& weight, const 
     }
   });
 } catch (const dnnl::error& error) {
-  cpu::fail_as(
-      error, fmt::format("linear: {} times {}", x.shape().to_string(), weight.shape().to_string()));
+  fail_as(error, fmt::format("linear: {} times {}", op.x.shape().to_string(),
+                             op.weight.shape().to_string()));
 }
+template void compute(Cpu&, const ops::Linear&);
 
-}  // namespace mochi
+void run(Cpu& cpu, const ops::GatedLinear& op) { gated_linear_in_two_steps(cpu, op); }
+template void compute(Cpu&, const ops::GatedLinear&);
+
+void run(Cpu& cpu, const ops::QkvLinear& op) { qkv_linear_in_two_steps(cpu, op); }
+template void compute(Cpu&, const ops::QkvLinear&);
+
+}  // namespace mochi::cpu

@@ -5,7 +5,7 @@
 
 #include "tensor/tensor.h"
 
-namespace mochi {
+namespace mochi::cpu {
 
 constexpr std::int64_t kElementGrain = 1 << 14;
 
@@ -14,4 +14,4 @@ inline std::int32_t* ints(const TensorView& tensor) {
   return reinterpret_cast<std::int32_t*>(tensor.bytes());
 }
 
-}  // namespace mochi
+}  // namespace mochi::cpu

@@ -7,6 +7,10 @@
 
 namespace mochi::cpu {
 
+inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
 using Vec = std::experimental::native_simd<float>;
 constexpr std::int64_t kLanes = Vec::size();
 

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "backend/cpu/attention_tiles.h"
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
 #include "base/parallel_for.h"
 #include "tensor/float8.h"
 
-namespace mochi {
+namespace mochi::cpu {
 namespace {
 
 // A smaller remaining mass is rounding error and is treated as zero.
@@ -36,7 +36,7 @@ Shares shares_of(const AttentionDelta& delta, std::int64_t row, float lse) {
 }
 
 // Writes the queries [first, first + count) of a head, which `tile` has computed.
-void write_tile(const cpu::TileAttention& tile, std::int64_t head, std::int64_t first,
+void write_tile(const TileAttention& tile, std::int64_t head, std::int64_t first,
                 std::int64_t count, std::int64_t head_dim, const AttentionDelta& delta,
                 const AttentionOutputs& to) {
   const std::int64_t width = to.out.dim(1);
@@ -73,41 +73,39 @@ float round_to_f8(std::span<const float> values, std::uint8_t* rounded) {
 
 }  // namespace
 
-void CpuBackend::do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
-                                            const AttentionDelta& delta,
-                                            const AttentionOutputs& to) {
-  const std::int64_t num_queries = in.q.dim(1);
-  const std::int64_t head_dim = in.q.dim(2);
-  const std::int64_t num_lists = columns.offsets.dim(0) - 1;
-  const std::int64_t num_groups = num_lists / in.q.dim(0);
-  const std::int32_t* offsets = ints(columns.offsets);
+void run(Cpu& /*cpu*/, const ops::ColumnSparseAttention& op) {
+  const std::int64_t num_queries = op.in.q.dim(1);
+  const std::int64_t head_dim = op.in.q.dim(2);
+  const std::int64_t num_lists = op.columns.offsets.dim(0) - 1;
+  const std::int64_t num_groups = num_lists / op.in.q.dim(0);
+  const std::int32_t* offsets = ints(op.columns.offsets);
   std::int64_t longest = 0;
   for (std::int64_t i = 0; i < num_lists; ++i) {
     longest = std::max<std::int64_t>(longest, offsets[i + 1] - offsets[i]);
   }
   parallel_for(0, num_lists, 1, [&](std::int64_t begin, std::int64_t end) {
-    cpu::PackedKeys packed(longest, head_dim);
-    cpu::TileAttention tile(head_dim);
+    PackedKeys packed(longest, head_dim);
+    TileAttention tile(head_dim);
     for (std::int64_t list = begin; list < end; ++list) {
       const std::int64_t head = list / num_groups;
-      const std::int64_t group_begin = list % num_groups * columns.group_size;
-      const std::int64_t group_end = std::min(group_begin + columns.group_size, num_queries);
-      packed.gather(cpu::rows_of(in.k, head), cpu::rows_of(in.v, head),
-                    ints(columns.columns) + offsets[list], offsets[list + 1] - offsets[list]);
-      for (std::int64_t first = group_begin; first < group_end; first += cpu::kQueryTile) {
-        const std::int64_t count = std::min(cpu::kQueryTile, group_end - first);
-        tile.run(packed, cpu::rows_of(in.q, head, first), count, in.scale, nullptr);
-        write_tile(tile, head, first, count, head_dim, delta, to);
+      const std::int64_t group_begin = list % num_groups * op.columns.group_size;
+      const std::int64_t group_end = std::min(group_begin + op.columns.group_size, num_queries);
+      packed.gather(rows_of(op.in.k, head), rows_of(op.in.v, head),
+                    ints(op.columns.columns) + offsets[list], offsets[list + 1] - offsets[list]);
+      for (std::int64_t first = group_begin; first < group_end; first += kQueryTile) {
+        const std::int64_t count = std::min(kQueryTile, group_end - first);
+        tile.run(packed, rows_of(op.in.q, head, first), count, op.in.scale, nullptr);
+        write_tile(tile, head, first, count, head_dim, op.delta, op.to);
       }
     }
   });
 }
+template void compute(Cpu&, const ops::ColumnSparseAttention&);
 
-void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
-                               const AttentionDelta& delta) {
-  const std::int64_t num_queries = dense.out.dim(0);
-  const std::int64_t width = dense.out.dim(1);
-  const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
+void run(Cpu& /*cpu*/, const ops::FindDelta& op) {
+  const std::int64_t num_queries = op.dense.out.dim(0);
+  const std::int64_t width = op.dense.out.dim(1);
+  const TensorView& of_heads = op.delta.weight ? op.delta.weight : op.delta.cache_scale;
   const std::int64_t num_heads = of_heads ? of_heads.dim(0) : 1;
   const std::int64_t head_dim = width / num_heads;
   parallel_for(0, num_queries, kQueryGrain, [&](std::int64_t begin, std::int64_t end) {
@@ -116,32 +114,33 @@ void CpuBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOut
       for (std::int64_t head = 0; head < num_heads; ++head) {
         const std::int64_t row = head * num_queries + query;
         float mass = 1.0F;     // softmax mass of the chosen columns
-        float divisor = 1.0F;  // mass of the other columns, if the delta is merged
-        if (delta.weight) {
-          const float dense_lse = data(dense.lse)[row];
-          const float chosen_lse = data(sparse.lse)[row];
+        float divisor = 1.0F;  // mass of the other columns, if the op.delta is merged
+        if (op.delta.weight) {
+          const float dense_lse = data(op.dense.lse)[row];
+          const float chosen_lse = data(op.sparse.lse)[row];
           mass = std::min(std::exp(chosen_lse - dense_lse), 1.0F);
           const float rest = 1.0F - mass;
           const bool is_empty = rest < kMinRest;
-          if (delta.is_merged) divisor = is_empty ? 1.0F : rest;
-          data(delta.weight)[row] = !delta.is_merged ? mass
-                                    : is_empty
-                                        ? kLseOfNothing
-                                        : dense_lse + std::log(rest) - delta.follow * chosen_lse;
+          if (op.delta.is_merged) divisor = is_empty ? 1.0F : rest;
+          data(op.delta.weight)[row] =
+              !op.delta.is_merged ? mass
+              : is_empty          ? kLseOfNothing
+                                  : dense_lse + std::log(rest) - op.delta.follow * chosen_lse;
         }
         const std::int64_t at = query * width + head * head_dim;
-        const float* full = data(dense.out) + at;
-        const float* chosen = data(sparse.out) + at;
-        float* cache = delta.cache_scale ? exact.data() : data(delta.cache) + at;
+        const float* full = data(op.dense.out) + at;
+        const float* chosen = data(op.sparse.out) + at;
+        float* cache = op.delta.cache_scale ? exact.data() : data(op.delta.cache) + at;
         for (std::int64_t d = 0; d < head_dim; ++d) {
           cache[d] = (full[d] - mass * chosen[d]) / divisor;
         }
-        if (delta.cache_scale) {
-          data(delta.cache_scale)[row] = round_to_f8(exact, codes(delta.cache) + at);
+        if (op.delta.cache_scale) {
+          data(op.delta.cache_scale)[row] = round_to_f8(exact, codes(op.delta.cache) + at);
         }
       }
     }
   });
 }
+template void compute(Cpu&, const ops::FindDelta&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

@@ -4,16 +4,16 @@
 #include <cmath>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
 #include "backend/cpu/register_tile.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
-namespace mochi {
+namespace mochi::cpu {
 namespace {
 
-using MlpTile = cpu::RegisterTile<cpu::kTileVectors / 6, 6>;
+using MlpTile = RegisterTile<kTileVectors / 6, 6>;
 
 // Number of tokens processed at a time: whole tiles, both when tokens are a tile's columns and when
 // they are its rows.
@@ -23,10 +23,6 @@ static_assert(kTokenTile % MlpTile::kColumns == 0 && kTokenTile % MlpTile::kRows
 std::vector<float> make_buffer(std::int64_t size) {
   return std::vector<float>(static_cast<std::size_t>(size));
 }
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 // Reads elements [first, first + count) of a matrix weight as floats.
 void read_weights(const TensorView& weight, std::int64_t first, std::int64_t count, float* to) {
   if (weight.dtype() == DType::kF32) {
@@ -51,10 +47,10 @@ struct Layer {
 // the tokens are transposed.
 class BlockUpdate {
  public:
-  BlockUpdate(const Layer& layer, const MlpCache& cache, std::int64_t max_columns)
+  BlockUpdate(const Layer& layer, const ops::ColumnSparseMlp& op, std::int64_t max_columns)
       : layer_(layer),
-        cache_(cache),
-        w1_stride_(layer.width() + cpu::kLanes),
+        op_(op),
+        w1_stride_(layer.width() + kLanes),
         w1_(make_buffer(2 * round_up(max_columns, MlpTile::kRows) * w1_stride_)),
         w2_(make_buffer(max_columns * round_up(layer.width(), MlpTile::kColumns))),
         x_(make_buffer(kTokenTile * layer.width())),
@@ -71,8 +67,8 @@ class BlockUpdate {
     gather_w1();
     gather_w2();
     std::ranges::fill(sums_, 0.0F);
-    const std::int64_t begin = block * cache_.block_size;
-    const std::int64_t end = std::min(begin + cache_.block_size, layer_.num_tokens());
+    const std::int64_t begin = block * op_.columns.group_size;
+    const std::int64_t end = std::min(begin + op_.columns.group_size, layer_.num_tokens());
     for (std::int64_t first = begin; first < end; first += kTokenTile) {
       const std::int64_t count = std::min(kTokenTile, end - first);
       pack_tokens(first, count);
@@ -127,8 +123,8 @@ class BlockUpdate {
         tile.add_product(w1_.data() + row * w1_stride_, w1_stride_, width,
                          x_.data() + token * width);
         float* target = gates_and_values_.data() + row * kTokenTile + token;
-        tile.for_each([target](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
-          cpu::store(sums, target + i * kTokenTile + column);
+        tile.for_each([target](std::int64_t i, std::int64_t column, const Vec& sums) {
+          store(sums, target + i * kTokenTile + column);
         });
       }
     }
@@ -145,7 +141,7 @@ class BlockUpdate {
       for (std::int64_t i = 0; i < count; ++i) {
         gate_sum += gates[i];
         value_sum += values[i];
-        gates[i] = cpu::silu(gates[i]) * values[i];
+        gates[i] = silu(gates[i]) * values[i];
       }
       sums_[j] += gate_sum;
       sums_[first_value_ + j] += value_sum;
@@ -154,7 +150,7 @@ class BlockUpdate {
 
   // Stores the change of the activations in changes_ [tokens / kRows, columns, kRows].
   void update_activations(std::int64_t first, std::int64_t count) {
-    float* cached = data(cache_.activations) + first * layer_.hidden();
+    float* cached = data(op_.activations) + first * layer_.hidden();
     for (std::int64_t i = 0; i < count; ++i, cached += layer_.hidden()) {
       const float* activations = gates_and_values_.data() + i;
       float* changes =
@@ -167,7 +163,7 @@ class BlockUpdate {
     }
   }
 
-  // cache.out += changes · w2.
+  // out += changes · w2.
   void add_to_output(std::int64_t first, std::int64_t count) {
     const std::int64_t width = layer_.width();
     for (std::int64_t feature = 0; feature < width; feature += MlpTile::kColumns) {
@@ -175,13 +171,13 @@ class BlockUpdate {
         MlpTile tile;
         tile.add_product<MlpTile::kRows>(changes_.data() + row * num_columns_, 1, num_columns_,
                                          w2_.data() + feature * num_columns_);
-        float* target = data(cache_.out) + (first + row) * width + feature;
-        tile.for_each([=](std::int64_t i, std::int64_t column, const cpu::Vec& sums) {
+        float* target = data(op_.out) + (first + row) * width + feature;
+        tile.for_each([=](std::int64_t i, std::int64_t column, const Vec& sums) {
           if (row + i >= count) return;
           float* out = target + i * width + column;
           const std::int64_t num_left = width - feature - column;
-          if (num_left >= cpu::kLanes) {
-            cpu::store(cpu::load(out) + sums, out);
+          if (num_left >= kLanes) {
+            store(load(out) + sums, out);
           } else {
             for (std::int64_t lane = 0; lane < num_left; ++lane) out[lane] += sums[lane];
           }
@@ -191,7 +187,7 @@ class BlockUpdate {
   }
 
   void write_means(std::int64_t block, std::int64_t num_tokens) {
-    float* gates = data(cache_.means) + block * 2 * layer_.hidden();
+    float* gates = data(op_.means) + block * 2 * layer_.hidden();
     float* values = gates + layer_.hidden();
     const auto count = static_cast<float>(num_tokens);
     for (std::int64_t j = 0; j < num_columns_; ++j) {
@@ -201,7 +197,7 @@ class BlockUpdate {
   }
 
   const Layer& layer_;
-  const MlpCache& cache_;
+  const ops::ColumnSparseMlp& op_;
   const std::int32_t* columns_ = nullptr;
   std::int64_t num_columns_ = 0, first_value_ = 0, w1_stride_;
   std::vector<float> w1_, w2_, x_, gates_and_values_, changes_, row_;
@@ -210,14 +206,13 @@ class BlockUpdate {
 
 }  // namespace
 
-void CpuBackend::do_find_movement(const TensorView& means, const TensorView& former,
-                                  const TensorView& scores) {
-  const std::int64_t hidden = scores.dim(2);
-  parallel_for(0, means.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::FindMovement& op) {
+  const std::int64_t hidden = op.scores.dim(2);
+  parallel_for(0, op.means.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
-      const float* now = data(means) + block * 2 * hidden;
-      const float* before = data(former) + block * 2 * hidden;
-      float* score = data(scores) + block * hidden;
+      const float* now = data(op.means) + block * 2 * hidden;
+      const float* before = data(op.former) + block * 2 * hidden;
+      float* score = data(op.scores) + block * hidden;
 #pragma omp simd
       for (std::int64_t j = 0; j < hidden; ++j) {
         score[j] = std::abs(now[j] - before[j]) + std::abs(now[hidden + j] - before[hidden + j]);
@@ -225,24 +220,24 @@ void CpuBackend::do_find_movement(const TensorView& means, const TensorView& for
     }
   });
 }
+template void compute(Cpu&, const ops::FindMovement&);
 
-void CpuBackend::do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
-                                      const TensorView& w2_rows, const ColumnLists& columns,
-                                      const MlpCache& cache) {
-  const Layer layer{x, w1, w2_rows};
-  const std::int64_t num_blocks = columns.offsets.dim(0) - 1;
-  const std::int32_t* offsets = ints(columns.offsets);
+void run(Cpu& /*cpu*/, const ops::ColumnSparseMlp& op) {
+  const Layer layer{op.x, op.w1.dense(), op.w2_rows};
+  const std::int64_t num_blocks = op.columns.offsets.dim(0) - 1;
+  const std::int32_t* offsets = ints(op.columns.offsets);
   std::int64_t longest = 0;
   for (std::int64_t i = 0; i < num_blocks; ++i) {
     longest = std::max<std::int64_t>(longest, offsets[i + 1] - offsets[i]);
   }
   parallel_for(0, num_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    BlockUpdate update(layer, cache, longest);
+    BlockUpdate update(layer, op, longest);
     for (std::int64_t block = begin; block < end; ++block) {
-      update.run(block, ints(columns.columns) + offsets[block],
+      update.run(block, ints(op.columns.columns) + offsets[block],
                  offsets[block + 1] - offsets[block]);
     }
   });
 }
+template void compute(Cpu&, const ops::ColumnSparseMlp&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

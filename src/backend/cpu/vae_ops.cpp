@@ -4,12 +4,12 @@
 #include <cmath>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
-namespace mochi {
+namespace mochi::cpu {
 
 namespace {
 
@@ -39,7 +39,7 @@ void sum_row(const float* x, const float* pivot, std::int64_t num_columns, std::
 // Turns the row sums of one frame into scale and shift per channel, for y = x·scale + shift. Rows
 // are added in order, so that the result does not depend on the threads.
 void fold_frame(const float* row_sums, const float* pivot, std::int64_t num_rows,
-                std::int64_t num_columns, const GroupNorm& params, std::int64_t channels,
+                std::int64_t num_columns, const ops::GroupNorm& params, std::int64_t channels,
                 float* scale, float* shift) {
   std::vector<double> totals(static_cast<std::size_t>(2 * channels), 0.0);
   for (std::int64_t row = 0; row < num_rows; ++row) {
@@ -161,7 +161,7 @@ void attend_over_frames(const float* qkv, std::int64_t frame_size, std::int64_t 
     // The logits of unit vectors are at most 1, so no maximum has to be subtracted.
     float total = 0.0F;
 #pragma omp simd reduction(+ : total)
-    for (std::int64_t s = 0; s < num_keys; ++s) total += weights[s] = cpu::fast_exp(weights[s]);
+    for (std::int64_t s = 0; s < num_keys; ++s) total += weights[s] = fast_exp(weights[s]);
     float* target = out + t * frame_size;
     std::fill_n(target, head_dim, 0.0F);
     for (std::int64_t s = 0; s < num_keys; ++s) {
@@ -175,14 +175,13 @@ void attend_over_frames(const float* qkv, std::int64_t frame_size, std::int64_t 
 
 }  // namespace
 
-void CpuBackend::do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
-                                             const TensorView& shift, const TensorView& out) {
-  const float* in = data(latents);
-  const float* scales = data(scale);
-  const float* shifts = data(shift);
-  float* result = data(out);
-  const std::int64_t channels = latents.dim(0);
-  const std::int64_t num_pixels = out.num_elements() / channels;
+void run(Cpu& /*cpu*/, const ops::LatentsToChannelsLast& op) {
+  const float* in = data(op.latents);
+  const float* scales = data(op.scale);
+  const float* shifts = data(op.shift);
+  float* result = data(op.out);
+  const std::int64_t channels = op.latents.dim(0);
+  const std::int64_t num_pixels = op.out.num_elements() / channels;
   parallel_for(0, num_pixels, row_grain(channels), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       for (std::int64_t c = 0; c < channels; ++c) {
@@ -191,16 +190,16 @@ void CpuBackend::do_latents_to_channels_last(const TensorView& latents, const Te
     }
   });
 }
+template void compute(Cpu&, const ops::LatentsToChannelsLast&);
 
-void CpuBackend::do_channels_last_to_latents(const TensorView& x, const TensorView& scale,
-                                             const TensorView& shift, const TensorView& out) {
-  const float* in = data(x);
-  const float* scales = data(scale);
-  const float* shifts = data(shift);
-  float* result = data(out);
-  const std::int64_t channels = out.dim(0);
-  const std::int64_t in_channels = x.dim(3);
-  const std::int64_t num_pixels = out.num_elements() / channels;
+void run(Cpu& /*cpu*/, const ops::ChannelsLastToLatents& op) {
+  const float* in = data(op.x);
+  const float* scales = data(op.scale);
+  const float* shifts = data(op.shift);
+  float* result = data(op.latents);
+  const std::int64_t channels = op.latents.dim(0);
+  const std::int64_t in_channels = op.x.dim(3);
+  const std::int64_t num_pixels = op.latents.num_elements() / channels;
   parallel_for(0, num_pixels, row_grain(channels), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = 0; c < channels; ++c) {
       for (std::int64_t i = begin; i < end; ++i) {
@@ -209,15 +208,15 @@ void CpuBackend::do_channels_last_to_latents(const TensorView& x, const TensorVi
     }
   });
 }
+template void compute(Cpu&, const ops::ChannelsLastToLatents&);
 
-void CpuBackend::do_group_norm(const TensorView& x, const GroupNorm& params,
-                               const TensorView& out) {
-  const std::int64_t num_frames = x.dim(0);
-  const std::int64_t num_rows = x.dim(1);
-  const std::int64_t num_columns = x.dim(2);
-  const std::int64_t channels = x.dim(3);
+void run(Cpu& /*cpu*/, const ops::GroupNorm& op) {
+  const std::int64_t num_frames = op.x.dim(0);
+  const std::int64_t num_rows = op.x.dim(1);
+  const std::int64_t num_columns = op.x.dim(2);
+  const std::int64_t channels = op.x.dim(3);
   const std::int64_t row_size = num_columns * channels;
-  const float* in = data(x);
+  const float* in = data(op.x);
   std::vector<float> row_sums(static_cast<std::size_t>(num_frames * num_rows * 2 * channels));
   parallel_for(0, num_frames * num_rows, row_grain(row_size),
                [&](std::int64_t begin, std::int64_t end) {
@@ -231,34 +230,34 @@ void CpuBackend::do_group_norm(const TensorView& x, const GroupNorm& params,
   parallel_for(0, num_frames, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       fold_frame(row_sums.data() + t * num_rows * 2 * channels, in + t * num_rows * row_size,
-                 num_rows, num_columns, params, channels, scales.data() + t * channels,
+                 num_rows, num_columns, op, channels, scales.data() + t * channels,
                  shifts.data() + t * channels);
     }
   });
-  switch (params.activation) {
+  switch (op.activation) {
     case Activation::kNone:
-      return normalise(x, scales.data(), shifts.data(), [](float y) { return y; }, out);
+      return normalise(op.x, scales.data(), shifts.data(), [](float y) { return y; }, op.out);
     case Activation::kSilu:
-      return normalise(x, scales.data(), shifts.data(), [](float y) { return cpu::silu(y); }, out);
+      return normalise(op.x, scales.data(), shifts.data(), [](float y) { return silu(y); }, op.out);
     case Activation::kGeluTanh:
       return normalise(
-          x, scales.data(), shifts.data(), [](float y) { return cpu::gelu_tanh(y); }, out);
+          op.x, scales.data(), shifts.data(), [](float y) { return gelu_tanh(y); }, op.out);
   }
 }
+template void compute(Cpu&, const ops::GroupNorm&);
 
-void CpuBackend::do_depth_to_space_time(const TensorView& x, const Upsample& upsample,
-                                        const TensorView& out) {
-  const float* in = data(x);
-  float* result = data(out);
-  const std::int64_t st = upsample.temporal;
-  const std::int64_t ss = upsample.spatial;
-  const std::int64_t dropped = upsample.num_dropped_frames;
-  const std::int64_t num_rows = out.dim(1);
-  const std::int64_t num_columns = out.dim(2);
-  const std::int64_t channels = out.dim(3);
+void run(Cpu& /*cpu*/, const ops::DepthToSpaceTime& op) {
+  const float* in = data(op.x);
+  float* result = data(op.out);
+  const std::int64_t st = op.temporal;
+  const std::int64_t ss = op.spatial;
+  const std::int64_t dropped = op.num_dropped_frames;
+  const std::int64_t num_rows = op.out.dim(1);
+  const std::int64_t num_columns = op.out.dim(2);
+  const std::int64_t channels = op.out.dim(3);
   const std::int64_t num_parts = st * ss * ss;
-  const std::int64_t in_columns = x.dim(2);
-  const std::int64_t in_rows = x.dim(1);
+  const std::int64_t in_columns = op.x.dim(2);
+  const std::int64_t in_rows = op.x.dim(1);
   const auto fill_row = [=](std::int64_t frame, std::int64_t row, float* target) {
     const float* source =
         in + (frame / st * in_rows + row / ss) * in_columns * channels * num_parts;
@@ -268,7 +267,7 @@ void CpuBackend::do_depth_to_space_time(const TensorView& x, const Upsample& ups
       for (std::int64_t c = 0; c < channels; ++c) target[c] = pixel[c * num_parts];
     }
   };
-  parallel_for(0, out.dim(0) * num_rows, row_grain(num_columns * channels),
+  parallel_for(0, op.out.dim(0) * num_rows, row_grain(num_columns * channels),
                [=](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t i = begin; i < end; ++i) {
                    fill_row(i / num_rows + dropped, i % num_rows,
@@ -276,19 +275,19 @@ void CpuBackend::do_depth_to_space_time(const TensorView& x, const Upsample& ups
                  }
                });
 }
+template void compute(Cpu&, const ops::DepthToSpaceTime&);
 
-void CpuBackend::do_fourier_features(const TensorView& x, std::span<const int> frequencies,
-                                     const TensorView& out) {
-  const float* in = data(x);
-  float* result = data(out);
-  const std::int64_t channels = x.dim(3);
-  const std::int64_t out_channels = out.dim(3);
-  const auto num_frequencies = static_cast<std::int64_t>(frequencies.size());
+void run(Cpu& /*cpu*/, const ops::FourierFeatures& op) {
+  const float* in = data(op.x);
+  float* result = data(op.out);
+  const std::int64_t channels = op.x.dim(3);
+  const std::int64_t out_channels = op.out.dim(3);
+  const auto num_frequencies = static_cast<std::int64_t>(op.frequencies.size());
   std::vector<float> factors;
-  for (const int frequency : frequencies) {
+  for (const int frequency : op.frequencies) {
     factors.push_back(std::ldexp(static_cast<float>(2.0 * M_PI), frequency));
   }
-  parallel_for(0, x.num_elements() / channels, row_grain(out_channels),
+  parallel_for(0, op.x.num_elements() / channels, row_grain(out_channels),
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t i = begin; i < end; ++i) {
                    const float* from = in + i * channels;
@@ -305,31 +304,33 @@ void CpuBackend::do_fourier_features(const TensorView& x, std::span<const int> f
                  }
                });
 }
+template void compute(Cpu&, const ops::FourierFeatures&);
 
-void CpuBackend::do_temporal_attention(const TensorView& qkv, int head_dim, const TensorView& out) {
-  const float* in = data(qkv);
-  float* result = data(out);
-  const std::int64_t num_frames = out.dim(0);
-  const std::int64_t num_pixels = out.dim(1) * out.dim(2);
-  const std::int64_t channels = out.dim(3);
-  const std::int64_t num_heads = channels / head_dim;
-  parallel_for(0, num_pixels * num_heads, row_grain(num_frames * head_dim * 3),
+void run(Cpu& /*cpu*/, const ops::TemporalAttention& op) {
+  const float* in = data(op.qkv);
+  float* result = data(op.out);
+  const std::int64_t num_frames = op.out.dim(0);
+  const std::int64_t num_pixels = op.out.dim(1) * op.out.dim(2);
+  const std::int64_t channels = op.out.dim(3);
+  const std::int64_t num_heads = channels / op.head_dim;
+  parallel_for(0, num_pixels * num_heads, row_grain(num_frames * op.head_dim * 3),
                [=](std::int64_t begin, std::int64_t end) {
-                 HeadScratch scratch(num_frames, head_dim);
+                 HeadScratch scratch(num_frames, op.head_dim);
                  for (std::int64_t i = begin; i < end; ++i) {
                    const std::int64_t pixel = i / num_heads;
-                   const std::int64_t first = i % num_heads * head_dim;
+                   const std::int64_t first = i % num_heads * op.head_dim;
                    attend_over_frames(in + pixel * 3 * channels + first, num_pixels * channels,
-                                      channels, num_frames, head_dim, scratch,
+                                      channels, num_frames, op.head_dim, scratch,
                                       result + pixel * channels + first);
                  }
                });
 }
+template void compute(Cpu&, const ops::TemporalAttention&);
 
-void CpuBackend::do_to_rgb8(const TensorView& x, const TensorView& out) {
-  const float* in = data(x);
-  auto* result = reinterpret_cast<std::uint8_t*>(out.bytes());
-  parallel_for(0, x.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
+void run(Cpu& /*cpu*/, const ops::ToRgb8& op) {
+  const float* in = data(op.x);
+  auto* result = reinterpret_cast<std::uint8_t*>(op.out.bytes());
+  parallel_for(0, op.x.num_elements(), kElementGrain, [=](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
     for (std::int64_t i = begin; i < end; ++i) {
       const float clamped = std::min(std::max(0.0F, (in[i] + 1.0F) * 0.5F), 1.0F);
@@ -338,5 +339,6 @@ void CpuBackend::do_to_rgb8(const TensorView& x, const TensorView& out) {
     }
   });
 }
+template void compute(Cpu&, const ops::ToRgb8&);
 
-}  // namespace mochi
+}  // namespace mochi::cpu

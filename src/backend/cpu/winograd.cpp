@@ -266,17 +266,16 @@ struct Scratch {
   std::vector<float> products;
 };
 
-void run_block(const Sizes& sizes, const TensorView& x, const Conv3d& params,
-               const std::vector<float>& weights, std::int64_t first, Scratch& scratch,
-               const TensorView& out) {
+void run_block(const Sizes& sizes, const ops::Conv3d& op, const std::vector<float>& weights,
+               std::int64_t first, Scratch& scratch) {
   const std::int64_t count = std::min(sizes.block, sizes.num_tiles - first);
-  const std::int64_t in_frame = x.num_elements() / x.dim(0);
-  const std::int64_t out_frame = out.num_elements() / out.dim(0);
+  const std::int64_t in_frame = op.x.num_elements() / op.x.dim(0);
+  const std::int64_t out_frame = op.out.num_elements() / op.out.dim(0);
   const auto transformed = [&](std::int64_t frame) {
     return scratch.frames[static_cast<std::size_t>(frame % kTaps)].data();
   };
-  for (std::int64_t t = 0; t < x.dim(0); ++t) {
-    transform_input(sizes, data(x) + t * in_frame, first, count, transformed(t));
+  for (std::int64_t t = 0; t < op.x.dim(0); ++t) {
+    transform_input(sizes, data(op.x) + t * in_frame, first, count, transformed(t));
     const std::int64_t target = t - (kTaps - 1);
     if (target < 0) continue;
     const Frames frames{transformed(target), transformed(target + 1), transformed(target + 2)};
@@ -285,29 +284,30 @@ void run_block(const Sizes& sizes, const TensorView& x, const Conv3d& params,
                                                         : multiply<1>;
     multiply_by_width(sizes, frames, weights.data(), count, scratch.products.data());
     transform_output(sizes, scratch.products.data(), first, count,
-                     {data(out) + target * out_frame,
-                      params.residual ? data(params.residual) + target * out_frame : nullptr,
-                      params.bias ? data(params.bias) : nullptr});
+                     {data(op.out) + target * out_frame,
+                      op.residual ? data(op.residual) + target * out_frame : nullptr,
+                      op.bias ? data(op.bias) : nullptr});
   }
 }
 
 }  // namespace
 
-bool suits_winograd(const TensorView& x, const Conv3d& params) {
-  const Shape& weight = params.weight.shape();
+bool suits_winograd(const ops::Conv3d& op) {
+  const Shape& weight = op.weight.shape();
   const bool is_3x3x3 = weight[2] == kTaps && weight[3] == kTaps && weight[4] == kTaps;
-  return is_3x3x3 && params.stride == std::array{1, 1, 1} && weight[0] % kLanes == 0 &&
-         x.dim(3) % kLanes == 0 && kPositions * kTaps * weight[0] * weight[1] <= kMaxWeightElements;
+  return is_3x3x3 && op.stride == std::array{1, 1, 1} && weight[0] % kLanes == 0 &&
+         op.x.dim(3) % kLanes == 0 &&
+         kPositions * kTaps * weight[0] * weight[1] <= kMaxWeightElements;
 }
 
-void conv3d_winograd(const TensorView& x, const Conv3d& params, const TensorView& out) {
-  const Sizes sizes(x, out);
-  const std::vector<float> weights = transform_weights(params.weight, sizes);
+void conv3d_winograd(const ops::Conv3d& op) {
+  const Sizes sizes(op.x, op.out);
+  const std::vector<float> weights = transform_weights(op.weight, sizes);
   const std::int64_t num_blocks = (sizes.num_tiles + sizes.block - 1) / sizes.block;
   parallel_for(0, num_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     Scratch scratch(sizes);
     for (std::int64_t i = begin; i < end; ++i) {
-      run_block(sizes, x, params, weights, i * sizes.block, scratch, out);
+      run_block(sizes, op, weights, i * sizes.block, scratch);
     }
   });
 }

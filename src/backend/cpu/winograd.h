@@ -8,9 +8,9 @@
 namespace mochi::cpu {
 
 // Returns true if conv3d_winograd supports this convolution and is faster.
-bool suits_winograd(const TensorView& x, const Conv3d& params);
+bool suits_winograd(const ops::Conv3d& op);
 
-// Computes Backend::conv3d; the residual may be the output.
-void conv3d_winograd(const TensorView& x, const Conv3d& params, const TensorView& out);
+// Computes the convolution; the residual may be the output.
+void conv3d_winograd(const ops::Conv3d& op);
 
 }  // namespace mochi::cpu

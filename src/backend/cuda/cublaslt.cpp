@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 
+#include "backend/cuda/device_scope.h"
 #include "base/error.h"
 
 namespace mochi::cuda {
@@ -28,7 +29,7 @@ struct Product {
 
 // The functions of the library that are called, and a handle of it.
 struct CublasLt::Library {
-  Library() {
+  explicit Library(int index) : device_index(index) {
     std::string problems;
     for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
       object = dlopen(name, RTLD_NOW | RTLD_LOCAL);
@@ -55,10 +56,14 @@ struct CublasLt::Library {
     load(create_preference, "cublasLtMatmulPreferenceCreate");
     load(destroy_preference, "cublasLtMatmulPreferenceDestroy");
     load(set_preference, "cublasLtMatmulPreferenceSetAttribute");
+    const DeviceScope scope(device_index);
     check(create(&handle), "starting it");
   }
   // Never unloaded, because the library does not support that reliably.
-  ~Library() { destroy(handle); }
+  ~Library() {
+    const DeviceScope scope(device_index, std::nothrow);
+    destroy(handle);
+  }
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 
@@ -68,6 +73,7 @@ struct CublasLt::Library {
     }
   }
 
+  int device_index;  // the GPU that the handle belongs to
   void* object = nullptr;
   cublasLtHandle_t handle = nullptr;
   decltype(&cublasLtCreate) create = nullptr;
@@ -171,7 +177,7 @@ class CublasLt::Plans {
 };
 
 CublasLt::CublasLt(Allocator& allocator)
-    : library_(std::make_unique<Library>()),
+    : library_(std::make_unique<Library>(allocator.device().index)),
       plans_(std::make_unique<Plans>()),
       workspace_(DType::kU8, Shape{kWorkspaceBytes}, allocator) {}
 

@@ -1,12 +1,11 @@
-#include "backend/cuda/cuda_backend.h"
+// The CUDA backend: every operation is launched on one GPU.
+#include <memory>
+#include <utility>
 
-#include "backend/cuda/copy_stream.h"
-#include "backend/cuda/cublaslt.h"
-#include "backend/cuda/cuda_check.h"
-#include "backend/cuda/device_allocator.h"
+#include "backend/cuda/common/cuda_check.h"
+#include "backend/cuda/device_scope.h"
+#include "backend/cuda/gpu.h"
 #include "backend/cuda/make_cuda_backend.h"
-#include "backend/cuda/pinned_memory.h"
-#include "backend/cuda/staged_loader.h"
 #include "backend/cuda_facts.h"
 #include "base/error.h"
 
@@ -20,7 +19,23 @@ void fail_cuda(cudaError_t code, const char* what) {
 
 }  // namespace cuda
 
-using cuda::check;
+namespace {
+
+class CudaBackend final : public Launches<CudaBackend, Backend> {
+ public:
+  explicit CudaBackend(const std::shared_ptr<cuda::Gpu>& gpu) : Launches(gpu), gpu_(*gpu) {}
+
+  template <class Op>
+  void launch(const Op& op) {
+    const cuda::DeviceScope scope(gpu_.index());
+    cuda::compute(gpu_, op);
+  }
+
+ private:
+  cuda::Gpu& gpu_;  // the base class owns it
+};
+
+}  // namespace
 
 std::string find_cuda_problem() {
   CudaFacts facts;
@@ -42,76 +57,23 @@ std::string find_cuda_problem() {
   return std::string("the GPU does not answer: ") + cudaGetErrorString(code);
 }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+int count_gpus() {
+  if (!find_cuda_problem().empty()) return 0;
+  int num_gpus = 0;
+  cuda::check(cudaGetDeviceCount(&num_gpus), "counting the GPUs");
+  return num_gpus;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(Device device, const BackendOptions& options) {
   const std::string problem = find_cuda_problem();
   if (!problem.empty()) throw InvalidRequest("device", problem);
-  return std::make_unique<CudaBackend>(options);
-}
-
-CudaBackend::CudaBackend(const BackendOptions& options)
-    : activation_dtype_(options.activation_dtype),
-      allocator_(std::make_unique<cuda::DeviceAllocator>(options.memory_limit_bytes)) {
-  if (activation_dtype_ != DType::kBF16 && activation_dtype_ != DType::kF32) {
-    fail("activations: wanted BF16 or F32, found {}", dtype_name(activation_dtype_));
+  const int num_gpus = count_gpus();
+  if (device.index >= num_gpus) {
+    throw InvalidRequest("device",
+                         fmt::format("wanted a GPU from 0 to {} (those of this machine), found {}",
+                                     num_gpus - 1, device.index));
   }
-  check(cudaGetDeviceProperties(&properties_, 0), "querying the GPU's properties");
-  is_hopper_ = properties_.major == 9 && !options.is_portable;
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-  cublaslt_ = std::make_unique<cuda::CublasLt>(*allocator_);
-}
-
-CudaBackend::~CudaBackend() {
-  if (stream_ == nullptr) return;
-  prefetches_.reset();
-  write_backs_.reset();
-  cudaStreamSynchronize(stream_);
-  cudaStreamDestroy(stream_);
-}
-
-Allocator& CudaBackend::allocator() { return *allocator_; }
-
-DeviceMemory CudaBackend::memory() const { return allocator_->memory(); }
-
-void CudaBackend::restart_peak() { allocator_->restart_peak(); }
-
-Allocator& CudaBackend::staging_allocator() { return cuda::pinned_allocator(); }
-
-std::unique_ptr<WeightLoader> CudaBackend::make_weight_loader() {
-  return std::make_unique<cuda::StagedLoader>(*allocator_);
-}
-
-void CudaBackend::do_prefetch(int slot, const TensorView& host, const TensorView& target) {
-  if (!prefetches_) prefetches_ = std::make_unique<cuda::CopyStream>();
-  prefetches_->start(slot, host, target, stream_);
-}
-
-void CudaBackend::do_await_prefetch(int slot) {
-  if (prefetches_) prefetches_->await(slot, stream_);
-}
-
-void CudaBackend::do_write_back(int slot, const TensorView& source, const TensorView& host) {
-  if (!write_backs_) write_backs_ = std::make_unique<cuda::CopyStream>();
-  write_backs_->start(slot, source, host, stream_);
-}
-
-void CudaBackend::do_await_write_back(int slot) {
-  if (write_backs_) write_backs_->await(slot, stream_);
-}
-
-void CudaBackend::do_synchronize() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
-
-void CudaBackend::do_upload(const TensorView& host, const TensorView& target) {
-  check(cudaMemcpyAsync(target.bytes(), host.bytes(), host.size_bytes(), cudaMemcpyHostToDevice,
-                        stream_),
-        "copying to the GPU");
-  check(cudaStreamSynchronize(stream_), "copying to the GPU");
-}
-
-void CudaBackend::do_download(const TensorView& source, const TensorView& host) {
-  check(cudaMemcpyAsync(host.bytes(), source.bytes(), host.size_bytes(), cudaMemcpyDeviceToHost,
-                        stream_),
-        "copying from the GPU");
-  check(cudaStreamSynchronize(stream_), "copying from the GPU");
+  return std::make_unique<CudaBackend>(std::make_shared<cuda::Gpu>(device.index, options));
 }
 
 }  // namespace mochi

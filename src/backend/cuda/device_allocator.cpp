@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
-#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/common/cuda_check.h"
+#include "backend/cuda/device_scope.h"
 #include "base/error.h"
 
 namespace mochi::cuda {
 
-DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
+DeviceAllocator::DeviceAllocator(Device device, std::uint64_t limit_bytes) : device_(device) {
   if (limit_bytes > 0 && limit_bytes <= kReservedBytes) {
     refuse("vram_limit_bytes", "wanted more than the {} MiB that CUDA itself takes, found {} MiB",
            kReservedBytes >> 20, limit_bytes >> 20);
@@ -16,6 +17,7 @@ DeviceAllocator::DeviceAllocator(std::uint64_t limit_bytes) {
 }
 
 std::uint64_t DeviceAllocator::available_bytes() const {
+  const DeviceScope scope(device_.index);
   std::size_t free_bytes = 0;
   std::size_t total_bytes = 0;
   check(cudaMemGetInfo(&free_bytes, &total_bytes), "querying the free GPU memory");
@@ -26,6 +28,7 @@ std::uint64_t DeviceAllocator::available_bytes() const {
 
 void* DeviceAllocator::allocate(std::size_t num_bytes) {
   const std::lock_guard lock(mutex_);
+  const DeviceScope scope(device_.index);
   const std::size_t size = std::max<std::size_t>(num_bytes, 1);
   void* block = nullptr;
   const bool is_over = limit_bytes_ > 0 && used_bytes_ + size > limit_bytes_;
@@ -44,6 +47,7 @@ void* DeviceAllocator::allocate(std::size_t num_bytes) {
   used_bytes_ += size;
   peak_bytes_ = std::max(peak_bytes_, used_bytes_);
   sizes_[block] = size;
+  ++epoch_;
   return block;
 }
 
@@ -53,12 +57,19 @@ void DeviceAllocator::deallocate(void* block) noexcept {
   if (found == sizes_.end()) return;
   used_bytes_ -= found->second;
   sizes_.erase(found);
+  ++epoch_;
+  const DeviceScope scope(device_.index, std::nothrow);
   cudaFree(block);
 }
 
 DeviceMemory DeviceAllocator::memory() const {
   const std::lock_guard lock(mutex_);
   return {used_bytes_, peak_bytes_, available_bytes()};
+}
+
+std::uint64_t DeviceAllocator::epoch() const {
+  const std::lock_guard lock(mutex_);
+  return epoch_;
 }
 
 void DeviceAllocator::restart_peak() {

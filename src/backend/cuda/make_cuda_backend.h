@@ -7,7 +7,7 @@
 
 namespace mochi {
 
-// Creates the backend. Throws an Error with find_cuda_problem() if there is a problem.
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
+// Creates the backend of a GPU. Throws an Error with find_cuda_problem() if there is a problem.
+std::unique_ptr<Backend> make_cuda_backend(Device device, const BackendOptions& options);
 
 }  // namespace mochi

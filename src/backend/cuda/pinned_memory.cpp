@@ -1,11 +1,15 @@
 #include "backend/cuda/pinned_memory.h"
 
+#include <cuda_runtime.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 
+#include "backend/cuda/common/cuda_check.h"
+#include "backend/cuda/device_scope.h"
 #include "base/error.h"
 #include "base/memory_usage.h"
 #include "base/parallel_for.h"
@@ -21,13 +25,16 @@ constexpr std::size_t kMinMapped = std::size_t{16} << 20;
 // as fast.
 class PinnedAllocator final : public Allocator {
  public:
+  explicit PinnedAllocator(int device_index) : device_index_(device_index) {}
+
   void* allocate(std::size_t num_bytes) override {
     if (num_bytes >= kMinMapped) {
       if (void* const block = map(num_bytes)) return block;
     }
+    const DeviceScope scope(device_index_);
     void* block = nullptr;
     const std::size_t size = std::max<std::size_t>(num_bytes, 1);
-    const cudaError_t code = cudaHostAlloc(&block, size, cudaHostAllocDefault);
+    const cudaError_t code = cudaHostAlloc(&block, size, cudaHostAllocPortable);
     if (code == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // clears the error, or the next call would report it again
       fail_for_lack_of(size);
@@ -54,7 +61,7 @@ class PinnedAllocator final : public Allocator {
     ::munmap(block, size);
   }
 
-  Device device() const override { return Device::kCpu; }
+  Device device() const override { return Device::cpu(); }
 
  private:
   [[noreturn]] static void fail_for_lack_of(std::size_t size) {
@@ -82,7 +89,8 @@ class PinnedAllocator final : public Allocator {
                      bytes[at] = std::byte{0};
                    }
                  });
-    if (cudaHostRegister(block, size, cudaHostRegisterDefault) != cudaSuccess) {
+    const DeviceScope scope(device_index_);
+    if (cudaHostRegister(block, size, cudaHostRegisterPortable) != cudaSuccess) {
       cudaGetLastError();
       ::munmap(block, size);
       return nullptr;
@@ -92,15 +100,18 @@ class PinnedAllocator final : public Allocator {
     return block;
   }
 
+  int device_index_;
   std::mutex mutex_;
   std::unordered_map<void*, std::size_t> mapped_;  // blocks that CUDA did not allocate
 };
 
 }  // namespace
 
-Allocator& pinned_allocator() {
-  static PinnedAllocator allocator;
-  return allocator;
+Allocator& pinned_allocator(int device_index) {
+  static std::mutex mutex;
+  static std::map<int, PinnedAllocator> allocators;
+  const std::lock_guard lock(mutex);
+  return allocators.try_emplace(device_index, device_index).first->second;
 }
 
 }  // namespace mochi::cuda

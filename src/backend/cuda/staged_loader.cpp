@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cuda/device_scope.h"
+#include "backend/cuda/pinned_memory.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
 
@@ -20,21 +22,24 @@ void copy_bytes(std::span<const std::byte> from, std::byte* to) {
 
 }  // namespace
 
-StagedLoader::StagedLoader(Allocator& device_allocator) {
+StagedLoader::StagedLoader(Allocator& device_allocator)
+    : device_index_(device_allocator.device().index), stream_(device_index_) {
   const Shape shape{static_cast<std::int64_t>(kSlotBytes)};
-  for (Slot& slot : slots_) {
-    slot.host = Tensor(DType::kU8, shape, pinned_allocator());
-    slot.device = Tensor(DType::kU8, shape, device_allocator);
+  for (std::size_t i = 0; i < kNumSlots; ++i) {
+    slots_.push_back({.host = Tensor(DType::kU8, shape, pinned_allocator(device_index_)),
+                      .device = Tensor(DType::kU8, shape, device_allocator),
+                      .is_free = Event(device_index_)});
   }
 }
 
 void StagedLoader::load(DType stored, std::span<const std::byte> bytes, const TensorView& target) {
   const bool is_loadable = is_float(stored) || stored == target.dtype();
-  if (!is_loadable || target.device() != Device::kCuda ||
+  if (!is_loadable || target.device() != Device::cuda(device_index_) ||
       bytes.size() != static_cast<std::size_t>(target.num_elements()) * dtype_bytes(stored)) {
     fail("loading weights: {} bytes of {} for a target {}", bytes.size(), dtype_name(stored),
          target.shape().to_string());
   }
+  const DeviceScope scope(device_index_);
   for (std::size_t begin = 0; begin < bytes.size(); begin += kSlotBytes) {
     load_chunk(stored, bytes.subspan(begin, std::min(kSlotBytes, bytes.size() - begin)), target,
                begin / dtype_bytes(stored));
@@ -59,6 +64,9 @@ void StagedLoader::load_chunk(DType stored, std::span<const std::byte> bytes,
   check(cudaEventRecord(slot.is_free, stream_), "recording an event");
 }
 
-void StagedLoader::finish() { check(cudaStreamSynchronize(stream_), "copying to the GPU"); }
+void StagedLoader::finish() {
+  const DeviceScope scope(device_index_);
+  check(cudaStreamSynchronize(stream_), "copying to the GPU");
+}
 
 }  // namespace mochi::cuda

@@ -2,15 +2,16 @@
 // buffers lets the host fill one while others are being transferred.
 #pragma once
 
-#include <array>
+#include <vector>
 
-#include "backend/backend.h"
-#include "backend/cuda/pinned_memory.h"
+#include "backend/cuda/stream.h"
+#include "backend/device_runtime.h"
 
 namespace mochi::cuda {
 
 class StagedLoader final : public WeightLoader {
  public:
+  // Loads to the GPU of this allocator.
   explicit StagedLoader(Allocator& device_allocator);
 
   void load(DType stored, std::span<const std::byte> bytes, const TensorView& target) override;
@@ -28,7 +29,8 @@ class StagedLoader final : public WeightLoader {
   void load_chunk(DType stored, std::span<const std::byte> bytes, const TensorView& target,
                   std::size_t first);
 
-  std::array<Slot, kNumSlots> slots_;
+  int device_index_;
+  std::vector<Slot> slots_;
   std::size_t next_ = 0;
   Stream stream_;  // destroyed first, because its work may still use the slots
 };

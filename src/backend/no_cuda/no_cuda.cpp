@@ -6,7 +6,9 @@ namespace mochi {
 
 std::string find_cuda_problem() { return "this program was built without CUDA"; }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& /*options*/) {
+int count_gpus() { return 0; }
+
+std::unique_ptr<Backend> make_cuda_backend(Device /*device*/, const BackendOptions& /*options*/) {
   throw InvalidRequest("device", find_cuda_problem());
 }
 

@@ -55,4 +55,4 @@ def generate():
     tensors["source"] = torch.from_numpy(rows)
     for name in QUANTISED:
         tensors[f"quantised.{name}"] = torch.from_numpy(quantize(rows, GGMLQuantizationType[name]))
-    write_golden("blocks", tensors, {})
+    write_golden("io/blocks", tensors, {})

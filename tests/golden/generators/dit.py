@@ -287,7 +287,7 @@ def generate():
     config_a = make_config(depth=3, num_heads=2, head_dim=24, hidden_size_y=40, text_width=32)
     # No width of this one is a multiple of 8, nor of 4 (text_width must hold 8 pooling heads).
     config_b = make_config(depth=2, num_heads=3, head_dim=18, hidden_size_y=22, text_width=24)
-    models = (("dit_a", config_a, CASES_A, 100), ("dit_b", config_b, CASES_B, 200))
+    models = (("dit/a", config_a, CASES_A, 100), ("dit/b", config_b, CASES_B, 200))
     for prefix, config, cases, seed in models:
         weights = draw_weights(config, seed)
         write_weights(f"{prefix}_weights", weights, {"model_type": "mochi", "dit": config})

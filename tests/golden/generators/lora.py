@@ -142,7 +142,7 @@ def save_diffusers(model, state):
 def generate():
     print("lora")
     FOLDER.mkdir(exist_ok=True)
-    weights_path = GOLDEN_DIR / "dit_a_weights.safetensors"
+    weights_path = GOLDEN_DIR / "dit/a_weights.safetensors"
     weights = {k.removeprefix("weights."): v for k, v in load_file(weights_path).items()}
     config = json.loads(read_metadata(weights_path)["config"])["dit"]
     model = dit.make_model(config, weights)

@@ -41,7 +41,7 @@ PEFT_CASES = {
 
 
 def read_weights():
-    state = load_file(GOLDEN_DIR / "dit_a_weights.safetensors")
+    state = load_file(GOLDEN_DIR / "dit/a_weights.safetensors")
     return {key.removeprefix("weights."): value for key, value in state.items()}
 
 

@@ -125,7 +125,7 @@ def generate():
         assert [int(word) for word in philox(counter, key)] == want
     known = [{"counter": c, "key": k, "words": w} for c, k, w in PHILOX_KNOWN]
     write_json(
-        "noise",
+        "sampler/noise",
         {
             "philox_4x32_10": known,
             "mochi": list(mochi_cases()),

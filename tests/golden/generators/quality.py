@@ -25,4 +25,4 @@ def generate():
                                       gaussian_weights=True, use_sample_covariance=False)),
         "largest_difference": int(np.abs(a - b).max()),
     }
-    write_json("quality", results)
+    write_json("io/quality", results)

@@ -36,4 +36,4 @@ def generate():
                 "sigmas": sigmas,
             }
         )
-    write_json("sigma_schedules", schedules)
+    write_json("sampler/sigma_schedules", schedules)

@@ -49,5 +49,5 @@ def generate():
         latents, _, _ = sparsity.sample(models["dit"], models["text_encoder"], ids, counts, noise,
                                         generation["cfg_scale"], sigmas, settings)
         tensors[f"output.{name}"] = latents[0, :NUM_KEPT_CHANNELS].contiguous()
-    write_golden("sparsity", tensors, {"prompt": PROMPT, "seed": SEED, "num_steps": NUM_STEPS})
+    write_golden("sampler/sparsity", tensors, {"prompt": PROMPT, "seed": SEED, "num_steps": NUM_STEPS})
     print(f"  sparsity: {len(tensors)} latents")

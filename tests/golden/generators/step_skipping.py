@@ -44,6 +44,6 @@ def generate():
                                                 noise, generation["cfg_scale"], sigmas, None, rule)
         tensors[f"output.{name}"] = latents[0, :NUM_KEPT_CHANNELS].contiguous()
         tensors[f"steps.{name}"] = torch.tensor(evaluated[0], dtype=torch.int32)
-    write_golden("step_skipping", tensors,
+    write_golden("sampler/step_skipping", tensors,
                  {"prompt": PROMPT, "seed": SEED, "num_steps": NUM_STEPS})
     print(f"  step_skipping: {len(CASES)} latents")

@@ -86,7 +86,7 @@ def run(model, ids, padded_length=PADDED_LENGTH):
 def generate():
     print("t5")
     weights = draw_weights(CONFIG, seed=500)
-    write_weights("t5_weights", weights, SECTIONS)
+    write_weights("t5/weights", weights, SECTIONS)
     model = make_model(CONFIG, weights)
     bf16_model = make_model(CONFIG, weights).bfloat16()
     for num_tokens in (1, 7, 77, 256):
@@ -96,4 +96,4 @@ def generate():
         outputs, bf16_outputs = run(model, ids), run(bf16_model, ids)
         alone = run(model, ids, padded_length=num_tokens)
         assert torch.allclose(alone["features"], outputs["features"], rtol=1e-4, atol=1e-5)
-        write_case(f"t5_tokens{num_tokens}", inputs, outputs, bf16_outputs, SECTIONS)
+        write_case(f"t5/tokens{num_tokens}", inputs, outputs, bf16_outputs, SECTIONS)

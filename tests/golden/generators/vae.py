@@ -290,7 +290,7 @@ ENCODER_CASES = [
 
 def generate_decoder(seed):
     weights = draw_decoder(CONFIG, seed)
-    write_weights("vae_decoder_weights", weights, SECTIONS)
+    write_weights("vae/decoder_weights", weights, SECTIONS)
     decoder = make_decoder(CONFIG, weights)
     bf16_decoder = make_decoder(CONFIG, round_to_bf16(weights))
     for case_idx, (name, shape, is_wide) in enumerate(DECODER_CASES):
@@ -299,12 +299,12 @@ def generate_decoder(seed):
         assert outputs["raw"].shape[1] == 6 * (shape[0] - 1) + 1
         with bf16_autocast():
             bf16_outputs = run_decoder(bf16_decoder, latents, is_wide)
-        write_case(f"vae_decoder_{name}", {"latents": latents}, outputs, bf16_outputs, SECTIONS)
+        write_case(f"vae/decoder_{name}", {"latents": latents}, outputs, bf16_outputs, SECTIONS)
 
 
 def generate_encoder(seed):
     weights = draw_encoder(CONFIG, seed)
-    write_weights("vae_encoder_weights", weights, SECTIONS)
+    write_weights("vae/encoder_weights", weights, SECTIONS)
     encoder = make_encoder(CONFIG, weights)
     bf16_encoder = make_encoder(CONFIG, round_to_bf16(weights))
     for case_idx, (name, shape, is_wide) in enumerate(ENCODER_CASES):
@@ -312,7 +312,7 @@ def generate_encoder(seed):
         outputs = run_encoder(encoder, video, is_wide)
         with bf16_autocast():
             bf16_outputs = run_encoder(bf16_encoder, video, is_wide)
-        write_case(f"vae_encoder_{name}", {"video": video}, outputs, bf16_outputs, SECTIONS)
+        write_case(f"vae/encoder_{name}", {"video": video}, outputs, bf16_outputs, SECTIONS)
         check_causality(encoder, video, outputs)
 
 

@@ -1,9 +1,9 @@
 // Dense attention.
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/kernels/attention_on_hopper.cuh"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kWarps = 4;
@@ -11,24 +11,26 @@ constexpr int kTiles = 2;
 
 }  // namespace
 
-void CudaBackend::do_attention(const AttentionInputs& in, const AttentionOutputs& to) {
-  if (to.out.num_elements() == 0) return;
-  if (activation_dtype_ == DType::kF32) {
-    cuda::attend_simply(cuda::make_problem<float>(in, to), stream_);
+void run(Gpu& gpu, const ops::Attention& op) {
+  if (op.to.out.num_elements() == 0) return;
+  if (gpu.activation_dtype() == DType::kF32) {
+    attend_simply(make_params<float>(op.in, op.to), gpu.stream());
     return;
   }
-  if (is_hopper() && cuda::fits_hopper(in)) {
-    cuda::sm90::launch_attention(cuda::attention_on_hopper(in, to), stream_);
+  if (gpu.is_hopper() && fits_hopper(op.in)) {
+    sm90::launch_attention(attention_on_hopper(op.in, op.to), gpu.num_multiprocessors(),
+                           gpu.stream());
     return;
   }
-  const auto problem = cuda::make_problem<cuda::Bf16>(in, to);
-  if (!cuda::fits_mma(in)) {
-    cuda::attend_simply(problem, stream_);
-  } else if (in.bias) {
-    cuda::attend_by_mma<kWarps, kTiles, false, true>(problem, stream_);
+  const auto params = make_params<Bf16>(op.in, op.to);
+  if (!fits_mma(op.in)) {
+    attend_simply(params, gpu.stream());
+  } else if (op.in.bias) {
+    attend_by_mma<kWarps, kTiles, false, true>(params, gpu.stream());
   } else {
-    cuda::attend_by_mma<kWarps, kTiles, false, false>(problem, stream_);
+    attend_by_mma<kWarps, kTiles, false, false>(params, gpu.stream());
   }
 }
+template void compute(Gpu&, const ops::Attention&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

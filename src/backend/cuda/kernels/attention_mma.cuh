@@ -3,8 +3,9 @@
 // keys and values; while they use one tile, the next is being copied.
 #pragma once
 
-#include "backend/cuda/kernels/attention_problem.cuh"
-#include "backend/cuda/kernels/float8.cuh"
+#include "backend/cuda/common/attention_params.cuh"
+#include "backend/cuda/common/float8.cuh"
+#include "backend/cuda/common/shared_memory_limit.h"
 #include "backend/cuda/kernels/warp_tiles.cuh"
 
 namespace mochi::cuda {
@@ -186,7 +187,7 @@ __device__ void add_values(const WarpLogits<kTiles>& weights, const Bf16* s_v,
 }
 
 // Loads two neighbouring values, of which the first has an even index.
-__device__ inline float2 load_cached(const AttentionProblem<Bf16>& p, std::int64_t at) {
+__device__ inline float2 load_cached(const AttentionParams<Bf16>& p, std::int64_t at) {
   if (p.g_cache_scale == nullptr) {
     return __bfloat1622float2(static_cast<const __nv_bfloat162*>(p.g_cache)[at / 2]);
   }
@@ -196,7 +197,7 @@ __device__ inline float2 load_cached(const AttentionProblem<Bf16>& p, std::int64
 // `scale` converts the maxima to units of log 2. `first` is the first of the warp's queries within
 // the task.
 template <bool kHasDelta, int kDim, int kTiles>
-__device__ void write_rows(const AttentionProblem<Bf16>& p, const BlockTask& task, int first,
+__device__ void write_rows(const AttentionParams<Bf16>& p, const BlockTask& task, int first,
                            float scale, WarpRows<kDim, kTiles>& rows) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -253,8 +254,7 @@ struct KeyRows {
 
 // Block (x, y) computes queries x of head y, with one warp for every 16·kTiles queries.
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-__global__ void __launch_bounds__(kWarps * 32)
-    attention_mma_kernel(const AttentionProblem<Bf16> p) {
+__global__ void __launch_bounds__(kWarps * 32) attention_mma_kernel(const AttentionParams<Bf16> p) {
   constexpr int kThreads = kWarps * 32;
   constexpr int kQueries = kWarps * kTiles * kRowTile;
   constexpr int kTileSize = kKeyTile * kRowStride<kDim>;
@@ -324,15 +324,14 @@ __global__ void __launch_bounds__(kWarps * 32)
 }
 
 template <int kDim, int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-void launch_attention(const AttentionProblem<Bf16>& problem, cudaStream_t stream) {
+void launch_attention(const AttentionParams<Bf16>& params, cudaStream_t stream) {
   constexpr int kQueries = kWarps * kTiles * kRowTile;
   constexpr int kBytes =
       (kQueries + 4 * kKeyTile) * kRowStride<kDim> * static_cast<int>(sizeof(Bf16));
   const auto kernel = attention_mma_kernel<kDim, kWarps, kTiles, kHasColumns, kHasBias>;
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-        "attention");
-  const dim3 grid(count_blocks<kQueries>(problem), problem.num_heads);
-  kernel<<<grid, kWarps * 32, kBytes, stream>>>(problem);
+  allow_shared_memory(kernel, kBytes);
+  const dim3 grid(count_blocks<kQueries>(params), params.num_heads);
+  kernel<<<grid, kWarps * 32, kBytes, stream>>>(params);
   check_launch("attention");
 }
 
@@ -348,9 +347,9 @@ void dispatch_dim(int head_dim, Fn&& fn) {
 }
 
 template <int kWarps, int kTiles, bool kHasColumns, bool kHasBias>
-void attend_by_mma(const AttentionProblem<Bf16>& problem, cudaStream_t stream) {
-  dispatch_dim<kHasBias ? kMaxBiasDim : kMaxMmaDim>(problem.head_dim, [&]<int kDim>() {
-    launch_attention<kDim, kWarps, kTiles, kHasColumns, kHasBias>(problem, stream);
+void attend_by_mma(const AttentionParams<Bf16>& params, cudaStream_t stream) {
+  dispatch_dim<kHasBias ? kMaxBiasDim : kMaxMmaDim>(params.head_dim, [&]<int kDim>() {
+    launch_attention<kDim, kWarps, kTiles, kHasColumns, kHasBias>(params, stream);
   });
 }
 

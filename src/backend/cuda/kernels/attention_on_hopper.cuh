@@ -1,8 +1,9 @@
 // Selection and parameters of the attention kernels for Hopper.
 #pragma once
 
-#include "backend/backend.h"
+#include "backend/cuda/common/head_rows.cuh"
 #include "backend/cuda/sm90/attention.h"
+#include "backend/ops/attention.h"
 
 namespace mochi::cuda {
 
@@ -13,8 +14,8 @@ inline bool fits_hopper(const AttentionInputs& in) {
          in.scale > 0;
 }
 
-inline sm90::AttentionParams attention_on_hopper(const AttentionInputs& in,
-                                                 const AttentionOutputs& to) {
+inline sm90::DenseAttentionParams attention_on_hopper(const AttentionInputs& in,
+                                                      const AttentionOutputs& to) {
   return {.q = rows_of<__nv_bfloat16>(in.q),
           .k = rows_of<__nv_bfloat16>(in.k),
           .v = rows_of<__nv_bfloat16>(in.v),

@@ -1,7 +1,7 @@
 // Attention in fp32 for every head_dim and dtype: used by the F32 backend, and by the BF16 backend
 // if no faster kernel fits. Tiles of 64 queries by 64 keys with a running softmax.
-#include "backend/cuda/kernels/attention_problem.cuh"
-#include "backend/cuda/kernels/float8.cuh"
+#include "backend/cuda/common/attention_params.cuh"
+#include "backend/cuda/common/float8.cuh"
 #include "backend/cuda/kernels/simple_tiles.cuh"
 
 namespace mochi::cuda {
@@ -47,7 +47,7 @@ __device__ void add_to_softmax(float (&logits)[kPer], RunningRows& rows, int i) 
 }
 
 template <typename T>
-__device__ float load_cached(const AttentionProblem<T>& p, std::int64_t at) {
+__device__ float load_cached(const AttentionParams<T>& p, std::int64_t at) {
   if (p.g_cache_scale == nullptr) {
     return static_cast<float>(static_cast<const T*>(p.g_cache)[at]);
   }
@@ -55,7 +55,7 @@ __device__ float load_cached(const AttentionProblem<T>& p, std::int64_t at) {
 }
 
 template <typename T>
-__device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, int first_feature,
+__device__ void write_rows(const AttentionParams<T>& p, const BlockTask& task, int first_feature,
                            RunningRows& rows) {
   for (int i = 0; i < kPer; ++i) {
     float sum = rows.sum[i];
@@ -80,7 +80,7 @@ __device__ void write_rows(const AttentionProblem<T>& p, const BlockTask& task, 
 // Block (x, y, z) computes queries x of head y, features of the output from 128·z on. Two blocks
 // per multiprocessor would leave too few registers per thread.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionProblem<T> p) {
+__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionParams<T> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
   const BlockTask task = find_task<kTile>(p);
   if (task.num_queries <= 0) return;
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const AttentionP
 // Block (x, y) computes one tile of keys and one group of head y. Queries are added in order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    column_sums_kernel(const AttentionProblem<T> p, const ColumnSumsProblem sums) {
+    column_sums_kernel(const AttentionParams<T> p, const ColumnSumsParams sums) {
   __shared__ __align__(16) SharedTiles s_tiles;
   const int num_tiles = (p.num_keys + kTile - 1) / kTile;
   const auto group = static_cast<int>(blockIdx.x) / num_tiles;
@@ -159,27 +159,27 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 template <typename T>
-void attend_simply(const AttentionProblem<T>& problem, cudaStream_t stream) {
-  const dim3 grid(count_blocks<kTile>(problem), problem.num_heads,
-                  (problem.head_dim + kFeatures - 1) / kFeatures);
-  attention_kernel<T><<<grid, kThreads, 0, stream>>>(problem);
+void attend_simply(const AttentionParams<T>& params, cudaStream_t stream) {
+  const dim3 grid(count_blocks<kTile>(params), params.num_heads,
+                  (params.head_dim + kFeatures - 1) / kFeatures);
+  attention_kernel<T><<<grid, kThreads, 0, stream>>>(params);
   check_launch("attention");
 }
 
 template <typename T>
-void sum_columns_simply(const AttentionProblem<T>& problem, const ColumnSumsProblem& sums,
+void sum_columns_simply(const AttentionParams<T>& params, const ColumnSumsParams& sums,
                         cudaStream_t stream) {
-  const int num_tiles = (problem.num_keys + kTile - 1) / kTile;
-  const dim3 grid(num_tiles * sums.num_groups, problem.num_heads);
-  column_sums_kernel<T><<<grid, kThreads, 0, stream>>>(problem, sums);
+  const int num_tiles = (params.num_keys + kTile - 1) / kTile;
+  const dim3 grid(num_tiles * sums.num_groups, params.num_heads);
+  column_sums_kernel<T><<<grid, kThreads, 0, stream>>>(params, sums);
   check_launch("column sums");
 }
 
-template void attend_simply(const AttentionProblem<float>&, cudaStream_t);
-template void attend_simply(const AttentionProblem<__nv_bfloat16>&, cudaStream_t);
-template void sum_columns_simply(const AttentionProblem<float>&, const ColumnSumsProblem&,
+template void attend_simply(const AttentionParams<float>&, cudaStream_t);
+template void attend_simply(const AttentionParams<__nv_bfloat16>&, cudaStream_t);
+template void sum_columns_simply(const AttentionParams<float>&, const ColumnSumsParams&,
                                  cudaStream_t);
-template void sum_columns_simply(const AttentionProblem<__nv_bfloat16>&, const ColumnSumsProblem&,
+template void sum_columns_simply(const AttentionParams<__nv_bfloat16>&, const ColumnSumsParams&,
                                  cudaStream_t);
 
 }  // namespace mochi::cuda

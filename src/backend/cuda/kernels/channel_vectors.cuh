@@ -5,7 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include "backend/backend.h"
+#include "tensor/tensor.h"
 
 namespace mochi::cuda {
 

@@ -1,10 +1,10 @@
 // Attention of query groups over their own columns.
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/sm90/attention.h"
 #include "backend/cuda/sm90/column_attention.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 // Blocks have 64 queries, four blocks per multiprocessor, so that one copies while another
@@ -15,25 +15,24 @@ constexpr int kQueriesOfTwoTiles = 128;
 
 }  // namespace
 
-void CudaBackend::do_column_sparse_attention(const AttentionInputs& in, const ColumnLists& columns,
-                                             const AttentionDelta& delta,
-                                             const AttentionOutputs& to) {
-  if (to.out.num_elements() == 0) return;
-  if (activation_dtype_ == DType::kF32) {
-    cuda::attend_simply(cuda::make_problem<float>(in, to, columns, delta), stream_);
+void run(Gpu& gpu, const ops::ColumnSparseAttention& op) {
+  if (op.to.out.num_elements() == 0) return;
+  if (gpu.activation_dtype() == DType::kF32) {
+    attend_simply(make_params<float>(op.in, op.to, op.columns, op.delta), gpu.stream());
     return;
   }
-  const auto problem = cuda::make_problem<cuda::Bf16>(in, to, columns, delta);
-  if (is_hopper() && problem.head_dim == cuda::sm90::kAttentionHeadDim && in.scale > 0) {
-    cuda::sm90::launch_column_attention(
-        problem, workspace(cuda::sm90::column_attention_workspace(problem)), stream_);
-  } else if (!cuda::fits_mma(in)) {
-    cuda::attend_simply(problem, stream_);
-  } else if (problem.group_size % kQueriesOfTwoTiles == 0) {
-    cuda::attend_by_mma<kWarps, 2, true, false>(problem, stream_);
+  const auto params = make_params<Bf16>(op.in, op.to, op.columns, op.delta);
+  if (gpu.is_hopper() && params.head_dim == sm90::kAttentionHeadDim && op.in.scale > 0) {
+    sm90::launch_column_attention(params, gpu.workspace(sm90::column_attention_workspace(params)),
+                                  gpu.num_multiprocessors(), gpu.stream());
+  } else if (!fits_mma(op.in)) {
+    attend_simply(params, gpu.stream());
+  } else if (params.group_size % kQueriesOfTwoTiles == 0) {
+    attend_by_mma<kWarps, 2, true, false>(params, gpu.stream());
   } else {
-    cuda::attend_by_mma<kWarps, 1, true, false>(problem, stream_);
+    attend_by_mma<kWarps, 1, true, false>(params, gpu.stream());
   }
 }
+template void compute(Gpu&, const ops::ColumnSparseAttention&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -3,19 +3,18 @@
 #include <cmath>
 #include <cstdint>
 
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/shared_memory_limit.h"
 #include "backend/cuda/device/cp_async.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/best_columns.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
 #include "backend/cuda/kernels/ranked_columns.cuh"
 #include "base/philox.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
-constexpr int kWordBits = cuda::kWordBits;
-
-struct SelectionProblem {
+struct SelectionParams {
   const float* g_scores;         // [heads, groups, num_keys], or null
   const std::uint32_t* g_fixed;  // [groups, words]
   std::uint32_t* g_plan;         // [heads, groups, words]
@@ -28,30 +27,30 @@ struct SelectionProblem {
   std::uint64_t seed;
   const std::uint32_t* g_step;  // null: 0
   std::int64_t multiple;
-  int num_shared_keys;     // keys of a list in shared memory, see cuda::ListKeys
+  int num_shared_keys;     // keys of a list in shared memory, see ListKeys
   bool is_plan_in_shared;  // the plan of a list is there too, after the keys
 };
 
 // Starts to copy a list's first scores to s_keys.
-__device__ void start_keys(const SelectionProblem& p, const float* g_scores, int* s_keys) {
+__device__ void start_keys(const SelectionParams& p, const float* g_scores, int* s_keys) {
   const auto thread = static_cast<int>(threadIdx.x);
   const int num_there = min(p.num_keys, p.num_shared_keys);
   const bool is_aligned = reinterpret_cast<std::uintptr_t>(g_scores) % 16 == 0;
   const int num_quads = is_aligned ? num_there / 4 : 0;
-  for (int i = thread; i < num_quads; i += cuda::kListThreads) {
-    cuda::device::copy_16_bytes(s_keys + 4 * i, g_scores + 4 * i);
+  for (int i = thread; i < num_quads; i += kListThreads) {
+    device::copy_16_bytes(s_keys + 4 * i, g_scores + 4 * i);
   }
-  for (int i = 4 * num_quads + thread; i < num_there; i += cuda::kListThreads) {
-    cuda::device::copy_4_bytes(s_keys + i, g_scores + i);
+  for (int i = 4 * num_quads + thread; i < num_there; i += kListThreads) {
+    device::copy_4_bytes(s_keys + i, g_scores + i);
   }
-  cuda::device::commit_copies();
-  for (int i = num_there + thread; i < p.num_shared_keys; i += cuda::kListThreads) {
-    s_keys[i] = cuda::kNoKey;
+  device::commit_copies();
+  for (int i = num_there + thread; i < p.num_shared_keys; i += kListThreads) {
+    s_keys[i] = kNoKey;
   }
 }
 
 // Returns the random columns among 4·quad and the three after it.
-__device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int group, int quad,
+__device__ std::uint32_t draw_quad(const SelectionParams& p, int head, int group, int quad,
                                    std::uint32_t step) {
   const PhiloxWords words =
       philox_4x32_10({static_cast<std::uint32_t>(quad), static_cast<std::uint32_t>(group),
@@ -64,7 +63,7 @@ __device__ std::uint32_t draw_quad(const SelectionProblem& p, int head, int grou
 }
 
 // Writes the fixed and random columns, one byte of the plan at a time.
-__device__ void start_plan(const SelectionProblem& p, int head, int group, std::uint32_t* plan) {
+__device__ void start_plan(const SelectionParams& p, int head, int group, std::uint32_t* plan) {
   const auto* g_fixed = reinterpret_cast<const std::uint8_t*>(
       p.g_fixed + static_cast<std::int64_t>(group) * p.num_words);
   auto* bytes = reinterpret_cast<std::uint8_t*>(plan);
@@ -72,9 +71,9 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
   const std::uint32_t step = p.g_step == nullptr ? 0 : *p.g_step;
   const auto fixed_at = [&](int i) -> std::uint32_t { return i < num_bytes ? g_fixed[i] : 0; };
   std::uint32_t next = fixed_at(static_cast<int>(threadIdx.x));
-  for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += cuda::kListThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < num_bytes; i += kListThreads) {
     std::uint32_t bits = next;
-    next = fixed_at(i + cuda::kListThreads);  // loaded while this byte's columns are drawn
+    next = fixed_at(i + kListThreads);  // loaded while this byte's columns are drawn
     const int num_left = p.num_keys - 8 * i;
     if (p.is_random && num_left > 0) {
       const std::uint32_t drawn =
@@ -86,16 +85,14 @@ __device__ void start_plan(const SelectionProblem& p, int head, int group, std::
 }
 
 // Returns the wanted columns by score. Infinite scores hold everything, NaNs hold nothing.
-__device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& candidates,
-                                cuda::RankedColumns& s) {
-  cuda::Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept),
-                  0};
+__device__ Want find_want(const SelectionParams& p, Candidates& candidates, RankedColumns& s) {
+  Want want{static_cast<std::uint32_t>(p.min_kept), static_cast<std::uint32_t>(p.max_kept), 0};
   if (p.min_kept == p.max_kept) return want;
   std::uint64_t max_key = 0;
-  for (int column = threadIdx.x; column < p.num_keys; column += cuda::kListThreads) {
+  for (int column = threadIdx.x; column < p.num_keys; column += kListThreads) {
     max_key = max(max_key, static_cast<std::uint64_t>(candidates.key(column)));
   }
-  max_key = cuda::reduce(max_key, cuda::Max(), s);
+  max_key = reduce(max_key, Max(), s);
   const float max_score = __uint_as_float(static_cast<std::uint32_t>(max_key) ^ 0x80000000U);
   if (!isfinite(max_score)) {
     if (isinf(max_score) && p.mass > 0) want.min_count = max(want.min_count, 1U);
@@ -106,18 +103,18 @@ __device__ cuda::Want find_want(const SelectionProblem& p, cuda::Candidates& can
   const int count_bits = 32 - __clz(p.num_keys);
   candidates.unit = ldexp(1.0, 62 - count_bits - exponent);  // sums stay below 2^62
   std::uint64_t total = 0;
-  for (int column = threadIdx.x; column < p.num_keys; column += cuda::kListThreads) {
+  for (int column = threadIdx.x; column < p.num_keys; column += kListThreads) {
     total += candidates.held(candidates.key(column));
   }
-  total = cuda::reduce(total, cuda::Sum(), s);
+  total = reduce(total, Sum(), s);
   const std::uint64_t part = __double2ull_ru(p.mass * static_cast<double>(total));
   want.held = part < total ? part : total;
   return want;
 }
 
 union SelectionMemory {
-  cuda::RankedColumns ranked;
-  cuda::BestColumns best;
+  RankedColumns ranked;
+  BestColumns best;
 };
 
 // The state of a plan after its columns of highest score have been added.
@@ -126,26 +123,25 @@ struct Added {
 };
 
 template <bool kAllShared>
-__device__ Added add_by_score(const SelectionProblem& p, const float* g_scores, const int* s_keys,
-                              cuda::Candidates& candidates, std::uint32_t* plan,
-                              SelectionMemory& s) {
+__device__ Added add_by_score(const SelectionParams& p, const float* g_scores, const int* s_keys,
+                              Candidates& candidates, std::uint32_t* plan, SelectionMemory& s) {
   Added added;
   const bool is_rank = p.min_kept == p.max_kept && p.max_kept > 0 && p.max_kept < p.num_keys;
   if (p.is_plan_in_shared && is_rank) {
-    const cuda::ListKeys<kAllShared> keys{s_keys, reinterpret_cast<const int*>(g_scores),
-                                          p.num_shared_keys, p.num_keys};
-    added.num_candidates = cuda::add_best(keys, p.max_kept, plan, s.best, added.num_taken);
+    const ListKeys<kAllShared> keys{s_keys, reinterpret_cast<const int*>(g_scores),
+                                    p.num_shared_keys, p.num_keys};
+    added.num_candidates = add_best(keys, p.max_kept, plan, s.best, added.num_taken);
     if (added.num_candidates >= 0) return added;
     __syncthreads();
   }
-  const cuda::Want want = find_want(p, candidates, s.ranked);
-  cuda::add_columns(candidates, cuda::find_cut(candidates, want, s.ranked), plan, s.ranked);
+  const Want want = find_want(p, candidates, s.ranked);
+  add_columns(candidates, find_cut(candidates, want, s.ranked), plan, s.ranked);
   return {};
 }
 
 // kAllShared: all scores of a list are in shared memory.
 template <bool kAllShared>
-__global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const SelectionProblem p) {
+__global__ void __launch_bounds__(kListThreads) select_kernel(const SelectionParams p) {
   __shared__ SelectionMemory s;
   extern __shared__ int4 s_memory[];
   const std::int64_t list = blockIdx.x;
@@ -158,10 +154,10 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
   const float* g_scores = p.g_scores == nullptr ? nullptr : p.g_scores + list * p.num_keys;
   if (p.num_shared_keys > 0) start_keys(p, g_scores, s_keys);
   start_plan(p, head, group, plan);
-  cuda::device::wait_copies<0>();
+  device::wait_copies<0>();
   __syncthreads();
-  cuda::Candidates candidates{kAllShared ? reinterpret_cast<const float*>(s_keys) : g_scores,
-                              nullptr, p.num_keys, 1.0};
+  Candidates candidates{kAllShared ? reinterpret_cast<const float*>(s_keys) : g_scores, nullptr,
+                        p.num_keys, 1.0};
   Added added;
   if (g_scores != nullptr) {
     added = add_by_score<kAllShared>(p, g_scores, s_keys, candidates, plan, s);
@@ -170,29 +166,28 @@ __global__ void __launch_bounds__(cuda::kListThreads) select_kernel(const Select
 
   // Adds the best of the remaining columns up to a multiple.
   std::uint32_t count = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += kListThreads) {
     count += __popc(plan[i]);
   }
-  count = cuda::sum_of_block(count, s.best, 1);
+  count = sum_of_block(count, s.best, 1);
   const auto multiple = static_cast<std::uint64_t>(p.multiple);
   const std::uint64_t padded = (count + (count == 0) + multiple - 1) / multiple * multiple;
   const auto wanted =
       static_cast<std::uint32_t>(min(padded, static_cast<std::uint64_t>(p.num_keys)));
   if (count < wanted) {
-    count += cuda::add_next(added.num_taken, added.num_candidates, p.num_keys, wanted - count, plan,
-                            s.best);
+    count +=
+        add_next(added.num_taken, added.num_candidates, p.num_keys, wanted - count, plan, s.best);
   }
   if (count < wanted) {
     candidates.without = plan;
     const std::uint32_t num_missing = wanted - count;
-    cuda::add_columns(candidates,
-                      cuda::find_cut(candidates, {num_missing, num_missing, 0}, s.ranked), plan,
-                      s.ranked);
+    add_columns(candidates, find_cut(candidates, {num_missing, num_missing, 0}, s.ranked), plan,
+                s.ranked);
   }
   if (threadIdx.x == 0) p.g_offsets[list + 1] = static_cast<std::int32_t>(wanted);
   if (!p.is_plan_in_shared) return;
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += cuda::kListThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < p.num_words; i += kListThreads) {
     g_plan[i] = plan[i];
   }
 }
@@ -246,63 +241,76 @@ __global__ void __launch_bounds__(kExpandThreads)
   }
 }
 
-}  // namespace
+constexpr std::int64_t kKeyBytes = sizeof(std::int32_t);
 
-void CudaBackend::do_select_columns(const ColumnChoice& choice, const TensorView& plan,
-                                    const TensorView& offsets) {
-  const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
-  if (num_lists == 0) return;
-  // The plan of one list is in shared memory, with as many of its first keys as fit.
-  const auto round_up = [](std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; };
-  const auto room = static_cast<std::int64_t>(properties_.sharedMemPerBlockOptin) -
-                    static_cast<std::int64_t>(sizeof(SelectionMemory));
-  const std::int64_t all_keys = round_up(choice.num_keys, cuda::kKeysPerWarp);
+std::int64_t rounded_keys(std::int64_t num_keys) {
+  return (num_keys + kKeysPerWarp - 1) / kKeysPerWarp * kKeysPerWarp;
+}
+
+// The plan of one list is in shared memory, with as many of its first keys as fit into the bytes of
+// a block.
+SelectionParams make_params(const ops::SelectColumns& op, std::size_t block_bytes) {
+  const auto room =
+      static_cast<std::int64_t>(block_bytes) - static_cast<std::int64_t>(sizeof(SelectionMemory));
+  const std::int64_t all_keys = rounded_keys(op.num_keys);
   const std::int64_t plan_bytes = all_keys / 8;
   const bool is_plan_in_shared = plan_bytes <= room;
-  constexpr std::int64_t kKeyBytes = sizeof(std::int32_t);
-  constexpr std::int64_t kWarpBytes = cuda::kKeysPerWarp * kKeyBytes;
+  constexpr std::int64_t kWarpBytes = kKeysPerWarp * kKeyBytes;
   const std::int64_t num_shared =
-      choice.scores && is_plan_in_shared
-          ? std::min(all_keys, (room - plan_bytes) / kWarpBytes * cuda::kKeysPerWarp)
+      op.scores && is_plan_in_shared
+          ? std::min(all_keys, (room - plan_bytes) / kWarpBytes * kKeysPerWarp)
           : 0;
-  const std::int64_t num_bytes = num_shared * kKeyBytes + (is_plan_in_shared ? plan_bytes : 0);
-  const double limit = std::ceil(std::clamp(choice.random, 0.0, 1.0) * 4294967296.0);
-  const SelectionProblem problem{
-      .g_scores = cuda::data_of<const float>(choice.scores),
-      .g_fixed = cuda::data_of<const std::uint32_t>(choice.fixed),
-      .g_plan = cuda::data_of<std::uint32_t>(plan),
-      .g_offsets = cuda::data_of<std::int32_t>(offsets),
-      .num_groups = static_cast<int>(plan.dim(1)),
-      .num_keys = static_cast<int>(choice.num_keys),
-      .num_words = static_cast<int>(plan.dim(2)),
-      .min_kept = static_cast<int>(choice.min_kept),
-      .max_kept = static_cast<int>(choice.max_kept),
-      .mass = choice.mass,
-      .is_random = limit > 0,
-      .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
-      .seed = choice.seed,
-      .g_step = cuda::data_of<const std::uint32_t>(choice.step),
-      .multiple = choice.multiple,
-      .num_shared_keys = static_cast<int>(num_shared),
-      .is_plan_in_shared = is_plan_in_shared};
-  const auto kernel = num_shared == all_keys ? select_kernel<true> : select_kernel<false>;
-  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(num_bytes)),
-              "select_columns");
-  kernel<<<static_cast<unsigned>(num_lists), cuda::kListThreads,
-           static_cast<std::size_t>(num_bytes), stream_>>>(problem);
-  sum_counts_kernel<<<1, kSumThreads, 0, stream_>>>(problem.g_offsets, static_cast<int>(num_lists));
-  cuda::check_launch("select_columns");
+  const double limit = std::ceil(std::clamp(op.random, 0.0, 1.0) * 4294967296.0);
+  return {.g_scores = data_of<const float>(op.scores),
+          .g_fixed = data_of<const std::uint32_t>(op.fixed),
+          .g_plan = data_of<std::uint32_t>(op.plan),
+          .g_offsets = data_of<std::int32_t>(op.offsets),
+          .num_groups = static_cast<int>(op.plan.dim(1)),
+          .num_keys = static_cast<int>(op.num_keys),
+          .num_words = static_cast<int>(op.plan.dim(2)),
+          .min_kept = static_cast<int>(op.min_kept),
+          .max_kept = static_cast<int>(op.max_kept),
+          .mass = op.mass,
+          .is_random = limit > 0,
+          .random_last = static_cast<std::uint32_t>(std::max(limit - 1, 0.0)),
+          .seed = op.seed,
+          .g_step = data_of<const std::uint32_t>(op.step),
+          .multiple = op.multiple,
+          .num_shared_keys = static_cast<int>(num_shared),
+          .is_plan_in_shared = is_plan_in_shared};
 }
 
-void CudaBackend::do_expand_columns(const TensorView& plan, const ColumnLists& columns) {
-  const std::int64_t num_lists = plan.dim(0) * plan.dim(1);
+void launch_select_columns(const SelectionParams& params, int num_lists, cudaStream_t stream) {
+  const std::int64_t all_keys = rounded_keys(params.num_keys);
+  const std::int64_t num_bytes =
+      params.num_shared_keys * kKeyBytes + (params.is_plan_in_shared ? all_keys / 8 : 0);
+  const auto kernel =
+      params.num_shared_keys == all_keys ? select_kernel<true> : select_kernel<false>;
+  allow_shared_memory(kernel, static_cast<int>(num_bytes));
+  kernel<<<static_cast<unsigned>(num_lists), kListThreads, static_cast<std::size_t>(num_bytes),
+           stream>>>(params);
+  sum_counts_kernel<<<1, kSumThreads, 0, stream>>>(params.g_offsets, num_lists);
+  check_launch("select_columns");
+}
+
+}  // namespace
+
+void run(Gpu& gpu, const ops::SelectColumns& op) {
+  const std::int64_t num_lists = op.plan.dim(0) * op.plan.dim(1);
   if (num_lists == 0) return;
-  expand_kernel<<<static_cast<unsigned>(num_lists), kExpandThreads, 0, stream_>>>(
-      cuda::data_of<const std::uint32_t>(plan), static_cast<int>(plan.dim(2)),
-      cuda::data_of<const std::int32_t>(columns.offsets),
-      cuda::data_of<std::int32_t>(columns.columns));
-  cuda::check_launch("expand_columns");
+  launch_select_columns(make_params(op, gpu.properties().sharedMemPerBlockOptin),
+                        static_cast<int>(num_lists), gpu.stream());
 }
+template void compute(Gpu&, const ops::SelectColumns&);
 
-}  // namespace mochi
+void run(Gpu& gpu, const ops::ExpandColumns& op) {
+  const std::int64_t num_lists = op.plan.dim(0) * op.plan.dim(1);
+  if (num_lists == 0) return;
+  expand_kernel<<<static_cast<unsigned>(num_lists), kExpandThreads, 0, gpu.stream()>>>(
+      data_of<const std::uint32_t>(op.plan), static_cast<int>(op.plan.dim(2)),
+      data_of<const std::int32_t>(op.lists.offsets), data_of<std::int32_t>(op.lists.columns));
+  check_launch("expand_columns");
+}
+template void compute(Gpu&, const ops::ExpandColumns&);
+
+}  // namespace mochi::cuda

@@ -1,17 +1,16 @@
 // Dense attention with column sums. The weights use a log-sum-exp from an earlier step, so the sums
 // can be computed in a separate pass, as here. Hopper usually computes both in one pass:
 // docs/kernels/column-sums.md.
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/common/shared_memory_limit.h"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/attention_mma.cuh"
 #include "backend/cuda/kernels/attention_on_hopper.cuh"
 
-namespace mochi {
-namespace {
+namespace mochi::cuda {
 
-using cuda::AttentionProblem;
-using cuda::Bf16;
-using cuda::ColumnSumsProblem;
-using cuda::kRowStride;
+extern template void compute(Gpu&, const ops::Attention&);
+
+namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarpKeys = 32;
@@ -21,8 +20,8 @@ constexpr int kGroupsPerBlock = 16;  // a block's keys stay in registers for so 
 
 // The tiles of queries that a block processes, group by group.
 struct QueryTiles {
-  const AttentionProblem<Bf16>& p;
-  const ColumnSumsProblem& sums;
+  const AttentionParams<Bf16>& p;
+  const ColumnSumsParams& sums;
   int head, first_group, tiles_per_group;
 
   __device__ int group_of(int tile) const { return first_group + tile / tiles_per_group; }
@@ -36,13 +35,13 @@ struct QueryTiles {
     const auto query_of = [&](int i) {
       return i < num_rows ? first_query + i * sums.query_stride : -1;
     };
-    cuda::start_rows<kQueryTile, kDim, kThreads>(s_q, p.q.of(head), p.q.token_stride, p.head_dim,
-                                                 query_of);
-    cuda::device::commit_copies();
+    start_rows<kQueryTile, kDim, kThreads>(s_q, p.q.of(head), p.q.token_stride, p.head_dim,
+                                           query_of);
+    device::commit_copies();
     const int i = threadIdx.x;
     if (i >= kQueryTile) return;
     const int query = query_of(i);
-    s_lse[i] = query < 0 ? INFINITY : sums.g_lse[p.row_of(head, query)] * cuda::kLog2E;
+    s_lse[i] = query < 0 ? INFINITY : sums.g_lse[p.row_of(head, query)] * kLog2E;
   }
 };
 
@@ -54,11 +53,11 @@ __device__ void add_weights(const std::uint32_t (&keys)[kDim / 16][2][4], const 
 #pragma unroll
   for (int d = 0; d < kDim; d += 16) {
     std::uint32_t q[2][2];
-    cuda::load_right_rows<kDim>(q, s_q + d);
+    load_right_rows<kDim>(q, s_q + d);
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
-      cuda::device::multiply_add(logits[m][0], keys[d / 16][m], q[0]);
-      cuda::device::multiply_add(logits[m][1], keys[d / 16][m], q[1]);
+      device::multiply_add(logits[m][0], keys[d / 16][m], q[0]);
+      device::multiply_add(logits[m][1], keys[d / 16][m], q[1]);
     }
   }
 #pragma unroll
@@ -69,8 +68,8 @@ __device__ void add_weights(const std::uint32_t (&keys)[kDim / 16][2][4], const 
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float(&tile)[4] = logits[m][n];
-        sum[m][half] += cuda::device::exp2_fast(fmaf(tile[2 * half], scale, -lse.x));
-        sum[m][half] += cuda::device::exp2_fast(fmaf(tile[2 * half + 1], scale, -lse.y));
+        sum[m][half] += device::exp2_fast(fmaf(tile[2 * half], scale, -lse.x));
+        sum[m][half] += device::exp2_fast(fmaf(tile[2 * half + 1], scale, -lse.y));
       }
     }
   }
@@ -80,7 +79,7 @@ __device__ void add_weights(const std::uint32_t (&keys)[kDim / 16][2][4], const 
 // sums need no other warp.
 template <int kDim>
 __global__ void __launch_bounds__(kThreads)
-    column_sums_kernel(const AttentionProblem<Bf16> p, const ColumnSumsProblem sums) {
+    column_sums_kernel(const AttentionParams<Bf16> p, const ColumnSumsParams sums) {
   extern __shared__ __align__(16) Bf16 s_memory[];
   __shared__ __align__(16) float s_lse[2][kQueryTile];
   constexpr int kTileSize = kQueryTile * kRowStride<kDim>;
@@ -94,11 +93,11 @@ __global__ void __launch_bounds__(kThreads)
       p, sums, head, first_group,
       ((sums.group_size + sums.query_stride - 1) / sums.query_stride + kQueryTile - 1) /
           kQueryTile};
-  cuda::start_rows<kBlockKeys, kDim, kThreads>(
+  start_rows<kBlockKeys, kDim, kThreads>(
       s_k, p.k.of(head), p.k.token_stride, p.head_dim,
       [&](int i) { return first_key + i < p.num_keys ? first_key + i : -1; });
   tiles.template start<kDim>(0, s_q, s_lse[0]);
-  cuda::device::wait_copies<0>();
+  device::wait_copies<0>();
   __syncthreads();
 
   const int lane = threadIdx.x % 32;
@@ -108,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int d = 0; d < kDim / 16; ++d) {
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
-      cuda::load_left<kDim>(keys[d][m], s_k + (warp_key + 16 * m) * kRowStride<kDim> + d * 16);
+      load_left<kDim>(keys[d][m], s_k + (warp_key + 16 * m) * kRowStride<kDim> + d * 16);
     }
   }
   float sum[2][2] = {};
@@ -116,7 +115,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int tile = 0; tile < num_tiles; ++tile) {
     const int now = tile % 2;
     if (tile > 0) {
-      cuda::device::wait_copies<0>();
+      device::wait_copies<0>();
       __syncthreads();
     }
     if (tile + 1 < num_tiles) {
@@ -125,14 +124,14 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int query = 0; query < kQueryTile; query += 16) {
       add_weights<kDim>(keys, s_q + now * kTileSize + query * kRowStride<kDim>, s_lse[now] + query,
-                        p.scale * cuda::kLog2E, sum);
+                        p.scale * kLog2E, sum);
     }
     if ((tile + 1) % tiles.tiles_per_group != 0) continue;
     const std::int64_t list =
         static_cast<std::int64_t>(head) * sums.num_groups + tiles.group_of(tile);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float total = cuda::sum_of_quad(sum[i / 2][i % 2]);
+      const float total = sum_of_quad(sum[i / 2][i % 2]);
       sum[i / 2][i % 2] = 0.0F;
       const int key = first_key + warp_key + i * 8 + lane / 4;
       if (lane % 4 == 0 && key < p.num_keys) sums.g_sums[list * p.num_keys + key] = total;
@@ -141,59 +140,57 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <int kDim>
-void launch(const AttentionProblem<Bf16>& problem, const ColumnSumsProblem& sums,
+void launch(const AttentionParams<Bf16>& params, const ColumnSumsParams& sums,
             cudaStream_t stream) {
   constexpr int kBytes =
       (kBlockKeys + 2 * kQueryTile) * kRowStride<kDim> * static_cast<int>(sizeof(Bf16));
-  cuda::check(cudaFuncSetAttribute(column_sums_kernel<kDim>,
-                                   cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-              "column sums");
-  const dim3 grid((problem.num_keys + kBlockKeys - 1) / kBlockKeys, problem.num_heads,
+  allow_shared_memory(column_sums_kernel<kDim>, kBytes);
+  const dim3 grid((params.num_keys + kBlockKeys - 1) / kBlockKeys, params.num_heads,
                   (sums.num_groups + kGroupsPerBlock - 1) / kGroupsPerBlock);
-  column_sums_kernel<kDim><<<grid, kThreads, kBytes, stream>>>(problem, sums);
-  cuda::check_launch("column sums");
+  column_sums_kernel<kDim><<<grid, kThreads, kBytes, stream>>>(params, sums);
+  check_launch("column sums");
 }
 
 }  // namespace
 
-void CudaBackend::do_attention_with_column_sums(const AttentionInputs& in, const ColumnSums& scores,
-                                                const AttentionOutputs& to) {
-  if (to.out.num_elements() == 0) return;
-  if (is_hopper() && activation_dtype_ == DType::kBF16 && cuda::fits_hopper(in) &&
-      cuda::sm90::has_sums_in_one_pass(scores.group_size)) {
-    const auto params = cuda::attention_on_hopper(in, to);
-    const auto num_scratch = static_cast<std::size_t>(cuda::sm90::num_sums_scratch(params));
+void run(Gpu& gpu, const ops::AttentionWithColumnSums& op) {
+  if (op.to.out.num_elements() == 0) return;
+  if (gpu.is_hopper() && gpu.activation_dtype() == DType::kBF16 && fits_hopper(op.in) &&
+      sm90::has_sums_in_one_pass(op.group_size)) {
+    const auto params = attention_on_hopper(op.in, op.to);
+    const auto num_scratch = static_cast<std::size_t>(sm90::num_sums_scratch(params));
     auto* g_scratch =
-        reinterpret_cast<std::int32_t*>(workspace(num_scratch * sizeof(std::int32_t)));
-    cuda::sm90::launch_attention_with_sums(params,
-                                           {.g_former_lse = cuda::data_of<const float>(scores.lse),
-                                            .g_sums = cuda::data_of<float>(scores.sums),
-                                            .group_size = scores.group_size,
-                                            .query_stride = scores.query_stride,
-                                            .g_scratch = g_scratch},
-                                           stream_);
+        reinterpret_cast<std::int32_t*>(gpu.workspace(num_scratch * sizeof(std::int32_t)));
+    sm90::launch_attention_with_sums(params,
+                                     {.g_former_lse = data_of<const float>(op.scores_lse),
+                                      .g_sums = data_of<float>(op.sums),
+                                      .group_size = op.group_size,
+                                      .query_stride = op.query_stride,
+                                      .g_scratch = g_scratch},
+                                     gpu.num_multiprocessors(), gpu.stream());
     return;
   }
-  do_attention(in, to);
+  compute(gpu, ops::Attention{.in = op.in, .to = op.to});
   const auto clamp = [&](std::int64_t x) {
-    return static_cast<int>(std::min<std::int64_t>(x, in.q.dim(1)));
+    return static_cast<int>(std::min<std::int64_t>(x, op.in.q.dim(1)));
   };
-  const ColumnSumsProblem sums{.g_lse = cuda::data_of<const float>(scores.lse),
-                               .g_sums = cuda::data_of<float>(scores.sums),
-                               .group_size = clamp(scores.group_size),
-                               .num_groups = static_cast<int>(scores.sums.dim(1)),
-                               .query_stride = clamp(scores.query_stride)};
-  if (activation_dtype_ == DType::kF32) {
-    cuda::sum_columns_simply(cuda::make_problem<float>(in, to), sums, stream_);
+  const ColumnSumsParams sums{.g_lse = data_of<const float>(op.scores_lse),
+                              .g_sums = data_of<float>(op.sums),
+                              .group_size = clamp(op.group_size),
+                              .num_groups = static_cast<int>(op.sums.dim(1)),
+                              .query_stride = clamp(op.query_stride)};
+  if (gpu.activation_dtype() == DType::kF32) {
+    sum_columns_simply(make_params<float>(op.in, op.to), sums, gpu.stream());
     return;
   }
-  const auto problem = cuda::make_problem<Bf16>(in, to);
-  if (!cuda::fits_mma(in)) {
-    cuda::sum_columns_simply(problem, sums, stream_);
+  const auto params = make_params<Bf16>(op.in, op.to);
+  if (!fits_mma(op.in)) {
+    sum_columns_simply(params, sums, gpu.stream());
     return;
   }
-  cuda::dispatch_dim<cuda::kMaxMmaDim>(problem.head_dim,
-                                       [&]<int kDim>() { launch<kDim>(problem, sums, stream_); });
+  dispatch_dim<kMaxMmaDim>(params.head_dim,
+                           [&]<int kDim>() { launch<kDim>(params, sums, gpu.stream()); });
 }
+template void compute(Gpu&, const ops::AttentionWithColumnSums&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

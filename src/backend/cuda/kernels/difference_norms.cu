@@ -5,10 +5,10 @@
 
 #include <algorithm>
 
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 namespace cg = cooperative_groups;
@@ -66,20 +66,21 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void CudaBackend::do_difference_norms(const TensorView& a, const TensorView& b, Arena& scratch,
-                                      const TensorView& out) {
-  const std::int64_t n = b.num_elements();
+void run(Gpu& gpu, const ops::DifferenceNorms& op) {
+  const std::int64_t n = op.b.num_elements();
   const auto num_blocks =
       static_cast<int>(std::clamp<std::int64_t>((n + kThreads - 1) / kThreads, 1, kMaxBlocks));
+  Arena& scratch = op.scratch;
   const Arena::Scope scope(scratch);
   constexpr std::int64_t kFloats = sizeof(Sums) / sizeof(float);
   auto* const g_sums =
       reinterpret_cast<Sums*>(scratch.allocate(DType::kF32, {num_blocks, kFloats}).bytes());
-  sum_squares_kernel<<<num_blocks, kThreads, 0, stream_>>>(
-      cuda::data_of<const float>(a), cuda::data_of<const float>(b), n, g_sums);
-  cuda::check_launch("difference_norms");
-  add_sums_kernel<<<1, kThreads, 0, stream_>>>(g_sums, num_blocks, cuda::data_of<float>(out));
-  cuda::check_launch("difference_norms");
+  sum_squares_kernel<<<num_blocks, kThreads, 0, gpu.stream()>>>(
+      data_of<const float>(op.a), data_of<const float>(op.b), n, g_sums);
+  check_launch("difference_norms");
+  add_sums_kernel<<<1, kThreads, 0, gpu.stream()>>>(g_sums, num_blocks, data_of<float>(op.out));
+  check_launch("difference_norms");
 }
+template void compute(Gpu&, const ops::DifferenceNorms&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,13 +1,11 @@
 // Elementwise operations.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/activation.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/common/activation.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/vector.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::kVectorSize;
 
 constexpr int kThreads = 256;
 constexpr int kChunk = 8;  // elements of one thread
@@ -26,7 +24,7 @@ struct Identity {
 
 template <typename T>
 struct Silu {
-  __device__ float operator()(float x) const { return cuda::activate<T, Activation::kSilu>(x); }
+  __device__ float operator()(float x) const { return activate<T, Activation::kSilu>(x); }
 };
 
 struct Sum {
@@ -39,7 +37,7 @@ __device__ void load_chunk(const T* g, std::int64_t chunk_idx, float (&values)[k
 #pragma unroll
   for (int i = 0; i < kChunk / kSize; ++i) {
     float part[kSize];
-    cuda::unpack(cuda::load_vector(g, chunk_idx * (kChunk / kSize) + i), part);
+    unpack(load_vector(g, chunk_idx * (kChunk / kSize) + i), part);
 #pragma unroll
     for (int j = 0; j < kSize; ++j) values[i * kSize + j] = part[j];
   }
@@ -53,7 +51,7 @@ __device__ void store_chunk(T* g, std::int64_t chunk_idx, const float (&values)[
     float part[kSize];
 #pragma unroll
     for (int j = 0; j < kSize; ++j) part[j] = values[i * kSize + j];
-    cuda::store_vector(g, chunk_idx * (kChunk / kSize) + i, part);
+    store_vector(g, chunk_idx * (kChunk / kSize) + i, part);
   }
 }
 
@@ -86,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(Out* g_out, std::int64_t 
 
 template <typename Out, typename Fn, typename... Ins>
 void map(cudaStream_t stream, Out* g_out, std::int64_t n, Fn fn, const Ins*... g_ins) {
-  const bool is_aligned = cuda::has_vector_rows<Out>(0, {g_out, g_ins...});
+  const bool is_aligned = has_vector_rows<Out>(0, {g_out, g_ins...});
   map_kernel<<<num_blocks((n + kChunk - 1) / kChunk), kThreads, 0, stream>>>(g_out, n, is_aligned,
                                                                              fn, g_ins...);
 }
@@ -104,15 +102,15 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t i = threadIdx.x; i < features / kSize; i += kThreads) {
       float a[kSize];
       float b[kSize];
-      cuda::unpack(cuda::load_vector_once(g_a, i), a);
-      cuda::unpack(cuda::load_vector_once(g_b, i), b);
+      unpack(load_vector_once(g_a, i), a);
+      unpack(load_vector_once(g_b, i), b);
 #pragma unroll
-      for (int j = 0; j < kSize; ++j) a[j] = cuda::activate<T, kActivation>(a[j]) * b[j];
-      cuda::store_vector(g_row, i, a);
+      for (int j = 0; j < kSize; ++j) a[j] = activate<T, kActivation>(a[j]) * b[j];
+      store_vector(g_row, i, a);
     }
   } else {
     for (std::int64_t i = threadIdx.x; i < features; i += kThreads) {
-      const float a = cuda::activate<T, kActivation>(static_cast<float>(g_a[i]));
+      const float a = activate<T, kActivation>(static_cast<float>(g_a[i]));
       g_row[i] = static_cast<T>(a * static_cast<float>(g_b[i]));
     }
   }
@@ -120,11 +118,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T, Activation kActivation>
 void gate(cudaStream_t stream, const TensorView& x, const TensorView& out) {
-  const T* g_x = cuda::data_of<const T>(x);
-  T* g_out = cuda::data_of<T>(out);
+  const T* g_x = data_of<const T>(x);
+  T* g_out = data_of<T>(out);
   const auto rows = static_cast<unsigned>(out.dim(0));
   const std::int64_t features = out.dim(1);
-  if (cuda::has_vector_rows<T>(features, {g_x, g_out})) {
+  if (has_vector_rows<T>(features, {g_x, g_out})) {
     gated_activation_kernel<T, kActivation, true>
         <<<rows, kThreads, 0, stream>>>(g_x, g_out, features);
   } else {
@@ -147,72 +145,76 @@ struct WeightedSum {
 
 }  // namespace
 
-void CudaBackend::do_copy(const TensorView& source, const TensorView& target) {
-  const std::int64_t n = source.num_elements();
+void run(Gpu& gpu, const ops::Copy& op) {
+  const std::int64_t n = op.source.num_elements();
   if (n == 0) return;
-  if (source.dtype() == target.dtype()) {
-    cuda::check(cudaMemcpyAsync(target.bytes(), source.bytes(), source.size_bytes(),
-                                cudaMemcpyDeviceToDevice, stream_),
-                "copy");
-  } else if (source.dtype() == DType::kF32) {
-    map(stream_, cuda::data_of<__nv_bfloat16>(target), n, Identity{},
-        cuda::data_of<const float>(source));
+  if (op.source.dtype() == op.target.dtype()) {
+    check(cudaMemcpyAsync(op.target.bytes(), op.source.bytes(), op.source.size_bytes(),
+                          cudaMemcpyDeviceToDevice, gpu.stream()),
+          "copy");
+  } else if (op.source.dtype() == DType::kF32) {
+    map(gpu.stream(), data_of<__nv_bfloat16>(op.target), n, Identity{},
+        data_of<const float>(op.source));
   } else {
-    map(stream_, cuda::data_of<float>(target), n, Identity{},
-        cuda::data_of<const __nv_bfloat16>(source));
+    map(gpu.stream(), data_of<float>(op.target), n, Identity{},
+        data_of<const __nv_bfloat16>(op.source));
   }
-  cuda::check_launch("copy");
+  check_launch("copy");
 }
+template void compute(Gpu&, const ops::Copy&);
 
-void CudaBackend::do_add(const TensorView& a, const TensorView& b, const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    map(stream_, cuda::data_of<T>(out), out.num_elements(), Sum{}, cuda::data_of<const T>(a),
-        cuda::data_of<const T>(b));
+void run(Gpu& gpu, const ops::Add& op) {
+  if (op.out.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    map(gpu.stream(), data_of<T>(op.out), op.out.num_elements(), Sum{}, data_of<const T>(op.a),
+        data_of<const T>(op.b));
   });
-  cuda::check_launch("add");
+  check_launch("add");
 }
+template void compute(Gpu&, const ops::Add&);
 
-void CudaBackend::do_silu(const TensorView& x, const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    map(stream_, cuda::data_of<T>(out), out.num_elements(), Silu<T>{}, cuda::data_of<const T>(x));
+void run(Gpu& gpu, const ops::Silu& op) {
+  if (op.out.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    map(gpu.stream(), data_of<T>(op.out), op.out.num_elements(), Silu<T>{}, data_of<const T>(op.x));
   });
-  cuda::check_launch("silu");
+  check_launch("silu");
 }
+template void compute(Gpu&, const ops::Silu&);
 
-void CudaBackend::do_gated_activation(const TensorView& x, Activation activation,
-                                      const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    switch (activation) {
+void run(Gpu& gpu, const ops::GatedActivation& op) {
+  if (op.out.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    switch (op.activation) {
       case Activation::kNone:
-        return gate<T, Activation::kNone>(stream_, x, out);
+        return gate<T, Activation::kNone>(gpu.stream(), op.x, op.out);
       case Activation::kSilu:
-        return gate<T, Activation::kSilu>(stream_, x, out);
+        return gate<T, Activation::kSilu>(gpu.stream(), op.x, op.out);
       case Activation::kGeluTanh:
-        return gate<T, Activation::kGeluTanh>(stream_, x, out);
+        return gate<T, Activation::kGeluTanh>(gpu.stream(), op.x, op.out);
     }
   });
-  cuda::check_launch("gated_activation");
+  check_launch("gated_activation");
 }
+template void compute(Gpu&, const ops::GatedActivation&);
 
-void CudaBackend::do_guided_euler(const TensorView& v_cond, const TensorView& v_null, float cfg,
-                                  float dsigma, const TensorView& z) {
-  const std::int64_t n = z.num_elements();
+void run(Gpu& gpu, const ops::GuidedEuler& op) {
+  const std::int64_t n = op.z.num_elements();
   if (n == 0) return;
-  guided_euler_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(
-      cuda::data_of<const float>(v_cond), cuda::data_of<const float>(v_null), cfg, dsigma,
-      cuda::data_of<float>(z), n);
-  cuda::check_launch("guided_euler");
+  guided_euler_kernel<<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+      data_of<const float>(op.v_cond), data_of<const float>(op.v_null), op.cfg, op.dsigma,
+      data_of<float>(op.z), n);
+  check_launch("guided_euler");
 }
+template void compute(Gpu&, const ops::GuidedEuler&);
 
-void CudaBackend::do_weighted_sum(const TensorView& a, float weight_a, const TensorView& b,
-                                  float weight_b, const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  map(stream_, cuda::data_of<float>(out), out.num_elements(), WeightedSum{weight_a, weight_b},
-      cuda::data_of<const float>(a), cuda::data_of<const float>(b));
-  cuda::check_launch("weighted_sum");
+void run(Gpu& gpu, const ops::WeightedSum& op) {
+  if (op.out.num_elements() == 0) return;
+  map(gpu.stream(), data_of<float>(op.out), op.out.num_elements(),
+      WeightedSum{op.weight_a, op.weight_b}, data_of<const float>(op.a),
+      data_of<const float>(op.b));
+  check_launch("weighted_sum");
 }
+template void compute(Gpu&, const ops::WeightedSum&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

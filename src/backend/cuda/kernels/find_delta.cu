@@ -1,11 +1,11 @@
 // The deltas for the columns that sparse attention leaves out.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/float8.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/float8.cuh"
+#include "backend/cuda/common/vector.cuh"
+#include "backend/cuda/implement.h"
 #include "tensor/float8.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -15,7 +15,7 @@ constexpr float kMinRest = 1e-6F;
 constexpr float kLseOfNothing = -1e30F;
 
 template <typename T>
-struct DeltaProblem {
+struct DeltaParams {
   const T *g_dense, *g_sparse;              // [num_queries, num_heads·head_dim]
   const float *g_dense_lse, *g_sparse_lse;  // [num_heads, num_queries]
   void* g_cache;                            // [num_queries, num_heads·head_dim] T or F8_E4M3
@@ -50,7 +50,7 @@ __device__ void load_piece(const T* g, std::int64_t i, float (&values)[kWidth]) 
   if constexpr (kWidth == 1) {
     values[0] = static_cast<float>(g[i]);
   } else {
-    cuda::unpack(cuda::load_vector_once(g, i), values);
+    unpack(load_vector_once(g, i), values);
   }
 }
 template <typename T, int kWidth>
@@ -58,13 +58,13 @@ __device__ void store_piece(T* g, std::int64_t i, const float (&values)[kWidth])
   if constexpr (kWidth == 1) {
     g[i] = static_cast<T>(values[0]);
   } else {
-    cuda::store_vector(g, i, values);
+    store_vector(g, i, values);
   }
 }
 
 // Block (x, y) computes pieces of kWidth elements of head y, query by query.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaProblem<T> p) {
+__global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaParams<T> p) {
   const unsigned pieces_per_row = p.head_dim / kWidth;
   const auto num_pieces = static_cast<unsigned>(p.num_queries * pieces_per_row);
   const unsigned first = blockIdx.x * kThreads * kPieces + threadIdx.x;
@@ -101,13 +101,13 @@ __global__ void __launch_bounds__(kThreads) delta_kernel(const DeltaProblem<T> p
 template <int kWidth>
 __device__ void store_codes(void* g, std::int64_t i, const float (&values)[kWidth]) {
   if constexpr (kWidth == 1) {
-    static_cast<std::uint8_t*>(g)[i] = static_cast<std::uint8_t>(cuda::pack_f8(values[0], 0.0F));
+    static_cast<std::uint8_t*>(g)[i] = static_cast<std::uint8_t>(pack_f8(values[0], 0.0F));
   } else {
     std::uint32_t words[kWidth / 4];
 #pragma unroll
     for (int d = 0; d < kWidth; d += 4) {
-      words[d / 4] = cuda::pack_f8(values[d], values[d + 1]) |
-                     static_cast<std::uint32_t>(cuda::pack_f8(values[d + 2], values[d + 3])) << 16;
+      words[d / 4] = pack_f8(values[d], values[d + 1]) |
+                     static_cast<std::uint32_t>(pack_f8(values[d + 2], values[d + 3])) << 16;
     }
     if constexpr (kWidth == 4) {
       static_cast<std::uint32_t*>(g)[i] = words[0];
@@ -123,7 +123,7 @@ constexpr int kQueries = kThreads / kLanes;
 // Computes an F8_E4M3 cache. Block (x, y) has kQueries queries of head y. Rows of more than kLanes
 // pieces are read and computed twice.
 template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaProblem<T> p) {
+__global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaParams<T> p) {
   const std::int64_t own = static_cast<std::int64_t>(blockIdx.x) * kQueries + threadIdx.x / kLanes;
   const std::int64_t query = min(own, p.num_queries - 1);
   const std::int64_t head = blockIdx.y;
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaProblem<T
 #pragma unroll
     for (const float value : values) highest = fmaxf(highest, fabsf(value));
   }
-  highest = cuda::max_over_lanes<kLanes>(highest);
+  highest = max_over_lanes<kLanes>(highest);
   if (own != query) return;
   const float scale = highest / kMaxF8E4M3;
   if (lane == 0) {
@@ -166,50 +166,49 @@ __global__ void __launch_bounds__(kThreads) f8_delta_kernel(const DeltaProblem<T
 }
 
 template <typename T, int kWidth>
-void launch(const DeltaProblem<T>& problem, cudaStream_t stream) {
-  const auto heads = static_cast<unsigned>(problem.num_heads);
+void launch(const DeltaParams<T>& params, cudaStream_t stream) {
+  const auto heads = static_cast<unsigned>(params.num_heads);
   const auto count_blocks = [](std::int64_t size, std::int64_t per_block) {
     return static_cast<unsigned>((size + per_block - 1) / per_block);
   };
-  if (problem.g_cache_scale != nullptr) {
-    const dim3 grid(count_blocks(problem.num_queries, kQueries), heads);
-    f8_delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(problem);
+  if (params.g_cache_scale != nullptr) {
+    const dim3 grid(count_blocks(params.num_queries, kQueries), heads);
+    f8_delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(params);
   } else {
-    const std::int64_t num_pieces = problem.num_queries * (problem.head_dim / kWidth);
+    const std::int64_t num_pieces = params.num_queries * (params.head_dim / kWidth);
     const dim3 grid(count_blocks(num_pieces, kThreads * kPieces), heads);
-    delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(problem);
+    delta_kernel<T, kWidth><<<grid, kThreads, 0, stream>>>(params);
   }
-  cuda::check_launch("find_delta");
+  check_launch("find_delta");
 }
 
 }  // namespace
 
-void CudaBackend::do_find_delta(const AttentionOutputs& dense, const AttentionOutputs& sparse,
-                                const AttentionDelta& delta) {
-  if (dense.out.num_elements() == 0) return;
-  const TensorView& of_heads = delta.weight ? delta.weight : delta.cache_scale;
+void run(Gpu& gpu, const ops::FindDelta& op) {
+  if (op.dense.out.num_elements() == 0) return;
+  const TensorView& of_heads = op.delta.weight ? op.delta.weight : op.delta.cache_scale;
   const std::int64_t num_heads = of_heads ? of_heads.dim(0) : 1;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const DeltaProblem<T> problem{.g_dense = cuda::data_of<const T>(dense.out),
-                                  .g_sparse = cuda::data_of<const T>(sparse.out),
-                                  .g_dense_lse = cuda::data_of<const float>(dense.lse),
-                                  .g_sparse_lse = cuda::data_of<const float>(sparse.lse),
-                                  .g_cache = delta.cache.bytes(),
-                                  .g_cache_scale = cuda::data_of<float>(delta.cache_scale),
-                                  .g_weight = cuda::data_of<float>(delta.weight),
-                                  .num_queries = dense.out.dim(0),
-                                  .num_heads = static_cast<int>(num_heads),
-                                  .head_dim = static_cast<int>(dense.out.dim(1) / num_heads),
-                                  .follow = delta.follow,
-                                  .is_merged = delta.is_merged};
-    constexpr int kWidth = cuda::kVectorSize<T>;
-    if (cuda::has_vector_rows<T>(problem.head_dim,
-                                 {problem.g_dense, problem.g_sparse, problem.g_cache})) {
-      launch<T, kWidth>(problem, stream_);
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const DeltaParams<T> params{.g_dense = data_of<const T>(op.dense.out),
+                                .g_sparse = data_of<const T>(op.sparse.out),
+                                .g_dense_lse = data_of<const float>(op.dense.lse),
+                                .g_sparse_lse = data_of<const float>(op.sparse.lse),
+                                .g_cache = op.delta.cache.bytes(),
+                                .g_cache_scale = data_of<float>(op.delta.cache_scale),
+                                .g_weight = data_of<float>(op.delta.weight),
+                                .num_queries = op.dense.out.dim(0),
+                                .num_heads = static_cast<int>(num_heads),
+                                .head_dim = static_cast<int>(op.dense.out.dim(1) / num_heads),
+                                .follow = op.delta.follow,
+                                .is_merged = op.delta.is_merged};
+    constexpr int kWidth = kVectorSize<T>;
+    if (has_vector_rows<T>(params.head_dim, {params.g_dense, params.g_sparse, params.g_cache})) {
+      launch<T, kWidth>(params, gpu.stream());
     } else {
-      launch<T, 1>(problem, stream_);
+      launch<T, 1>(params, gpu.stream());
     }
   });
 }
+template void compute(Gpu&, const ops::FindDelta&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,49 +1,53 @@
 // Matmuls with fused epilogues: one kernel on Hopper, two steps elsewhere.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/sm90/fused_linear.h"
+#include "backend/two_steps.h"
 
-namespace mochi {
+namespace mochi::cuda {
 
-void CudaBackend::do_gated_linear(const TensorView& x, const TensorView& weight,
-                                  Activation activation, Arena& scratch, const TensorView& out) {
-  const cuda::sm90::GatedLinearParams params{.g_x = x.bytes(),
-                                             .g_weight = weight.bytes(),
-                                             .g_out = out.bytes(),
-                                             .rows = x.dim(0),
-                                             .k = x.dim(1),
-                                             .features = out.dim(1),
-                                             .activation = activation};
-  if (is_hopper() && activation_dtype_ == DType::kBF16 && cuda::sm90::suits_gated_linear(params)) {
-    return cuda::sm90::launch_gated_linear(params, properties_.multiProcessorCount, stream_);
+extern template void compute(Gpu&, const ops::Linear&);
+extern template void compute(Gpu&, const ops::GatedActivation&);
+extern template void compute(Gpu&, const ops::QkNormRope&);
+
+void run(Gpu& gpu, const ops::GatedLinear& op) {
+  const sm90::GatedLinearParams params{.g_x = op.x.bytes(),
+                                       .g_weight = op.weight.dense().bytes(),
+                                       .g_out = op.out.bytes(),
+                                       .rows = op.x.dim(0),
+                                       .k = op.x.dim(1),
+                                       .features = op.out.dim(1),
+                                       .activation = op.activation};
+  if (gpu.is_hopper() && gpu.activation_dtype() == DType::kBF16 &&
+      sm90::suits_gated_linear(params)) {
+    return sm90::launch_gated_linear(params, gpu.num_multiprocessors(), gpu.stream());
   }
-  Backend::do_gated_linear(x, weight, activation, scratch, out);
+  gated_linear_in_two_steps(gpu, op);
 }
+template void compute(Gpu&, const ops::GatedLinear&);
 
-void CudaBackend::do_qkv_linear(const TensorView& x, const TensorView& weight,
-                                const QkNormRope& norm_rope, std::int64_t offset, Arena& scratch,
-                                const TensorView& q, const TensorView& k, const TensorView& v) {
-  const cuda::sm90::QkvLinearParams params{
-      .g_x = x.bytes(),
-      .g_weight = weight.bytes(),
-      .g_q_weight = cuda::data_of<const float>(norm_rope.q_weight),
-      .g_k_weight = cuda::data_of<const float>(norm_rope.k_weight),
-      .g_cos = cuda::data_of<const float>(norm_rope.cos),
-      .g_sin = cuda::data_of<const float>(norm_rope.sin),
-      .g_q = q.bytes(),
-      .g_k = k.bytes(),
-      .g_v = v.bytes(),
-      .tokens = x.dim(0),
-      .k = x.dim(1),
-      .offset = offset,
-      .total = q.dim(1),
-      .heads = q.dim(0),
-      .head_dim = q.dim(2),
-      .eps = norm_rope.eps};
-  if (is_hopper() && activation_dtype_ == DType::kBF16 && cuda::sm90::suits_qkv_linear(params)) {
-    return cuda::sm90::launch_qkv_linear(params, properties_.multiProcessorCount, stream_);
+void run(Gpu& gpu, const ops::QkvLinear& op) {
+  const sm90::QkvLinearParams params{.g_x = op.x.bytes(),
+                                     .g_weight = op.weight.dense().bytes(),
+                                     .g_q_weight = data_of<const float>(op.norm.q_weight),
+                                     .g_k_weight = data_of<const float>(op.norm.k_weight),
+                                     .g_cos = data_of<const float>(op.norm.cos),
+                                     .g_sin = data_of<const float>(op.norm.sin),
+                                     .g_q = op.q.bytes(),
+                                     .g_k = op.k.bytes(),
+                                     .g_v = op.v.bytes(),
+                                     .tokens = op.x.dim(0),
+                                     .k = op.x.dim(1),
+                                     .offset = op.offset,
+                                     .total = op.q.dim(1),
+                                     .heads = op.q.dim(0),
+                                     .head_dim = op.q.dim(2),
+                                     .eps = op.norm.eps};
+  if (gpu.is_hopper() && gpu.activation_dtype() == DType::kBF16 && sm90::suits_qkv_linear(params)) {
+    return sm90::launch_qkv_linear(params, gpu.num_multiprocessors(), gpu.stream());
   }
-  Backend::do_qkv_linear(x, weight, norm_rope, offset, scratch, q, k, v);
+  qkv_linear_in_two_steps(gpu, op);
 }
+template void compute(Gpu&, const ops::QkvLinear&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

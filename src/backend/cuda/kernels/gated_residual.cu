@@ -1,19 +1,13 @@
 // Addition of a branch's normalised result to the residual stream, and the norm that follows.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/warp_row.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/warp_row.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
-using cuda::kMaxVectors;
-using cuda::kVectorSize;
-using cuda::SharedVectors;
-using cuda::sum_columns;
-using cuda::WarpRow;
-
-constexpr int kThreads = cuda::kRowThreads;
-constexpr int kWarps = cuda::kRowWarps;
+constexpr int kThreads = kRowThreads;
+constexpr int kWarps = kRowWarps;
 constexpr int kBlocksPerUnit = 2;  // blocks per multiprocessor, with up to 128 registers
 
 template <typename T>
@@ -60,7 +54,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
     WarpRow<T> row;
     row.load(params.g_r + row_idx * params.width, lane, num_vectors);
     const auto get_r = [&](int i, float(&values)[kSize]) {
-      cuda::unpack(row.vectors[i], values);
+      unpack(row.vectors[i], values);
       if constexpr (kHasBias) {
         float bias[kSize];
         biases.load(i * 32 + lane, bias);
@@ -77,7 +71,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
 #pragma unroll
       for (float value : values) squares += value * value;
     }
-    const float factor = 1.0F / sqrtf(cuda::sum_over_lanes(squares) / width + params.eps);
+    const float factor = 1.0F / sqrtf(sum_over_lanes(squares) / width + params.eps);
     float next_squares = 0.0F;
 #pragma unroll
     for (int first = 0; first < kMaxVectors; first += kBatch) {
@@ -95,33 +89,32 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
         float sums[kSize];
         float gate[kSize];
         get_r(first + i, values);
-        cuda::unpack(x[i], sums);
+        unpack(x[i], sums);
         gates.load(vector_idx, gate);
 #pragma unroll
         for (int j = 0; j < kSize; ++j) sums[j] += values[j] * factor * gate[j];
-        row.vectors[first + i] = cuda::pack(sums);
+        row.vectors[first + i] = pack(sums);
         g_x[vector_idx] = row.vectors[first + i];
         if constexpr (kHasNext) {
-          cuda::unpack(row.vectors[first + i], sums);
+          unpack(row.vectors[first + i], sums);
 #pragma unroll
           for (float sum : sums) next_squares += sum * sum;
         }
       }
     }
     if constexpr (kHasNext) {
-      const float next_factor =
-          1.0F / sqrtf(cuda::sum_over_lanes(next_squares) / width + params.eps);
+      const float next_factor = 1.0F / sqrtf(sum_over_lanes(next_squares) / width + params.eps);
       T* g_next = params.g_next + row_idx * params.width;
 #pragma unroll
       for (int i = 0; i < kMaxVectors; ++i) {
         if (i * 32 + lane >= num_vectors) break;
         float values[kSize];
         float scale[kSize];
-        cuda::unpack(row.vectors[i], values);
+        unpack(row.vectors[i], values);
         scales.load(i * 32 + lane, scale);
 #pragma unroll
         for (int j = 0; j < kSize; ++j) values[j] = values[j] * next_factor * scale[j];
-        cuda::store_vector(g_next, i * 32 + lane, values);
+        store_vector(g_next, i * 32 + lane, values);
       }
     }
   }
@@ -160,7 +153,7 @@ template <typename T, bool kHasBias, bool kHasNext>
 void add_residual(cudaStream_t stream, const ResidualParams<T>& params, int num_units) {
   constexpr int kNumVectors = 1 + (kHasBias ? 1 : 0) + (kHasNext ? 1 : 0);
   const unsigned num_blocks =
-      std::min(cuda::blocks_of(params.rows), static_cast<unsigned>(num_units * kBlocksPerUnit));
+      std::min(blocks_of(params.rows), static_cast<unsigned>(num_units * kBlocksPerUnit));
   const std::size_t shared_bytes =
       static_cast<std::size_t>(params.width) * sizeof(float) * kNumVectors;
   gated_residual_kernel<T, kHasBias, kHasNext>
@@ -169,31 +162,31 @@ void add_residual(cudaStream_t stream, const ResidualParams<T>& params, int num_
 
 }  // namespace
 
-void CudaBackend::do_gated_residual(const TensorView& r, const GatedResidual& params,
-                                    const TensorView& x) {
-  if (x.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const ResidualParams<T> p{.g_r = cuda::data_of<const T>(r),
-                              .g_gate = cuda::data_of<const T>(params.gate),
-                              .g_bias = cuda::data_of<const float>(params.bias),
-                              .g_x = cuda::data_of<T>(x),
-                              .g_scale = cuda::data_of<const T>(params.next_scale),
-                              .g_next = cuda::data_of<T>(params.next_out),
-                              .rows = x.dim(0),
-                              .width = static_cast<int>(x.dim(1)),
-                              .eps = params.eps};
-    const int num_units = properties_.multiProcessorCount;
-    if (!cuda::fits_warp<T>(p.width, {p.g_r, p.g_x, p.g_next})) {
-      gated_residual_any_kernel<T><<<cuda::blocks_of(p.rows), kThreads, 0, stream_>>>(p);
+void run(Gpu& gpu, const ops::GatedResidual& op) {
+  if (op.x.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const ResidualParams<T> p{.g_r = data_of<const T>(op.r),
+                              .g_gate = data_of<const T>(op.gate),
+                              .g_bias = data_of<const float>(op.bias),
+                              .g_x = data_of<T>(op.x),
+                              .g_scale = data_of<const T>(op.next_scale),
+                              .g_next = data_of<T>(op.next_out),
+                              .rows = op.x.dim(0),
+                              .width = static_cast<int>(op.x.dim(1)),
+                              .eps = op.eps};
+    const int num_units = gpu.num_multiprocessors();
+    if (!fits_warp<T>(p.width, {p.g_r, p.g_x, p.g_next})) {
+      gated_residual_any_kernel<T><<<blocks_of(p.rows), kThreads, 0, gpu.stream()>>>(p);
     } else if (p.g_next == nullptr) {
-      p.g_bias == nullptr ? add_residual<T, false, false>(stream_, p, num_units)
-                          : add_residual<T, true, false>(stream_, p, num_units);
+      p.g_bias == nullptr ? add_residual<T, false, false>(gpu.stream(), p, num_units)
+                          : add_residual<T, true, false>(gpu.stream(), p, num_units);
     } else {
-      p.g_bias == nullptr ? add_residual<T, false, true>(stream_, p, num_units)
-                          : add_residual<T, true, true>(stream_, p, num_units);
+      p.g_bias == nullptr ? add_residual<T, false, true>(gpu.stream(), p, num_units)
+                          : add_residual<T, true, true>(gpu.stream(), p, num_units);
     }
   });
-  cuda::check_launch("gated_residual");
+  check_launch("gated_residual");
 }
+template void compute(Gpu&, const ops::GatedResidual&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

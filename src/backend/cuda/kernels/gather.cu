@@ -1,8 +1,8 @@
 // Gathers rows of a matrix by their indices.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -19,25 +19,25 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void CudaBackend::do_gather_rows(const TensorView& x, const TensorView& indices,
-                                 const TensorView& out) {
-  if (out.num_elements() == 0) return;
+void run(Gpu& gpu, const ops::GatherRows& op) {
+  if (op.out.num_elements() == 0) return;
   const auto launch = [&]<typename Word>() {
-    const auto n = static_cast<std::int64_t>(out.size_bytes() / sizeof(Word));
+    const auto n = static_cast<std::int64_t>(op.out.size_bytes() / sizeof(Word));
     gather_kernel<Word>
-        <<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
-            cuda::data_of<const Word>(x), cuda::data_of<const std::int32_t>(indices),
-            cuda::data_of<Word>(out), n, n / out.dim(0));
+        <<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, gpu.stream()>>>(
+            data_of<const Word>(op.x), data_of<const std::int32_t>(op.indices),
+            data_of<Word>(op.out), n, n / op.out.dim(0));
   };
-  const std::uintptr_t places = reinterpret_cast<std::uintptr_t>(x.bytes()) |
-                                reinterpret_cast<std::uintptr_t>(out.bytes()) |
-                                out.size_bytes() / static_cast<std::size_t>(out.dim(0));
+  const std::uintptr_t places = reinterpret_cast<std::uintptr_t>(op.x.bytes()) |
+                                reinterpret_cast<std::uintptr_t>(op.out.bytes()) |
+                                op.out.size_bytes() / static_cast<std::size_t>(op.out.dim(0));
   if (places % sizeof(uint4) == 0) {
     launch.template operator()<uint4>();
   } else {
-    cuda::dispatch(activation_dtype_, launch);
+    dispatch(gpu.activation_dtype(), launch);
   }
-  cuda::check_launch("gather_rows");
+  check_launch("gather_rows");
 }
+template void compute(Gpu&, const ops::GatherRows&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

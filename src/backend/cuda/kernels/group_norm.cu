@@ -3,17 +3,13 @@
 // only, so a frame's result does not depend on the number of frames in a call.
 #include <algorithm>
 
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/activation.cuh"
+#include "backend/cuda/common/activation.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/channel_vectors.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::ChannelVector;
-using cuda::load_vector;
-using cuda::store_vector;
 
 constexpr int kThreads = 256;
 constexpr int kUnroll = 4;                                      // loads in progress per thread
@@ -206,7 +202,7 @@ __global__ void __launch_bounds__(kThreads)
   const auto write = [&](int out_column, ChannelVector<T, kWidth> x) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      x.set(i, cuda::activate<T, kActivation>(x[i] * factors[i] + offsets[i]));
+      x.set(i, activate<T, kActivation>(x[i] * factors[i] + offsets[i]));
     store_vector(g_out_row + static_cast<std::int64_t>(out_column) * sizes.channels, x);
   };
   const int step = blockDim.y;
@@ -248,36 +244,34 @@ Sizes find_sizes(const TensorView& x, const TensorView& out) {
 
 }  // namespace
 
-void CudaBackend::do_group_norm(const TensorView& x, const GroupNorm& params,
-                                const TensorView& out) {
-  if (x.num_elements() == 0) return;
-  const Sizes sizes = find_sizes(x, out);
-  const auto num_frames = static_cast<std::size_t>(x.dim(0));
+void run(Gpu& gpu, const ops::GroupNorm& op) {
+  if (op.x.num_elements() == 0) return;
+  const Sizes sizes = find_sizes(op.x, op.out);
+  const auto num_frames = static_cast<std::size_t>(op.x.dim(0));
   const std::size_t num_sums = num_frames * sizes.num_pieces * 2 * sizes.channels;
   const std::size_t num_factors = num_frames * 2 * sizes.channels;
-  auto* g_sums = reinterpret_cast<float*>(workspace((num_sums + num_factors) * sizeof(float)));
+  auto* g_sums = reinterpret_cast<float*>(gpu.workspace((num_sums + num_factors) * sizeof(float)));
   float* g_factors = g_sums + num_sums;
-  const NormParams norm{cuda::data_of<const float>(params.weight),
-                        cuda::data_of<const float>(params.bias), sizes.channels / params.num_groups,
-                        params.eps};
-  cuda::dispatch_vectors(activation_dtype_, sizes.channels, [&]<typename T, int kWidth>() {
-    const T* g_x = cuda::data_of<const T>(x);
+  const NormParams norm{data_of<const float>(op.weight), data_of<const float>(op.bias),
+                        sizes.channels / op.num_groups, op.eps};
+  dispatch_vectors(gpu.activation_dtype(), sizes.channels, [&]<typename T, int kWidth>() {
+    const T* g_x = data_of<const T>(op.x);
     const dim3 block = block_shape(sizes.channels / kWidth);
     const unsigned num_blocks = (sizes.channels / kWidth + block.x - 1) / block.x;
     const auto frames = static_cast<unsigned>(num_frames);
-    sum_kernel<T, kWidth>
-        <<<dim3(static_cast<unsigned>(sizes.num_pieces), frames, num_blocks), block, 0, stream_>>>(
-            g_x, g_sums, sizes);
+    sum_kernel<T, kWidth><<<dim3(static_cast<unsigned>(sizes.num_pieces), frames, num_blocks),
+                            block, 0, gpu.stream()>>>(g_x, g_sums, sizes);
     fold_kernel<T>
-        <<<dim3(static_cast<unsigned>(params.num_groups), frames), kThreads,
-           norm.group_width * sizeof(double2), stream_>>>(g_x, g_sums, norm, sizes, g_factors);
-    dispatch_activation(params.activation, [&]<Activation kActivation>() {
+        <<<dim3(static_cast<unsigned>(op.num_groups), frames), kThreads,
+           norm.group_width * sizeof(double2), gpu.stream()>>>(g_x, g_sums, norm, sizes, g_factors);
+    dispatch_activation(op.activation, [&]<Activation kActivation>() {
       normalise_kernel<T, kWidth, kActivation>
-          <<<dim3(frames * static_cast<unsigned>(out.dim(1)), num_blocks), block, 0, stream_>>>(
-              g_x, g_factors, sizes, cuda::data_of<T>(out));
+          <<<dim3(frames * static_cast<unsigned>(op.out.dim(1)), num_blocks), block, 0,
+             gpu.stream()>>>(g_x, g_factors, sizes, data_of<T>(op.out));
     });
   });
-  cuda::check_launch("group_norm");
+  check_launch("group_norm");
 }
+template void compute(Gpu&, const ops::GroupNorm&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

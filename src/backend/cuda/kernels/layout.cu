@@ -1,12 +1,10 @@
 // Operations that move elements, and the means of rows.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/vector.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::kVectorSize;
 
 constexpr int kThreads = 256;
 constexpr int kTile = 32;  // rows and columns of the tile that a block transposes
@@ -116,7 +114,7 @@ __global__ void __launch_bounds__(kThreads)
       sums[0] += static_cast<float>(g_row[unit]);
     } else {
       float values[kSize];
-      cuda::unpack(cuda::load_vector_once(g_row, unit), values);
+      unpack(load_vector_once(g_row, unit), values);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) sums[j] += values[j];
     }
@@ -127,79 +125,83 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (kSize == 1) {
     g_out[block * width + unit] = static_cast<T>(sums[0]);
   } else {
-    cuda::store_vector(g_out + block * width, unit, sums);
+    store_vector(g_out + block * width, unit, sums);
   }
 }
 
 }  // namespace
 
-void CudaBackend::do_transpose(const TensorView& x, const TensorView& out) {
-  const std::int64_t rows = x.dim(0);
-  const std::int64_t columns = x.dim(1);
-  if (x.num_elements() == 0) return;
+void run(Gpu& gpu, const ops::Transpose& op) {
+  const std::int64_t rows = op.x.dense().dim(0);
+  const std::int64_t columns = op.x.dense().dim(1);
+  if (op.x.dense().num_elements() == 0) return;
   const auto num_tiles =
       static_cast<unsigned>((rows + kTile - 1) / kTile * ((columns + kTile - 1) / kTile));
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    transpose_kernel<T><<<num_tiles, kThreads, 0, stream_>>>(cuda::data_of<const T>(x),
-                                                             cuda::data_of<T>(out), rows, columns);
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    transpose_kernel<T><<<num_tiles, kThreads, 0, gpu.stream()>>>(
+        data_of<const T>(op.x.dense()), data_of<T>(op.out), rows, columns);
   });
-  cuda::check_launch("transpose");
+  check_launch("transpose");
 }
+template void compute(Gpu&, const ops::Transpose&);
 
-void CudaBackend::do_embedding(std::span<const std::int32_t> ids, const TensorView& table,
-                               const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  auto* g_ids = reinterpret_cast<std::int32_t*>(workspace(ids.size_bytes()));
-  // The ids are in pageable memory, so they have been read when the call returns.
-  cuda::check(cudaMemcpyAsync(g_ids, ids.data(), ids.size_bytes(), cudaMemcpyHostToDevice, stream_),
-              "copying token ids to the GPU");
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    embedding_kernel<T><<<static_cast<unsigned>(ids.size()), kThreads, 0, stream_>>>(
-        g_ids, cuda::data_of<const T>(table), cuda::data_of<T>(out), table.dim(1));
+void run(Gpu& gpu, const ops::Embedding& op) {
+  if (op.out.num_elements() == 0) return;
+  auto* g_ids = reinterpret_cast<std::int32_t*>(gpu.workspace(op.ids.size_bytes()));
+  // The op.ids are in pageable memory, so they have been read when the call returns.
+  check(cudaMemcpyAsync(g_ids, op.ids.data(), op.ids.size_bytes(), cudaMemcpyHostToDevice,
+                        gpu.stream()),
+        "copying token op.ids to the GPU");
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    embedding_kernel<T><<<static_cast<unsigned>(op.ids.size()), kThreads, 0, gpu.stream()>>>(
+        g_ids, data_of<const T>(op.table), data_of<T>(op.out), op.table.dim(1));
   });
-  cuda::check_launch("embedding");
+  check_launch("embedding");
 }
+template void compute(Gpu&, const ops::Embedding&);
 
-void CudaBackend::do_patchify(const TensorView& latents, int patch_size, const TensorView& out) {
-  const std::int64_t n = latents.num_elements();
+void run(Gpu& gpu, const ops::Patchify& op) {
+  const std::int64_t n = op.latents.num_elements();
   if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    patchify_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(cuda::data_of<const float>(latents),
-                                                             cuda::data_of<T>(out),
-                                                             patches_of(latents, patch_size));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    patchify_kernel<<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+        data_of<const float>(op.latents), data_of<T>(op.tokens),
+        patches_of(op.latents, op.patch_size));
   });
-  cuda::check_launch("patchify");
+  check_launch("patchify");
 }
+template void compute(Gpu&, const ops::Patchify&);
 
-void CudaBackend::do_unpatchify(const TensorView& tokens, int patch_size,
-                                const TensorView& latents) {
-  const std::int64_t n = latents.num_elements();
+void run(Gpu& gpu, const ops::Unpatchify& op) {
+  const std::int64_t n = op.latents.num_elements();
   if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    unpatchify_kernel<<<num_blocks(n), kThreads, 0, stream_>>>(cuda::data_of<const T>(tokens),
-                                                               cuda::data_of<float>(latents),
-                                                               patches_of(latents, patch_size));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    unpatchify_kernel<<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+        data_of<const T>(op.tokens), data_of<float>(op.latents),
+        patches_of(op.latents, op.patch_size));
   });
-  cuda::check_launch("unpatchify");
+  check_launch("unpatchify");
 }
+template void compute(Gpu&, const ops::Unpatchify&);
 
-void CudaBackend::do_mean_rows(const TensorView& x, const TensorView& out,
-                               std::int64_t block_size) {
-  const std::int64_t width = x.dim(1);
-  if (out.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const T* g_x = cuda::data_of<const T>(x);
-    T* g_out = cuda::data_of<T>(out);
-    if (cuda::has_vector_rows<T>(width, {g_x, g_out})) {
+void run(Gpu& gpu, const ops::MeanRows& op) {
+  const std::int64_t width = op.x.dim(1);
+  if (op.out.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const T* g_x = data_of<const T>(op.x);
+    T* g_out = data_of<T>(op.out);
+    if (has_vector_rows<T>(width, {g_x, g_out})) {
       constexpr int kSize = kVectorSize<T>;
-      mean_rows_kernel<T, kSize><<<num_blocks(out.num_elements() / kSize), kThreads, 0, stream_>>>(
-          g_x, g_out, x.dim(0), width, block_size);
+      mean_rows_kernel<T, kSize>
+          <<<num_blocks(op.out.num_elements() / kSize), kThreads, 0, gpu.stream()>>>(
+              g_x, g_out, op.x.dim(0), width, op.rows_of_block());
     } else {
-      mean_rows_kernel<T, 1><<<num_blocks(out.num_elements()), kThreads, 0, stream_>>>(
-          g_x, g_out, x.dim(0), width, block_size);
+      mean_rows_kernel<T, 1><<<num_blocks(op.out.num_elements()), kThreads, 0, gpu.stream()>>>(
+          g_x, g_out, op.x.dim(0), width, op.rows_of_block());
     }
   });
-  cuda::check_launch("mean_rows");
+  check_launch("mean_rows");
 }
+template void compute(Gpu&, const ops::MeanRows&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -2,16 +2,14 @@
 // one row, odd sizes, and epilogues (its own take no F32 bias for BF16 results).
 #include <algorithm>
 
+#include "backend/cuda/common/activation.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/vector.cuh"
 #include "backend/cuda/cublaslt.h"
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/activation.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::kVectorSize;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
@@ -26,7 +24,7 @@ struct Epilogue {
   __device__ float finish(float sum, std::int64_t column, float former) const {
     if (g_bias != nullptr) sum += g_bias[column];
     if (accumulate) sum += former;
-    return cuda::activate<T>(activation, sum);
+    return activate<T>(activation, sum);
   }
   template <typename T>
   __device__ T apply(float sum, std::int64_t column, T former) const {
@@ -52,20 +50,20 @@ __global__ void __launch_bounds__(kThreads)
     uint4 weights[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (first + i * 32 < num_vectors) weights[i] = cuda::load_vector_once(g_row, first + i * 32);
+      if (first + i * 32 < num_vectors) weights[i] = load_vector_once(g_row, first + i * 32);
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       if (first + i * 32 >= num_vectors) break;
       float w[kSize];
       float x[kSize];
-      cuda::unpack(weights[i], w);
-      cuda::unpack(cuda::load_vector(g_x, first + i * 32), x);
+      unpack(weights[i], w);
+      unpack(load_vector(g_x, first + i * 32), x);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) sum += w[j] * x[j];
     }
   }
-  sum = cuda::sum_over_lanes(sum);
+  sum = sum_over_lanes(sum);
   if (lane == 0) g_out[column] = epilogue.apply(sum, column, g_out[column]);
 }
 
@@ -89,13 +87,13 @@ __global__ void __launch_bounds__(kThreads)
     for (int row = 0; row < kRows; ++row) {
       // After the end, the last row is used again, because all lanes take part in the sums.
       const std::int64_t row_idx = first + row < rows ? first + row : rows - 1;
-      cuda::unpack(cuda::load_vector_once(g_x + row_idx * k, i), x[row]);
+      unpack(load_vector_once(g_x + row_idx * k, i), x[row]);
     }
 #pragma unroll
     for (int column = 0; column < kMaxNarrow; ++column) {
       if (column >= n) break;
       float w[kSize];
-      cuda::unpack(cuda::load_vector(g_weight + column * k, i), w);
+      unpack(load_vector(g_weight + column * k, i), w);
 #pragma unroll
       for (int row = 0; row < kRows; ++row) {
 #pragma unroll
@@ -108,7 +106,7 @@ __global__ void __launch_bounds__(kThreads)
     if (column >= n) break;
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
-      const float sum = cuda::sum_over_lanes<kLanes>(sums[row][column]);
+      const float sum = sum_over_lanes<kLanes>(sums[row][column]);
       if (lane != row || first + row >= rows) continue;
       T& out = g_out[(first + row) * n + column];
       out = epilogue.apply(sum, column, out);
@@ -165,17 +163,17 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int part = 0; part < kSize / kSumSize; ++part) {
         float sums[kSumSize];
-        cuda::unpack(cuda::load_vector(g_sum_row, i * (kSize / kSumSize) + part), sums);
+        unpack(load_vector(g_sum_row, i * (kSize / kSumSize) + part), sums);
 #pragma unroll
         for (int j = 0; j < kSumSize; ++j) values[part * kSumSize + j] = sums[j];
       }
       float former[kSize] = {};
-      if (epilogue.accumulate) cuda::unpack(cuda::load_vector(g_row, i), former);
+      if (epilogue.accumulate) unpack(load_vector(g_row, i), former);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) {
         values[j] = epilogue.template finish<T>(values[j], i * kSize + j, former[j]);
       }
-      cuda::store_vector(g_row, i, values);
+      store_vector(g_row, i, values);
     } else {
       g_row[i] = epilogue.apply(g_sum_row[i], i, g_row[i]);
     }
@@ -186,10 +184,10 @@ template <typename T>
 void finish(const TensorView& sums, const TensorView& out, const Epilogue& epilogue,
             cudaStream_t stream) {
   const std::int64_t n = out.dim(1);
-  const auto* g_sums = cuda::data_of<const float>(sums);
-  T* g_out = cuda::data_of<T>(out);
+  const auto* g_sums = data_of<const float>(sums);
+  T* g_out = data_of<T>(out);
   const auto num_blocks = static_cast<unsigned>(out.dim(0));
-  if (cuda::has_vector_rows<T>(n, {g_sums, g_out})) {
+  if (has_vector_rows<T>(n, {g_sums, g_out})) {
     finish_kernel<T, true><<<num_blocks, kThreads, 0, stream>>>(g_sums, g_out, n, epilogue);
   } else {
     finish_kernel<T, false><<<num_blocks, kThreads, 0, stream>>>(g_sums, g_out, n, epilogue);
@@ -199,72 +197,99 @@ void finish(const TensorView& sums, const TensorView& out, const Epilogue& epilo
 // Sums of at most this many bytes stay in the L2 cache until they are finished.
 constexpr std::int64_t kSumBytes = std::int64_t{32} << 20;
 
-bool needs_finish(const TensorView& bias, const LinearOptions& options) {
-  return bias || options.activation != Activation::kNone;
+bool needs_finish(const ops::Linear& op) { return op.bias || op.activation != Activation::kNone; }
+
+Epilogue make_epilogue(const ops::Linear& op) {
+  return {op.bias ? data_of<const float>(op.bias) : nullptr, op.activation, op.accumulate};
 }
 
-Epilogue make_epilogue(const TensorView& bias, const LinearOptions& options) {
-  return {bias ? cuda::data_of<const float>(bias) : nullptr, options.activation,
-          options.accumulate};
+// Computes `op` by cuBLASLt. Returns false, with nothing done, if cuBLASLt cannot. The epilogue
+// gets F32 sums. If a BF16 result were rounded before and after it, the error would be 1.4 times as
+// large.
+bool multiply_by_library(Gpu& gpu, const ops::Linear& op) {
+  CublasLt& library = gpu.cublaslt();
+  const TensorView& weight = op.weight.dense();
+  if (!needs_finish(op)) {
+    return library.multiply(op.x, weight, op.out, op.accumulate, gpu.stream());
+  }
+  TensorView sums = op.out;
+  if (op.out.dtype() != DType::kF32) {
+    const auto num_bytes = static_cast<std::size_t>(op.out.num_elements()) * sizeof(float);
+    sums = TensorView(gpu.workspace(num_bytes), DType::kF32, op.out.shape(), gpu.device());
+  }
+  const bool accumulates_sums = op.accumulate && sums.bytes() == op.out.bytes();
+  if (!library.multiply(op.x, weight, sums, accumulates_sums, gpu.stream())) return false;
+  Epilogue epilogue = make_epilogue(op);
+  epilogue.accumulate = op.accumulate && !accumulates_sums;
+  dispatch(op.out.dtype(), [&]<typename T>() { finish<T>(sums, op.out, epilogue, gpu.stream()); });
+  return true;
+}
+
+template <typename T>
+struct LinearParams {
+  const T* g_x;       // [rows, k]
+  const T* g_weight;  // [n, k]
+  T* g_out;           // [rows, n]
+  std::int64_t rows, n, k;
+  Epilogue epilogue;
+};
+
+template <typename T>
+void launch_row(const LinearParams<T>& p, cudaStream_t stream) {
+  const auto num_blocks = static_cast<unsigned>((p.n + kWarps - 1) / kWarps);
+  multiply_row_kernel<T>
+      <<<num_blocks, kThreads, 0, stream>>>(p.g_x, p.g_weight, p.g_out, p.n, p.k, p.epilogue);
+}
+
+template <typename T>
+void launch_narrow(const LinearParams<T>& p, cudaStream_t stream) {
+  constexpr int kBlockRows = kThreads / 4;
+  const auto num_blocks = static_cast<unsigned>((p.rows + kBlockRows - 1) / kBlockRows);
+  multiply_narrow_kernel<T><<<num_blocks, kThreads, 0, stream>>>(
+      p.g_x, p.g_weight, p.g_out, p.rows, static_cast<int>(p.n), p.k, p.epilogue);
+}
+
+template <typename T>
+void launch_any(const LinearParams<T>& p, cudaStream_t stream) {
+  const auto num_blocks = static_cast<unsigned>((p.rows + 15) / 16 * ((p.n + 15) / 16));
+  multiply_any_kernel<T><<<num_blocks, kThreads, 0, stream>>>(p.g_x, p.g_weight, p.g_out, p.rows,
+                                                              p.n, p.k, p.epilogue);
 }
 
 }  // namespace
 
-// The epilogue gets F32 sums. If a BF16 result were rounded before and after it, the error would be
-// 1.4 times as large.
-bool CudaBackend::multiply_by_library(const TensorView& x, const TensorView& weight,
-                                      const TensorView& bias, const TensorView& out,
-                                      const LinearOptions& options) {
-  if (!needs_finish(bias, options)) {
-    return cublaslt_->multiply(x, weight, out, options.accumulate, stream_);
-  }
-  TensorView sums = out;
-  if (out.dtype() != DType::kF32) {
-    const auto num_bytes = static_cast<std::size_t>(out.num_elements()) * sizeof(float);
-    sums = TensorView(workspace(num_bytes), DType::kF32, out.shape(), Device::kCuda);
-  }
-  const bool accumulates_sums = options.accumulate && sums.bytes() == out.bytes();
-  if (!cublaslt_->multiply(x, weight, sums, accumulates_sums, stream_)) return false;
-  Epilogue epilogue = make_epilogue(bias, options);
-  epilogue.accumulate = options.accumulate && !accumulates_sums;
-  cuda::dispatch(out.dtype(), [&]<typename T>() { finish<T>(sums, out, epilogue, stream_); });
-  return true;
-}
-
-void CudaBackend::do_linear(const TensorView& x, const TensorView& weight, const TensorView& bias,
-                            const TensorView& out, const LinearOptions& options) {
-  const std::int64_t rows = x.dim(0);
-  const std::int64_t k = x.dim(1);
-  const std::int64_t n = weight.dim(0);
-  if (out.num_elements() == 0) return;
-  const Epilogue epilogue = make_epilogue(bias, options);
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const T* g_x = cuda::data_of<const T>(x);
-    const T* g_weight = cuda::data_of<const T>(weight);
-    T* g_out = cuda::data_of<T>(out);
-    const bool has_vectors = cuda::has_vector_rows<T>(k, {g_x, g_weight});
-    const std::int64_t piece = std::max<std::int64_t>(kSumBytes / (n * sizeof(float)), 1);
-    if (rows == 1 && has_vectors) {
-      const auto num_blocks = static_cast<unsigned>((n + kWarps - 1) / kWarps);
-      multiply_row_kernel<T>
-          <<<num_blocks, kThreads, 0, stream_>>>(g_x, g_weight, g_out, n, k, epilogue);
-    } else if (n <= kMaxNarrow && has_vectors) {
-      constexpr int kBlockRows = kThreads / 4;
-      multiply_narrow_kernel<T>
-          <<<static_cast<unsigned>((rows + kBlockRows - 1) / kBlockRows), kThreads, 0, stream_>>>(
-              g_x, g_weight, g_out, rows, static_cast<int>(n), k, epilogue);
-    } else if (rows > piece && needs_finish(bias, options)) {
-      for (std::int64_t begin = 0; begin < rows; begin += piece) {
-        const std::int64_t end = std::min(begin + piece, rows);
-        do_linear(x.rows(begin, end), weight, bias, out.rows(begin, end), options);
+void run(Gpu& gpu, const ops::Linear& op) {
+  if (op.out.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const LinearParams<T> params{.g_x = data_of<const T>(op.x),
+                                 .g_weight = data_of<const T>(op.weight.dense()),
+                                 .g_out = data_of<T>(op.out),
+                                 .rows = op.x.dim(0),
+                                 .n = op.out.dim(1),
+                                 .k = op.x.dim(1),
+                                 .epilogue = make_epilogue(op)};
+    const bool has_vectors = has_vector_rows<T>(params.k, {params.g_x, params.g_weight});
+    const std::int64_t piece = std::max<std::int64_t>(kSumBytes / (params.n * sizeof(float)), 1);
+    if (params.rows == 1 && has_vectors) {
+      launch_row(params, gpu.stream());
+    } else if (params.n <= kMaxNarrow && has_vectors) {
+      launch_narrow(params, gpu.stream());
+    } else if (params.rows > piece && needs_finish(op)) {
+      for (std::int64_t begin = 0; begin < params.rows; begin += piece) {
+        const std::int64_t end = std::min(begin + piece, params.rows);
+        run(gpu, {.x = op.x.rows(begin, end),
+                  .weight = op.weight,
+                  .bias = op.bias,
+                  .out = op.out.rows(begin, end),
+                  .activation = op.activation,
+                  .accumulate = op.accumulate});
       }
-    } else if (k == 0 || !multiply_by_library(x, weight, bias, out, options)) {
-      const auto num_blocks = static_cast<unsigned>((rows + 15) / 16 * ((n + 15) / 16));
-      multiply_any_kernel<T>
-          <<<num_blocks, kThreads, 0, stream_>>>(g_x, g_weight, g_out, rows, n, k, epilogue);
+    } else if (params.k == 0 || !multiply_by_library(gpu, op)) {
+      launch_any(params, gpu.stream());
     }
   });
-  cuda::check_launch("linear");
+  check_launch("linear");
 }
+template void compute(Gpu&, const ops::Linear&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,19 +1,13 @@
 // Norms over rows, with a weight or a modulation.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/warp_row.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/warp_row.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
-using cuda::kMaxVectors;
-using cuda::kVectorSize;
-using cuda::SharedVectors;
-using cuda::sum_columns;
-using cuda::WarpRow;
-
-constexpr int kThreads = cuda::kRowThreads;
-constexpr int kWarps = cuda::kRowWarps;
+constexpr int kThreads = kRowThreads;
+constexpr int kWarps = kRowWarps;
 constexpr int kBlocksPerUnit = 3;  // blocks per multiprocessor, with up to 80 registers
 
 enum class Norm : std::uint8_t { kWeighted, kModulated, kLayer };
@@ -66,20 +60,20 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit) norm_kernel(NormPara
 #pragma unroll
       for (int i = 0; i < kMaxVectors; ++i) {
         float values[kSize];
-        cuda::unpack(row.vectors[i], values);
+        unpack(row.vectors[i], values);
 #pragma unroll
         for (float value : values) mean += value;
       }
-      mean = cuda::sum_over_lanes(mean) / width;
+      mean = sum_over_lanes(mean) / width;
 #pragma unroll
       for (int i = 0; i < kMaxVectors; ++i) {
         float values[kSize];
-        cuda::unpack(row.vectors[i], values);
+        unpack(row.vectors[i], values);
         if (i * 32 + lane >= num_vectors) break;
 #pragma unroll
         for (float value : values) squares += (value - mean) * (value - mean);
       }
-      squares = cuda::sum_over_lanes(squares);
+      squares = sum_over_lanes(squares);
     } else {
       squares = row.sum_squares();
     }
@@ -91,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit) norm_kernel(NormPara
       if (vector_idx >= num_vectors) break;
       float values[kSize];
       float scale[kSize];
-      cuda::unpack(row.vectors[i], values);
+      unpack(row.vectors[i], values);
       multipliers.load(vector_idx, scale);
 #pragma unroll
       for (int j = 0; j < kSize; ++j) values[j] = (values[j] - mean) * factor * scale[j];
@@ -100,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit) norm_kernel(NormPara
 #pragma unroll
         for (int j = 0; j < kSize; ++j) values[j] += scale[j];
       }
-      cuda::store_vector(g_out, vector_idx, values);
+      store_vector(g_out, vector_idx, values);
     }
   }
 }
@@ -131,8 +125,8 @@ __global__ void __launch_bounds__(kThreads) norm_any_kernel(NormParams<T> params
 
 template <typename T, Norm kNorm>
 void normalise(cudaStream_t stream, const NormParams<T>& params, int num_units) {
-  const unsigned num_blocks = cuda::blocks_of(params.rows);
-  if (!cuda::fits_warp<T>(params.width, {params.g_x, params.g_out})) {
+  const unsigned num_blocks = blocks_of(params.rows);
+  if (!fits_warp<T>(params.width, {params.g_x, params.g_out})) {
     norm_any_kernel<T, kNorm><<<num_blocks, kThreads, 0, stream>>>(params);
     return;
   }
@@ -144,11 +138,11 @@ void normalise(cudaStream_t stream, const NormParams<T>& params, int num_units) 
 
 template <typename T>
 NormParams<T> norm_params(const TensorView& x, float eps, const TensorView& out) {
-  return {.g_x = cuda::data_of<const T>(x),
+  return {.g_x = data_of<const T>(x),
           .g_weight = nullptr,
           .g_scale = nullptr,
           .g_shift = nullptr,
-          .g_out = cuda::data_of<T>(out),
+          .g_out = data_of<T>(out),
           .rows = x.dim(0),
           .width = static_cast<int>(x.dim(1)),
           .eps = eps};
@@ -156,39 +150,38 @@ NormParams<T> norm_params(const TensorView& x, float eps, const TensorView& out)
 
 }  // namespace
 
-void CudaBackend::do_rms_norm(const TensorView& x, const TensorView& weight, float eps,
-                              const TensorView& out) {
-  if (x.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    NormParams<T> params = norm_params<T>(x, eps, out);
-    params.g_weight = cuda::data_of<const float>(weight);
-    normalise<T, Norm::kWeighted>(stream_, params, properties_.multiProcessorCount);
+void run(Gpu& gpu, const ops::RmsNorm& op) {
+  if (op.x.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    NormParams<T> params = norm_params<T>(op.x, op.eps, op.out);
+    params.g_weight = data_of<const float>(op.weight);
+    normalise<T, Norm::kWeighted>(gpu.stream(), params, gpu.num_multiprocessors());
   });
-  cuda::check_launch("rms_norm");
+  check_launch("rms_norm");
 }
+template void compute(Gpu&, const ops::RmsNorm&);
 
-void CudaBackend::do_norm_modulate(const TensorView& x, const TensorView& scale, float eps,
-                                   const TensorView& out) {
-  if (x.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    NormParams<T> params = norm_params<T>(x, eps, out);
-    params.g_scale = cuda::data_of<const T>(scale);
-    normalise<T, Norm::kModulated>(stream_, params, properties_.multiProcessorCount);
+void run(Gpu& gpu, const ops::NormModulate& op) {
+  if (op.x.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    NormParams<T> params = norm_params<T>(op.x, op.eps, op.out);
+    params.g_scale = data_of<const T>(op.scale);
+    normalise<T, Norm::kModulated>(gpu.stream(), params, gpu.num_multiprocessors());
   });
-  cuda::check_launch("norm_modulate");
+  check_launch("norm_modulate");
 }
+template void compute(Gpu&, const ops::NormModulate&);
 
-void CudaBackend::do_layer_norm_modulate(const TensorView& x, const TensorView& shift,
-                                         const TensorView& scale, float eps,
-                                         const TensorView& out) {
-  if (x.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    NormParams<T> params = norm_params<T>(x, eps, out);
-    params.g_scale = cuda::data_of<const T>(scale);
-    params.g_shift = cuda::data_of<const T>(shift);
-    normalise<T, Norm::kLayer>(stream_, params, properties_.multiProcessorCount);
+void run(Gpu& gpu, const ops::LayerNormModulate& op) {
+  if (op.x.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    NormParams<T> params = norm_params<T>(op.x, op.eps, op.out);
+    params.g_scale = data_of<const T>(op.scale);
+    params.g_shift = data_of<const T>(op.shift);
+    normalise<T, Norm::kLayer>(gpu.stream(), params, gpu.num_multiprocessors());
   });
-  cuda::check_launch("layer_norm_modulate");
+  check_launch("layer_norm_modulate");
 }
+template void compute(Gpu&, const ops::LayerNormModulate&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,13 +1,11 @@
 // Norm, rotation and layout between the matmul for queries, keys and values, and attention.
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/norm_rope.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/norm_rope.cuh"
+#include "backend/cuda/common/vector.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::kVectorSize;
 
 constexpr int kThreads = 256;
 constexpr int kHeadsPerBlock = 4;
@@ -60,22 +58,22 @@ __global__ void __launch_bounds__(kThreads, 3) norm_rope_kernel(Params<T> params
   for (int i = 0; i < kHeadsPerBlock; ++i) {
     const int head = first_head + i;
     if (head >= params.heads) break;
-    const uint4 q_in = cuda::load_vector_once(params.in(token, 0, head), lane);
-    const uint4 k_in = cuda::load_vector_once(params.in(token, 1, head), lane);
-    const uint4 v_in = cuda::load_vector_once(params.in(token, 2, head), lane);
+    const uint4 q_in = load_vector_once(params.in(token, 0, head), lane);
+    const uint4 k_in = load_vector_once(params.in(token, 1, head), lane);
+    const uint4 v_in = load_vector_once(params.in(token, 2, head), lane);
     float cosines[kSize / 2];
     float sines[kSize / 2];
     if constexpr (kHasRotary) {
       const std::int64_t offset = params.table_offset(token, head) + lane * (kSize / 2);
-      cuda::load_floats(params.g_cos + offset, cosines);
-      cuda::load_floats(params.g_sin + offset, sines);
+      load_floats(params.g_cos + offset, cosines);
+      load_floats(params.g_sin + offset, sines);
     }
     const auto finish = [&](const uint4& in, const float(&weight)[kSize], T* g_out) {
       float values[kSize];
-      cuda::unpack(in, values);
-      cuda::norm<kLanes>(values, weight, params.eps);
-      if constexpr (kHasRotary) cuda::rotate(values, cosines, sines);
-      cuda::store_vector(g_out, lane, values);
+      unpack(in, values);
+      norm<kLanes>(values, weight, params.eps);
+      if constexpr (kHasRotary) rotate(values, cosines, sines);
+      store_vector(g_out, lane, values);
     };
     const std::int64_t out_offset = params.out_offset(token, head);
     finish(q_in, q_weight, params.g_q + out_offset);
@@ -99,7 +97,7 @@ __global__ void __launch_bounds__(kThreads) norm_rope_any_kernel(Params<T> param
     for (int i = lane; i < params.head_dim; i += 32) {
       sum += static_cast<float>(g_in[i]) * static_cast<float>(g_in[i]);
     }
-    sum = cuda::sum_over_lanes(sum);
+    sum = sum_over_lanes(sum);
     const float factor = 1.0F / sqrtf(sum / static_cast<float>(params.head_dim) + params.eps);
     for (int j = lane; j < params.head_dim / 2; j += 32) {
       const float even = static_cast<float>(g_in[2 * j]) * factor * g_weight[2 * j];
@@ -131,37 +129,36 @@ void launch(cudaStream_t stream, const Params<T>& params) {
 
 }  // namespace
 
-void CudaBackend::do_qk_norm_rope(const TensorView& qkv, const QkNormRope& params,
-                                  std::int64_t offset, const TensorView& q, const TensorView& k,
-                                  const TensorView& v) {
-  if (qkv.num_elements() == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const Params<T> p{.g_qkv = cuda::data_of<const T>(qkv),
-                      .g_q_weight = cuda::data_of<const float>(params.q_weight),
-                      .g_k_weight = cuda::data_of<const float>(params.k_weight),
-                      .g_cos = cuda::data_of<const float>(params.cos),
-                      .g_sin = cuda::data_of<const float>(params.sin),
-                      .g_q = cuda::data_of<T>(q),
-                      .g_k = cuda::data_of<T>(k),
-                      .g_v = cuda::data_of<T>(v),
-                      .tokens = qkv.dim(0),
-                      .offset = offset,
-                      .total = q.dim(1),
-                      .heads = static_cast<int>(q.dim(0)),
-                      .head_dim = static_cast<int>(q.dim(2)),
-                      .eps = params.eps};
+void run(Gpu& gpu, const ops::QkNormRope& op) {
+  if (op.qkv.num_elements() == 0) return;
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const Params<T> p{.g_qkv = data_of<const T>(op.qkv),
+                      .g_q_weight = data_of<const float>(op.norm.q_weight),
+                      .g_k_weight = data_of<const float>(op.norm.k_weight),
+                      .g_cos = data_of<const float>(op.norm.cos),
+                      .g_sin = data_of<const float>(op.norm.sin),
+                      .g_q = data_of<T>(op.q),
+                      .g_k = data_of<T>(op.k),
+                      .g_v = data_of<T>(op.v),
+                      .tokens = op.qkv.dim(0),
+                      .offset = op.offset,
+                      .total = op.q.dim(1),
+                      .heads = static_cast<int>(op.q.dim(0)),
+                      .head_dim = static_cast<int>(op.q.dim(2)),
+                      .eps = op.norm.eps};
     const bool is_vector =
-        cuda::has_vector_rows<T>(p.head_dim, {p.g_qkv, p.g_cos, p.g_sin, p.g_q, p.g_k, p.g_v});
+        has_vector_rows<T>(p.head_dim, {p.g_qkv, p.g_cos, p.g_sin, p.g_q, p.g_k, p.g_v});
     const int lanes = is_vector ? p.head_dim / kVectorSize<T> : 0;
-    if (lanes == 32) return launch<T, 32>(stream_, p);
-    if (lanes == 16) return launch<T, 16>(stream_, p);
-    if (lanes == 8) return launch<T, 8>(stream_, p);
+    if (lanes == 32) return launch<T, 32>(gpu.stream(), p);
+    if (lanes == 16) return launch<T, 16>(gpu.stream(), p);
+    if (lanes == 8) return launch<T, 8>(gpu.stream(), p);
     const std::int64_t num_warps = p.tokens * p.heads;
     norm_rope_any_kernel<T>
         <<<static_cast<unsigned>((num_warps + kThreads / 32 - 1) / (kThreads / 32)), kThreads, 0,
-           stream_>>>(p);
+           gpu.stream()>>>(p);
   });
-  cuda::check_launch("qk_norm_rope");
+  check_launch("qk_norm_rope");
 }
+template void compute(Gpu&, const ops::QkNormRope&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

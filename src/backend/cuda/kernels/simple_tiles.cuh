@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/common/dispatch.cuh"
 
 namespace mochi::cuda::simple {
 

@@ -2,24 +2,22 @@
 // every width and dtype. In bf16 the tensor cores do it if the width allows.
 #include <algorithm>
 
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/mlp_problem.cuh"
+#include "backend/cuda/common/mlp_params.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/simple_tiles.cuh"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
-using cuda::MlpBlock;
-using cuda::MlpProblem;
-using cuda::simple::kPer;
-using cuda::simple::kSide;
-using cuda::simple::kThreads;
-using cuda::simple::kTile;
-using cuda::simple::kWeightStride;
-using cuda::simple::Products;
-using cuda::simple::SharedTiles;
-using cuda::simple::thread_x;
-using cuda::simple::thread_y;
+using simple::kPer;
+using simple::kSide;
+using simple::kThreads;
+using simple::kTile;
+using simple::kWeightStride;
+using simple::Products;
+using simple::SharedTiles;
+using simple::thread_x;
+using simple::thread_y;
 
 // Adds up the values of threads with the same x. Threads with y = 0 get the result.
 __device__ void sum_over_rows(const float (&partial)[kPer], SharedTiles& s_tiles,
@@ -39,7 +37,7 @@ __device__ void sum_over_rows(const float (&partial)[kPer], SharedTiles& s_tiles
 
 // Block (x, y) computes columns x of the list of token block y.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<T, float> p) {
+__global__ void __launch_bounds__(kThreads) activations_kernel(const MlpParams<T, float> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
   const MlpBlock block = p.block(blockIdx.y);
   const int first_column = blockIdx.x * kTile;
@@ -47,10 +45,9 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
   const auto column_of = [&](int j) {
     return first_column + j < block.num_columns ? block.g_columns[first_column + j] : -1;
   };
-  const cuda::simple::Rows<T> x{p.g_x, p.width};
-  const cuda::simple::Rows<T> w_gates{p.g_w1, p.width};
-  const cuda::simple::Rows<T> w_values{p.g_w1 + static_cast<std::int64_t>(p.hidden) * p.width,
-                                       p.width};
+  const simple::Rows<T> x{p.g_x, p.width};
+  const simple::Rows<T> w_gates{p.g_w1, p.width};
+  const simple::Rows<T> w_values{p.g_w1 + static_cast<std::int64_t>(p.hidden) * p.width, p.width};
   float gate_sums[kPer] = {};
   float value_sums[kPer] = {};
   for (int first = 0; first < block.num_tokens; first += kTile) {
@@ -59,8 +56,8 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
     };
     Products gates;
     Products values;
-    cuda::simple::multiply_rows(x, token_of, w_gates, column_of, p.width, s_tiles, gates);
-    cuda::simple::multiply_rows(x, token_of, w_values, column_of, p.width, s_tiles, values);
+    simple::multiply_rows(x, token_of, w_gates, column_of, p.width, s_tiles, gates);
+    simple::multiply_rows(x, token_of, w_values, column_of, p.width, s_tiles, values);
     for (int i = 0; i < kPer; ++i) {
       const int row = thread_y() * kPer + i;
       const int token = token_of(row);
@@ -72,7 +69,7 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
         gate_sums[j] += gates[i][j];
         value_sums[j] += values[i][j];
         T& kept = p.activation(token, column);
-        const T activation = static_cast<T>(cuda::silu_times(gates[i][j], values[i][j]));
+        const T activation = static_cast<T>(silu_times(gates[i][j], values[i][j]));
         p.g_changes[block.first_change + static_cast<std::int64_t>(first + row) * block.stride +
                     first_column + place] =
             static_cast<float>(activation) - static_cast<float>(kept);
@@ -93,13 +90,13 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const MlpProblem<
 
 // Block (x, y) computes features x of the output of token block y.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) outputs_kernel(const MlpProblem<T, float> p) {
+__global__ void __launch_bounds__(kThreads) outputs_kernel(const MlpParams<T, float> p) {
   __shared__ __align__(16) SharedTiles s_tiles;
   const MlpBlock block = p.block(blockIdx.y);
   if (block.num_columns == 0) return;
-  const int first_feature = blockIdx.x * cuda::simple::kFeatures;
+  const int first_feature = blockIdx.x * simple::kFeatures;
   for (int first = 0; first < block.num_tokens; first += kTile) {
-    cuda::simple::Sums sums = {};
+    simple::Sums sums = {};
     for (int first_column = 0; first_column < block.num_columns; first_column += kTile) {
       __syncthreads();
       for (int i = threadIdx.x; i < kTile * kTile; i += kThreads) {
@@ -114,15 +111,15 @@ __global__ void __launch_bounds__(kThreads) outputs_kernel(const MlpProblem<T, f
       const auto column_of = [&](int j) {
         return first_column + j < block.num_columns ? block.g_columns[first_column + j] : -1;
       };
-      cuda::simple::add_values(cuda::simple::Rows<T>{p.g_w2, p.width}, column_of, p.width,
-                               first_feature, s_tiles, sums);
+      simple::add_values(simple::Rows<T>{p.g_w2, p.width}, column_of, p.width, first_feature,
+                         s_tiles, sums);
     }
     for (int i = 0; i < kPer; ++i) {
       const int row = first + thread_y() * kPer + i;
       if (row >= block.num_tokens) continue;
       T* g_row = p.g_out + static_cast<std::int64_t>(block.first_token + row) * p.width;
-      for (int j = 0; j < cuda::simple::kFeatures / kSide; ++j) {
-        const int feature = first_feature + cuda::simple::feature_of(j);
+      for (int j = 0; j < simple::kFeatures / kSide; ++j) {
+        const int feature = first_feature + simple::feature_of(j);
         if (feature >= p.width) continue;
         g_row[feature] = static_cast<T>(static_cast<float>(g_row[feature]) + sums[i][j]);
       }
@@ -143,73 +140,71 @@ __global__ void __launch_bounds__(kThreads)
   g_scores[i] = movement(gate) + movement(gate + hidden);
 }
 
+std::int64_t block_size_of(const ops::ColumnSparseMlp& op) {
+  return std::min(op.columns.group_size, op.x.dim(0));
+}
+
 template <typename T, typename Change>
-MlpProblem<T, Change> make_problem(const TensorView& x, const TensorView& w1,
-                                   const TensorView& w2_rows, const ColumnLists& columns,
-                                   const MlpCache& cache, std::byte* g_changes) {
-  return {.g_x = cuda::data_of<const T>(x),
-          .g_w1 = cuda::data_of<const T>(w1),
-          .g_w2 = cuda::data_of<const T>(w2_rows),
-          .g_activations = cuda::data_of<T>(cache.activations),
-          .g_out = cuda::data_of<T>(cache.out),
-          .g_means = cuda::data_of<T>(cache.means),
-          .g_offsets = cuda::data_of<const std::int32_t>(columns.offsets),
-          .g_columns = cuda::data_of<const std::int32_t>(columns.columns),
+MlpParams<T, Change> make_params(const ops::ColumnSparseMlp& op, std::byte* g_changes) {
+  return {.g_x = data_of<const T>(op.x),
+          .g_w1 = data_of<const T>(op.w1.dense()),
+          .g_w2 = data_of<const T>(op.w2_rows),
+          .g_activations = data_of<T>(op.activations),
+          .g_out = data_of<T>(op.out),
+          .g_means = data_of<T>(op.means),
+          .g_offsets = data_of<const std::int32_t>(op.columns.offsets),
+          .g_columns = data_of<const std::int32_t>(op.columns.columns),
           .g_changes = reinterpret_cast<Change*>(g_changes),
-          .num_tokens = static_cast<int>(x.dim(0)),
-          .width = static_cast<int>(x.dim(1)),
-          .hidden = static_cast<int>(w2_rows.dim(0)),
-          .block_size = static_cast<int>(std::min(cache.block_size, x.dim(0))),
-          .num_blocks = static_cast<int>(columns.offsets.dim(0) - 1)};
+          .num_tokens = static_cast<int>(op.x.dim(0)),
+          .width = static_cast<int>(op.x.dim(1)),
+          .hidden = static_cast<int>(op.w2_rows.dim(0)),
+          .block_size = static_cast<int>(block_size_of(op)),
+          .num_blocks = static_cast<int>(op.columns.offsets.dim(0) - 1)};
 }
 
 template <typename T>
-void update_simply(const MlpProblem<T, float>& problem, cudaStream_t stream) {
+void update_simply(const MlpParams<T, float>& params, cudaStream_t stream) {
   const auto tiles = [](int n, int tile) { return static_cast<unsigned>((n + tile - 1) / tile); };
-  const auto num_blocks = static_cast<unsigned>(problem.num_blocks);
+  const auto num_blocks = static_cast<unsigned>(params.num_blocks);
   activations_kernel<T>
-      <<<dim3(tiles(problem.hidden, kTile), num_blocks), kThreads, 0, stream>>>(problem);
+      <<<dim3(tiles(params.hidden, kTile), num_blocks), kThreads, 0, stream>>>(params);
   outputs_kernel<T>
-      <<<dim3(tiles(problem.width, cuda::simple::kFeatures), num_blocks), kThreads, 0, stream>>>(
-          problem);
-  cuda::check_launch("column_sparse_mlp");
+      <<<dim3(tiles(params.width, simple::kFeatures), num_blocks), kThreads, 0, stream>>>(params);
+  check_launch("column_sparse_mlp");
 }
 
 }  // namespace
 
-void CudaBackend::do_find_movement(const TensorView& means, const TensorView& former,
-                                   const TensorView& scores) {
-  const std::int64_t n = scores.num_elements();
+void run(Gpu& gpu, const ops::FindMovement& op) {
+  const std::int64_t n = op.scores.num_elements();
   if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
     movement_kernel<T>
-        <<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream_>>>(
-            cuda::data_of<const T>(means), cuda::data_of<const T>(former),
-            cuda::data_of<float>(scores), n, scores.dim(2));
+        <<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, gpu.stream()>>>(
+            data_of<const T>(op.means), data_of<const T>(op.former), data_of<float>(op.scores), n,
+            op.scores.dim(2));
   });
-  cuda::check_launch("find_movement");
+  check_launch("find_movement");
 }
+template void compute(Gpu&, const ops::FindMovement&);
 
-void CudaBackend::do_column_sparse_mlp(const TensorView& x, const TensorView& w1,
-                                       const TensorView& w2_rows, const ColumnLists& columns,
-                                       const MlpCache& cache) {
-  const std::int64_t num_columns = columns.columns.dim(0);
-  if (num_columns == 0 || x.num_elements() == 0) return;
-  const std::int64_t num_blocks = columns.offsets.dim(0) - 1;
-  const std::int64_t block_size = std::min(cache.block_size, x.dim(0));
+void run(Gpu& gpu, const ops::ColumnSparseMlp& op) {
+  const std::int64_t num_columns = op.columns.columns.dim(0);
+  if (num_columns == 0 || op.x.num_elements() == 0) return;
+  const std::int64_t num_blocks = op.columns.offsets.dim(0) - 1;
   const auto num_changes = static_cast<std::size_t>(
-      MlpProblem<float, float>::num_changes(num_columns, num_blocks, block_size));
+      MlpParams<float, float>::num_changes(num_columns, num_blocks, block_size_of(op)));
   const auto make = [&]<typename T, typename Change>() {
-    return make_problem<T, Change>(x, w1, w2_rows, columns, cache,
-                                   workspace(num_changes * sizeof(Change)));
+    return make_params<T, Change>(op, gpu.workspace(num_changes * sizeof(Change)));
   };
-  if (activation_dtype_ == DType::kF32) {
-    update_simply(make.template operator()<float, float>(), stream_);
-  } else if (x.dim(1) % cuda::Bf16MlpProblem::kMultiple != 0) {
-    update_simply(make.template operator()<__nv_bfloat16, float>(), stream_);
+  if (gpu.activation_dtype() == DType::kF32) {
+    update_simply(make.template operator()<float, float>(), gpu.stream());
+  } else if (op.x.dim(1) % Bf16MlpParams::kMultiple != 0) {
+    update_simply(make.template operator()<__nv_bfloat16, float>(), gpu.stream());
   } else {
-    cuda::update_mlp_by_mma(make.template operator()<__nv_bfloat16, __nv_bfloat16>(), stream_);
+    update_mlp_by_mma(make.template operator()<__nv_bfloat16, __nv_bfloat16>(), gpu.stream());
   }
 }
+template void compute(Gpu&, const ops::ColumnSparseMlp&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,7 +1,8 @@
 // Sparse feed-forward layers in bf16 by tensor cores. Blocks of four warps compute tiles of 128 by
 // 128 products, 64 by 64 per warp. While one chunk of 64 elements is multiplied, the next is being
 // copied.
-#include "backend/cuda/kernels/mlp_problem.cuh"
+#include "backend/cuda/common/mlp_params.cuh"
+#include "backend/cuda/common/shared_memory_limit.h"
 #include "backend/cuda/kernels/warp_tiles.cuh"
 
 namespace mochi::cuda {
@@ -63,7 +64,7 @@ __device__ void run_chunks(int num_chunks, Start start, Step step) {
 // Adds a warp's gates (fragments 0…3) and its values of the same columns (fragments 4…7) to the
 // sums over tokens, and writes activations and changes. All cached values are read before any is
 // written, because otherwise every read would wait for a write.
-__device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
+__device__ void update_tile(const Bf16MlpParams& p, const MlpBlock& block, int first_token,
                             int first_column, const Sums& sums, float* s_totals) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -120,7 +121,7 @@ __device__ void update_tile(const Bf16MlpProblem& p, const MlpBlock& block, int 
 
 // Writes the means from the sums over tokens of the upper two warps, [2, kColumnTile], and of the
 // lower two.
-__device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int first_column,
+__device__ void write_means(const Bf16MlpParams& p, const MlpBlock& block, int first_column,
                             const float* s_totals) {
   __syncthreads();
   const auto column = static_cast<int>(threadIdx.x);
@@ -132,7 +133,7 @@ __device__ void write_means(const Bf16MlpProblem& p, const MlpBlock& block, int 
 }
 
 // Block (x, y) computes columns x of the list of token block y.
-__global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProblem p) {
+__global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpParams p) {
   constexpr int kSize = kTile * kRowStride<kChunk>;
   extern __shared__ __align__(16) Bf16 s_memory[];  // two buffers each of tokens and weights
   __shared__ float s_totals[4 * kColumnTile];
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(kThreads) activations_kernel(const Bf16MlpProb
   write_means(p, block, first_column, s_totals);
 }
 
-__device__ void add_to_output(const Bf16MlpProblem& p, const MlpBlock& block, int first_token,
+__device__ void add_to_output(const Bf16MlpParams& p, const MlpBlock& block, int first_token,
                               int first_feature, const Sums& sums) {
 #pragma unroll
   for (int i = 0; i < 2 * kRowTiles; ++i) {
@@ -204,7 +205,7 @@ __device__ void add_to_output(const Bf16MlpProblem& p, const MlpBlock& block, in
 }
 
 // Block (x, y) computes features x of the output of token block y.
-__global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpProblem p) {
+__global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpParams p) {
   constexpr int kLeftSize = kTile * kRowStride<kChunk>;
   constexpr int kSize = kLeftSize + kChunk * kRowStride<kTile>;
   extern __shared__ __align__(16) Bf16 s_memory[];  // two buffers each of changes and weights
@@ -241,23 +242,22 @@ __global__ void __launch_bounds__(kThreads) outputs_kernel(const Bf16MlpProblem 
 }
 
 template <typename Kernel>
-void launch(Kernel kernel, int num_tiles, int num_elements, const Bf16MlpProblem& problem,
+void launch(Kernel kernel, int num_tiles, int num_elements, const Bf16MlpParams& params,
             cudaStream_t stream) {
   const int num_bytes = num_elements * static_cast<int>(sizeof(Bf16));
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, num_bytes),
-        "column_sparse_mlp");
-  const dim3 grid(num_tiles, problem.num_blocks);
-  kernel<<<grid, kThreads, num_bytes, stream>>>(problem);
+  allow_shared_memory(kernel, num_bytes);
+  const dim3 grid(num_tiles, params.num_blocks);
+  kernel<<<grid, kThreads, num_bytes, stream>>>(params);
   check_launch("column_sparse_mlp");
 }
 
 }  // namespace
 
-void update_mlp_by_mma(const Bf16MlpProblem& problem, cudaStream_t stream) {
-  launch(activations_kernel, (problem.hidden + kColumnTile - 1) / kColumnTile,
-         4 * kTile * kRowStride<kChunk>, problem, stream);
-  launch(outputs_kernel, (problem.width + kTile - 1) / kTile,
-         2 * (kTile * kRowStride<kChunk> + kChunk * kRowStride<kTile>), problem, stream);
+void update_mlp_by_mma(const Bf16MlpParams& params, cudaStream_t stream) {
+  launch(activations_kernel, (params.hidden + kColumnTile - 1) / kColumnTile,
+         4 * kTile * kRowStride<kChunk>, params, stream);
+  launch(outputs_kernel, (params.width + kTile - 1) / kTile,
+         2 * (kTile * kRowStride<kChunk> + kChunk * kRowStride<kTile>), params, stream);
 }
 
 }  // namespace mochi::cuda

@@ -3,11 +3,11 @@
 // same one. q and k have unit length, which bounds the logits, so the softmax needs no maximum.
 #include <algorithm>
 
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/channel_vectors.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kKeyTile = 64;  // keys in shared memory at a time
@@ -32,10 +32,10 @@ __device__ void normalise(float (&vector)[kHeadDim], float factor) {
 
 template <typename T, int kHeadDim>
 __device__ void load_head(const T* g_from, float (&vector)[kHeadDim]) {
-  constexpr int kWidth = cuda::kMaxVector<T>;
+  constexpr int kWidth = kMaxVector<T>;
 #pragma unroll
   for (int d = 0; d < kHeadDim; d += kWidth) {
-    const auto loaded = cuda::load_vector<T, kWidth>(g_from + d);
+    const auto loaded = load_vector<T, kWidth>(g_from + d);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) vector[d + i] = loaded[i];
   }
@@ -101,15 +101,15 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
   }
   if (!is_query) return;
-  constexpr int kWidth = cuda::kMaxVector<T>;
+  constexpr int kWidth = kMaxVector<T>;
   const float inverse = 1.0F / total;
   T* g_to = g_out + (query * sizes.num_pixels + pixel) * sizes.channels + first;
 #pragma unroll
   for (int d = 0; d < kHeadDim; d += kWidth) {
-    cuda::ChannelVector<T, kWidth> out;
+    ChannelVector<T, kWidth> out;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) out.set(i, sums[d + i] * inverse);
-    cuda::store_vector(g_to + d, out);
+    store_vector(g_to + d, out);
   }
 }
 
@@ -155,26 +155,26 @@ __global__ void __launch_bounds__(32)
 
 }  // namespace
 
-void CudaBackend::do_temporal_attention(const TensorView& qkv, int head_dim,
-                                        const TensorView& out) {
-  if (out.num_elements() == 0) return;
-  const Sizes sizes{static_cast<int>(out.dim(0)), static_cast<int>(out.dim(3)),
-                    out.dim(1) * out.dim(2)};
-  const auto num_heads = static_cast<unsigned>(sizes.num_pixels * (sizes.channels / head_dim));
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    const T* g_qkv = cuda::data_of<const T>(qkv);
-    T* g_out = cuda::data_of<T>(out);
-    if (head_dim == 32) {  // the head size of Mochi
+void run(Gpu& gpu, const ops::TemporalAttention& op) {
+  if (op.out.num_elements() == 0) return;
+  const Sizes sizes{static_cast<int>(op.out.dim(0)), static_cast<int>(op.out.dim(3)),
+                    op.out.dim(1) * op.out.dim(2)};
+  const auto num_heads = static_cast<unsigned>(sizes.num_pixels * (sizes.channels / op.head_dim));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    const T* g_qkv = data_of<const T>(op.qkv);
+    T* g_out = data_of<T>(op.out);
+    if (op.head_dim == 32) {  // the head size of Mochi
       const int threads = std::min((sizes.num_frames + 31) / 32 * 32, kMaxThreads);
       const dim3 grid(num_heads, (sizes.num_frames + threads - 1) / threads);
-      temporal_attention_kernel<T, 32><<<grid, threads, 0, stream_>>>(g_qkv, g_out, sizes);
+      temporal_attention_kernel<T, 32><<<grid, threads, 0, gpu.stream()>>>(g_qkv, g_out, sizes);
     } else {
       const dim3 grid(num_heads, sizes.num_frames);
-      any_temporal_attention_kernel<T>
-          <<<grid, 32, head_dim * sizeof(float), stream_>>>(g_qkv, g_out, sizes, head_dim);
+      any_temporal_attention_kernel<T><<<grid, 32, op.head_dim * sizeof(float), gpu.stream()>>>(
+          g_qkv, g_out, sizes, op.head_dim);
     }
   });
-  cuda::check_launch("temporal_attention");
+  check_launch("temporal_attention");
 }
+template void compute(Gpu&, const ops::TemporalAttention&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

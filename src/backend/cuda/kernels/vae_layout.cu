@@ -2,14 +2,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/kernels/channel_vectors.cuh"
-#include "backend/cuda/kernels/dispatch.cuh"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
-
-using cuda::ChannelVector;
 
 constexpr int kThreads = 256;
 
@@ -68,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
   ChannelVector<T, kWidth> in[kParts];
 #pragma unroll
   for (int j = 0; j < kParts; ++j) {
-    in[j] = cuda::load_vector<T, kWidth>(g_features + j * kWidth);
+    in[j] = load_vector<T, kWidth>(g_features + j * kWidth);
   }
 #pragma unroll
   for (int part = 0; part < kParts; ++part) {
@@ -84,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t out_column = column * spatial + part % spatial;
     const std::int64_t out_pixel =
         (out_frame * sizes.rows * spatial + out_row) * sizes.columns * spatial + out_column;
-    if (out_frame >= 0) cuda::store_vector(g_out + out_pixel * sizes.channels + channel, out);
+    if (out_frame >= 0) store_vector(g_out + out_pixel * sizes.channels + channel, out);
   }
 }
 
@@ -112,11 +110,11 @@ __global__ void __launch_bounds__(kThreads)
 template <int kParts>
 void upsample(DType dtype, const TensorView& x, const TensorView& out, const Blocks& sizes,
               cudaStream_t stream) {
-  cuda::dispatch_vectors(dtype, sizes.channels, [&]<typename T, int kWidth>() {
+  dispatch_vectors(dtype, sizes.channels, [&]<typename T, int kWidth>() {
     const std::int64_t num_threads =
         sizes.num_frames * sizes.rows * sizes.columns * (sizes.channels / kWidth);
     depth_to_space_time_kernel<T, kParts, kWidth><<<num_blocks(num_threads), kThreads, 0, stream>>>(
-        cuda::data_of<const T>(x), cuda::data_of<T>(out), sizes);
+        data_of<const T>(x), data_of<T>(out), sizes);
   });
 }
 
@@ -165,98 +163,99 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void CudaBackend::do_latents_to_channels_last(const TensorView& latents, const TensorView& scale,
-                                              const TensorView& shift, const TensorView& out) {
-  const std::int64_t n = out.num_elements();
+void run(Gpu& gpu, const ops::LatentsToChannelsLast& op) {
+  const std::int64_t n = op.out.num_elements();
   if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    channels_last_kernel<T><<<num_blocks(n), kThreads, 0, stream_>>>(
-        cuda::data_of<const float>(latents), cuda::data_of<const float>(scale),
-        cuda::data_of<const float>(shift), cuda::data_of<T>(out), n / out.dim(3),
-        static_cast<int>(out.dim(3)));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    channels_last_kernel<T><<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+        data_of<const float>(op.latents), data_of<const float>(op.scale),
+        data_of<const float>(op.shift), data_of<T>(op.out), n / op.out.dim(3),
+        static_cast<int>(op.out.dim(3)));
   });
-  cuda::check_launch("latents_to_channels_last");
+  check_launch("latents_to_channels_last");
 }
+template void compute(Gpu&, const ops::LatentsToChannelsLast&);
 
-void CudaBackend::do_channels_last_to_latents(const TensorView& x, const TensorView& scale,
-                                              const TensorView& shift, const TensorView& out) {
-  const std::int64_t n = out.num_elements();
+void run(Gpu& gpu, const ops::ChannelsLastToLatents& op) {
+  const std::int64_t n = op.latents.num_elements();
   if (n == 0) return;
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    latents_kernel<T><<<num_blocks(n), kThreads, 0, stream_>>>(
-        cuda::data_of<const T>(x), cuda::data_of<const float>(scale),
-        cuda::data_of<const float>(shift), cuda::data_of<float>(out), n / out.dim(0),
-        static_cast<int>(out.dim(0)), static_cast<int>(x.dim(3)));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    latents_kernel<T><<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+        data_of<const T>(op.x), data_of<const float>(op.scale), data_of<const float>(op.shift),
+        data_of<float>(op.latents), n / op.latents.dim(0), static_cast<int>(op.latents.dim(0)),
+        static_cast<int>(op.x.dim(3)));
   });
-  cuda::check_launch("channels_last_to_latents");
+  check_launch("channels_last_to_latents");
 }
+template void compute(Gpu&, const ops::ChannelsLastToLatents&);
 
-void CudaBackend::do_depth_to_space_time(const TensorView& x, const Upsample& upsample_params,
-                                         const TensorView& out) {
-  const std::int64_t n = out.num_elements();
+void run(Gpu& gpu, const ops::DepthToSpaceTime& op) {
+  const std::int64_t n = op.out.num_elements();
   if (n == 0) return;
-  const Blocks sizes{.num_frames = x.dim(0),
-                     .rows = x.dim(1),
-                     .columns = x.dim(2),
-                     .channels = static_cast<int>(out.dim(3)),
-                     .temporal = upsample_params.temporal,
-                     .spatial = upsample_params.spatial,
-                     .num_dropped = upsample_params.num_dropped_frames};
+  const Blocks sizes{.num_frames = op.x.dim(0),
+                     .rows = op.x.dim(1),
+                     .columns = op.x.dim(2),
+                     .channels = static_cast<int>(op.out.dim(3)),
+                     .temporal = op.temporal,
+                     .spatial = op.spatial,
+                     .num_dropped = op.num_dropped_frames};
   // Mochi's factors: 1, 2 or 3 in time, 2 in space.
   switch (sizes.temporal * sizes.spatial * sizes.spatial) {
     case 4:
-      upsample<4>(activation_dtype_, x, out, sizes, stream_);
+      upsample<4>(gpu.activation_dtype(), op.x, op.out, sizes, gpu.stream());
       break;
     case 8:
-      upsample<8>(activation_dtype_, x, out, sizes, stream_);
+      upsample<8>(gpu.activation_dtype(), op.x, op.out, sizes, gpu.stream());
       break;
     case 12:
-      upsample<12>(activation_dtype_, x, out, sizes, stream_);
+      upsample<12>(gpu.activation_dtype(), op.x, op.out, sizes, gpu.stream());
       break;
     default:
-      cuda::dispatch(activation_dtype_, [&]<typename T>() {
-        any_depth_to_space_time_kernel<T><<<num_blocks(n), kThreads, 0, stream_>>>(
-            cuda::data_of<const T>(x), cuda::data_of<T>(out), sizes, n);
+      dispatch(gpu.activation_dtype(), [&]<typename T>() {
+        any_depth_to_space_time_kernel<T><<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+            data_of<const T>(op.x), data_of<T>(op.out), sizes, n);
       });
   }
-  cuda::check_launch("depth_to_space_time");
+  check_launch("depth_to_space_time");
 }
+template void compute(Gpu&, const ops::DepthToSpaceTime&);
 
-void CudaBackend::do_fourier_features(const TensorView& x, std::span<const int> frequencies,
-                                      const TensorView& out) {
-  const std::int64_t n = x.num_elements();
+void run(Gpu& gpu, const ops::FourierFeatures& op) {
+  const std::int64_t n = op.x.num_elements();
   if (n == 0) return;
   Frequencies factors{};
-  if (frequencies.size() > kMaxFrequencies) {
-    cuda::fail_cuda(cudaErrorInvalidValue, "fourier_features: more than 16 frequencies");
+  if (op.frequencies.size() > kMaxFrequencies) {
+    fail_cuda(cudaErrorInvalidValue, "fourier_features: more than 16 op.frequencies");
   }
-  for (const int frequency : frequencies) {
+  for (const int frequency : op.frequencies) {
     factors.factors[factors.count++] =
         std::ldexp(static_cast<float>(2.0 * 3.14159265358979323846), frequency);
   }
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
-    cuda::dispatch(x.dtype(), [&]<typename X>() {
-      fourier_kernel<X, T><<<num_blocks(n), kThreads, 0, stream_>>>(
-          cuda::data_of<const X>(x), cuda::data_of<T>(out), factors, n, static_cast<int>(x.dim(3)));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
+    dispatch(op.x.dtype(), [&]<typename X>() {
+      fourier_kernel<X, T><<<num_blocks(n), kThreads, 0, gpu.stream()>>>(
+          data_of<const X>(op.x), data_of<T>(op.out), factors, n, static_cast<int>(op.x.dim(3)));
     });
   });
-  cuda::check_launch("fourier_features");
+  check_launch("fourier_features");
 }
+template void compute(Gpu&, const ops::FourierFeatures&);
 
-void CudaBackend::do_to_rgb8(const TensorView& x, const TensorView& out) {
-  const std::int64_t n = x.num_elements();
+void run(Gpu& gpu, const ops::ToRgb8& op) {
+  const std::int64_t n = op.x.num_elements();
   if (n == 0) return;
-  auto* g_bytes = reinterpret_cast<unsigned char*>(workspace(static_cast<std::size_t>(n)));
-  cuda::dispatch(activation_dtype_, [&]<typename T>() {
+  auto* g_bytes = reinterpret_cast<unsigned char*>(gpu.workspace(static_cast<std::size_t>(n)));
+  dispatch(gpu.activation_dtype(), [&]<typename T>() {
     const std::int64_t num_threads = (n + kBytesPerThread - 1) / kBytesPerThread;
-    rgb8_kernel<T>
-        <<<num_blocks(num_threads), kThreads, 0, stream_>>>(cuda::data_of<const T>(x), g_bytes, n);
+    rgb8_kernel<T><<<num_blocks(num_threads), kThreads, 0, gpu.stream()>>>(data_of<const T>(op.x),
+                                                                           g_bytes, n);
   });
-  cuda::check_launch("to_rgb8");
-  cuda::check(cudaMemcpyAsync(out.bytes(), g_bytes, static_cast<std::size_t>(n),
-                              cudaMemcpyDeviceToHost, stream_),
-              "copying frames from the GPU");
-  cuda::check(cudaStreamSynchronize(stream_), "copying frames from the GPU");
+  check_launch("to_rgb8");
+  check(cudaMemcpyAsync(op.out.bytes(), g_bytes, static_cast<std::size_t>(n),
+                        cudaMemcpyDeviceToHost, gpu.stream()),
+        "copying frames from the GPU");
+  check(cudaStreamSynchronize(gpu.stream()), "copying frames from the GPU");
 }
+template void compute(Gpu&, const ops::ToRgb8&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -2,13 +2,13 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/implement.h"
 #include "backend/cuda/staged_loader.h"
 #include "base/normal_quantile.h"
 #include "base/philox.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kThreads = 256;
@@ -80,8 +80,8 @@ void launch_convert(const std::byte* source, std::byte* target, std::int64_t n,
 
 }  // namespace
 
-void cuda::convert_on_device(DType stored, const std::byte* source, DType wanted, std::byte* target,
-                             std::int64_t num_elements, cudaStream_t stream) {
+void convert_on_device(DType stored, const std::byte* source, DType wanted, std::byte* target,
+                       std::int64_t num_elements, cudaStream_t stream) {
   if (num_elements == 0) return;
   dispatch(wanted, [&]<typename T>() {
     switch (stored) {
@@ -104,14 +104,15 @@ void cuda::convert_on_device(DType stored, const std::byte* source, DType wanted
   check_launch("converting weights");
 }
 
-void CudaBackend::do_fill_normal(const NormalFill& fill, const TensorView& target) {
-  const std::int64_t n = target.num_elements();
+void run(Gpu& gpu, const ops::FillNormal& op) {
+  const std::int64_t n = op.target.num_elements();
   if (n == 0) return;
-  cuda::dispatch(target.dtype(), [&]<typename T>() {
-    fill_normal_kernel<T><<<num_blocks_for((n + 3) / 4), kThreads, 0, stream_>>>(
-        fill.seed, fill.mean, fill.deviation, cuda::data_of<T>(target), n);
+  dispatch(op.target.dtype(), [&]<typename T>() {
+    fill_normal_kernel<T><<<num_blocks_for((n + 3) / 4), kThreads, 0, gpu.stream()>>>(
+        op.seed, op.mean, op.deviation, data_of<T>(op.target), n);
   });
-  cuda::check_launch("fill_normal");
+  check_launch("fill_normal");
 }
+template void compute(Gpu&, const ops::FillNormal&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

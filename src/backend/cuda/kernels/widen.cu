@@ -5,11 +5,11 @@
 
 #include <algorithm>
 
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/kernels/dispatch.cuh"
-#include "backend/cuda/kernels/vector.cuh"
+#include "backend/cuda/common/dispatch.cuh"
+#include "backend/cuda/common/vector.cuh"
+#include "backend/cuda/implement.h"
 
-namespace mochi {
+namespace mochi::cuda {
 namespace {
 
 constexpr int kWidenThreads = 256;
@@ -117,10 +117,10 @@ __device__ void widen_run(const std::uint8_t* block, int first, float (&values)[
 template <typename T>
 __device__ void store_run(T* g_out, const float (&values)[kRun]) {
   if constexpr (sizeof(T) == 2) {
-    cuda::store_vector(g_out, 0, values);
+    store_vector(g_out, 0, values);
   } else {
-    cuda::store_vector(g_out, 0, {values[0], values[1], values[2], values[3]});
-    cuda::store_vector(g_out, 1, {values[4], values[5], values[6], values[7]});
+    store_vector(g_out, 0, {values[0], values[1], values[2], values[3]});
+    store_vector(g_out, 1, {values[4], values[5], values[6], values[7]});
   }
 }
 
@@ -241,8 +241,8 @@ void widen_blocks(BlockFormat format, const MatrixView& matrix, const TensorView
   const auto num_blocks =
       static_cast<unsigned>(std::min((n + kTile - 1) / kTile, kMostThreadBlocks));
   dispatch_format(format, [&]<BlockFormat kFormat>() {
-    widen_blocks_kernel<kFormat, T><<<num_blocks, kWidenThreads, 0, stream>>>(
-        matrix.values().bytes(), cuda::data_of<T>(out), n);
+    widen_blocks_kernel<kFormat, T>
+        <<<num_blocks, kWidenThreads, 0, stream>>>(matrix.values().bytes(), data_of<T>(out), n);
   });
 }
 
@@ -253,28 +253,29 @@ void widen_bytes(const MatrixView& matrix, const TensorView& out, cudaStream_t s
   widen_bytes_kernel<kStored, T><<<num_blocks, kWidenThreads, 0, stream>>>(
       reinterpret_cast<const std::uint8_t*>(matrix.values().bytes()),
       reinterpret_cast<const float*>(scales.bytes()), scales && scales.num_elements() > 1,
-      cuda::data_of<T>(out), matrix.dim(0), static_cast<int>(matrix.dim(1)));
+      data_of<T>(out), matrix.dim(0), static_cast<int>(matrix.dim(1)));
 }
 
 }  // namespace
 
-void CudaBackend::do_widen(const MatrixView& matrix, const TensorView& out) {
-  cuda::dispatch(out.dtype(), [&]<typename T>() {
-    if (const auto* const format = std::get_if<BlockFormat>(&matrix.type())) {
-      return widen_blocks<T>(*format, matrix, out, stream_);
+void run(Gpu& gpu, const ops::Widen& op) {
+  dispatch(op.out.dtype(), [&]<typename T>() {
+    if (const auto* const format = std::get_if<BlockFormat>(&op.matrix.type())) {
+      return widen_blocks<T>(*format, op.matrix, op.out, gpu.stream());
     }
-    switch (std::get<DType>(matrix.type())) {
+    switch (std::get<DType>(op.matrix.type())) {
       case DType::kF8E4M3:
-        return widen_bytes<DType::kF8E4M3, T>(matrix, out, stream_);
+        return widen_bytes<DType::kF8E4M3, T>(op.matrix, op.out, gpu.stream());
       case DType::kF8E5M2:
-        return widen_bytes<DType::kF8E5M2, T>(matrix, out, stream_);
+        return widen_bytes<DType::kF8E5M2, T>(op.matrix, op.out, gpu.stream());
       case DType::kI8:
-        return widen_bytes<DType::kI8, T>(matrix, out, stream_);
+        return widen_bytes<DType::kI8, T>(op.matrix, op.out, gpu.stream());
       default:
         break;  // not compact: refused by the front
     }
   });
-  cuda::check_launch("widen");
+  check_launch("widen");
 }
+template void compute(Gpu&, const ops::Widen&);
 
-}  // namespace mochi
+}  // namespace mochi::cuda

@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <array>
 
-#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/common/cuda_check.h"
+#include "backend/cuda/common/shared_memory_limit.h"
 #include "backend/cuda/device/tma.cuh"
 #include "backend/cuda/sm90/attention.h"
 #include "backend/cuda/sm90/attention_block.cuh"
@@ -16,13 +17,11 @@ using device::Barrier;
 // Two blocks with neighbouring queries each load half of every key tile for both, which halves the
 // traffic from L2.
 constexpr int kBlocks = 2;
-constexpr int kThreads = (kConsumers + 1) * kGroup;
-constexpr int kProducerRegisters = 32;
-constexpr int kConsumerRegisters = 160;
 
-template <typename Sums>
-using Memory = AttentionMemory<1, typename Sums::Memory>;
+template <typename Tile, typename Sums>
+using Memory = AttentionMemory<Tile, 1, typename Sums::Memory>;
 
+template <typename Tile>
 struct KernelParams {
   __nv_bfloat16* g_out;  // [num_queries, heads·128]
   float* g_lse;          // [heads, num_queries], or null
@@ -39,13 +38,13 @@ struct KernelParams {
   // Returns the first query of this block.
   __device__ int query_of(int tile) const {
     const int rank = static_cast<int>(device::cluster_rank());
-    return (tile % head_tiles * kBlocks + rank) * kQueries;
+    return (tile % head_tiles * kBlocks + rank) * Tile::kQueries;
   }
   // Calls fn for each tile of this cluster.
   template <typename Sums, typename Fn>
   __device__ void for_each_tile(Fn&& fn) const {
     for (int tile = blockIdx.x / kBlocks; tile < num_tiles(); tile += gridDim.x / kBlocks) {
-      if constexpr (std::is_same_v<Sums, MaximumSums>) {
+      if constexpr (std::is_same_v<Sums, MaximumSums<Tile>>) {
         if (g_marks[tile] == 0) continue;
       }
       fn(tile);
@@ -58,35 +57,35 @@ struct TensorMaps {
 };
 
 // The thread that starts all copies.
-template <typename Sums>
+template <typename Tile, typename Sums>
 struct Producer {
-  Memory<Sums>& s;
+  Memory<Tile, Sums>& s;
   const TensorMaps& maps;
-  RingPosition at;
+  RingPosition<Tile> at;
   unsigned q_parity = 0;
 
   // Loads this block's panel of a key tile to all blocks.
   __device__ void load_keys(std::byte* s_tile, const CUtensorMap& map, int key, int head,
                             Barrier* full, Barrier* empty) {
     device::wait(empty, at.parity() ^ 1);
-    device::arrive_expecting(full, kTileBytes);
+    device::arrive_expecting(full, Tile::kTileBytes);
     const int rank = static_cast<int>(device::cluster_rank());
-    device::load_tile_to(s_tile + rank * kPanelBytes, map, {0, key, rank, head}, full,
+    device::load_tile_to(s_tile + rank * Tile::kPanelBytes, map, {0, key, rank, head}, full,
                          (1 << kBlocks) - 1);
   }
   __device__ void load_queries(int query, int head) {
-    for (int group = 0; group < kConsumers; ++group) {
+    for (int group = 0; group < Tile::kConsumers; ++group) {
       device::wait(&s.q_empty[0][group], q_parity ^ 1);
-      device::arrive_expecting(&s.q_full[0][group], kQueryBytes);
-      device::load_tile(s.s_q[0][group], maps.q, {0, query + group * kGroupRows, 0, head},
+      device::arrive_expecting(&s.q_full[0][group], Tile::kQueryBytes);
+      device::load_tile(s.s_q[0][group], maps.q, {0, query + group * Tile::kGroupRows, 0, head},
                         &s.q_full[0][group]);
     }
     q_parity ^= 1;
   }
-  __device__ void run(const KernelParams& params) {
-    params.for_each_tile<Sums>([&](int tile) {
+  __device__ void run(const KernelParams<Tile>& params) {
+    params.template for_each_tile<Sums>([&](int tile) {
       const int head = params.head_of(tile);
-      for (int key = 0; key < params.num_keys; key += kKeys, ++at.count) {
+      for (int key = 0; key < params.num_keys; key += Tile::kKeys, ++at.count) {
         const unsigned slot = at.slot();
         load_keys(s.s_k[slot], maps.k, key, head, &s.k_full[slot], &s.k_empty[slot]);
         if (key == 0) load_queries(params.query_of(tile), head);
@@ -96,25 +95,27 @@ struct Producer {
   }
 };
 
-template <typename Sums>
-constexpr bool kHasFormer = !std::is_same_v<Sums, NoSums> && !std::is_same_v<Sums, MaximumSums>;
+template <typename Tile, typename Sums>
+constexpr bool kHasFormer =
+    !std::is_same_v<Sums, NoSums> && !std::is_same_v<Sums, MaximumSums<Tile>>;
 
-template <typename Sums>
-__device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) {
-  using Group = AttentionGroup<kBlocks, Memory<Sums>>;
+template <typename Tile, typename Sums>
+__device__ void consume(Memory<Tile, Sums>& s, const KernelParams<Tile>& params, int group) {
+  using Group = AttentionGroup<kBlocks, Memory<Tile, Sums>>;
   Group queries{s, group};
   Sums sums{s.more};
   unsigned q_parity = 0;
-  params.for_each_tile<Sums>([&](int tile) {
+  params.template for_each_tile<Sums>([&](int tile) {
     typename Group::Output output = {};
     RowState rows;
     if constexpr (!std::is_same_v<Sums, NoSums>) {
-      sums.begin(params.sums, params.head_of(tile), params.query_of(tile) + group * kGroupRows,
-                 params.num_queries, params.scale, rows);
+      sums.begin(params.sums, params.head_of(tile),
+                 params.query_of(tile) + group * Tile::kGroupRows, params.num_queries, params.scale,
+                 rows);
     }
     device::wait(&s.q_full[0][group], q_parity);
     q_parity ^= 1;
-    if constexpr (kHasFormer<Sums>) {
+    if constexpr (kHasFormer<Tile, Sums>) {
       sums.attend(queries, params.num_keys, params.scale_log2, rows, output);
     } else {
       queries.attend(params.num_keys, params.scale_log2, rows, output, sums, [] {});
@@ -122,24 +123,24 @@ __device__ void consume(Memory<Sums>& s, const KernelParams& params, int group) 
     // Values derived from `tile` are recomputed here instead of being kept in registers.
     tile = static_cast<int>(device::value_here(tile));
     const int head = params.head_of(tile);
-    const int first = params.query_of(tile) + group * kGroupRows;
-    if constexpr (kHasFormer<Sums>) {
+    const int first = params.query_of(tile) + group * Tile::kGroupRows;
+    if constexpr (kHasFormer<Tile, Sums>) {
       if (!sums.is_good(rows, first, params.num_queries)) params.g_marks[tile] = 1;
     }
     float* g_lse = params.g_lse == nullptr
                        ? nullptr
                        : params.g_lse + static_cast<std::int64_t>(head) * params.num_queries;
-    finish_rows(rows, params.scale, g_lse, first, params.num_queries, output);
-    queries.store(output, params.g_out + head * kHeadDim, first, params.num_queries,
-                  static_cast<std::int64_t>(params.heads) * kHeadDim);
+    finish_rows<Tile>(rows, params.scale, g_lse, first, params.num_queries, output);
+    queries.store(output, params.g_out + head * Tile::kHeadDim, first, params.num_queries,
+                  static_cast<std::int64_t>(params.heads) * Tile::kHeadDim);
   });
 }
 
-// The work of one of the kFinishers warps.
-template <typename Sums>
-__device__ void finish(Memory<Sums>& s, const KernelParams& params, int part) {
-  RingPosition at;
-  params.for_each_tile<Sums>([&](int tile) {
+// The work of one of the kSumFinishers warps.
+template <typename Tile, typename Sums>
+__device__ void finish(Memory<Tile, Sums>& s, const KernelParams<Tile>& params, int part) {
+  RingPosition<Tile> at;
+  params.template for_each_tile<Sums>([&](int tile) {
     const int first_list = params.query_of(tile) / params.sums.group_size;
     const std::int64_t list =
         static_cast<std::int64_t>(params.head_of(tile)) * params.sums.num_groups + first_list;
@@ -148,13 +149,13 @@ __device__ void finish(Memory<Sums>& s, const KernelParams& params, int part) {
   });
 }
 
-template <typename Sums>
-__global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
+template <typename Tile, typename Sums>
+__global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(Tile::kThreads, 1)
     attention_kernel(const __grid_constant__ TensorMaps maps,
-                     const __grid_constant__ KernelParams params) {
+                     const __grid_constant__ KernelParams<Tile> params) {
   extern __shared__ std::byte s_memory[];
   constexpr bool kHasSums = !std::is_same_v<Sums, NoSums>;
-  auto& s = *reinterpret_cast<Memory<Sums>*>(
+  auto& s = *reinterpret_cast<Memory<Tile, Sums>*>(
       s_memory + (1024 - device::shared_address(s_memory) % 1024) % 1024);
   if (threadIdx.x == 0) {
     device::prefetch_map(maps.q);
@@ -164,47 +165,50 @@ __global__ void __cluster_dims__(kBlocks, 1, 1) __launch_bounds__(kThreads, 1)
     init_barriers(s, kBlocks, 1);
   }
   device::sync_cluster();
-  const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / kGroup);
+  const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / Tile::kGroup);
   if (warpgroup == 0) {
-    device::lower_registers<kProducerRegisters>();
+    device::lower_registers<Tile::kProducerRegisters>();
     const int warp = device::warp_uniform(static_cast<int>(threadIdx.x) / 32);
-    if (warp == 0 && device::is_elected()) Producer<Sums>{s, maps}.run(params);
+    if (warp == 0 && device::is_elected()) Producer<Tile, Sums>{s, maps}.run(params);
     if constexpr (kHasSums) {
-      if (warp >= 1 && warp <= kFinishers) finish<Sums>(s, params, warp - 1);
+      if (warp >= 1 && warp <= Tile::kSumFinishers) finish<Tile, Sums>(s, params, warp - 1);
     }
     __syncwarp();
   } else {
-    device::raise_registers<kConsumerRegisters>();
-    consume<Sums>(s, params, warpgroup - 1);
+    device::raise_registers<Tile::kConsumerRegisters>();
+    consume<Tile, Sums>(s, params, warpgroup - 1);
   }
   device::sync_cluster();  // a block must not exit while another one may still write to it
 }
+
+// The tile of all launches.
+using Tile = AttentionTile;
 
 // Maps the rows as (64 elements, tokens, 2 panels, heads).
 CUtensorMap map_rows(const HeadRows<__nv_bfloat16>& rows, std::int64_t heads, std::int64_t tokens,
                      int box_rows, int box_panels) {
   constexpr std::int64_t kElementBytes = 2;
   return make_tensor_map(
-      rows.g_data, std::array<std::int64_t, 4>{kPanel, tokens, 2, heads},
-      std::array<std::int64_t, 3>{rows.token_stride * kElementBytes, kPanel * kElementBytes,
+      rows.g_data, std::array<std::int64_t, 4>{Tile::kPanel, tokens, 2, heads},
+      std::array<std::int64_t, 3>{rows.token_stride * kElementBytes, Tile::kPanel * kElementBytes,
                                   rows.head_stride * kElementBytes},
-      std::array{kPanel, box_rows, box_panels, 1});
+      std::array{Tile::kPanel, box_rows, box_panels, 1});
 }
 
-TensorMaps make_maps(const AttentionParams& params) {
-  return {map_rows(params.q, params.heads, params.num_queries, kGroupRows, 2),
-          map_rows(params.k, params.heads, params.num_keys, kKeys, 2 / kBlocks),
-          map_rows(params.v, params.heads, params.num_keys, kKeys, 2 / kBlocks)};
+TensorMaps make_maps(const DenseAttentionParams& params) {
+  return {map_rows(params.q, params.heads, params.num_queries, Tile::kGroupRows, 2),
+          map_rows(params.k, params.heads, params.num_keys, Tile::kKeys, 2 / kBlocks),
+          map_rows(params.v, params.heads, params.num_keys, Tile::kKeys, 2 / kBlocks)};
 }
 
-KernelParams make_params(const AttentionParams& params) {
-  KernelParams kernel{};
+KernelParams<Tile> make_params(const DenseAttentionParams& params) {
+  KernelParams<Tile> kernel{};
   kernel.g_out = params.g_out;
   kernel.g_lse = params.g_lse;
   kernel.heads = static_cast<int>(params.heads);
   kernel.num_queries = static_cast<int>(params.num_queries);
   kernel.num_keys = static_cast<int>(params.num_keys);
-  constexpr int kClusterQueries = kBlocks * kQueries;
+  constexpr int kClusterQueries = kBlocks * Tile::kQueries;
   kernel.head_tiles = (kernel.num_queries + kClusterQueries - 1) / kClusterQueries;
   kernel.scale = params.scale;
   kernel.scale_log2 = params.scale * kLog2E;
@@ -212,35 +216,32 @@ KernelParams make_params(const AttentionParams& params) {
 }
 
 template <typename Sums>
-void launch(const TensorMaps& maps, const KernelParams& params, cudaStream_t stream) {
-  constexpr int kDevice = 0;
-  int num_multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "querying the GPU's properties");
-  constexpr int kSharedBytes = sizeof(Memory<Sums>) + 1024;  // and padding for the alignment
-  check(cudaFuncSetAttribute(attention_kernel<Sums>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedBytes),
-        "setting the size of shared memory");
+void launch(const TensorMaps& maps, const KernelParams<Tile>& params, int num_multiprocessors,
+            cudaStream_t stream) {
+  constexpr int kSharedBytes = sizeof(Memory<Tile, Sums>) + 1024;  // and padding for the alignment
+  const auto kernel = attention_kernel<Tile, Sums>;
+  allow_shared_memory(kernel, kSharedBytes);
   const int clusters = std::min(num_multiprocessors / kBlocks, params.num_tiles());
-  attention_kernel<Sums>
-      <<<static_cast<unsigned>(clusters * kBlocks), kThreads, kSharedBytes, stream>>>(maps, params);
+  kernel<<<static_cast<unsigned>(clusters * kBlocks), Tile::kThreads, kSharedBytes, stream>>>(
+      maps, params);
   check_launch("attention");
 }
 
 }  // namespace
 
-void launch_attention(const AttentionParams& params, cudaStream_t stream) {
-  launch<NoSums>(make_maps(params), make_params(params), stream);
+void launch_attention(const DenseAttentionParams& params, int num_multiprocessors,
+                      cudaStream_t stream) {
+  launch<NoSums>(make_maps(params), make_params(params), num_multiprocessors, stream);
 }
 
-std::int64_t num_sums_scratch(const AttentionParams& params) {
+std::int64_t num_sums_scratch(const DenseAttentionParams& params) {
   return make_params(params).num_tiles();
 }
 
-void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
-                                cudaStream_t stream) {
+void launch_attention_with_sums(const DenseAttentionParams& params, const AttentionSumsParams& sums,
+                                int num_multiprocessors, cudaStream_t stream) {
   const TensorMaps maps = make_maps(params);
-  KernelParams kernel = make_params(params);
+  KernelParams<Tile> kernel = make_params(params);
   const auto group_size = static_cast<int>(sums.group_size);
   kernel.sums = {.g_former = sums.g_former_lse,
                  .g_sums = sums.g_sums,
@@ -252,13 +253,13 @@ void launch_attention_with_sums(const AttentionParams& params, const AttentionSu
   check(cudaMemsetAsync(kernel.g_marks, 0, num_marks * sizeof(std::int32_t), stream),
         "clearing marks");
   if (kernel.sums.query_stride == 1) {
-    launch<FormerSums<Counted::kAll>>(maps, kernel, stream);
+    launch<FormerSums<Tile, Counted::kAll>>(maps, kernel, num_multiprocessors, stream);
   } else if (kernel.sums.query_stride == 4) {
-    launch<FormerSums<Counted::kEveryFourth>>(maps, kernel, stream);
+    launch<FormerSums<Tile, Counted::kEveryFourth>>(maps, kernel, num_multiprocessors, stream);
   } else {
-    launch<FormerSums<Counted::kSome>>(maps, kernel, stream);
+    launch<FormerSums<Tile, Counted::kSome>>(maps, kernel, num_multiprocessors, stream);
   }
-  launch<MaximumSums>(maps, kernel, stream);
+  launch<MaximumSums<Tile>>(maps, kernel, num_multiprocessors, stream);
 }
 
 }  // namespace mochi::cuda::sm90

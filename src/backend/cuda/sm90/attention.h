@@ -7,13 +7,13 @@
 
 #include <cstdint>
 
-#include "backend/cuda/kernels/head_rows.cuh"
+#include "backend/cuda/common/head_rows.cuh"
 
 namespace mochi::cuda::sm90 {
 
 inline constexpr std::int64_t kAttentionHeadDim = 128;
 
-struct AttentionParams {
+struct DenseAttentionParams {
   HeadRows<__nv_bfloat16> q, k, v;  // they have num_queries, num_keys and num_keys tokens
   __nv_bfloat16* g_out;             // [num_queries, heads·128]
   float* g_lse;                     // [heads, num_queries], or null
@@ -37,11 +37,12 @@ struct AttentionSumsParams {
   std::int32_t* g_scratch;  // [num_sums_scratch(attention)]
 };
 
-// Both compute on `stream` of device 0. All data and all rows of q, k and v are aligned to 16
-// bytes.
-void launch_attention(const AttentionParams& params, cudaStream_t stream);
-void launch_attention_with_sums(const AttentionParams& params, const AttentionSumsParams& sums,
-                                cudaStream_t stream);
-std::int64_t num_sums_scratch(const AttentionParams& params);
+// All data and all rows of q, k and v are aligned to 16 bytes. num_multiprocessors is that of the
+// current GPU.
+void launch_attention(const DenseAttentionParams& params, int num_multiprocessors,
+                      cudaStream_t stream);
+void launch_attention_with_sums(const DenseAttentionParams& params, const AttentionSumsParams& sums,
+                                int num_multiprocessors, cudaStream_t stream);
+std::int64_t num_sums_scratch(const DenseAttentionParams& params);
 
 }  // namespace mochi::cuda::sm90

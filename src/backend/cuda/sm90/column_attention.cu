@@ -1,9 +1,10 @@
 #include <algorithm>
 
-#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/common/cuda_check.h"
+#include "backend/cuda/common/float8.cuh"
+#include "backend/cuda/common/shared_memory_limit.h"
 #include "backend/cuda/device/cp_async.cuh"
 #include "backend/cuda/device/tma.cuh"
-#include "backend/cuda/kernels/float8.cuh"
 #include "backend/cuda/sm90/attention_block.cuh"
 #include "backend/cuda/sm90/column_attention.h"
 #include "backend/cuda/sm90/column_maps.cuh"
@@ -16,30 +17,32 @@ using device::Barrier;
 
 constexpr int kSlots = 2;  // the queries of the next task are loaded while this one is computed
 constexpr int kTaskSlots = 4;
-constexpr int kThreads = (kConsumers + 1) * kGroup;
-constexpr int kProducerRegisters = 32;
-constexpr int kConsumerRegisters = 160;
-constexpr int kProducersBarrier = 1 + kConsumers;  // the consumers have one barrier each
 
+template <typename Tile>
 struct TaskMemory {
   // A slot is written when the previous task begins, long after its last use has ended.
   ColumnTask tasks[kTaskSlots];
-  alignas(16) int rows[kStages][kKeys];  // rows of k and v for each slot of the ring
-  Barrier cache_full[kConsumers][kWarps];
+  alignas(16) int rows[Tile::kStages][Tile::kKeys];  // rows of k and v for each slot of the ring
+  Barrier cache_full[Tile::kConsumers][Tile::kWarps];
 };
 
-using Memory = AttentionMemory<kSlots, TaskMemory>;
+template <typename Tile>
+using Memory = AttentionMemory<Tile, kSlots, TaskMemory<Tile>>;
 
 // The warpgroup that gathers keys and values, with all its threads. Each thread copies 16 bytes of
 // both panels of every sixteenth row of a tile, so that one address serves two copies. The
 // instructions that this takes from the other groups cost more than the bytes.
+template <typename Tile>
 struct Producer {
-  Memory& s;
-  TaskMemory& t;
-  const TensorMaps& maps;
-  const ColumnProblem& p;
+  // The consumers have one barrier each.
+  static constexpr int kProducersBarrier = 1 + Tile::kConsumers;
+
+  Memory<Tile>& s;
+  TaskMemory<Tile>& t;
+  const ColumnMaps& maps;
+  const ColumnParams& p;
   const TaskQueue& queue;
-  RingPosition at;
+  RingPosition<Tile> at;
   bool is_pending = false;  // copies of the previous piece were started but not announced yet
 
   __device__ bool is_leader() const { return device::thread_idx_here() == 0; }
@@ -74,7 +77,9 @@ struct Producer {
     }
     is_pending = true;
   }
-  __device__ Barrier* v_before() { return &s.v_full[(at.slot() + kStages - 1) % kStages]; }
+  __device__ Barrier* v_before() {
+    return &s.v_full[(at.slot() + Tile::kStages - 1) % Tile::kStages];
+  }
 
   // Starts to copy the row numbers of a tile to the ring's `slot`. From this tile on, the list has
   // num_left columns; beyond its end the last one is repeated. Thread 8·i + j handles row 16·j + i,
@@ -98,10 +103,10 @@ struct Producer {
       const unsigned rows[4] = {fours[i].x, fours[i].y, fours[i].z, fours[i].w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const std::byte* g_row = device::address_of_row<kRowBytes>(g_rows, rows[j]);
+        const std::byte* g_row = device::address_of_row<Tile::kRowBytes>(g_rows, rows[j]);
         std::byte* s_row = s_to + (4 * i + j) * 16 * 128;
         device::copy_16_bytes(s_row, g_row);
-        device::copy_16_bytes(s_row + kPanelBytes, g_row + kRowBytes / 2);
+        device::copy_16_bytes(s_row + Tile::kPanelBytes, g_row + Tile::kRowBytes / 2);
       }
     }
   }
@@ -121,12 +126,12 @@ struct Producer {
   __device__ void load_queries(const ColumnTask& task, unsigned n) {
     const unsigned slot = device::value_here(n) % kSlots;
 #pragma unroll 1
-    for (int group = 0; group < kConsumers; ++group) {
-      const int first = group * kGroupRows;
+    for (int group = 0; group < Tile::kConsumers; ++group) {
+      const int first = group * Tile::kGroupRows;
       Barrier* full = &s.q_full[slot][group];
       device::wait(&s.q_empty[slot][group], n / kSlots % 2 ^ 1);
       if (first < task.num_queries) {
-        device::arrive_expecting(full, kQueryBytes);
+        device::arrive_expecting(full, Tile::kQueryBytes);
         device::load_tile(s.s_q[slot][group], maps.q, {0, task.first_query + first, 0, task.head},
                           full);
       } else {
@@ -143,28 +148,29 @@ struct Producer {
   __device__ void run_task(unsigned n) {
     if (is_leader()) load_queries(task_of(n), n);
     __syncwarp();
-    const std::byte* g_keys = reinterpret_cast<const std::byte*>(p.k.g_data) +
-                              static_cast<std::int64_t>(task_of(n).head) * p.num_keys * kRowBytes +
-                              threadIdx.x % 8 * 16;
+    const std::byte* g_keys =
+        reinterpret_cast<const std::byte*>(p.k.g_data) +
+        static_cast<std::int64_t>(task_of(n).head) * p.num_keys * Tile::kRowBytes +
+        threadIdx.x % 8 * 16;
     unsigned ticket = 0;
-    for (int num_left = task_of(n).num_keys; num_left > 0; num_left -= kKeys, ++at.count) {
+    for (int num_left = task_of(n).num_keys; num_left > 0; num_left -= Tile::kKeys, ++at.count) {
       const unsigned slot = at.slot();
       await_place(&s.k_empty[slot], v_before());
       gather(g_keys, s.s_k[slot]);
       const bool is_first = num_left == task_of(n).num_keys;
       // The next task is taken late, so that a busy block does not take what another one could
       // compute.
-      if (num_left <= 4 * kKeys && is_leader()) {
-        if (num_left > 3 * kKeys || is_first) ticket = atomicAdd(queue.g_num_taken, 1U);
-        if (num_left <= 3 * kKeys && (num_left > 2 * kKeys || is_first)) {
+      if (num_left <= 4 * Tile::kKeys && is_leader()) {
+        if (num_left > 3 * Tile::kKeys || is_first) ticket = atomicAdd(queue.g_num_taken, 1U);
+        if (num_left <= 3 * Tile::kKeys && (num_left > 2 * Tile::kKeys || is_first)) {
           start_task_copy(n + 1, ticket);
         }
       }
-      if (num_left > kKeys) {
-        start_rows(task_of(n), num_left - kKeys, slot ^ 1);
+      if (num_left > Tile::kKeys) {
+        start_rows(task_of(n), num_left - Tile::kKeys, slot ^ 1);
       } else {
         if (is_first) wait_for_all();
-        device::sync_threads(kProducersBarrier, kGroup);
+        device::sync_threads(kProducersBarrier, Tile::kGroup);
         const ColumnTask& next = task_of(n + 1);
         if (next.num_keys > 0) start_rows(next, next.num_keys, slot ^ 1);
       }
@@ -180,7 +186,7 @@ struct Producer {
   __device__ void run() {
     if (is_leader()) start_task_copy(0, blockIdx.x);
     wait_for_all();
-    device::sync_threads(kProducersBarrier, kGroup);
+    device::sync_threads(kProducersBarrier, Tile::kGroup);
     start_rows(t.tasks[0], t.tasks[0].num_keys, 0);
     wait_for_all();
     __syncwarp();
@@ -197,34 +203,37 @@ struct Producer {
 };
 
 // One of the computing warpgroups.
+template <typename Tile>
 struct Consumer {
-  using Group = AttentionGroup<1, Memory>;
+  using Group = AttentionGroup<1, Memory<Tile>>;
 
   Group group;
-  TaskMemory& t;
-  const TensorMaps& maps;
-  const ColumnProblem& p;
+  TaskMemory<Tile>& t;
+  const ColumnMaps& maps;
+  const ColumnParams& p;
   unsigned cache_parity = 0;
 
   __device__ Barrier* cache_full() const {
-    return &t.cache_full[group.group][device::thread_idx_here() % kGroup / 32];
+    return &t.cache_full[group.group][device::thread_idx_here() % Tile::kGroup / 32];
   }
 
   // Starts to copy this warp's rows of the cache to the buffer that held the queries.
   __device__ void start_cache(const ColumnTask& task) {
     if (p.g_cache == nullptr) return;
     // This warp's rows are spread over the parts of all warps.
-    device::sync_threads(1 + group.group, kGroup);
-    const int thread = device::thread_idx_here() % kGroup;
+    device::sync_threads(1 + group.group, Tile::kGroup);
+    const int thread = device::thread_idx_here() % Tile::kGroup;
     if (thread % 32 != 0) return;
-    const int query = task.first_query + group.group * kGroupRows + thread / 32 * kWarpRows;
-    device::arrive_expecting(cache_full(),
-                             kWarpRows * (p.g_cache_scale == nullptr ? kRowBytes : kCodeRowBytes));
+    const int query =
+        task.first_query + group.group * Tile::kGroupRows + thread / 32 * Tile::kWarpRows;
+    device::arrive_expecting(
+        cache_full(),
+        Tile::kWarpRows * (p.g_cache_scale == nullptr ? Tile::kRowBytes : Tile::kCodeRowBytes));
     device::load_tile(group.rows_of_warp(), maps.cache, {0, query, 0, task.head}, cache_full());
   }
 
   // output += shares · cache.
-  __device__ void add_cache(const float (&shares)[2], Group::Output& output) {
+  __device__ void add_cache(const float (&shares)[2], typename Group::Output& output) {
     device::wait(cache_full(), cache_parity);
     cache_parity ^= 1;
     if (p.g_cache_scale == nullptr) {
@@ -234,10 +243,10 @@ struct Consumer {
     }
     __syncwarp();
   }
-  __device__ void add_activations(const float (&shares)[2], Group::Output& output) {
+  __device__ void add_activations(const float (&shares)[2], typename Group::Output& output) {
     std::byte* s_rows = group.rows_of_warp();
 #pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i) {
+    for (int i = 0; i < Tile::kHeadDim / 16; ++i) {
       std::uint32_t cached[4];
       device::load_matrices(cached, Group::matrices_at(s_rows, i));
 #pragma unroll
@@ -248,16 +257,16 @@ struct Consumer {
     }
   }
   // Adds an F8_E4M3 cache: [16][128], swizzled by 128 bytes; this thread has 2 of every 8 columns.
-  __device__ void add_codes(const float (&shares)[2], Group::Output& output) {
+  __device__ void add_codes(const float (&shares)[2], typename Group::Output& output) {
     const unsigned lane = device::thread_idx_here() % 32;
     const std::byte* s_codes = group.rows_of_warp() + 2 * (lane % 4);
 #pragma unroll
-    for (int i = 0; i < kHeadDim / 16; ++i) {
+    for (int i = 0; i < Tile::kHeadDim / 16; ++i) {
       const std::byte* s_chunk = s_codes + device::swizzled_128b(lane / 4, i);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float2 cached = unpack_f8(*reinterpret_cast<const std::uint16_t*>(
-            s_chunk + j % 2 * 8 * kCodeRowBytes + j / 2 * 8));
+            s_chunk + j % 2 * 8 * Tile::kCodeRowBytes + j / 2 * 8));
         output[8 * i + 2 * j] += shares[j % 2] * cached.x;
         output[8 * i + 2 * j + 1] += shares[j % 2] * cached.y;
       }
@@ -267,9 +276,9 @@ struct Consumer {
   // Turns the sums into the result. `first` is the group's first query; num_queries counts from
   // query 0 to the end of the task.
   __device__ void finish(const RowState& rows, int head, int first, int num_queries,
-                         Group::Output& output) {
+                         typename Group::Output& output) {
     const unsigned thread = device::thread_idx_here();
-    first += static_cast<int>(thread % kGroup / 32 * kWarpRows + thread % 32 / 4);
+    first += static_cast<int>(thread % Tile::kGroup / 32 * Tile::kWarpRows + thread % 32 / 4);
     float factors[2];
     float cached[2];
 #pragma unroll
@@ -291,20 +300,20 @@ struct Consumer {
   }
 
   __device__ void run_task(const ColumnTask& task, float scale_log2) {
-    const int first = task.first_query + group.group * kGroupRows;
+    const int first = task.first_query + group.group * Tile::kGroupRows;
     const int end = task.first_query + task.num_queries;
     if (first >= end) {
       group.skip(task.num_keys);
       group.release_queries();
       return;
     }
-    Group::Output output = {};
+    typename Group::Output output = {};
     RowState rows;
     NoSums no_sums;
     group.attend(task.num_keys, scale_log2, rows, output, no_sums, [&] { start_cache(task); });
     finish(rows, task.head, first, end, output);
-    group.store(output, p.g_out + task.head * kHeadDim, first, end,
-                static_cast<std::int64_t>(p.num_heads) * kHeadDim);
+    group.store(output, p.g_out + task.head * Tile::kHeadDim, first, end,
+                static_cast<std::int64_t>(p.num_heads) * Tile::kHeadDim);
   }
 
   __device__ void run() {
@@ -319,62 +328,61 @@ struct Consumer {
   }
 };
 
-__global__ void __launch_bounds__(kThreads, 1)
-    column_attention_kernel(const __grid_constant__ TensorMaps maps,
-                            const __grid_constant__ ColumnProblem p,
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 1)
+    column_attention_kernel(const __grid_constant__ ColumnMaps maps,
+                            const __grid_constant__ ColumnParams p,
                             const __grid_constant__ TaskQueue queue) {
   extern __shared__ std::byte s_memory[];
-  auto& s = *reinterpret_cast<Memory*>(s_memory +
-                                       (1024 - device::shared_address(s_memory) % 1024) % 1024);
-  TaskMemory& t = s.more;
+  auto& s = *reinterpret_cast<Memory<Tile>*>(
+      s_memory + (1024 - device::shared_address(s_memory) % 1024) % 1024);
+  TaskMemory<Tile>& t = s.more;
   if (threadIdx.x == 0) {
     device::prefetch_map(maps.q);
     device::prefetch_map(maps.cache);
     for (auto& barriers : t.cache_full) {
       for (Barrier& barrier : barriers) device::init_barrier(&barrier, 1);
     }
-    init_barriers(s, 1, kWarps);
+    init_barriers(s, 1, Tile::kWarps);
   }
   __syncthreads();
-  const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / kGroup);
+  const int warpgroup = device::warp_uniform(static_cast<int>(threadIdx.x) / Tile::kGroup);
   if (warpgroup == 0) {
-    device::lower_registers<kProducerRegisters>();
-    Producer{s, t, maps, p, queue}.run();
+    device::lower_registers<Tile::kProducerRegisters>();
+    Producer<Tile>{s, t, maps, p, queue}.run();
   } else {
-    device::raise_registers<kConsumerRegisters>();
-    Consumer{{s, warpgroup - 1}, t, maps, p}.run();
+    device::raise_registers<Tile::kConsumerRegisters>();
+    Consumer<Tile>{{s, warpgroup - 1}, t, maps, p}.run();
   }
 }
 
-unsigned count_tasks(const ColumnProblem& p) {
+// The tile of all launches.
+using Tile = AttentionTile;
+
+unsigned count_tasks(const ColumnParams& p) {
   return static_cast<unsigned>(p.num_heads) * static_cast<unsigned>(p.num_groups) *
-         static_cast<unsigned>(tasks_per_group(p));
+         static_cast<unsigned>(tasks_per_group<Tile>(p));
 }
 
 }  // namespace
 
-std::size_t column_attention_workspace(const ColumnProblem& problem) {
-  return count_tasks(problem) * sizeof(ColumnTask) + sizeof(unsigned);
+std::size_t column_attention_workspace(const ColumnParams& params) {
+  return count_tasks(params) * sizeof(ColumnTask) + sizeof(unsigned);
 }
 
-void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspace,
-                             cudaStream_t stream) {
-  constexpr int kDevice = 0;
-  int num_multiprocessors = 0;
-  check(cudaDeviceGetAttribute(&num_multiprocessors, cudaDevAttrMultiProcessorCount, kDevice),
-        "querying the GPU's properties");
-  constexpr int kSharedBytes = sizeof(Memory) + 1024;  // and padding for the alignment
+void launch_column_attention(const ColumnParams& params, std::byte* g_workspace,
+                             int num_multiprocessors, cudaStream_t stream) {
+  constexpr int kSharedBytes = sizeof(Memory<Tile>) + 1024;  // and padding for the alignment
   static_assert(kSharedBytes <= 227 * 1024);
-  check(cudaFuncSetAttribute(column_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             kSharedBytes),
-        "setting the size of shared memory");
+  allow_shared_memory(column_attention_kernel<Tile>, kSharedBytes);
   auto* g_tasks = reinterpret_cast<ColumnTask*>(g_workspace);
-  const unsigned num_tasks = count_tasks(problem);
+  const unsigned num_tasks = count_tasks(params);
   const TaskQueue queue{g_tasks, reinterpret_cast<unsigned*>(g_tasks + num_tasks), num_tasks};
   const unsigned num_blocks = std::min(static_cast<unsigned>(num_multiprocessors), num_tasks);
-  order_tasks(problem, queue, num_blocks, stream);
-  const TensorMaps maps = make_maps(problem);
-  column_attention_kernel<<<num_blocks, kThreads, kSharedBytes, stream>>>(maps, problem, queue);
+  order_tasks<Tile>(params, queue, num_blocks, stream);
+  const ColumnMaps maps = make_column_maps<Tile>(params);
+  column_attention_kernel<Tile>
+      <<<num_blocks, Tile::kThreads, kSharedBytes, stream>>>(maps, params, queue);
   check_launch("column_sparse_attention");
 }
 

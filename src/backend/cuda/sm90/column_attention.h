@@ -7,18 +7,18 @@
 
 #include <cstddef>
 
-#include "backend/cuda/kernels/attention_problem.cuh"
+#include "backend/cuda/common/attention_params.cuh"
 
 namespace mochi::cuda::sm90 {
 
-using ColumnProblem = AttentionProblem<__nv_bfloat16>;
+using ColumnParams = AttentionParams<__nv_bfloat16>;
 
 // Returns how many bytes of workspace launch_column_attention needs, aligned to 32.
-std::size_t column_attention_workspace(const ColumnProblem& problem);
+std::size_t column_attention_workspace(const ColumnParams& params);
 
-// Computes on `stream` of device 0, for lists of columns, a head_dim of 128 and a scale above 0.
-// All data is aligned to 16 bytes.
-void launch_column_attention(const ColumnProblem& problem, std::byte* g_workspace,
-                             cudaStream_t stream);
+// Computes for lists of columns, a head_dim of 128 and a scale above 0.
+// All data is aligned to 16 bytes. num_multiprocessors is that of the current GPU.
+void launch_column_attention(const ColumnParams& params, std::byte* g_workspace,
+                             int num_multiprocessors, cudaStream_t stream);
 
 }  // namespace mochi::cuda::sm90

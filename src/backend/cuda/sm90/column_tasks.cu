@@ -1,4 +1,4 @@
-#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/common/cuda_check.h"
 #include "backend/cuda/sm90/column_tasks.cuh"
 
 namespace mochi::cuda::sm90 {
@@ -65,13 +65,14 @@ __device__ int find_rank(const ListCounts& counts, int first_list, int num_group
   return rank;
 }
 
-__device__ void write_tasks(const ColumnProblem& p, int head, int group, int count,
+template <typename Tile>
+__device__ void write_tasks(const ColumnParams& p, int head, int group, int count,
                             ColumnTask* g_tasks) {
   const int group_begin = group * p.group_size;
   const int group_end = min(group_begin + p.group_size, p.num_queries);
-  for (int i = 0; i < tasks_per_group(p); ++i) {
-    const int first = min(group_begin + i * kQueries, group_end);
-    const int num_queries = min(kQueries, group_end - first);
+  for (int i = 0; i < tasks_per_group<Tile>(p); ++i) {
+    const int first = min(group_begin + i * Tile::kQueries, group_end);
+    const int num_queries = min(Tile::kQueries, group_end - first);
     g_tasks[i] = {.head = head,
                   .first_query = first,
                   .num_queries = num_queries,
@@ -81,8 +82,9 @@ __device__ void write_tasks(const ColumnProblem& p, int head, int group, int cou
 }
 
 // Uses one block per head.
+template <typename Tile>
 __global__ void __launch_bounds__(kThreads, 1)
-    order_tasks_kernel(const ColumnProblem p, const TaskQueue queue, unsigned num_taken) {
+    order_tasks_kernel(const ColumnParams p, const TaskQueue queue, unsigned num_taken) {
   const auto head = static_cast<int>(blockIdx.x);
   const int first_list = head * p.num_groups;
   const ListCounts counts{p.g_offsets, p.num_heads * p.num_groups};
@@ -97,18 +99,22 @@ __global__ void __launch_bounds__(kThreads, 1)
                           ? long_lists.of_former_heads + rank
                           : long_lists.all + first_list - long_lists.of_former_heads + rank -
                                 long_lists.of_this_head;
-    write_tasks(p, head, group, count,
-                queue.g_tasks + static_cast<std::int64_t>(place) * tasks_per_group(p));
+    write_tasks<Tile>(p, head, group, count,
+                      queue.g_tasks + static_cast<std::int64_t>(place) * tasks_per_group<Tile>(p));
   }
 }
 
 }  // namespace
 
-void order_tasks(const ColumnProblem& problem, const TaskQueue& queue, unsigned num_taken,
+template <typename Tile>
+void order_tasks(const ColumnParams& params, const TaskQueue& queue, unsigned num_taken,
                  cudaStream_t stream) {
-  order_tasks_kernel<<<static_cast<unsigned>(problem.num_heads), kThreads, 0, stream>>>(
-      problem, queue, num_taken);
+  order_tasks_kernel<Tile>
+      <<<static_cast<unsigned>(params.num_heads), kThreads, 0, stream>>>(params, queue, num_taken);
   check_launch("column_sparse_attention");
 }
+
+template void order_tasks<AttentionTile>(const ColumnParams& params, const TaskQueue& queue,
+                                         unsigned num_taken, cudaStream_t stream);
 
 }  // namespace mochi::cuda::sm90

@@ -20,15 +20,17 @@ struct TaskQueue {
   unsigned num_tasks;
 };
 
-__host__ __device__ inline int tasks_per_group(const ColumnProblem& p) {
-  return (p.group_size + kQueries - 1) / kQueries;
+template <typename Tile>
+__host__ __device__ inline int tasks_per_group(const ColumnParams& p) {
+  return (p.group_size + Tile::kQueries - 1) / Tile::kQueries;
 }
 
 // Writes the queue. Heads follow one after another, so that the keys of one stay in L2; within a
 // head the longer lists come first, so that the last tasks are short. Lists of more than twice the
 // mean length come before everything else, because a block that began one last would finish late.
 // The first num_taken tasks count as handed out.
-void order_tasks(const ColumnProblem& problem, const TaskQueue& queue, unsigned num_taken,
+template <typename Tile>
+void order_tasks(const ColumnParams& params, const TaskQueue& queue, unsigned num_taken,
                  cudaStream_t stream);
 
 }  // namespace mochi::cuda::sm90

@@ -17,35 +17,43 @@ namespace mochi::cuda::sm90 {
 using device::Barrier;
 using device::Ring;
 
-constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
-constexpr int kTilePixels = 256;
-constexpr int kDepth = 64;       // input channels of one stage
-constexpr int kOverhang = 8;     // extra pixels of a strip after its tile, for the taps of a row
-constexpr int kClusterSize = 2;  // blocks that share their weights; each loads half of them
-constexpr int kStrips = 2;       // number of pixel stages
-constexpr int kTaps = 6;         // number of weight stages
-constexpr int kConsumers = 2;
-constexpr int kHeadStart = 1;  // lets one consumer multiply while the other finishes its tile
-constexpr int kStorers = 96;   // threads that store results, in three warps
-constexpr int kThreads = 128 * (kConsumers + 1);
-constexpr int kProducerRegisters = 40;
-constexpr int kConsumerRegisters = 232;
+// The sizes of a kernel's tiles, which are template arguments of everything that depends on them.
+struct Conv3dTile {
+  static constexpr int kTileChannels = 128;  // two consumer warpgroups of 64
+  static constexpr int kTilePixels = 256;
+  static constexpr int kDepth = 64;  // input channels of one stage
+  // Extra pixels of a strip after its tile, for the taps of a row.
+  static constexpr int kOverhang = 8;
+  // Blocks that share their weights; each loads half of them.
+  static constexpr int kClusterSize = 2;
+  static constexpr int kStrips = 2;  // number of pixel stages
+  static constexpr int kTaps = 6;    // number of weight stages
+  static constexpr int kConsumers = 2;
+  // Lets one consumer multiply while the other finishes its tile.
+  static constexpr int kHeadStart = 1;
+  static constexpr int kStorers = 96;  // threads that store results, in three warps
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
 
-constexpr int kRowBytes = kDepth * 2;
-constexpr int kTapBytes = kTileChannels * kRowBytes;
-constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
-constexpr int kOutBytes = kTilePixels * 64 * 2;  // results of one warpgroup
-constexpr int kAlignment = 1024;                 // alignment of tiles in the 128-byte swizzle
+  static constexpr int kRowBytes = kDepth * 2;
+  static constexpr int kTapBytes = kTileChannels * kRowBytes;
+  static constexpr int kStripBytes = (kTilePixels + kOverhang) * kRowBytes;
+  static constexpr int kOutBytes = kTilePixels * 64 * 2;  // results of one warpgroup
+  static constexpr int kAlignment = 1024;  // alignment of tiles in the 128-byte swizzle
+};
 
+template <typename Tile>
 struct ConvMemory {
-  unsigned char s_strips[kStrips][kStripBytes];
-  unsigned char s_taps[kTaps][kTapBytes];
-  unsigned char s_out[kConsumers][kOutBytes];
-  Barrier strip_full[kStrips], strip_empty[kStrips];
-  Barrier tap_full[kTaps], tap_empty[kTaps];
-  Barrier out_ready[kConsumers];  // s_out holds the residual, or data that is no longer needed
-  Barrier out_full[kConsumers];   // s_out holds the result
-  Barrier head_start;             // the first consumer is kHeadStart products ahead
+  unsigned char s_strips[Tile::kStrips][Tile::kStripBytes];
+  unsigned char s_taps[Tile::kTaps][Tile::kTapBytes];
+  unsigned char s_out[Tile::kConsumers][Tile::kOutBytes];
+  Barrier strip_full[Tile::kStrips], strip_empty[Tile::kStrips];
+  Barrier tap_full[Tile::kTaps], tap_empty[Tile::kTaps];
+  // s_out holds the residual, or data that is no longer needed.
+  Barrier out_ready[Tile::kConsumers];
+  Barrier out_full[Tile::kConsumers];  // s_out holds the result
+  Barrier head_start;                  // the first consumer is kHeadStart products ahead
 };
 
 struct ConvSizes {
@@ -67,7 +75,7 @@ struct ConvEpilogue {
   __nv_bfloat16* g_out;
 };
 
-struct ConvTile {
+struct ConvPosition {
   int frame;
   int first_pixel;  // index in the frame's list of pixels
   int first_channel;
@@ -75,14 +83,16 @@ struct ConvTile {
 
 // Returns this block's tile of its cluster's work item. Channels change fastest, so that clusters
 // that run together share pixels and weights in the L2 cache.
-__device__ inline ConvTile find_tile(const ConvSizes& sizes, int item, int rank) {
-  const int tile = item / sizes.channel_tiles * kClusterSize + rank;
-  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * kTilePixels,
-          item % sizes.channel_tiles * kTileChannels};
+template <typename Tile>
+__device__ inline ConvPosition find_tile(const ConvSizes& sizes, int item, int rank) {
+  const int tile = item / sizes.channel_tiles * Tile::kClusterSize + rank;
+  return {tile / sizes.frame_tiles, tile % sizes.frame_tiles * Tile::kTilePixels,
+          item % sizes.channel_tiles * Tile::kTileChannels};
 }
 
+template <typename Tile>
 __device__ inline int num_items(const ConvSizes& sizes) {
-  return (sizes.num_tiles + kClusterSize - 1) / kClusterSize * sizes.channel_tiles;
+  return (sizes.num_tiles + Tile::kClusterSize - 1) / Tile::kClusterSize * sizes.channel_tiles;
 }
 
 // Walks through the pixels of a tile in steps of kStep and computes the position of each in the
@@ -90,7 +100,7 @@ __device__ inline int num_items(const ConvSizes& sizes) {
 template <int kStep>
 class PixelWalk {
  public:
-  __device__ PixelWalk(const ConvSizes& sizes, const ConvTile& tile, int pixel)
+  __device__ PixelWalk(const ConvSizes& sizes, const ConvPosition& tile, int pixel)
       : columns_(sizes.padded_columns),
         row_((tile.first_pixel + pixel) / columns_),
         column_((tile.first_pixel + pixel) % columns_) {}
@@ -98,7 +108,7 @@ class PixelWalk {
   __device__ bool is_there(const ConvSizes& sizes) const {
     return row_ < sizes.rows && column_ < sizes.columns;
   }
-  __device__ std::int64_t offset(const ConvSizes& sizes, const ConvTile& tile) const {
+  __device__ std::int64_t offset(const ConvSizes& sizes, const ConvPosition& tile) const {
     const std::int64_t row = static_cast<std::int64_t>(tile.frame) * sizes.rows + row_;
     return (row * sizes.columns + column_) * sizes.out_channels;
   }
@@ -116,17 +126,17 @@ class PixelWalk {
 
 // Calls fn(byte offset in s_out, element offset in the output) for the 16-byte pieces of one
 // warpgroup's results that this storing thread handles and that are part of the output.
-template <typename Fn>
-__device__ inline void for_each_piece(const ConvSizes& sizes, const ConvTile& tile, int warpgroup,
-                                      Fn&& fn) {
+template <typename Tile, typename Fn>
+__device__ inline void for_each_piece(const ConvSizes& sizes, const ConvPosition& tile,
+                                      int warpgroup, Fn&& fn) {
   const int thread = threadIdx.x % 128 - 32;
   const int piece = thread % 8;
   const int channel = tile.first_channel + warpgroup * 64 + piece * 8;
   if (tile.frame >= sizes.frames || channel >= sizes.out_channels) return;
-  constexpr int kStep = kStorers / 8;
+  constexpr int kStep = Tile::kStorers / 8;
   PixelWalk<kStep> walk(sizes, tile, thread / 8);
 #pragma unroll 4
-  for (int pixel = thread / 8; pixel < kTilePixels; pixel += kStep) {
+  for (int pixel = thread / 8; pixel < Tile::kTilePixels; pixel += kStep) {
     if (walk.is_there(sizes)) {
       fn(device::swizzled_128b(pixel, piece), walk.offset(sizes, tile) + channel);
     }
@@ -136,32 +146,33 @@ __device__ inline void for_each_piece(const ConvSizes& sizes, const ConvTile& ti
 
 // The work of the storing warps: they load the residual of a tile to shared memory before its
 // results arrive, and store the results while the next tile is computed.
-__device__ inline void store(const ConvSizes& sizes, const ConvEpilogue& epilogue, ConvMemory& s,
-                             int rank) {
-  const auto make_ready = [&](const ConvTile& tile, int warpgroup) {
+template <typename Tile>
+__device__ inline void store(const ConvSizes& sizes, const ConvEpilogue& epilogue,
+                             ConvMemory<Tile>& s, int rank) {
+  const auto make_ready = [&](const ConvPosition& tile, int warpgroup) {
     if (epilogue.g_residual != nullptr) {
-      for_each_piece(sizes, tile, warpgroup, [&](unsigned from, std::int64_t offset) {
+      for_each_piece<Tile>(sizes, tile, warpgroup, [&](unsigned from, std::int64_t offset) {
         device::copy_16_bytes(s.s_out[warpgroup] + from, epilogue.g_residual + offset);
       });
     }
     device::arrive_after_copies(&s.out_ready[warpgroup]);
   };
-  const int num_clusters = gridDim.x / kClusterSize;
-  int item = blockIdx.x / kClusterSize;
-  if (item >= num_items(sizes)) return;
-  for (int i = 0; i < kConsumers; ++i) make_ready(find_tile(sizes, item, rank), i);
-  for (unsigned parity = 0; item < num_items(sizes); parity ^= 1) {
-    const ConvTile tile = find_tile(sizes, item, rank);
+  const int num_clusters = gridDim.x / Tile::kClusterSize;
+  int item = blockIdx.x / Tile::kClusterSize;
+  if (item >= num_items<Tile>(sizes)) return;
+  for (int i = 0; i < Tile::kConsumers; ++i) make_ready(find_tile<Tile>(sizes, item, rank), i);
+  for (unsigned parity = 0; item < num_items<Tile>(sizes); parity ^= 1) {
+    const ConvPosition tile = find_tile<Tile>(sizes, item, rank);
     item += num_clusters;
-    const ConvTile next = find_tile(sizes, item, rank);
-    for (int i = 0; i < kConsumers; ++i) {
+    const ConvPosition next = find_tile<Tile>(sizes, item, rank);
+    for (int i = 0; i < Tile::kConsumers; ++i) {
       device::wait(&s.out_full[i], parity);
-      for_each_piece(sizes, tile, i, [&](unsigned from, std::int64_t offset) {
+      for_each_piece<Tile>(sizes, tile, i, [&](unsigned from, std::int64_t offset) {
         *reinterpret_cast<uint4*>(epilogue.g_out + offset) =
             *reinterpret_cast<const uint4*>(s.s_out[i] + from);
       });
       // Each thread overwrites only the pieces that it has read itself.
-      if (item < num_items(sizes)) make_ready(next, i);
+      if (item < num_items<Tile>(sizes)) make_ready(next, i);
     }
   }
 }

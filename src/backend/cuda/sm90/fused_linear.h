@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "backend/op_parameters.h"
+#include "backend/ops/dense.h"
 
 namespace mochi::cuda::sm90 {
 

@@ -17,31 +17,38 @@ namespace mochi::cuda::sm90 {
 using device::Barrier;
 using device::Ring;
 
-constexpr int kTileRows = 128;  // rows of x, for two consumer warpgroups of 64
-constexpr int kHalf = 128;      // rows of the weight in one half of a tile
-constexpr int kDepth = 64;      // depth of one stage
-constexpr int kStages = 3;
-constexpr int kClusterSize = 2;  // blocks that share their weights; each loads one half of them
-constexpr int kConsumers = 2;
-constexpr int kConsumerRows = kTileRows / kConsumers;
-constexpr int kThreads = 128 * (kConsumers + 1);
-constexpr int kFinishers = 96;  // threads that turn results into the output, in three warps
-constexpr int kOtherRegisters = 88;
-constexpr int kConsumerRegisters = 208;
+// The sizes of a kernel's tiles, which are template arguments of everything that depends on them.
+struct LinearTile {
+  static constexpr int kTileRows = 128;  // rows of x, for two consumer warpgroups of 64
+  static constexpr int kHalf = 128;      // rows of the weight in one half of a tile
+  static constexpr int kDepth = 64;      // depth of one stage
+  static constexpr int kStages = 3;
+  static constexpr int kClusterSize = 2;  // blocks that share their weights; each loads one half
+  static constexpr int kConsumers = 2;
+  static constexpr int kConsumerRows = kTileRows / kConsumers;
+  static constexpr int kThreads = 128 * (kConsumers + 1);
+  // Threads that turn results into the output, in three warps.
+  static constexpr int kFinishers = 96;
+  static constexpr int kOtherRegisters = 88;
+  static constexpr int kConsumerRegisters = 208;
+  static constexpr int kSize = 8;               // results of one thread at a time, per half
+  static constexpr int kLanes = kHalf / kSize;  // threads that share a row of a half
 
-constexpr int kRowBytes = kDepth * 2;
-constexpr int kTileBytes = kTileRows * kRowBytes;
-constexpr int kHalfBytes = kHalf * kRowBytes;
-constexpr int kPanelBytes = kConsumerRows * 128;  // 64 columns of results
-constexpr int kOutBytes = 4 * kPanelBytes;        // results of one consumer
-constexpr int kAlignment = 1024;                  // alignment of tiles in the 128-byte swizzle
+  static constexpr int kRowBytes = kDepth * 2;
+  static constexpr int kTileBytes = kTileRows * kRowBytes;
+  static constexpr int kHalfBytes = kHalf * kRowBytes;
+  static constexpr int kPanelBytes = kConsumerRows * 128;  // 64 columns of results
+  static constexpr int kOutBytes = 4 * kPanelBytes;        // results of one consumer
+  static constexpr int kAlignment = 1024;  // alignment of tiles in the 128-byte swizzle
+};
 
+template <typename Tile>
 struct LinearMemory {
-  unsigned char s_x[kStages][kTileBytes];
-  unsigned char s_weight[kStages][2 * kHalfBytes];
-  unsigned char s_out[kConsumers][kOutBytes];
-  Barrier full[kStages], empty[kStages];
-  Barrier out_full[kConsumers], out_empty[kConsumers];
+  unsigned char s_x[Tile::kStages][Tile::kTileBytes];
+  unsigned char s_weight[Tile::kStages][2 * Tile::kHalfBytes];
+  unsigned char s_out[Tile::kConsumers][Tile::kOutBytes];
+  Barrier full[Tile::kStages], empty[Tile::kStages];
+  Barrier out_full[Tile::kConsumers], out_empty[Tile::kConsumers];
 };
 
 struct LinearSizes {
@@ -50,7 +57,7 @@ struct LinearSizes {
   int depth_steps;   // ⌈k / kDepth⌉
 };
 
-struct LinearTile {
+struct LinearPosition {
   int first_row;
   int column_idx;
 };
@@ -58,35 +65,38 @@ struct LinearTile {
 // Returns this block's tile of its cluster's work item. The order keeps the rows of x and of the
 // weight that running clusters use in the L2 cache: a group of row tiles passes through the whole
 // weight before the next group starts.
-__device__ inline LinearTile find_tile(const LinearSizes& sizes, int item, int rank) {
+template <typename Tile>
+__device__ inline LinearPosition find_tile(const LinearSizes& sizes, int item, int rank) {
   constexpr int kGroup = 8;
   const int group = item / (kGroup * sizes.column_tiles);
   const int rest = item - group * kGroup * sizes.column_tiles;
   const int group_size = min(kGroup, sizes.row_tiles - group * kGroup);
   const int row_tile = group * kGroup + rest % group_size;
-  return {(row_tile * kClusterSize + rank) * kTileRows, rest / group_size};
+  return {(row_tile * Tile::kClusterSize + rank) * Tile::kTileRows, rest / group_size};
 }
 
 // Called by a consumer: writes its sums, which are in wgmma's layout, as bf16 to its part of s_out.
-__device__ inline void store_sums(const float (&sums)[kHalf], unsigned char* s_out) {
+template <typename Tile>
+__device__ inline void store_sums(const float (&sums)[Tile::kHalf], unsigned char* s_out) {
   const int thread = device::thread_idx_here() % 128;
   const int lane = thread % 32;
   const int row = thread / 32 * 16 + lane % 16;
 #pragma unroll
-  for (int j = 0; j < kHalf / 8; ++j) {  // 16 columns: four matrices of 8 rows × 8 columns
+  for (int j = 0; j < Tile::kHalf / 8; ++j) {  // 16 columns: four matrices of 8 rows × 8 columns
     const int chunk = 2 * j + lane / 16;
     const float* part = sums + 8 * j;
     const std::uint32_t packed[4] = {
         device::pack_bf16(part[0], part[1]), device::pack_bf16(part[2], part[3]),
         device::pack_bf16(part[4], part[5]), device::pack_bf16(part[6], part[7])};
-    device::store_matrices(s_out + chunk / 8 * kPanelBytes + device::swizzled_128b(row, chunk % 8),
-                           packed);
+    device::store_matrices(
+        s_out + chunk / 8 * Tile::kPanelBytes + device::swizzled_128b(row, chunk % 8), packed);
   }
 }
 
 // Returns 8 of a row's results in one half, which store_sums() has written.
+template <typename Tile>
 __device__ inline uint4 read_results(const unsigned char* s_out, int half, int row, int chunk) {
-  const unsigned char* s_panel = s_out + (half * 2 + chunk / 8) * kPanelBytes;
+  const unsigned char* s_panel = s_out + (half * 2 + chunk / 8) * Tile::kPanelBytes;
   return *reinterpret_cast<const uint4*>(s_panel + device::swizzled_128b(row, chunk % 8));
 }
 

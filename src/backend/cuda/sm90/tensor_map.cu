@@ -3,7 +3,7 @@
 #include <array>
 #include <cstddef>
 
-#include "backend/cuda/cuda_check.h"
+#include "backend/cuda/common/cuda_check.h"
 #include "backend/cuda/sm90/tensor_map.h"
 
 namespace mochi::cuda {

@@ -1,0 +1,50 @@
+// Checks of the operands of one call.
+#pragma once
+
+#include <string>
+
+#include "backend/ops/operand.h"
+
+namespace mochi {
+
+// Every message starts with the operation's name. Throws Error.
+class Contract {
+ public:
+  Contract(const char* op, Device device, DType activation_dtype)
+      : op_(op), device_(device), activation_dtype_(activation_dtype) {}
+
+  void require(bool holds, const std::string& wanted) const;
+  void shape(const char* name, const TensorView& tensor, const Shape& wanted) const {
+    shape(name, tensor.shape(), wanted);
+  }
+  void shape(const char* name, const MatrixView& matrix, const Shape& wanted) const {
+    shape(name, matrix.shape(), wanted);
+  }
+  void shape(const char* name, const Shape& found, const Shape& wanted) const;
+  void rank(const char* name, const Shape& found, int wanted) const;
+  void rank(const char* name, const TensorView& tensor, int wanted) const {
+    rank(name, tensor.shape(), wanted);
+  }
+  void rank(const char* name, const MatrixView& matrix, int wanted) const {
+    rank(name, matrix.shape(), wanted);
+  }
+  // A tensor that may be left out.
+  void optional_shape(const char* name, const TensorView& tensor, const Shape& wanted) const {
+    if (tensor) shape(name, tensor, wanted);
+  }
+  void dtype(const char* name, const TensorView& tensor, DType wanted) const;
+
+  // Checks presence, device and dtype by the operand's role.
+  void operand(const char* name, Role role, const TensorView& tensor) const;
+  void operand(const char* name, Role role, const MatrixView& matrix) const;
+
+ private:
+  bool is_allowed(Elements elements, DType dtype) const;
+  bool is_matrix_dtype(DType dtype) const;
+
+  const char* op_;
+  Device device_;
+  DType activation_dtype_;
+};
+
+}  // namespace mochi
