@@ -165,7 +165,7 @@ class BenchTest(ProgramTest):
             (
                 ["bench", "op", "--device", "tpu"],
                 2,
-                "--device: wanted 'auto', 'cpu' or 'cuda', found 'tpu'",
+                "--device: wanted 'auto', 'cpu' or 'cuda[:N]', found 'tpu'",
             ),
             (
                 ["bench", "op", "--dtype", "fp8"],
