@@ -15,8 +15,10 @@ FRAMES, STEPS = 7, 2
 # Every exported symbol is one of these: a public name, or a template of the standard library.
 PUBLIC = re.compile(
     r"^(typeinfo (name )?for |vtable for )?(mochi::(Engine|ModelInfo|Error|InvalidRequest|OutOfMemory"
-    r"|NotFinite|Cancelled|Busy)\b|mochi::(version|name_of|parse_\w+|fingerprint_file|inspect_model"
-    r"|delta_name|load_sparsity_config|to_yaml|to_json|list_full_steps|find_doubts)(\[abi:cxx11\])?\()")
+    r"|NotFinite|ModelMissing|Cancelled|Busy)\b|mochi::(version|name_of|parse_\w+|fingerprint_file"
+    r"|inspect_model|convert_weights|has_any|delta_name|load_sparsity_config|validate"
+    r"|sparsity_warnings|to_yaml|to_json|list_full_steps|fit_schedules|noise_levels|make_step_\w+"
+    r"|adapt_to_few_steps)(\[abi:cxx11\])?\()")
 
 
 def run(*command, **options):
