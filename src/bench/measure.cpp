@@ -11,14 +11,17 @@ namespace {
 
 constexpr int kMaxBatchSize = 4096;
 
-double time_once(const Task& task) {
-  const auto start = std::chrono::steady_clock::now();
+double time_once(const Task& task, const Clock& clock = steady_seconds) {
+  const double start = clock();
   task();
-  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-  return taken.count();
+  return clock() - start;
 }
 
 }  // namespace
+
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
@@ -41,13 +44,14 @@ std::map<std::string, double> take_turns(const std::vector<std::pair<std::string
 }
 
 Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_batches,
-                    double min_batch_seconds) {
+                    double min_batch_seconds, const Clock& clock) {
   std::size_t next = 0;
   const auto run_batch = [&](int size) {
-    return time_once([&] {
+    const auto batch = [&] {
       for (int i = 0; i < size; ++i) tasks[next++ % tasks.size()]();
       backend.device().synchronize();
-    });
+    };
+    return time_once(batch, clock);
   };
   run_batch(static_cast<int>(tasks.size()));
   // These times include waiting, so the batches may be somewhat short.

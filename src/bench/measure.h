@@ -28,10 +28,14 @@ struct Timing {
   int batch_size = 0;  // runs between two waits for the device
 };
 
+// Seconds since any fixed moment; never goes back.
+using Clock = std::function<double()>;
+double steady_seconds();
+
 // Runs the tasks in turn, in batches that take min_batch_seconds or longer, so that the cost of
 // waiting for the device is small compared with them. The first round does not count.
 Timing time_batches(Backend& backend, const std::vector<Task>& tasks, int num_batches,
-                    double min_batch_seconds);
+                    double min_batch_seconds, const Clock& clock = steady_seconds);
 
 // ‖got − want‖ / ‖want‖.
 double relative_error(const TensorView& got, const TensorView& want);

@@ -101,11 +101,41 @@ TEST_F(OpContracts, NameTheOperandAndWhatWasWanted) {
   EXPECT_EQ(message(ops::Silu{.x = TensorView(), .out = x}), "silu: x is missing");
   EXPECT_EQ(message(ops::Silu{.x = bf16, .out = x}), "silu: x is BF16, wanted F32");
   EXPECT_EQ(message(ops::Silu{.x = x, .out = far}), "silu: out is on another device");
-  EXPECT_EQ(message(ops::Copy{.source = ints, .target = x}),
-            "copy: source is I32, wanted F32 or F32");
+  EXPECT_EQ(message(ops::Copy{.source = ints, .target = x}), "copy: source is I32, wanted F32");
   EXPECT_EQ(message(ops::Linear{.x = x, .weight = weight, .out = x}),
             "linear: weight is I32, wanted F32 or BF16");
   EXPECT_EQ(message(ops::Upload{.host = x, .target = bf16}), "upload: target is BF16, wanted F32");
+}
+
+TEST(Contract, SaysWhichDtypesAnOperandMayHaveOnItsDevice) {
+  const Tensor storage(DType::kI32, {2, 3});
+  const auto message = [&](Device device, DType activation, Elements elements) -> std::string {
+    const TensorView ints(storage.data(), DType::kI32, {2, 3}, device);
+    try {
+      Contract("op", device, activation).operand("x", {.elements = elements}, ints);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  const auto on_cpu = [&](Elements elements) {
+    return message(Device::cpu(), DType::kF32, elements);
+  };
+  const auto on_gpu = [&](Elements elements) {
+    return message(Device::cuda(), DType::kBF16, elements);
+  };
+  EXPECT_EQ(on_cpu(Elements::kMatrix), "op: x is I32, wanted F32 or BF16");
+  EXPECT_EQ(on_gpu(Elements::kMatrix), "op: x is I32, wanted BF16");
+  EXPECT_EQ(on_cpu(Elements::kF32OrMatrix), "op: x is I32, wanted F32 or BF16");
+  EXPECT_EQ(on_gpu(Elements::kF32OrMatrix), "op: x is I32, wanted F32 or BF16");
+  EXPECT_EQ(on_cpu(Elements::kF32OrActivation), "op: x is I32, wanted F32");
+  EXPECT_EQ(on_gpu(Elements::kF32OrActivation), "op: x is I32, wanted F32 or BF16");
+  EXPECT_EQ(on_gpu(Elements::kActivation), "op: x is I32, wanted BF16");
+  EXPECT_EQ(on_gpu(Elements::kCache), "op: x is I32, wanted BF16 or F8_E4M3");
+  EXPECT_EQ(on_cpu(Elements::kF32), "op: x is I32, wanted F32");
+  EXPECT_EQ(on_cpu(Elements::kU8), "op: x is I32, wanted U8");
+  EXPECT_EQ(on_cpu(Elements::kI32), "accepted");
+  EXPECT_EQ(on_gpu(Elements::kAny), "accepted");
 }
 
 TEST_F(OpContracts, DevicesOfTheCpuAreIndependent) {

@@ -1,34 +1,19 @@
 #include "backend/ops/contract.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace mochi {
 namespace {
 
 // Returns what a message says was wanted.
-std::string describe(Elements elements, DType activation) {
-  std::string activation_name = dtype_name(activation);
-  switch (elements) {
-    case Elements::kActivation:
-      return activation_name;
-    case Elements::kF32:
-      return dtype_name(DType::kF32);
-    case Elements::kI32:
-      return dtype_name(DType::kI32);
-    case Elements::kU8:
-      return dtype_name(DType::kU8);
-    case Elements::kMatrix:
-      return "F32 or BF16";
-    case Elements::kF32OrActivation:
-      return "F32 or " + activation_name;
-    case Elements::kF32OrMatrix:
-      return "F32 or BF16";
-    case Elements::kCache:
-      return activation_name + " or F8_E4M3";
-    case Elements::kAny:
-      break;
-  }
-  return "any dtype";
+std::string describe(const std::vector<DType>& allowed) {
+  std::vector<std::string> names;
+  for (const DType dtype : allowed) names.emplace_back(dtype_name(dtype));
+  return fmt::format("{}", fmt::join(names, " or "));
 }
 
 }  // namespace
@@ -52,33 +37,49 @@ void Contract::dtype(const char* name, const TensorView& tensor, DType wanted) c
   fail("{}: {} is {}, wanted {}", op_, name, dtype_name(tensor.dtype()), dtype_name(wanted));
 }
 
-bool Contract::is_matrix_dtype(DType dtype) const {
-  if (!device_.is_cpu()) return dtype == activation_dtype_;
-  return dtype == DType::kF32 || dtype == DType::kBF16;
-}
-
-bool Contract::is_allowed(Elements elements, DType dtype) const {
+std::vector<DType> Contract::allowed_dtypes(Elements elements) const {
+  std::vector<DType> allowed;
+  const auto allow = [&](DType dtype) {
+    if (std::ranges::find(allowed, dtype) == allowed.end()) allowed.push_back(dtype);
+  };
   switch (elements) {
     case Elements::kActivation:
-      return dtype == activation_dtype_;
+      allow(activation_dtype_);
+      break;
     case Elements::kF32:
-      return dtype == DType::kF32;
+      allow(DType::kF32);
+      break;
     case Elements::kI32:
-      return dtype == DType::kI32;
+      allow(DType::kI32);
+      break;
     case Elements::kU8:
-      return dtype == DType::kU8;
-    case Elements::kMatrix:
-      return is_matrix_dtype(dtype);
+      allow(DType::kU8);
+      break;
     case Elements::kF32OrActivation:
-      return dtype == DType::kF32 || dtype == activation_dtype_;
+      allow(DType::kF32);
+      allow(activation_dtype_);
+      break;
     case Elements::kF32OrMatrix:
-      return dtype == DType::kF32 || is_matrix_dtype(dtype);
+      allow(DType::kF32);
+      [[fallthrough]];
+    case Elements::kMatrix:
+      allow(activation_dtype_);
+      if (device_.is_cpu()) allow(DType::kBF16);
+      break;
     case Elements::kCache:
-      return dtype == DType::kF8E4M3 || dtype == activation_dtype_;
+      allow(activation_dtype_);
+      allow(DType::kF8E4M3);
+      break;
     case Elements::kAny:
       break;
   }
-  return true;
+  return allowed;
+}
+
+void Contract::require_dtype(const char* name, DType found, Elements elements) const {
+  const std::vector<DType> allowed = allowed_dtypes(elements);
+  if (allowed.empty() || std::ranges::find(allowed, found) != allowed.end()) return;
+  fail("{}: {} is {}, wanted {}", op_, name, dtype_name(found), describe(allowed));
 }
 
 void Contract::operand(const char* name, Role role, const TensorView& tensor) const {
@@ -89,16 +90,12 @@ void Contract::operand(const char* name, Role role, const TensorView& tensor) co
   } else {
     require(tensor.device() == device_, std::string(name) + " is on another device");
   }
-  if (!is_allowed(role.elements, tensor.dtype())) {
-    fail("{}: {} is {}, wanted {}", op_, name, dtype_name(tensor.dtype()),
-         describe(role.elements, activation_dtype_));
-  }
+  require_dtype(name, tensor.dtype(), role.elements);
 }
 
 void Contract::operand(const char* name, Role role, const MatrixView& matrix) const {
   if (matrix.is_dense()) return operand(name, role, matrix.values());
-  require(is_matrix_dtype(matrix.dtype()),
-          std::string(name) + " is for products in " + dtype_name(matrix.dtype()));
+  require_dtype(name, matrix.dtype(), Elements::kMatrix);
   require(is_compact(matrix.type()),
           std::string(name) + " is stored as " + storage_type_name(matrix.type()));
   rank(name, matrix, 2);

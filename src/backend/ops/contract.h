@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "backend/ops/operand.h"
 
@@ -39,8 +40,9 @@ class Contract {
   void operand(const char* name, Role role, const MatrixView& matrix) const;
 
  private:
-  bool is_allowed(Elements elements, DType dtype) const;
-  bool is_matrix_dtype(DType dtype) const;
+  // None: any.
+  std::vector<DType> allowed_dtypes(Elements elements) const;
+  void require_dtype(const char* name, DType found, Elements elements) const;
 
   const char* op_;
   Device device_;
