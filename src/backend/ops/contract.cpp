@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "base/error.h"
 
@@ -11,9 +12,7 @@ namespace {
 
 // Returns what a message says was wanted.
 std::string describe(const std::vector<DType>& allowed) {
-  std::vector<std::string> names;
-  for (const DType dtype : allowed) names.emplace_back(dtype_name(dtype));
-  return fmt::format("{}", fmt::join(names, " or "));
+  return fmt::format("{}", fmt::join(allowed | std::views::transform(dtype_name), " or "));
 }
 
 }  // namespace
