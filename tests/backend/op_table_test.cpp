@@ -110,7 +110,7 @@ TEST_F(OpContracts, NameTheOperandAndWhatWasWanted) {
 TEST(Contract, SaysWhichDtypesAnOperandMayHaveOnItsDevice) {
   const Tensor storage(DType::kI32, {2, 3});
   const auto message = [&](Device device, DType activation, Elements elements) -> std::string {
-    const TensorView ints(storage.data(), DType::kI32, {2, 3}, device);
+    const TensorView ints(storage.view().bytes(), DType::kI32, {2, 3}, device);
     try {
       Contract("op", device, activation).operand("x", {.elements = elements}, ints);
     } catch (const Error& error) {
