@@ -13,7 +13,7 @@ ALLOWED = {
     "tensor": ["base"],
     "backend": ["base", "tensor"],
     "io": ["base", "tensor"],
-    "weights": ["base", "tensor", "backend/backend.h", "io", "mochi/weight_format.h"],
+    "weights": ["base", "tensor", "backend/backend.h", "io", "mochi/weight_format.h", "mochi/compute.h"],
     "text": ["base", "tensor", "backend/backend.h", "io", "weights"],
     "dit": ["base", "tensor", "backend/backend.h", "io", "weights"],
     # Fills the interface of dit.

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "mochi/analysis.h"
+#include "mochi/compute.h"
 #include "mochi/enums.h"
 #include "mochi/error.h"
 #include "mochi/frame_sink.h"
@@ -72,6 +73,9 @@ struct EngineOptions {
   // from which each is widened to `precision` when it is used. Nothing: that of the file, if it is
   // smaller than BF16. kBf16: `precision`. kFp16 is refused.
   std::optional<WeightFormat> weights = {};
+  // Type in which the linear layers of the transformer's blocks multiply; nothing: kBf16. The
+  // others are for the CPU, and refuse sparse feed-forward layers.
+  std::optional<ComputeType> compute = {};
   // Most bytes of GPU memory to use; 0: no limit. Refused on the CPU.
   std::uint64_t vram_limit_bytes = 0;
   // 0: one for each processor of the machine. The number holds for the whole process.

@@ -17,7 +17,6 @@ std::byte* grow(Tensor& memory, std::size_t num_bytes, Allocator& allocator) {
 }
 
 TensorView Backend::widened(const MatrixView& matrix) {
-  if (matrix.is_dense()) return matrix.values();
   const std::size_t num_bytes = storage_bytes(matrix.dtype(), matrix.num_elements());
   const TensorView out(grow(dense_memory_, num_bytes, allocator()), matrix.dtype(), matrix.shape(),
                        device_->device());

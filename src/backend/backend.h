@@ -76,7 +76,7 @@ class Backend : public OpTable<> {
   struct StoredFinder {
     bool& is_found;
     void operator()(const char* /*name*/, Role /*role*/, const InMatrix& matrix) const {
-      if (!matrix.is_dense()) is_found = true;
+      if (matrix.is_stored()) is_found = true;
     }
     void operator()(const char* /*name*/, Role /*role*/, const auto& /*view*/) const {}
     void operator()(const char* /*name*/, const auto& /*value*/) const {}
@@ -88,11 +88,11 @@ class Backend : public OpTable<> {
     visit_fields(op, Widener{*this});
     return op;
   }
-  // Visitor: replaces matrices by dense ones.
+  // Visitor: replaces stored matrices by dense ones.
   struct Widener {
     Backend& backend;
     void operator()(const char* /*name*/, Role /*role*/, InMatrix& matrix) const {
-      matrix = backend.widened(matrix);
+      if (matrix.is_stored()) matrix = backend.widened(matrix);
     }
     void operator()(const char* /*name*/, Role /*role*/, auto& /*view*/) const {}
     void operator()(const char* /*name*/, auto& /*value*/) const {}
@@ -141,6 +141,12 @@ struct Context {
   void check_stop() const;
   TensorView activation(const Shape& shape) const {  // allocates scratch of the activation dtype
     return scratch.allocate(backend.activation_dtype(), shape);
+  }
+  // Allocates scratch for rows that a product with `weight` takes.
+  MatrixView rows_for(const MatrixView& weight, std::int64_t num_rows) const {
+    const Shape shape{num_rows, weight.dim(1)};
+    if (!weight.is_quantised()) return activation(shape);
+    return {scratch.allocate(weight.dtype(), shape), scratch.allocate(DType::kF32, {num_rows})};
   }
 };
 

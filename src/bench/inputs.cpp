@@ -23,6 +23,12 @@ TensorView Inputs::matrix(const Shape& shape) {
   return make(backend_.device().preferred_matrix_dtype(), shape, kNoRows, values);
 }
 
+MatrixView Inputs::quantised(const TensorView& dense) {
+  const MatrixView rows(allocate(DType::kI8, dense.shape()), allocate(DType::kF32, {dense.dim(0)}));
+  backend_.run(ops::QuantiseRows{.x = dense, .out = rows});
+  return rows;
+}
+
 TensorView Inputs::upload(const TensorView& host) {
   const TensorView tensor = allocate(host.dtype(), host.shape());
   backend_.run(ops::Upload{.host = host, .target = tensor});

@@ -37,6 +37,8 @@ class Inputs {
   TensorView vector(std::int64_t size, Normal values = {1.0F, 0.1F}) {
     return make(DType::kF32, {size}, kNoRows, values);
   }
+  // Returns the rows of `dense` as I8.
+  MatrixView quantised(const TensorView& dense);
   // Returns a copy of the case's own values.
   TensorView upload(const TensorView& host);
   // Fills the tensor with NaNs, so that an element that is never written shows.

@@ -13,6 +13,23 @@ Tensor download_values(Backend& device, const MatrixView& parameter) {
   return download_last_rows(device, dense, parameter.shape(), kNoRows);
 }
 
+MatrixView copy_parameter(Backend& device, Backend& oracle, const MatrixView& parameter,
+                          std::deque<Tensor>& tensors) {
+  const auto upload = [&](const Tensor& host) {
+    const TensorView& view = host.view();
+    const Tensor& copy = tensors.emplace_back(view.dtype(), view.shape(), oracle.allocator());
+    oracle.run(ops::Upload{.host = host, .target = copy});
+    return copy.view();
+  };
+  if (!parameter.is_quantised()) return upload(download_values(device, parameter));
+  const auto copy = [&](const TensorView& source) {
+    const Tensor host(source.dtype(), source.shape());
+    device.run(ops::Download{.source = source, .host = host});
+    return upload(host);
+  };
+  return {copy(parameter.values()), copy(parameter.scales())};
+}
+
 double max_network_error(DType activation_dtype) {
   return activation_dtype == DType::kBF16 ? 4e-2 : 1e-3;
 }

@@ -27,16 +27,16 @@ struct RandomNetwork {
 // Returns the values of a parameter [shape] in F32, on the host.
 Tensor download_values(Backend& device, const MatrixView& parameter);
 
-// Copies weights to the oracle, in F32; `tensors` owns the copies.
+// Copies a parameter to the oracle: as it is if it is quantised for 8-bit products, else in F32.
+// `tensors` owns the copy.
+MatrixView copy_parameter(Backend& device, Backend& oracle, const MatrixView& parameter,
+                          std::deque<Tensor>& tensors);
+
 template <typename W>
 W copy_for_oracle(Backend& device, Backend& oracle, W weights, std::deque<Tensor>& tensors) {
-  weights.visit(
-      [&](const std::string&, const WeightMember& member, const Shape& shape, WeightRole) {
-        const Tensor host = download_values(device, member.get());
-        const Tensor& copy = tensors.emplace_back(DType::kF32, shape, oracle.allocator());
-        oracle.run(ops::Upload{.host = host, .target = copy});
-        member.set(copy);
-      });
+  weights.visit([&](const std::string&, const WeightMember& member, const Shape&, WeightRole) {
+    member.set(copy_parameter(device, oracle, member.get(), tensors));
+  });
   return weights;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
 namespace mochi::bench {
@@ -31,6 +32,42 @@ OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t 
                   .x = x, .weight = weight, .bias = bias, .out = out, .accumulate = accumulates});
             };
           }};
+}
+
+OpCase linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
+                      std::int64_t n) {
+  return {.name = "linear I8 " + what,
+          .size = fmt::format("{}×{}→{}", num_rows, k, n),
+          .num_rows = num_rows,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const MatrixView x = in.quantised(in.activations({rows, k}));
+            const MatrixView weight = in.quantised(in.activations({n, k}, kNoRows));
+            const TensorView out = in.output({rows, n});
+            return [=](Backend& backend) {
+              backend.run(ops::Linear{.x = x, .weight = weight, .out = out});
+            };
+          }};
+}
+
+OpCase gated_linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
+                            std::int64_t features, Activation activation) {
+  return {
+      .name = "gated_linear I8 " + what,
+      .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
+      .num_rows = num_rows,
+      .num_verified = kVerifiedRows,
+      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+        const MatrixView x = in.quantised(in.activations({rows, k}));
+        const float deviation = 1.0F / std::sqrt(static_cast<float>(k));
+        const MatrixView weight =
+            in.quantised(in.activations({2 * features, k}, kNoRows, {0.0F, deviation}));
+        const TensorView out = in.output({rows, features});
+        return [=, &scratch = in.scratch()](Backend& backend) {
+          backend.run(ops::GatedLinear{
+              .x = x, .weight = weight, .activation = activation, .scratch = scratch, .out = out});
+        };
+      }};
 }
 
 OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,

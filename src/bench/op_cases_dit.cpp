@@ -205,16 +205,20 @@ OpCase qk_norm_rope_case(const DitConfig& dit, std::int64_t num_tokens) {
           }};
 }
 
-OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens) {
+OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens, bool is_quantised) {
   const std::int64_t heads = dit.num_heads;
   const std::int64_t head_dim = dit.head_dim();
-  return {.name = "qkv_linear",
+  return {.name = is_quantised ? "qkv_linear I8" : "qkv_linear",
           .size = fmt::format("{}×{}→3×{}×{}", num_tokens, dit.hidden_size_x, heads, head_dim),
           .num_rows = num_tokens,
           .num_verified = kVerifiedRows,
           .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-            const TensorView x = in.activations({rows, dit.hidden_size_x});
-            const TensorView weight = in.matrix({3 * heads * head_dim, dit.hidden_size_x});
+            const std::int64_t k = dit.hidden_size_x;
+            const Shape shape{3 * heads * head_dim, k};
+            MatrixView x = in.activations({rows, k});
+            if (is_quantised) x = in.quantised(x.values());
+            const MatrixView weight = is_quantised ? in.quantised(in.activations(shape, kNoRows))
+                                                   : MatrixView(in.matrix(shape));
             const Heads to = make_heads(in, dit, rows);
             return [=, &scratch = in.scratch()](Backend& backend) {
               backend.run(ops::QkvLinear{.x = x,
@@ -226,6 +230,20 @@ OpCase qkv_linear_case(const DitConfig& dit, std::int64_t num_tokens) {
                                          .k = to.k,
                                          .v = to.v});
             };
+          }};
+}
+
+OpCase quantise_rows_case(std::int64_t num_tokens, std::int64_t width) {
+  return {.name = "quantise_rows",
+          .size = fmt::format("{}×{}", num_tokens, width),
+          .num_rows = num_tokens,
+          .num_verified = kVerifiedRows,
+          .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
+            const TensorView x = in.activations({rows, width});
+            const MatrixView out = in.quantised(x);
+            in.add_output(out.values(), 0);
+            in.add_output(out.scales(), 0);
+            return [=](Backend& backend) { backend.run(ops::QuantiseRows{.x = x, .out = out}); };
           }};
 }
 
@@ -311,12 +329,19 @@ std::vector<OpCase> list_dit_cases(const Sizes& sizes) {
   for (OpCase& attention : attentions(dit, tokens)) cases.push_back(std::move(attention));
   cases.push_back(norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(qk_norm_rope_case(dit, tokens.visual));
-  cases.push_back(qkv_linear_case(dit, tokens.visual));
+  cases.push_back(qkv_linear_case(dit, tokens.visual, /*is_quantised=*/false));
+  cases.push_back(qkv_linear_case(dit, tokens.visual, /*is_quantised=*/true));
+  cases.push_back(linear_i8_case("proj", tokens.visual, dit.hidden_size_x, dit.hidden_size_x));
+  cases.push_back(linear_i8_case("mlp w2", tokens.visual, dit.mlp_hidden_x, dit.hidden_size_x));
+  cases.push_back(quantise_rows_case(tokens.visual, dit.hidden_size_x));
+  cases.push_back(quantise_rows_case(tokens.visual, dit.mlp_hidden_x));
   cases.push_back(gated_residual_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(fused_residual_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(gated_activation_case(tokens.visual, dit.mlp_hidden_x));
   cases.push_back(gated_linear_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
                                     Activation::kSilu));
+  cases.push_back(gated_linear_i8_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
+                                       Activation::kSilu));
   cases.push_back(layer_norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(patchify_case(dit, tokens.latents));
   cases.push_back(unpatchify_case(dit, tokens.latents));

@@ -9,7 +9,7 @@ double size_of(const TensorView& tensor) {
   return tensor ? static_cast<double>(tensor.size_bytes()) : 0.0;
 }
 
-double product_flops(const TensorView& x, const MatrixView& weight) {
+double product_flops(const MatrixView& x, const MatrixView& weight) {
   return gemm_flops(x.dim(0), weight.dim(0), weight.dim(1));
 }
 
@@ -29,11 +29,11 @@ Cost cost_of(const ops::GatedLinear& op) {
 
 Cost cost_of(const ops::QkvLinear& op) {
   const double row_bytes =
-      static_cast<double>(op.weight.dim(0)) * static_cast<double>(dtype_bytes(op.x.dtype()));
+      static_cast<double>(op.weight.dim(0)) * static_cast<double>(dtype_bytes(op.q.dtype()));
   return {.flops = product_flops(op.x, op.weight),
-          .bytes = size_of(op.x) + static_cast<double>(op.weight.size_bytes()) +
-                   size_of(op.norm.cos) + size_of(op.norm.sin) +
-                   static_cast<double>(op.x.dim(0)) * row_bytes};
+          .bytes = static_cast<double>(op.x.size_bytes()) +
+                   static_cast<double>(op.weight.size_bytes()) + size_of(op.norm.cos) +
+                   size_of(op.norm.sin) + static_cast<double>(op.x.dim(0)) * row_bytes};
 }
 
 Cost cost_of(const ops::QkNormRope& op) {

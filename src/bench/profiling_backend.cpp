@@ -8,7 +8,8 @@ namespace mochi::bench {
 namespace {
 
 std::string name_product(const char* op, const MatrixView& weight) {
-  return fmt::format("{} {}→{}", op, weight.dim(1), weight.dim(0));
+  return fmt::format("{} {}→{}{}", op, weight.dim(1), weight.dim(0),
+                     weight.is_quantised() ? fmt::format(", {}", dtype_name(weight.dtype())) : "");
 }
 
 }  // namespace

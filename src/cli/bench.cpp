@@ -113,6 +113,10 @@ void check_flags(const BenchOptions& options) {
   if (options.request.weights && (subject == "op" || subject == "vae")) {
     throw flags::UsageError("--weights: works with 'dit', 'sparse', 't5', 'video' and 'load' only");
   }
+  const bool has_dit = subject == "dit" || subject == "sparse" || subject == "video";
+  if (options.request.compute && !has_dit) {
+    throw flags::UsageError("--compute: works with 'dit', 'sparse' and 'video' only");
+  }
   if (!options.plot_file) return;
   if (options.request.num_frames.size() < 2) {
     throw flags::UsageError("--plot: wanted two or more lengths in --num-frames");
@@ -147,6 +151,7 @@ void add_bench_flags(CLI::App& command, BenchOptions& options) {
                   "number of layers, for dit, sparse, t5 and video; 0: all")
       ->capture_default_str();
   add_weights_flag(command, request.weights);
+  add_compute_flag(command, request.compute);
   command.add_option("--num-steps", request.num_steps, "sampling steps, for video")
       ->capture_default_str();
   command

@@ -117,6 +117,17 @@ CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& we
       ->default_str("auto");
 }
 
+CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputeType>& compute) {
+  return command
+      .add_option_function<std::string>(
+          "--compute",
+          // As above.
+          [&compute](const std::string& text) { compute = parse_compute_type(text); },
+          "type in which the transformer's linear layers multiply; auto: bf16")
+      ->type_name("auto|bf16|int8|fp8")
+      ->default_str("auto");
+}
+
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
   CLI::Option* loras =
       command.add_option("--lora-path", options.loras, "a LoRA; may be given several times")
@@ -128,6 +139,7 @@ CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
                 "keep only the network in use in memory")
       ->group(kMachine);
   add_weights_flag(command, options.job.engine.weights)->group(kMachine);
+  add_compute_flag(command, options.job.engine.compute)->group(kMachine);
   return loras;
 }
 
@@ -218,6 +230,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   add_engine_flags(command, options.job.engine);
   of_sampling.push_back(add_lora_flags(command, options));
   of_sampling.push_back(command.get_option("--weights"));
+  of_sampling.push_back(command.get_option("--compute"));
   add_report_flags(command, options);
   // CLI11's own excludes() would fill the help with lists of flags.
   command.callback([&command, &options, from_latents, of_sampling] {

@@ -39,6 +39,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options);
 
 // --weights.
 CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& weights);
+CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputeType>& compute);
 
 // --lora-path, then --cpu-offload and --weights. The command's callback has to call take_loras().
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options);

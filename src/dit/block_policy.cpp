@@ -2,7 +2,7 @@
 
 namespace mochi {
 
-void dense_mlp(Context& ctx, const MlpInputs& in, const TensorView& activations,
+void dense_mlp(Context& ctx, const MlpInputs& in, const MatrixView& activations,
                const TensorView& out) {
   ctx.run(ops::GatedLinear{.x = in.x,
                            .weight = in.w1,
@@ -15,7 +15,7 @@ void dense_mlp(Context& ctx, const MlpInputs& in, const TensorView& activations,
 TensorView dense_mlp(Context& ctx, const MlpInputs& in) {
   const TensorView out = ctx.activation(in.x.shape());
   const Arena::Scope scope(ctx.scratch);
-  dense_mlp(ctx, in, ctx.activation({in.x.dim(0), in.w2.dim(1)}), out);
+  dense_mlp(ctx, in, ctx.rows_for(in.w2, in.x.dim(0)), out);
   return out;
 }
 

@@ -22,13 +22,14 @@ struct Site {
 
 // A gated feed-forward layer without biases: W2·(silu(a)·b) with (a | b) = W1·x.
 struct MlpInputs {
-  TensorView x;   // [tokens, width]
+  MatrixView x;   // [tokens, width], in the dtype of w1's products
   MatrixView w1;  // [2·hidden, width]
   MatrixView w2;  // [width, hidden]
 };
 
-// Computes the whole layer: activations [tokens, hidden] = silu(a)·b and out [tokens, width].
-void dense_mlp(Context& ctx, const MlpInputs& in, const TensorView& activations,
+// Computes the whole layer: activations [tokens, hidden] = silu(a)·b, in the dtype of w2's
+// products, and out [tokens, width].
+void dense_mlp(Context& ctx, const MlpInputs& in, const MatrixView& activations,
                const TensorView& out);
 // Returns the layer's output, allocated in the caller's scratch scope.
 TensorView dense_mlp(Context& ctx, const MlpInputs& in);

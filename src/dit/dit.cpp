@@ -16,7 +16,7 @@ constexpr float kQkNormEps = 1e-5F;  // for the norm of queries and keys
 // Key of the passes that skip the blocks, unlike those of any policy.
 constexpr GraphKey kSkippedBlocks{.kind = ~std::uint32_t{0}};
 
-TensorView linear(Context& ctx, const TensorView& x, const LinearWeights& weights,
+TensorView linear(Context& ctx, const MatrixView& x, const LinearWeights& weights,
                   Activation activation = Activation::kNone) {
   const TensorView out = ctx.activation({x.dim(0), weights.weight.dim(0)});
   ctx.run(ops::Linear{.x = x,
@@ -57,6 +57,7 @@ struct Dit::Stream {
   Stream(Context& ctx, const Shape& shape, std::int64_t first_token)
       : tokens(ctx.activation(shape)),
         normed(ctx.activation(shape)),
+        scales(ctx.scratch.allocate(DType::kF32, {shape[0]})),
         modulation(ctx.activation({kNumParts * shape[1]})),
         next_modulation(ctx.activation({kNumParts * shape[1]})),
         offset(first_token) {}
@@ -65,6 +66,7 @@ struct Dit::Stream {
 
   TensorView tokens;           // [tokens, width], the residual stream
   TensorView normed;           // [tokens, width], the input of attention or the MLP
+  TensorView scales;           // [tokens] f32, of `normed` if it is quantised
   TensorView modulation;       // [4·width]; for the last block's text stream only the first part
   TensorView next_modulation;  // modulation of the next block
   std::int64_t offset;         // position of its tokens in the joint sequence
@@ -82,6 +84,13 @@ struct Dit::Stream {
   TensorView gate_mlp() const { return part(modulation, 3); }
   TensorView next_scale_attention() const { return part(next_modulation, 0); }
 
+  // Returns `normed` as rows that a product with `weight` takes.
+  MatrixView normed_for(const LinearWeights& layer) const {
+    const MatrixView& weight = layer.weight;
+    if (!weight.is_quantised()) return normed;
+    return {TensorView(normed.bytes(), weight.dtype(), normed.shape(), normed.device()), scales};
+  }
+
   void find_next_modulation(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
     const std::int64_t size = mod.weight.dim(0);
     ctx.run(ops::Linear{.x = c,
@@ -91,10 +100,12 @@ struct Dit::Stream {
   }
 
   // Computes `normed` for a block if the previous one did not.
-  void prepare(Context& ctx, const TensorView& c, const LinearWeights& mod) const {
-    find_next_modulation(ctx, c, mod);
-    ctx.run(ops::NormModulate{
-        .x = tokens, .scale = next_scale_attention(), .eps = kNormEps, .out = normed});
+  void prepare(Context& ctx, const TensorView& c, const StreamWeights& block) const {
+    find_next_modulation(ctx, c, block.mod);
+    ctx.run(ops::NormModulate{.x = tokens,
+                              .scale = next_scale_attention(),
+                              .eps = kNormEps,
+                              .out = normed_for(block.qkv)});
   }
 
   // Moves on to the block whose modulation has been computed.
@@ -107,25 +118,30 @@ struct Dit::Stream {
   // `normed` for the MLP.
   void add_attention(Context& ctx, const TensorView& attended) const {
     const Arena::Scope scope(ctx.scratch);
-    const TensorView projected = linear(ctx, attended, {weights->proj.weight, {}});
+    MatrixView rows = attended;
+    if (weights->proj.weight.is_quantised()) {
+      rows = ctx.rows_for(weights->proj.weight, num_tokens());
+      ctx.run(ops::QuantiseRows{.x = attended, .out = rows});
+    }
+    const TensorView projected = linear(ctx, rows, {weights->proj.weight, {}});
     ctx.run(ops::GatedResidual{.r = projected,
                                .bias = weights->proj.bias,
                                .gate = gate_attention(),
                                .x = tokens,
                                .next_scale = scale_mlp(),
-                               .next_out = normed,
+                               .next_out = normed_for(weights->mlp_w1),
                                .eps = kNormEps});
   }
 
-  // tokens += norm(mlp(inputs))·tanh(gate). Also sets `normed` for the next block if prepares_next.
+  // tokens += norm(mlp(inputs))·tanh(gate). Also sets `normed` for the next block if there is one.
   template <typename Mlp>
-  void add_mlp(Context& ctx, bool prepares_next, Mlp mlp) const {
+  void add_mlp(Context& ctx, const StreamWeights* next, Mlp mlp) const {
     const Arena::Scope scope(ctx.scratch);
-    const MlpInputs in{normed, weights->mlp_w1.weight, weights->mlp_w2.weight};
+    const MlpInputs in{normed_for(weights->mlp_w1), weights->mlp_w1.weight, weights->mlp_w2.weight};
     ops::GatedResidual residual{.r = mlp(in), .gate = gate_mlp(), .x = tokens, .eps = kNormEps};
-    if (prepares_next) {
+    if (next != nullptr) {
       residual.next_scale = next_scale_attention();
-      residual.next_out = normed;
+      residual.next_out = normed_for(next->qkv);
     }
     ctx.run(residual);
   }
@@ -244,7 +260,7 @@ void Dit::attend(Context& ctx, std::size_t layer, const DitCall& call, BlockPoli
   for (const Stream* stream : {&x, &y}) {
     const StreamWeights& weights = *stream->weights;
     ctx.run(ops::QkvLinear{
-        .x = stream->normed,
+        .x = stream->normed_for(weights.qkv),
         .weight = weights.qkv.weight,
         .norm = {weights.q_norm, weights.k_norm, stream->cos, stream->sin, kQkNormEps},
         .offset = stream->offset,
@@ -267,23 +283,25 @@ void Dit::run_block(Context& ctx, std::size_t layer, const DitCall& call, const 
   const Arena::Scope scope(ctx.scratch);
   const BlockWeights& block = weights_.blocks[layer];
   if (layer == 0 || !looks_ahead()) {
-    x.prepare(ctx, c, block.x.mod);
-    y.prepare(ctx, c, block.y.mod);
+    x.prepare(ctx, c, block.x);
+    y.prepare(ctx, c, block.y);
   }
   x.enter(block.x);
   y.enter(block.y);
-  const bool prepares_next = looks_ahead() && layer + 1 < weights_.blocks.size();
-  if (prepares_next) {
-    x.find_next_modulation(ctx, c, weights_.blocks[layer + 1].x.mod);
-    y.find_next_modulation(ctx, c, weights_.blocks[layer + 1].y.mod);
+  const BlockWeights* const next =
+      looks_ahead() && layer + 1 < weights_.blocks.size() ? &weights_.blocks[layer + 1] : nullptr;
+  if (next != nullptr) {
+    x.find_next_modulation(ctx, c, next->x.mod);
+    y.find_next_modulation(ctx, c, next->y.mod);
   }
   attend(ctx, layer, call, policy, x, y);
   ctx.check_stop();
   const Site site{call.branch, static_cast<int>(layer)};
-  x.add_mlp(ctx, prepares_next,
+  x.add_mlp(ctx, next != nullptr ? &next->x : nullptr,
             [&](const MlpInputs& in) { return policy.run_mlp(ctx, site, call.step, in); });
   if (y.has_output()) {
-    y.add_mlp(ctx, prepares_next, [&](const MlpInputs& in) { return dense_mlp(ctx, in); });
+    y.add_mlp(ctx, next != nullptr ? &next->y : nullptr,
+              [&](const MlpInputs& in) { return dense_mlp(ctx, in); });
   }
 }
 

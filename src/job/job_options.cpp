@@ -22,6 +22,7 @@ EngineOptions overlay_engine(EngineOptions lower, const EngineOptions& upper) {
   if (upper.device != defaults.device) lower.device = upper.device;
   if (upper.precision != defaults.precision) lower.precision = upper.precision;
   if (upper.weights) lower.weights = upper.weights;
+  if (upper.compute) lower.compute = upper.compute;
   if (upper.random_weights != defaults.random_weights) lower.random_weights = upper.random_weights;
   // Settings of this machine, which no recipe has.
   lower.num_threads = upper.num_threads;

@@ -24,7 +24,8 @@ OrderedJson latents_part(const OrderedJson& recipe) {
           {"latents", section("latents")},
           {"loras", section("model").value("loras", OrderedJson::array())},
           {"dtype", section("engine").value("dtype", "")},
-          {"weights", section("engine").value("weights", "auto")}};
+          {"weights", section("engine").value("weights", "auto")},
+          {"compute", section("engine").value("compute", "auto")}};
 }
 
 OrderedJson model_part(const OrderedJson& recipe) {
@@ -52,7 +53,7 @@ void check_checkpoint(const Job& job) {
   const OrderedJson saved = latents_part(OrderedJson::parse(job.input.checkpoint_recipe.dump()));
   const std::string owner = "the checkpoint's video";
   check_same(owner, wanted.at("request"), Json(saved.at("request")));
-  for (const char* key : {"loras", "dtype", "weights"}) {
+  for (const char* key : {"loras", "dtype", "weights", "compute"}) {
     check_same(owner, {{key, wanted.at(key)}}, {{key, saved.at(key)}});
   }
 }

@@ -101,6 +101,7 @@ void read_engine(JsonReader& root, EngineOptions& options) {
   options.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
   options.precision = read_choice(engine, "dtype", kPrecisions);
   if (engine.has("weights")) options.weights = read_choice(engine, "weights", kWeightFormats);
+  if (engine.has("compute")) options.compute = read_choice(engine, "compute", kComputeTypes);
 }
 
 void read_model(JsonReader& root, Recipe& recipe) {
@@ -197,6 +198,7 @@ OrderedJson describe_recipe(const Recipe& recipe, const MadeWith& with) {
                     {"dtype", name_of(info.precision)},
                     {"num_threads", info.num_threads}};
   if (recipe.engine.weights) json["engine"]["weights"] = name_of(*recipe.engine.weights);
+  if (recipe.engine.compute) json["engine"]["compute"] = name_of(*recipe.engine.compute);
   return json;
 }
 

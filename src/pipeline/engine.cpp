@@ -58,12 +58,28 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
+ComputeType compute_type(const EngineOptions& options) {
+  return options.compute.value_or(ComputeType::kBf16);
+}
+
 void check_options(const EngineOptions& options, Device device) {
   if (options.num_threads < 0) {
     refuse("num_threads", "wanted 0 (all) or more, found {}", options.num_threads);
   }
   if (options.vram_limit_bytes > 0 && device.is_cpu()) {
     refuse("vram_limit_bytes", "has no effect on the CPU");
+  }
+  const ComputeType compute = compute_type(options);
+  if (compute != ComputeType::kBf16 && !device.is_cpu()) {
+    refuse("compute", "wanted bf16 on a GPU, found {}", name_of(compute));
+  }
+}
+
+void check_compute(const EngineOptions& options, const GenerateRequest& request) {
+  const ComputeType compute = compute_type(options);
+  if (compute != ComputeType::kBf16 && request.sparsity && request.sparsity->mlp.is_enabled) {
+    refuse("compute", "wanted bf16 with sparse feed-forward layers (mlp.is_enabled), found {}",
+           name_of(compute));
   }
 }
 
@@ -138,7 +154,7 @@ Engine::Impl::Impl(const EngineOptions& given)
       backend(
           make_backend(choice.device, {.activation_dtype = choose_activation_dtype(given.precision),
                                        .memory_limit_bytes = given.vram_limit_bytes})),
-      storage(choose_matrix_dtype(given.precision, *backend), given.weights),
+      storage(choose_matrix_dtype(given.precision, *backend), given.weights, compute_type(given)),
       keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory(), storage) <=
                                                             physical_memory_bytes() / 2)) {
   check_options(options, choice.device);
@@ -309,6 +325,7 @@ Latents Engine::sample(const GenerateRequest& request, Observer& observer,
   Impl& impl = checked_impl();
   const BusyScope busy(impl.is_busy);
   model().check(request);
+  check_compute(impl.options, request);
   const StepPlan plan = make_step_plan(request);
   const Latents size = model().latent_size({request.width, request.height, request.num_frames});
   if (options.start != nullptr) check_start(*options.start, size, plan.num_steps());

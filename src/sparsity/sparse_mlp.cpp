@@ -54,7 +54,7 @@ TensorView SparseMlp::run(Context& ctx, Site site, const TensorView& step, const
     return state.out;
   }
   if (now == Work::kChoose || !state.has_plan) choose(ctx, site, step, in, state);
-  ctx.run(ops::ColumnSparseMlp{.x = in.x,
+  ctx.run(ops::ColumnSparseMlp{.x = in.x.values(),
                                .w1 = in.w1,
                                .w2_rows = w2_rows(ctx.backend, site.layer, in.w2),
                                .columns = state.plan->lists(ctx),
@@ -86,7 +86,7 @@ void SparseMlp::choose(Context& ctx, Site site, const TensorView& step, const Ml
 void SparseMlp::find_means(Context& ctx, const MlpInputs& in, const TensorView& means) const {
   const Arena::Scope scope(ctx.scratch);
   const TensorView inputs = ctx.activation({num_blocks(), in.x.dim(1)});
-  ctx.run(ops::MeanRows{.x = in.x, .out = inputs, .block_size = mlp_.block_size});
+  ctx.run(ops::MeanRows{.x = in.x.values(), .out = inputs, .block_size = mlp_.block_size});
   ctx.run(ops::Linear{.x = inputs, .weight = in.w1, .out = means});
 }
 

@@ -1,4 +1,5 @@
-// Matrices of weights, dense or as small as a file stores them.
+// Matrices of weights and of activations: dense, quantised for 8-bit products, or as small as a
+// file stores them.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,10 @@ class MatrixView {
   MatrixView(const TensorView& dense)  // NOLINT: every dense matrix is one
       : values_(dense), shape_(dense.shape()), type_(dense.dtype()), dtype_(dense.dtype()) {}
   MatrixView(const Tensor& dense) : MatrixView(dense.view()) {}  // NOLINT: as above
+  // A matrix for 8-bit products: `values` [rows, columns] I8 or F8_E4M3 times `scales` [rows] f32.
+  MatrixView(const TensorView& values, const TensorView& scales) : MatrixView(values) {
+    scales_ = scales;
+  }
   // `stored` [bytes] u8 holds the elements in row-major order; `scales` [1] or [rows] f32 multiply
   // them, or are empty. Products take the values in `dtype`, F32 or BF16.
   MatrixView(const StorageType& type, const TensorView& stored, const TensorView& scales,
@@ -22,7 +27,10 @@ class MatrixView {
       : values_(stored), scales_(scales), shape_(shape), type_(type), dtype_(dtype) {}
 
   explicit operator bool() const { return static_cast<bool>(values_); }
-  bool is_dense() const { return type_ == StorageType(dtype_); }
+  bool is_dense() const { return type_ == StorageType(dtype_) && !is_quantised(); }
+  bool is_quantised() const { return dtype_ == DType::kI8 || dtype_ == DType::kF8E4M3; }
+  // Returns true if the elements are of another type than products take.
+  bool is_stored() const { return type_ != StorageType(dtype_); }
   const StorageType& type() const { return type_; }  // type of the stored elements
   DType dtype() const { return dtype_; }             // type in which products take the values
   Device device() const { return values_.device(); }
@@ -33,7 +41,8 @@ class MatrixView {
     return values_.size_bytes() + (scales_ ? scales_.size_bytes() : 0);
   }
 
-  const TensorView& values() const { return values_; }  // the matrix itself, if it is dense
+  // The matrix itself, if it is dense. [rows, columns], or [bytes] u8 if it is stored.
+  const TensorView& values() const { return values_; }
   const TensorView& scales() const { return scales_; }
 
  private:

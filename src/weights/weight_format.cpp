@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
-#include "base/error.h"
-#include "base/parallel_for.h"
-#include "tensor/float8.h"
+#include "tensor/row_quantisation.h"
 
 namespace mochi {
 namespace {
@@ -33,29 +30,6 @@ bool is_exact(WeightFormat format, std::string_view name, const Shape& shape) {
   if (!name.ends_with(".weight") || shape.num_elements() <= kMaxSmallElements) return true;
   if (is_half) return shape.rank() < 2 || name.ends_with("relative_attention_bias.weight");
   return shape.rank() != 2 || has_any(name, kSensitive);
-}
-
-// Writes the elements and returns the scale of each row.
-std::vector<float> to_float8_rows(std::span<const float> values, std::int64_t num_rows,
-                                  std::span<std::byte> elements) {
-  std::vector<float> scales(static_cast<std::size_t>(num_rows));
-  const std::size_t row_size = num_rows == 0 ? 0 : values.size() / scales.size();
-  constexpr std::int64_t kGrainRows = 16;
-  parallel_for(0, num_rows, kGrainRows, [&](std::int64_t begin, std::int64_t end) {
-    for (auto row = static_cast<std::size_t>(begin); row < static_cast<std::size_t>(end); ++row) {
-      const std::span<const float> from = values.subspan(row * row_size, row_size);
-      float largest = 0;
-      for (const float value : from) largest = std::max(largest, std::abs(value));
-      const float scale = largest / kMaxF8E4M3;
-      scales[row] = std::isnormal(scale) ? scale : 1.0F;
-      const float inverse = 1.0F / scales[row];
-      std::ranges::transform(from, elements.subspan(row * row_size).begin(),
-                             [inverse](float value) {
-                               return static_cast<std::byte>(f32_to_f8_e4m3(value * inverse));
-                             });
-    }
-  });
-  return scales;
 }
 
 }  // namespace
@@ -135,9 +109,8 @@ CompactMatrix to_compact(std::span<const float> values, std::int64_t num_rows,
     quantize(*format, values, matrix.elements);
     return matrix;
   }
-  if (type != StorageType(DType::kF8E4M3))
-    fail("weights are not stored as {}", storage_type_name(type));
-  matrix.scales = to_float8_rows(values, num_rows, matrix.elements);
+  matrix.scales.resize(static_cast<std::size_t>(num_rows));
+  quantise_rows(std::get<DType>(type), values, matrix.elements, matrix.scales);
   return matrix;
 }
 

@@ -31,9 +31,10 @@ std::optional<StorageType> type_in_format(WeightFormat format, std::string_view 
 // A matrix in a type that is_compact().
 struct CompactMatrix {
   std::vector<std::byte> elements;
-  std::vector<float> scales;  // [rows] of F8_E4M3: the largest value of a row becomes ±448
+  std::vector<float> scales;  // [rows] of I8 and F8_E4M3, by quantise_rows(); else none
 };
-// `type` is F8_E4M3 or a format of blocks that quantize() writes, else Error. Values are finite.
+// `type` is I8, F8_E4M3 or a format of blocks that quantize() writes, else Error. Values are
+// finite.
 CompactMatrix to_compact(std::span<const float> values, std::int64_t num_rows,
                          const StorageType& type);
 

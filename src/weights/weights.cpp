@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "weights/compute_type.h"
 
 namespace mochi {
 
@@ -60,13 +61,14 @@ CompactMatrix to_compact_named(const std::string& what, std::span<const float> v
   }
 }
 
-// Returns the scales of rows that follow one another: none, one for all, or one for each row.
-std::vector<float> join_scales(std::span<const StoredRows> parts) {
-  if (parts.size() == 1) return parts.front().scales;
+// Returns the scales of rows that follow one another: one for each row; unless every row needs
+// one, also one for all or none.
+std::vector<float> join_scales(std::span<const StoredRows> parts, bool needs_all) {
+  if (parts.size() == 1 && !needs_all) return parts.front().scales;
   const bool has_scales =
       std::ranges::any_of(parts, [](const StoredRows& part) { return !part.scales.empty(); });
   std::vector<float> scales;
-  if (!has_scales) return scales;
+  if (!has_scales && !needs_all) return scales;
   for (const StoredRows& part : parts) {
     const auto num_rows = static_cast<std::size_t>(part.shape[0]);
     if (part.scales.size() == num_rows) {
@@ -95,8 +97,11 @@ WeightStore::Plan WeightStore::plan(const Parameter& parameter, const TensorSour
   if (source != nullptr) found = require_weight(*source, parameter.name, shape);
   Plan plan{DType::kF32};
   if (parameter.role == WeightRole::kMatrix) {
-    plan.type = type_to_keep(parameter.name, shape, parameter.member.can_be_compact(),
-                             found ? &*found : nullptr, storage);
+    const std::optional<DType> quantised = quantised_type(storage.compute, parameter.name);
+    plan.is_quantised = quantised.has_value();
+    plan.type = quantised ? *quantised
+                          : type_to_keep(parameter.name, shape, parameter.member.can_be_compact(),
+                                         found ? &*found : nullptr, storage);
   }
   plan.element_bytes = storage_bytes(plan.type, shape.num_elements());
   const bool may_have_scales = is_compact(plan.type) && std::holds_alternative<DType>(plan.type);
@@ -139,11 +144,11 @@ void WeightStore::finish() {
 }
 
 void WeightStore::load_one(const TensorSource& source, const Parameter& parameter) {
-  const StorageType type = plan(parameter, &source, storage_).type;
+  const Plan kept = plan(parameter, &source, storage_);
   enter_layer(parameter.name);
   num_parameters_ += parameter.shape.num_elements();
-  if (is_compact(type)) return parameter.member.set(load_compact(source, parameter, type));
-  const TensorView target = allocate(std::get<DType>(type), parameter.shape);
+  if (is_compact(kept.type)) return parameter.member.set(load_compact(source, parameter, kept));
+  const TensorView target = allocate(std::get<DType>(kept.type), parameter.shape);
   parameter.member.set(target);
   load_dense(source, parameter.name, target);
 }
@@ -163,19 +168,19 @@ void WeightStore::load_dense(const TensorSource& source, const std::string& name
 }
 
 MatrixView WeightStore::load_compact(const TensorSource& source, const Parameter& parameter,
-                                     const StorageType& type) {
+                                     const Plan& kept) {
   const auto& [name, shape, role, member] = parameter;
   const TensorInfo found = source.info(name);
-  if (found.type == type) {
+  if (found.type == kept.type) {
     const std::vector<StoredRows> parts = source.stored_rows(name);
     for (const StoredRows& part : parts) require_finite(name, found.origin, part);
-    return store_rows(parameter, parts);
+    return store_rows(parameter, kept, parts);
   }
   const Tensor values(DType::kF32, shape);
   source.read(name, values);
   const std::string what = fmt::format("'{}' in '{}'", name, found.origin);
-  const CompactMatrix matrix = to_compact_named(what, values.view().f32(), shape[0], type);
-  return store_rows(parameter, {{rows_of(matrix, type, shape)}});
+  const CompactMatrix matrix = to_compact_named(what, values.view().f32(), shape[0], kept.type);
+  return store_rows(parameter, kept, {{rows_of(matrix, kept.type, shape)}});
 }
 
 void WeightStore::store_bytes(std::span<const std::byte> bytes, const TensorView& target) {
@@ -183,9 +188,10 @@ void WeightStore::store_bytes(std::span<const std::byte> bytes, const TensorView
   std::memcpy(target.bytes(), bytes.data(), bytes.size());
 }
 
-MatrixView WeightStore::store_rows(const Parameter& parameter, std::span<const StoredRows> parts) {
+MatrixView WeightStore::store_rows(const Parameter& parameter, const Plan& kept,
+                                   std::span<const StoredRows> parts) {
   const Shape& shape = parameter.shape;
-  const StorageType& type = parts.front().type;
+  const StorageType& type = kept.type;
   const auto num_bytes = static_cast<std::int64_t>(storage_bytes(type, shape.num_elements()));
   const TensorView elements = allocate(DType::kU8, {num_bytes});
   std::int64_t begin = 0;
@@ -195,10 +201,14 @@ MatrixView WeightStore::store_rows(const Parameter& parameter, std::span<const S
     if (!loader_) part.release();
     begin = end;
   }
-  const std::vector<float> scales = join_scales(parts);
+  const std::vector<float> scales = join_scales(parts, kept.is_quantised);
   if (scales.empty()) return {type, elements, {}, shape, storage_.dtype};
   const TensorView stored_scales = allocate(DType::kF32, {std::ssize(scales)});
   store_bytes(std::as_bytes(std::span(scales)), stored_scales);
+  if (kept.is_quantised) {
+    const TensorView values(elements.bytes(), std::get<DType>(type), shape, elements.device());
+    return {values, stored_scales};
+  }
   return {type, elements, stored_scales, shape, storage_.dtype};
 }
 
@@ -213,11 +223,11 @@ void WeightStore::init_one(std::uint64_t seed, const Parameter& parameter) {
     deviation = 0.02F;
     mean = 0.0F;
   }
-  const StorageType type = plan(parameter, nullptr, storage_).type;
+  const Plan kept = plan(parameter, nullptr, storage_);
   enter_layer(name);
   num_parameters_ += shape.num_elements();
-  if (!is_compact(type)) {
-    const TensorView target = allocate(std::get<DType>(type), shape);
+  if (!is_compact(kept.type)) {
+    const TensorView target = allocate(std::get<DType>(kept.type), shape);
     backend_.run(
         ops::FillNormal{.target = target, .seed = seed, .mean = mean, .deviation = deviation});
     return member.set(target);
@@ -227,8 +237,8 @@ void WeightStore::init_one(std::uint64_t seed, const Parameter& parameter) {
   backend_.run(
       ops::FillNormal{.target = values, .seed = seed, .mean = mean, .deviation = deviation});
   backend_.run(ops::Download{.source = values, .host = host});
-  const CompactMatrix matrix = to_compact_named(name, host.view().f32(), shape[0], type);
-  member.set(store_rows(parameter, {{rows_of(matrix, type, shape)}}));
+  const CompactMatrix matrix = to_compact_named(name, host.view().f32(), shape[0], kept.type);
+  member.set(store_rows(parameter, kept, {{rows_of(matrix, kept.type, shape)}}));
 }
 
 }  // namespace mochi

@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "io/tensor_source.h"
+#include "mochi/compute.h"
 #include "weights/layer_streamer.h"
 #include "weights/weight_format.h"
 
@@ -66,13 +67,16 @@ struct LinearWeights {
 
 // How a store keeps matrices.
 struct MatrixStorage {
-  MatrixStorage(DType product_dtype, std::optional<WeightFormat> wanted = {})  // NOLINT: mostly one
-      : dtype(product_dtype), format(wanted) {}
+  MatrixStorage(DType product_dtype, std::optional<WeightFormat> wanted = {},  // NOLINT: mostly one
+                ComputeType products = ComputeType::kBf16)
+      : dtype(product_dtype), format(wanted), compute(products) {}
 
-  DType dtype;  // F32 or BF16, in which products take them
+  DType dtype;  // F32 or BF16, in which products take them unless they are quantised
   // The precision of linear layers. Nothing: each stays in the type that its file has if that is
   // smaller than BF16.
   std::optional<WeightFormat> format;
+  // Layers that multiply in 8 bits are kept so, whatever the precision of the others.
+  ComputeType compute;
 };
 
 // Owner of the memory behind the views of a …Weights struct. W needs `void visit(const
@@ -135,6 +139,7 @@ class WeightStore {
   };
   struct Plan {
     StorageType type;
+    bool is_quantised = false;  // products take the matrix as it is
     std::size_t element_bytes = 0;
     std::size_t scale_bytes = 0;  // at most
 
@@ -161,11 +166,11 @@ class WeightStore {
 
   void load_one(const TensorSource& source, const Parameter& parameter);
   void load_dense(const TensorSource& source, const std::string& name, const TensorView& target);
-  MatrixView load_compact(const TensorSource& source, const Parameter& parameter,
-                          const StorageType& type);
+  MatrixView load_compact(const TensorSource& source, const Parameter& parameter, const Plan& plan);
   void init_one(std::uint64_t seed, const Parameter& parameter);
   // Copies rows that are compact into the store. They follow one another.
-  MatrixView store_rows(const Parameter& parameter, std::span<const StoredRows> parts);
+  MatrixView store_rows(const Parameter& parameter, const Plan& plan,
+                        std::span<const StoredRows> parts);
   void store_bytes(std::span<const std::byte> bytes, const TensorView& target);
   // Goes on to the layer of this parameter, if layers are streamed.
   void enter_layer(const std::string& name);

@@ -103,7 +103,7 @@ TEST_F(OpContracts, NameTheOperandAndWhatWasWanted) {
   EXPECT_EQ(message(ops::Silu{.x = x, .out = far}), "silu: out is on another device");
   EXPECT_EQ(message(ops::Copy{.source = ints, .target = x}), "copy: source is I32, wanted F32");
   EXPECT_EQ(message(ops::Linear{.x = x, .weight = weight, .out = x}),
-            "linear: weight is I32, wanted F32 or BF16");
+            "linear: weight is I32, wanted F32, BF16, I8 or F8_E4M3");
   EXPECT_EQ(message(ops::Upload{.host = x, .target = bf16}), "upload: target is BF16, wanted F32");
 }
 
@@ -132,6 +132,9 @@ TEST(Contract, SaysWhichDtypesAnOperandMayHaveOnItsDevice) {
   EXPECT_EQ(on_gpu(Elements::kF32OrActivation), "op: x is I32, wanted F32 or BF16");
   EXPECT_EQ(on_gpu(Elements::kActivation), "op: x is I32, wanted BF16");
   EXPECT_EQ(on_gpu(Elements::kCache), "op: x is I32, wanted BF16 or F8_E4M3");
+  EXPECT_EQ(on_cpu(Elements::kRows), "op: x is I32, wanted F32, I8 or F8_E4M3");
+  EXPECT_EQ(on_cpu(Elements::kProductMatrix), "op: x is I32, wanted F32, BF16, I8 or F8_E4M3");
+  EXPECT_EQ(on_gpu(Elements::kProductMatrix), "op: x is I32, wanted BF16 or I8");
   EXPECT_EQ(on_cpu(Elements::kF32), "op: x is I32, wanted F32");
   EXPECT_EQ(on_cpu(Elements::kU8), "op: x is I32, wanted U8");
   EXPECT_EQ(on_cpu(Elements::kI32), "accepted");

@@ -41,7 +41,10 @@ class Call {
     heads.tensor = mirror(heads.tensor, inner_.activation_dtype(), role);
   }
   void operator()(const char* /*name*/, Role role, InMatrix& matrix) {
-    matrix = mirror(matrix.values(), inner_.activation_dtype(), role);
+    matrix = mirror_matrix(matrix, role);
+  }
+  void operator()(const char* /*name*/, Role role, MatrixView& rows) {
+    if (rows) rows = mirror_matrix(rows, role);
   }
   void operator()(const char* /*name*/, Role role, InStored& matrix) {
     const TensorView values = mirror(matrix.values(), matrix.values().dtype(), role);
@@ -81,6 +84,12 @@ class Call {
     const bool is_converted = role.elements == Elements::kActivation ||
                               role.elements == Elements::kMatrix || is_cache || is_matrix;
     return is_converted ? inner_.activation_dtype() : host.dtype();
+  }
+
+  MatrixView mirror_matrix(const MatrixView& matrix, Role role) {
+    if (!matrix.is_quantised()) return mirror(matrix.values(), inner_.activation_dtype(), role);
+    return {mirror(matrix.values(), matrix.dtype(), role),
+            mirror(matrix.scales(), DType::kF32, role)};
   }
 
   TensorView mirror(const TensorView& host, DType dtype, Role role) {

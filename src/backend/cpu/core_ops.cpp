@@ -8,6 +8,7 @@
 #include "backend/cpu/implement.h"
 #include "backend/cpu/onednn.h"
 #include "backend/cpu/pointers.h"
+#include "backend/cpu/row_writer.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
 
@@ -17,16 +18,17 @@ namespace {
 
 // out = activate(a)·b for rows (a | b) of x.
 template <typename Activate>
-void gate_rows(const TensorView& x, const TensorView& out, Activate activate) {
+void gate_rows(const TensorView& x, const MatrixView& out, Activate activate) {
   const std::int64_t features = out.dim(1);
   const std::int64_t grain = std::max<std::int64_t>(1, kElementGrain / (features + 1));
   parallel_for(0, out.dim(0), grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const float* a = data(x) + row * 2 * features;
       const float* b = a + features;
-      float* y = data(out) + row * features;
+      write_row(out, row, [&](float* y) {
 #pragma omp simd
-      for (std::int64_t i = 0; i < features; ++i) y[i] = activate(a[i]) * b[i];
+        for (std::int64_t i = 0; i < features; ++i) y[i] = activate(a[i]) * b[i];
+      });
     }
   });
 }
@@ -110,6 +112,13 @@ void run(Cpu& /*cpu*/, const ops::MeanRows& op) {
   });
 }
 template void compute(Cpu&, const ops::MeanRows&);
+
+void run(Cpu& /*cpu*/, const ops::QuantiseRows& op) {
+  const TensorView& elements = op.out.values();
+  quantise_rows(op.out.dtype(), op.x.f32(), {elements.bytes(), elements.size_bytes()},
+                op.out.scales().f32());
+}
+template void compute(Cpu&, const ops::QuantiseRows&);
 
 void run(Cpu& /*cpu*/, const ops::Transpose& op) {
   if (op.x.dense().dtype() == DType::kF32) {

@@ -4,6 +4,7 @@
 
 #include "backend/cpu/implement.h"
 #include "backend/cpu/pointers.h"
+#include "backend/cpu/row_writer.h"
 #include "base/parallel_for.h"
 
 namespace mochi::cpu {
@@ -71,10 +72,11 @@ void run(Cpu& /*cpu*/, const ops::NormModulate& op) {
   const float* s = data(op.scale);
   for_rows(op.x.dim(0), [&](std::int64_t row) {
     const float* in = data(op.x) + row * width;
-    float* y = data(op.out) + row * width;
     const float factor = inverse_rms(in, width, op.eps);
+    write_row(op.out, row, [&](float* y) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) y[i] = in[i] * factor * (1.0F + s[i]);
+      for (std::int64_t i = 0; i < width; ++i) y[i] = in[i] * factor * (1.0F + s[i]);
+    });
   });
 }
 template void compute(Cpu&, const ops::NormModulate&);

@@ -2,13 +2,17 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <bit>
 #include <unordered_map>
 #include <vector>
 
 #include "backend/cpu/implement.h"
 #include "backend/cpu/onednn.h"
+#include "backend/cpu/pointers.h"
+#include "backend/cpu/simd_math.h"
 #include "backend/two_steps.h"
 #include "base/parallel_for.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi::cpu {
 
@@ -42,12 +46,18 @@ MatmulTile choose_tile(std::int64_t num_rows, std::int64_t num_cols) {
   return {split_evenly(num_rows, num_row_tiles), split_evenly(num_cols, num_col_tiles)};
 }
 
-dnnl::primitive_attr linear_attributes(const ops::Linear& op) {
+// The last step of a product in oneDNN.
+struct Epilogue {
+  Activation activation = Activation::kNone;
+  bool accumulate = false;
+};
+
+dnnl::primitive_attr linear_attributes(const Epilogue& epilogue) {
   dnnl::post_ops post_ops;
-  if (op.accumulate) post_ops.append_sum(1.0F);
-  if (op.activation == Activation::kSilu) {
+  if (epilogue.accumulate) post_ops.append_sum(1.0F);
+  if (epilogue.activation == Activation::kSilu) {
     post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_swish, 1.0F, 0.0F);
-  } else if (op.activation == Activation::kGeluTanh) {
+  } else if (epilogue.activation == Activation::kGeluTanh) {
     post_ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_gelu_tanh, 0.0F, 0.0F);
   }
   dnnl::primitive_attr attributes;
@@ -66,9 +76,32 @@ TensorView convert(OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buf
   return converted;
 }
 
+// Returns the elements as F32, in memory that `buffer` keeps.
+TensorView widen_elements(const TensorView& x, Tensor& buffer) {
+  if (!buffer || buffer.view().num_elements() < x.num_elements()) {
+    buffer = Tensor(DType::kF32, {x.num_elements()});
+  }
+  const TensorView wide(buffer.view().bytes(), DType::kF32, x.shape());
+  convert_to_f32(x.dtype(), {x.bytes(), x.size_bytes()}, wide.f32());
+  return wide;
+}
+
 struct LinearOperands {
   TensorView x, weight, bias, out;
 };
+
+DataType data_type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return DataType::bf16;
+    case DType::kI8:
+      return DataType::s8;
+    case DType::kI32:
+      return DataType::s32;
+    default:
+      return DataType::f32;
+  }
+}
 
 struct TileDescs {
   memory::desc x, weight, bias, out;
@@ -77,25 +110,20 @@ struct TileDescs {
 TileDescs describe_tile(const LinearOperands& operands, const MatmulTile& tile) {
   const memory::dim in_features = operands.x.dim(1);
   const memory::dim out_features = operands.out.dim(1);
-  const DataType type = operands.weight.dtype() == DType::kBF16 ? DataType::bf16 : DataType::f32;
+  const DataType type = data_type_of(operands.weight.dtype());
   return {.x = memory::desc({tile.num_rows, in_features}, type, Tag::ab),
           .weight = memory::desc({in_features, tile.num_cols}, type, Tag::ba),
           .bias = memory::desc({1, tile.num_cols}, DataType::f32, Tag::ab),
-          .out = memory::desc({tile.num_rows, tile.num_cols}, DataType::f32,
+          .out = memory::desc({tile.num_rows, tile.num_cols}, data_type_of(operands.out.dtype()),
                               memory::dims{out_features, 1})};
 }
 
 const OneDnn::Linear& get_linear(OneDnn& onednn, const LinearOperands& operands,
-                                 const MatmulTile& tile, const ops::Linear& op) {
+                                 const MatmulTile& tile, const Epilogue& epilogue) {
   const bool has_bias = static_cast<bool>(operands.bias);
-  const OneDnn::LinearKey key{tile.num_rows,
-                              tile.num_cols,
-                              operands.x.dim(1),
-                              operands.out.dim(1),
-                              operands.weight.dtype() == DType::kBF16,
-                              has_bias,
-                              op.activation,
-                              op.accumulate};
+  const OneDnn::LinearKey key{tile.num_rows,       tile.num_cols,           operands.x.dim(1),
+                              operands.out.dim(1), operands.weight.dtype(), has_bias,
+                              epilogue.activation, epilogue.accumulate};
   auto found = onednn.linears.find(key);
   if (found == onednn.linears.end()) {
     check_room_for_primitive();
@@ -103,7 +131,8 @@ const OneDnn::Linear& get_linear(OneDnn& onednn, const LinearOperands& operands,
     const TileDescs descs = describe_tile(operands, tile);
     const auto desc = has_bias ? dnnl::matmul::desc(descs.x, descs.weight, descs.bias, descs.out)
                                : dnnl::matmul::desc(descs.x, descs.weight, descs.out);
-    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(op), onednn.engine);
+    const dnnl::matmul::primitive_desc primitive_desc(desc, linear_attributes(epilogue),
+                                                      onednn.engine);
     const OneDnn::Linear linear{dnnl::matmul(primitive_desc), primitive_desc.scratchpad_desc()};
     found = onednn.linears.emplace(key, linear).first;
   }
@@ -133,19 +162,12 @@ void multiply_tile(const OneDnn& onednn, const OneDnn::Linear& linear,
   stream.wait();
 }
 
-}  // namespace
-
-void run(Cpu& cpu, const ops::Linear& op) try {
-  const TensorView& weight = op.weight.dense();
-  OneDnn& onednn = cpu.onednn();
-  LinearOperands operands{op.x, weight, op.bias, op.out};
-  if (weight.dtype() == DType::kBF16 && has_bf16()) {
-    operands.x = convert(onednn, op.x, DType::kBF16, onednn.bf16_input);
-  } else if (weight.dtype() == DType::kBF16) {
-    operands.weight = convert(onednn, weight, DType::kF32, onednn.f32_weight);
-  }
-  const std::int64_t num_rows = op.out.dim(0);
-  const std::int64_t num_cols = op.out.dim(1);
+// Computes all tiles. Calls finish(tile, row, col) after each, on the thread that computed it.
+template <typename Finish>
+void multiply(OneDnn& onednn, const LinearOperands& operands, const Epilogue& epilogue,
+              Finish finish) {
+  const std::int64_t num_rows = operands.out.dim(0);
+  const std::int64_t num_cols = operands.out.dim(1);
   const MatmulTile tile = choose_tile(num_rows, num_cols);
   const std::int64_t num_col_tiles = (num_cols + tile.num_cols - 1) / tile.num_cols;
   const std::int64_t num_tiles = (num_rows + tile.num_rows - 1) / tile.num_rows * num_col_tiles;
@@ -158,17 +180,82 @@ void run(Cpu& cpu, const ops::Linear& op) try {
   for (std::int64_t i = 0; i < num_tiles; ++i) {
     const MatmulTile size =
         tile_at(i / num_col_tiles * tile.num_rows, i % num_col_tiles * tile.num_cols);
-    primitives.push_back(&get_linear(onednn, operands, size, op));
+    primitives.push_back(&get_linear(onednn, operands, size, epilogue));
   }
   parallel_for(0, num_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
     const SerialScope serial;
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t row = i / num_col_tiles * tile.num_rows;
       const std::int64_t col = i % num_col_tiles * tile.num_cols;
-      multiply_tile(onednn, *primitives[static_cast<std::size_t>(i)], operands, tile_at(row, col),
-                    row, col);
+      const MatmulTile size = tile_at(row, col);
+      multiply_tile(onednn, *primitives[static_cast<std::size_t>(i)], operands, size, row, col);
+      finish(size, row, col);
     }
   });
+}
+
+// out = act(out · scale of the row · scale of the column + bias) for a tile of sums of Sum.
+template <typename Sum>
+void scale_tile(const ops::Linear& op, const MatmulTile& tile, std::int64_t first_row,
+                std::int64_t first_col) {
+  const std::int64_t width = op.out.dim(1);
+  const float* column_scales = data(op.weight.scales()) + first_col;
+  const float* bias = op.bias ? data(op.bias) + first_col : nullptr;
+  for (std::int64_t row = first_row; row < first_row + tile.num_rows; ++row) {
+    const float row_scale = data(op.x.scales())[row];
+    float* out = data(op.out) + row * width + first_col;
+#pragma omp simd
+    for (std::int64_t i = 0; i < tile.num_cols; ++i) {
+      const auto sum = static_cast<float>(std::bit_cast<Sum>(out[i]));
+      out[i] = sum * (row_scale * column_scales[i]);
+    }
+    if (bias != nullptr) {
+#pragma omp simd
+      for (std::int64_t i = 0; i < tile.num_cols; ++i) out[i] += bias[i];
+    }
+    const auto apply = [&](auto activate) {
+#pragma omp simd
+      for (std::int64_t i = 0; i < tile.num_cols; ++i) out[i] = activate(out[i]);
+    };
+    if (op.activation == Activation::kSilu) apply([](float x) { return silu(x); });
+    if (op.activation == Activation::kGeluTanh) apply([](float x) { return gelu_tanh(x); });
+  }
+}
+
+// The memory of `out` first holds the sums.
+void multiply_quantised(OneDnn& onednn, const ops::Linear& op) {
+  if (op.x.dtype() == DType::kI8 && sums_i8_exactly()) {
+    const TensorView sums(op.out.bytes(), DType::kI32, op.out.shape());
+    multiply(onednn, {op.x.values(), op.weight.values(), {}, sums}, {},
+             [&](const MatmulTile& tile, std::int64_t row, std::int64_t col) {
+               scale_tile<std::int32_t>(op, tile, row, col);
+             });
+    return;
+  }
+  multiply(onednn,
+           {widen_elements(op.x.values(), onednn.f32_input),
+            widen_elements(op.weight.values(), onednn.f32_weight),
+            {},
+            op.out},
+           {}, [&](const MatmulTile& tile, std::int64_t row, std::int64_t col) {
+             scale_tile<float>(op, tile, row, col);
+           });
+}
+
+}  // namespace
+
+void run(Cpu& cpu, const ops::Linear& op) try {
+  OneDnn& onednn = cpu.onednn();
+  if (op.x.is_quantised()) return multiply_quantised(onednn, op);
+  const TensorView& weight = op.weight.dense();
+  LinearOperands operands{op.x.values(), weight, op.bias, op.out};
+  if (weight.dtype() == DType::kBF16 && has_bf16()) {
+    operands.x = convert(onednn, operands.x, DType::kBF16, onednn.bf16_input);
+  } else if (weight.dtype() == DType::kBF16) {
+    operands.weight = convert(onednn, weight, DType::kF32, onednn.f32_weight);
+  }
+  multiply(onednn, operands, {op.activation, op.accumulate},
+           [](const MatmulTile&, std::int64_t, std::int64_t) {});
 } catch (const dnnl::error& error) {
   fail_as(error, fmt::format("linear: {} times {}", op.x.shape().to_string(),
                              op.weight.shape().to_string()));

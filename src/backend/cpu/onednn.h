@@ -13,9 +13,9 @@
 namespace mochi::cpu {
 
 struct OneDnn {
-  // Rows and columns of a tile, in_features, out_features, has bf16 operands, has bias, activation,
-  // accumulates.
-  using LinearKey = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool,
+  // Rows and columns of a tile, in_features, out_features, dtype of the operands, has bias,
+  // activation, accumulates.
+  using LinearKey = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, DType, bool,
                                Activation, bool>;
 
   struct Linear {
@@ -26,7 +26,8 @@ struct OneDnn {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   std::map<LinearKey, Linear> linears;  // building one costs more than a small matmul
   Tensor bf16_input;                    // grows on demand; the rounded left operand
-  Tensor f32_weight;  // grows on demand; the widened right operand without bf16 matmuls
+  // Grow on demand: widened operands, where there are no matmuls of their own type.
+  Tensor f32_input, f32_weight;
 };
 
 // Returns true if the processor multiplies bf16 matrices faster than f32 ones, which needs AMX
@@ -40,6 +41,14 @@ inline bool has_bf16() {
   const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
   return isa == dnnl::cpu_isa::avx512_core || isa == dnnl::cpu_isa::avx512_core_vnni ||
          isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+}
+
+// Returns true if oneDNN sums products of I8 exactly. Older instructions saturate sums of two at 16
+// bits.
+inline bool sums_i8_exactly() {
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  return isa == dnnl::cpu_isa::avx512_core_vnni || isa == dnnl::cpu_isa::avx512_core_bf16 ||
+         isa == dnnl::cpu_isa::avx512_core_amx || isa == dnnl::cpu_isa::avx2_vnni;
 }
 
 // Throws OutOfMemory unless there is room for oneDNN to make a primitive: where the memory for its

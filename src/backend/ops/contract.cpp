@@ -10,9 +10,13 @@
 namespace mochi {
 namespace {
 
-// Returns what a message says was wanted.
+// Returns what a message says was wanted; `allowed` is not empty.
 std::string describe(const std::vector<DType>& allowed) {
-  return fmt::format("{}", fmt::join(allowed | std::views::transform(dtype_name), " or "));
+  const auto names = allowed | std::views::transform(dtype_name);
+  const std::size_t num_others = allowed.size() - 1;
+  if (num_others == 0) return names.front();
+  return fmt::format("{} or {}", fmt::join(names | std::views::take(num_others), ", "),
+                     names.back());
 }
 
 }  // namespace
@@ -41,6 +45,10 @@ std::vector<DType> Contract::allowed_dtypes(Elements elements) const {
   const auto allow = [&](DType dtype) {
     if (std::ranges::find(allowed, dtype) == allowed.end()) allowed.push_back(dtype);
   };
+  const auto allow_quantised = [&] {
+    allow(DType::kI8);
+    if (device_.is_cpu()) allow(DType::kF8E4M3);
+  };
   switch (elements) {
     case Elements::kActivation:
       allow(activation_dtype_);
@@ -65,6 +73,15 @@ std::vector<DType> Contract::allowed_dtypes(Elements elements) const {
       allow(activation_dtype_);
       if (device_.is_cpu()) allow(DType::kBF16);
       break;
+    case Elements::kRows:
+      allow(activation_dtype_);
+      allow_quantised();
+      break;
+    case Elements::kProductMatrix:
+      allow(activation_dtype_);
+      if (device_.is_cpu()) allow(DType::kBF16);
+      allow_quantised();
+      break;
     case Elements::kCache:
       allow(activation_dtype_);
       allow(DType::kF8E4M3);
@@ -81,6 +98,12 @@ void Contract::require_dtype(const char* name, DType found, Elements elements) c
   fail("{}: {} is {}, wanted {}", op_, name, dtype_name(found), describe(allowed));
 }
 
+void Contract::product(const MatrixView& x, const MatrixView& weight) const {
+  if (!x.is_quantised() && !weight.is_quantised()) return;
+  if (x.dtype() == weight.dtype()) return;
+  fail("{}: x is {}, the weight {}", op_, dtype_name(x.dtype()), dtype_name(weight.dtype()));
+}
+
 void Contract::operand(const char* name, Role role, const TensorView& tensor) const {
   if (!tensor && role.is_optional) return;
   require(static_cast<bool>(tensor), std::string(name) + " is missing");
@@ -93,7 +116,14 @@ void Contract::operand(const char* name, Role role, const TensorView& tensor) co
 }
 
 void Contract::operand(const char* name, Role role, const MatrixView& matrix) const {
-  if (matrix.is_dense()) return operand(name, role, matrix.values());
+  if (!matrix.is_stored()) {
+    operand(name, role, matrix.values());
+    if (!matrix.is_quantised()) return;
+    const Role of_scales{.access = role.access, .elements = Elements::kF32};
+    const std::string scales_name = std::string("scales of ") + name;
+    operand(scales_name.c_str(), of_scales, matrix.scales());
+    return shape(scales_name.c_str(), matrix.scales(), {matrix.dim(0)});
+  }
   require_dtype(name, matrix.dtype(), Elements::kMatrix);
   require(is_compact(matrix.type()),
           std::string(name) + " is stored as " + storage_type_name(matrix.type()));

@@ -35,6 +35,9 @@ class Contract {
   }
   void dtype(const char* name, const TensorView& tensor, DType wanted) const;
 
+  // 8-bit products take both sides in the same dtype.
+  void product(const MatrixView& x, const MatrixView& weight) const;
+
   // Checks presence, device and dtype by the operand's role.
   void operand(const char* name, Role role, const TensorView& tensor) const;
   void operand(const char* name, Role role, const MatrixView& matrix) const;

@@ -56,15 +56,30 @@ struct MeanRows {
   }
 };
 
-// out = act(x · weightᵀ + bias), or out += x · weightᵀ + bias.
+// Quantises rows for 8-bit products: elements = round(x / scale), the largest of a row being ±127
+// for I8 and ±448 for F8_E4M3. The scale of a row of zeros is 1.
+struct QuantiseRows {
+  static constexpr const char* kName = "quantise_rows";
+  In x;         // [rows, width]
+  OutRows out;  // [rows, width]
+
+  void check(const Contract& c) const;
+  static void visit(auto& op, const auto& f) {
+    f("x", op.x);
+    f("out", op.out);
+  }
+};
+
+// out = act(x · weightᵀ + bias), or out += x · weightᵀ + bias. If x and the weight are quantised,
+// products of I8 are summed exactly.
 struct Linear {
   static constexpr const char* kName = "linear";
-  In x;                     // [rows, k]
-  InMatrix weight;          // [n, k]
+  InRows x;                 // [rows, k]
+  InProductMatrix weight;   // [n, k]
   OptionalInF32 bias = {};  // [n]
   Out out;                  // [rows, n]
   Activation activation = Activation::kNone;
-  bool accumulate = false;  // excludes an activation
+  bool accumulate = false;  // excludes an activation and 8-bit products
 
   void check(const Contract& c) const;
   bool is_empty() const { return x.dim(0) == 0; }
@@ -83,7 +98,7 @@ struct GatedActivation {
   static constexpr const char* kName = "gated_activation";
   In x;  // [rows, 2·f]
   Activation activation = Activation::kNone;
-  Out out;  // [rows, f]
+  OutRows out;  // [rows, f]
 
   void check(const Contract& c) const;
   static void visit(auto& op, const auto& f) {
@@ -96,11 +111,11 @@ struct GatedActivation {
 // out = act(a)·b with (a | b) = x · weightᵀ.
 struct GatedLinear {
   static constexpr const char* kName = "gated_linear";
-  In x;             // [rows, k]
-  InMatrix weight;  // [2·f, k]
+  InRows x;                // [rows, k]
+  InProductMatrix weight;  // [2·f, k]
   Activation activation = Activation::kNone;
   std::reference_wrapper<Arena> scratch;  // for (a | b), where there is no fused kernel
-  Out out;                                // [rows, f]
+  OutRows out;                            // [rows, f]
 
   void check(const Contract& c) const;
   bool is_empty() const { return x.dim(0) == 0; }
@@ -113,7 +128,8 @@ struct GatedLinear {
   }
 };
 
-using DenseOps = std::tuple<Add, Silu, MeanRows, Linear, GatedActivation, GatedLinear>;
+using DenseOps =
+    std::tuple<Add, Silu, MeanRows, QuantiseRows, Linear, GatedActivation, GatedLinear>;
 
 }  // namespace ops
 }  // namespace mochi

@@ -63,6 +63,7 @@ void QkvLinear::check(const Contract& c) const {
   c.rank("x", x, 2);
   check_norm_rope(c, x.dim(0), *this);
   c.shape("weight", weight, {3 * q.dim(0) * q.dim(2), x.dim(1)});
+  c.product(x, weight);
 }
 
 void GatedResidual::check(const Contract& c) const {
@@ -73,7 +74,7 @@ void GatedResidual::check(const Contract& c) const {
   c.require(static_cast<bool>(next_scale) == static_cast<bool>(next_out),
             "next_scale and next_out must both be given or both be empty");
   c.optional_shape("next_scale", next_scale, {x.dim(1)});
-  c.optional_shape("next_out", next_out, x.shape());
+  if (next_out) c.shape("next_out", next_out, x.shape());
 }
 
 }  // namespace mochi::ops

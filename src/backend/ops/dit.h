@@ -63,7 +63,7 @@ struct NormModulate {
   In x;      // [rows, width]
   In scale;  // [width]
   float eps;
-  Out out;  // [rows, width]
+  OutRows out;  // [rows, width]
 
   void check(const Contract& c) const;
   static void visit(auto& op, const auto& f) {
@@ -114,8 +114,8 @@ struct QkNormRope {
 // QkNormRope of x · weightᵀ.
 struct QkvLinear {
   static constexpr const char* kName = "qkv_linear";
-  In x;             // [tokens, k]
-  InMatrix weight;  // [3·heads·head_dim, k]
+  InRows x;                // [tokens, k]
+  InProductMatrix weight;  // [3·heads·head_dim, k]
   QkNorm norm;
   std::int64_t offset = 0;  // rows [offset, offset + tokens) of q, k and v are written
   std::reference_wrapper<Arena> scratch;  // for the product, where there is no fused kernel
@@ -139,13 +139,13 @@ struct QkvLinear {
 // next_scale).
 struct GatedResidual {
   static constexpr const char* kName = "gated_residual";
-  In r;                        // [rows, width]
-  OptionalInF32 bias = {};     // [width]
-  In gate;                     // [width]
-  InOut x;                     // [rows, width]
-  OptionalIn next_scale = {};  // [width]
-  OptionalOut next_out = {};   // [rows, width]; empty together with next_scale
-  float eps = 1e-6F;           // used by both norms
+  In r;                           // [rows, width]
+  OptionalInF32 bias = {};        // [width]
+  In gate;                        // [width]
+  InOut x;                        // [rows, width]
+  OptionalIn next_scale = {};     // [width]
+  OptionalOutRows next_out = {};  // [rows, width]; empty together with next_scale
+  float eps = 1e-6F;              // used by both norms
 
   void check(const Contract& c) const;
   static void visit(auto& op, const auto& f) {

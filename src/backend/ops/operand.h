@@ -24,7 +24,9 @@ enum class Elements : std::uint8_t {
   kF32,
   kI32,
   kU8,
-  kMatrix,  // F32 or BF16 on the CPU, the activation dtype on a GPU
+  kMatrix,         // F32 or BF16 on the CPU, the activation dtype on a GPU
+  kRows,           // the activation dtype; I8 or F8_E4M3 with a scale for each row
+  kProductMatrix,  // as kMatrix; I8 or F8_E4M3 with a scale for each row
   kF32OrActivation,
   kF32OrMatrix,
   kCache,  // the activation dtype or F8_E4M3
@@ -82,6 +84,26 @@ struct InMatrix : MatrixView {
   const TensorView& dense() const { return values(); }
 };
 
+// Such a weight, or one that is quantised for 8-bit products.
+struct InProductMatrix : InMatrix {
+  using InMatrix::InMatrix;
+};
+
+// Rows of activations, dense or quantised for an 8-bit product.
+template <Access A, bool kIsOptional = false>
+struct RowsOperand : MatrixView {
+  RowsOperand()
+    requires kIsOptional
+  = default;
+  RowsOperand(const MatrixView& rows) : MatrixView(rows) {}    // NOLINT: implicit
+  RowsOperand(const TensorView& dense) : MatrixView(dense) {}  // NOLINT: implicit
+  RowsOperand(const Tensor& dense) : MatrixView(dense) {}      // NOLINT: implicit
+  static constexpr Role kRole{A, Elements::kRows, kIsOptional};
+};
+using InRows = RowsOperand<Access::kRead>;
+using OutRows = RowsOperand<Access::kWrite>;
+using OptionalOutRows = RowsOperand<Access::kWrite, true>;
+
 // A matrix weight as it is stored.
 struct InStored : MatrixView {
   InStored(const MatrixView& matrix) : MatrixView(matrix) {}  // NOLINT: implicit
@@ -97,8 +119,12 @@ struct RoleAdder {
   void operator()(const char* name, auto& field) const {
     using Field = std::remove_cvref_t<decltype(field)>;
     if constexpr (requires { Field::kRole; }) {
-      using View = std::conditional_t<kIsConst, const TensorView, TensorView>;
+      using Base = std::conditional_t<std::is_base_of_v<MatrixView, Field>, MatrixView, TensorView>;
+      using View = std::conditional_t<kIsConst, const Base, Base>;
       f(name, Field::kRole, static_cast<View&>(field));
+    } else if constexpr (std::is_same_v<InProductMatrix, Field>) {
+      using View = std::conditional_t<kIsConst, const InMatrix, InMatrix>;
+      f(name, Role{.elements = Elements::kProductMatrix}, static_cast<View&>(field));
     } else if constexpr (std::is_base_of_v<MatrixView, Field>) {
       f(name, Role{.elements = Elements::kMatrix}, field);
     } else {
@@ -110,8 +136,8 @@ struct RoleAdder {
 
 }  // namespace detail
 
-// Calls `f(name, role, view)` for each tensor of `op`, with a TensorView, HeadsView, InMatrix or
-// InStored, and `f(name, value)` for everything else.
+// Calls `f(name, role, view)` for each tensor of `op`, with a TensorView, HeadsView, MatrixView,
+// InMatrix or InStored, and `f(name, value)` for everything else.
 template <class Op, class F>
 void visit_fields(Op& op, F&& f) {
   const detail::RoleAdder<std::remove_reference_t<F>, std::is_const_v<Op>> adder{f};

@@ -3,6 +3,7 @@
 #include "backend/cuda/common/dispatch.cuh"
 #include "backend/cuda/common/vector.cuh"
 #include "backend/cuda/implement.h"
+#include "backend/cuda/kernels/quantised.cuh"
 
 namespace mochi::cuda {
 namespace {
@@ -184,15 +185,17 @@ template void compute(Gpu&, const ops::Silu&);
 
 void run(Gpu& gpu, const ops::GatedActivation& op) {
   if (op.out.num_elements() == 0) return;
-  dispatch(gpu.activation_dtype(), [&]<typename T>() {
-    switch (op.activation) {
-      case Activation::kNone:
-        return gate<T, Activation::kNone>(gpu.stream(), op.x, op.out);
-      case Activation::kSilu:
-        return gate<T, Activation::kSilu>(gpu.stream(), op.x, op.out);
-      case Activation::kGeluTanh:
-        return gate<T, Activation::kGeluTanh>(gpu.stream(), op.x, op.out);
-    }
+  write_rows(gpu, op.out, [&](const TensorView& out) {
+    dispatch(gpu.activation_dtype(), [&]<typename T>() {
+      switch (op.activation) {
+        case Activation::kNone:
+          return gate<T, Activation::kNone>(gpu.stream(), op.x, out);
+        case Activation::kSilu:
+          return gate<T, Activation::kSilu>(gpu.stream(), op.x, out);
+        case Activation::kGeluTanh:
+          return gate<T, Activation::kGeluTanh>(gpu.stream(), op.x, out);
+      }
+    });
   });
   check_launch("gated_activation");
 }

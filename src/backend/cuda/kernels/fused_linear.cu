@@ -1,6 +1,7 @@
 // Matmuls with fused epilogues: one kernel on Hopper, two steps elsewhere.
 #include "backend/cuda/common/dispatch.cuh"
 #include "backend/cuda/implement.h"
+#include "backend/cuda/kernels/quantised.cuh"
 #include "backend/cuda/sm90/fused_linear.h"
 #include "backend/two_steps.h"
 
@@ -11,9 +12,18 @@ extern template void compute(Gpu&, const ops::GatedActivation&);
 extern template void compute(Gpu&, const ops::QkNormRope&);
 
 void run(Gpu& gpu, const ops::GatedLinear& op) {
-  const sm90::GatedLinearParams params{.g_x = op.x.bytes(),
-                                       .g_weight = op.weight.dense().bytes(),
-                                       .g_out = op.out.bytes(),
+  if (op.out.is_quantised()) {
+    Arena& scratch = op.scratch;
+    const Arena::Scope scope(scratch);
+    ops::GatedLinear to_dense = op;
+    to_dense.out = scratch.allocate(gpu.activation_dtype(), op.out.shape());
+    run(gpu, to_dense);
+    return launch_quantise(gpu, to_dense.out.values(), op.out);
+  }
+  const sm90::GatedLinearParams params{.g_x = op.x.values().bytes(),
+                                       .g_weight = op.weight.values().bytes(),
+                                       .scales = scales_of(op.x, op.weight),
+                                       .g_out = op.out.values().bytes(),
                                        .rows = op.x.dim(0),
                                        .k = op.x.dim(1),
                                        .features = op.out.dim(1),
@@ -27,8 +37,9 @@ void run(Gpu& gpu, const ops::GatedLinear& op) {
 template void compute(Gpu&, const ops::GatedLinear&);
 
 void run(Gpu& gpu, const ops::QkvLinear& op) {
-  const sm90::QkvLinearParams params{.g_x = op.x.bytes(),
-                                     .g_weight = op.weight.dense().bytes(),
+  const sm90::QkvLinearParams params{.g_x = op.x.values().bytes(),
+                                     .g_weight = op.weight.values().bytes(),
+                                     .scales = scales_of(op.x, op.weight),
                                      .g_q_weight = data_of<const float>(op.norm.q_weight),
                                      .g_k_weight = data_of<const float>(op.norm.k_weight),
                                      .g_cos = data_of<const float>(op.norm.cos),

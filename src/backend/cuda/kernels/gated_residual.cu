@@ -1,7 +1,8 @@
 // Addition of a branch's normalised result to the residual stream, and the norm that follows.
 #include "backend/cuda/common/dispatch.cuh"
-#include "backend/cuda/common/warp_row.cuh"
+#include "backend/cuda/common/quantise.cuh"
 #include "backend/cuda/implement.h"
+#include "backend/cuda/kernels/quantised.cuh"
 
 namespace mochi::cuda {
 namespace {
@@ -12,12 +13,14 @@ constexpr int kBlocksPerUnit = 2;  // blocks per multiprocessor, with up to 128 
 
 template <typename T>
 struct ResidualParams {
-  const T* g_r;         // [rows, width]
-  const T* g_gate;      // [width]
-  const float* g_bias;  // [width], or null
-  T* g_x;               // [rows, width]
-  const T* g_scale;     // [width] scale of the norm that follows; null without it
-  T* g_next;            // [rows, width] its result; null without it
+  const T* g_r;          // [rows, width]
+  const T* g_gate;       // [width]
+  const float* g_bias;   // [width], or null
+  T* g_x;                // [rows, width]
+  const T* g_scale;      // [width] scale of the norm that follows; null without it
+  T* g_next;             // [rows, width] its result; null without it or if that is quantised:
+  std::int8_t* g_codes;  // [rows, width]
+  float* g_scales;       // [rows]
   std::int64_t rows;
   int width;
   float eps;
@@ -26,11 +29,14 @@ struct ResidualParams {
 // The norm that follows uses the sum as it is stored, rounded to T, so its bits equal those of a
 // separate operation. x is read after r's norm is known, a few vectors at a time, and then reuses
 // r's registers.
-template <typename T, bool kHasBias, bool kHasNext>
+enum class Next : std::uint8_t { kNone, kDense, kQuantised };
+
+template <typename T, bool kHasBias, Next kNext>
 __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
     gated_residual_kernel(ResidualParams<T> params) {
   constexpr int kSize = kVectorSize<T>;
   constexpr int kBatch = 4;
+  constexpr bool kHasNext = kNext != Next::kNone;
   static_assert(kMaxVectors % kBatch == 0);
   extern __shared__ float4 s_memory[];
   const int lane = threadIdx.x % 32;
@@ -114,7 +120,15 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit)
         scales.load(i * 32 + lane, scale);
 #pragma unroll
         for (int j = 0; j < kSize; ++j) values[j] = values[j] * next_factor * scale[j];
-        store_vector(g_next, i * 32 + lane, values);
+        if constexpr (kNext == Next::kQuantised) {
+          row.vectors[i] = pack(values);
+        } else {
+          store_vector(g_next, i * 32 + lane, values);
+        }
+      }
+      if constexpr (kNext == Next::kQuantised) {
+        quantise(row, lane, num_vectors, params.g_codes + row_idx * params.width,
+                 params.g_scales + row_idx);
       }
     }
   }
@@ -149,15 +163,31 @@ __global__ void __launch_bounds__(kThreads) gated_residual_any_kernel(ResidualPa
   }
 }
 
-template <typename T, bool kHasBias, bool kHasNext>
+template <typename T, bool kHasBias, Next kNext>
 void add_residual(cudaStream_t stream, const ResidualParams<T>& params, int num_units) {
-  constexpr int kNumVectors = 1 + (kHasBias ? 1 : 0) + (kHasNext ? 1 : 0);
+  constexpr int kNumVectors = 1 + (kHasBias ? 1 : 0) + (kNext != Next::kNone ? 1 : 0);
   const unsigned num_blocks =
       std::min(blocks_of(params.rows), static_cast<unsigned>(num_units * kBlocksPerUnit));
   const std::size_t shared_bytes =
       static_cast<std::size_t>(params.width) * sizeof(float) * kNumVectors;
-  gated_residual_kernel<T, kHasBias, kHasNext>
-      <<<num_blocks, kThreads, shared_bytes, stream>>>(params);
+  gated_residual_kernel<T, kHasBias, kNext><<<num_blocks, kThreads, shared_bytes, stream>>>(params);
+}
+
+template <typename T, Next kNext>
+void add_with_bias(cudaStream_t stream, const ResidualParams<T>& params, int num_units) {
+  params.g_bias == nullptr ? add_residual<T, false, kNext>(stream, params, num_units)
+                           : add_residual<T, true, kNext>(stream, params, num_units);
+}
+
+template <typename T>
+void add(cudaStream_t stream, const ResidualParams<T>& params, int num_units) {
+  if (!fits_warp<T>(params.width, {params.g_r, params.g_x, params.g_next})) {
+    gated_residual_any_kernel<T><<<blocks_of(params.rows), kThreads, 0, stream>>>(params);
+  } else if (params.g_next == nullptr) {
+    add_with_bias<T, Next::kNone>(stream, params, num_units);
+  } else {
+    add_with_bias<T, Next::kDense>(stream, params, num_units);
+  }
 }
 
 }  // namespace
@@ -165,25 +195,30 @@ void add_residual(cudaStream_t stream, const ResidualParams<T>& params, int num_
 void run(Gpu& gpu, const ops::GatedResidual& op) {
   if (op.x.num_elements() == 0) return;
   dispatch(gpu.activation_dtype(), [&]<typename T>() {
-    const ResidualParams<T> p{.g_r = data_of<const T>(op.r),
-                              .g_gate = data_of<const T>(op.gate),
-                              .g_bias = data_of<const float>(op.bias),
-                              .g_x = data_of<T>(op.x),
-                              .g_scale = data_of<const T>(op.next_scale),
-                              .g_next = data_of<T>(op.next_out),
-                              .rows = op.x.dim(0),
-                              .width = static_cast<int>(op.x.dim(1)),
-                              .eps = op.eps};
+    ResidualParams<T> params{.g_r = data_of<const T>(op.r),
+                             .g_gate = data_of<const T>(op.gate),
+                             .g_bias = data_of<const float>(op.bias),
+                             .g_x = data_of<T>(op.x),
+                             .g_scale = data_of<const T>(op.next_scale),
+                             .g_next = nullptr,
+                             .g_codes = nullptr,
+                             .g_scales = nullptr,
+                             .rows = op.x.dim(0),
+                             .width = static_cast<int>(op.x.dim(1)),
+                             .eps = op.eps};
     const int num_units = gpu.num_multiprocessors();
-    if (!fits_warp<T>(p.width, {p.g_r, p.g_x, p.g_next})) {
-      gated_residual_any_kernel<T><<<blocks_of(p.rows), kThreads, 0, gpu.stream()>>>(p);
-    } else if (p.g_next == nullptr) {
-      p.g_bias == nullptr ? add_residual<T, false, false>(gpu.stream(), p, num_units)
-                          : add_residual<T, true, false>(gpu.stream(), p, num_units);
-    } else {
-      p.g_bias == nullptr ? add_residual<T, false, true>(gpu.stream(), p, num_units)
-                          : add_residual<T, true, true>(gpu.stream(), p, num_units);
+    if (!op.next_out) return add(gpu.stream(), params, num_units);
+    if (op.next_out.is_quantised()) {
+      params.g_codes = data_of<std::int8_t>(op.next_out.values());
+      params.g_scales = data_of<float>(op.next_out.scales());
+      if (fits_warp<T>(params.width, {params.g_r, params.g_x, params.g_codes})) {
+        return add_with_bias<T, Next::kQuantised>(gpu.stream(), params, num_units);
+      }
     }
+    write_rows(gpu, op.next_out, [&](const TensorView& next) {
+      params.g_next = data_of<T>(next);
+      add(gpu.stream(), params, num_units);
+    });
   });
   check_launch("gated_residual");
 }

@@ -7,6 +7,7 @@
 #include "backend/cuda/common/vector.cuh"
 #include "backend/cuda/cublaslt.h"
 #include "backend/cuda/implement.h"
+#include "backend/cuda/kernels/quantised.cuh"
 
 namespace mochi::cuda {
 namespace {
@@ -210,7 +211,7 @@ bool multiply_by_library(Gpu& gpu, const ops::Linear& op) {
   CublasLt& library = gpu.cublaslt();
   const TensorView& weight = op.weight.dense();
   if (!needs_finish(op)) {
-    return library.multiply(op.x, weight, op.out, op.accumulate, gpu.stream());
+    return library.multiply(op.x.values(), weight, op.out, op.accumulate, gpu.stream());
   }
   TensorView sums = op.out;
   if (op.out.dtype() != DType::kF32) {
@@ -218,7 +219,7 @@ bool multiply_by_library(Gpu& gpu, const ops::Linear& op) {
     sums = TensorView(gpu.workspace(num_bytes), DType::kF32, op.out.shape(), gpu.device());
   }
   const bool accumulates_sums = op.accumulate && sums.bytes() == op.out.bytes();
-  if (!library.multiply(op.x, weight, sums, accumulates_sums, gpu.stream())) return false;
+  if (!library.multiply(op.x.values(), weight, sums, accumulates_sums, gpu.stream())) return false;
   Epilogue epilogue = make_epilogue(op);
   epilogue.accumulate = op.accumulate && !accumulates_sums;
   dispatch(op.out.dtype(), [&]<typename T>() { finish<T>(sums, op.out, epilogue, gpu.stream()); });
@@ -260,8 +261,9 @@ void launch_any(const LinearParams<T>& p, cudaStream_t stream) {
 
 void run(Gpu& gpu, const ops::Linear& op) {
   if (op.out.num_elements() == 0) return;
+  if (op.x.is_quantised()) return multiply_quantised(gpu, op);
   dispatch(gpu.activation_dtype(), [&]<typename T>() {
-    const LinearParams<T> params{.g_x = data_of<const T>(op.x),
+    const LinearParams<T> params{.g_x = data_of<const T>(op.x.values()),
                                  .g_weight = data_of<const T>(op.weight.dense()),
                                  .g_out = data_of<T>(op.out),
                                  .rows = op.x.dim(0),
@@ -277,7 +279,7 @@ void run(Gpu& gpu, const ops::Linear& op) {
     } else if (params.rows > piece && needs_finish(op)) {
       for (std::int64_t begin = 0; begin < params.rows; begin += piece) {
         const std::int64_t end = std::min(begin + piece, params.rows);
-        run(gpu, {.x = op.x.rows(begin, end),
+        run(gpu, {.x = op.x.values().rows(begin, end),
                   .weight = op.weight,
                   .bias = op.bias,
                   .out = op.out.rows(begin, end),

@@ -1,7 +1,8 @@
 // Norms over rows, with a weight or a modulation.
 #include "backend/cuda/common/dispatch.cuh"
-#include "backend/cuda/common/warp_row.cuh"
+#include "backend/cuda/common/quantise.cuh"
 #include "backend/cuda/implement.h"
+#include "backend/cuda/kernels/quantised.cuh"
 
 namespace mochi::cuda {
 namespace {
@@ -18,7 +19,9 @@ struct NormParams {
   const float* g_weight;  // [width], for kWeighted
   const T* g_scale;       // [width], for the others
   const T* g_shift;       // [width], for kLayer
-  T* g_out;               // [rows, width]
+  T* g_out;               // [rows, width]; null if the result is quantised
+  std::int8_t* g_codes;   // [rows, width], and
+  float* g_scales;        // [rows]; null if it is not
   std::int64_t rows;
   int width;
   float eps;
@@ -33,7 +36,7 @@ __device__ float multiplier(const NormParams<T>& params, int column) {
   }
 }
 
-template <typename T, Norm kNorm>
+template <typename T, Norm kNorm, bool kIsQuantised>
 __global__ void __launch_bounds__(kThreads, kBlocksPerUnit) norm_kernel(NormParams<T> params) {
   constexpr int kSize = kVectorSize<T>;
   extern __shared__ float4 s_memory[];
@@ -94,7 +97,15 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerUnit) norm_kernel(NormPara
 #pragma unroll
         for (int j = 0; j < kSize; ++j) values[j] += scale[j];
       }
-      store_vector(g_out, vector_idx, values);
+      if constexpr (kIsQuantised) {
+        row.vectors[i] = pack(values);
+      } else {
+        store_vector(g_out, vector_idx, values);
+      }
+    }
+    if constexpr (kIsQuantised) {
+      quantise(row, lane, num_vectors, params.g_codes + row_idx * params.width,
+               params.g_scales + row_idx);
     }
   }
 }
@@ -123,17 +134,22 @@ __global__ void __launch_bounds__(kThreads) norm_any_kernel(NormParams<T> params
   }
 }
 
-template <typename T, Norm kNorm>
-void normalise(cudaStream_t stream, const NormParams<T>& params, int num_units) {
-  const unsigned num_blocks = blocks_of(params.rows);
-  if (!fits_warp<T>(params.width, {params.g_x, params.g_out})) {
-    norm_any_kernel<T, kNorm><<<num_blocks, kThreads, 0, stream>>>(params);
-    return;
-  }
+template <typename T, Norm kNorm, bool kIsQuantised>
+void launch_norm(cudaStream_t stream, const NormParams<T>& params, int num_units) {
+  const unsigned num_blocks =
+      std::min(blocks_of(params.rows), static_cast<unsigned>(num_units * kBlocksPerUnit));
   const std::size_t shared_bytes =
       static_cast<std::size_t>(params.width) * sizeof(float) * (kNorm == Norm::kLayer ? 2 : 1);
-  norm_kernel<T, kNorm><<<std::min(num_blocks, static_cast<unsigned>(num_units * kBlocksPerUnit)),
-                          kThreads, shared_bytes, stream>>>(params);
+  norm_kernel<T, kNorm, kIsQuantised><<<num_blocks, kThreads, shared_bytes, stream>>>(params);
+}
+
+template <typename T, Norm kNorm>
+void normalise(cudaStream_t stream, const NormParams<T>& params, int num_units) {
+  if (!fits_warp<T>(params.width, {params.g_x, params.g_out})) {
+    norm_any_kernel<T, kNorm><<<blocks_of(params.rows), kThreads, 0, stream>>>(params);
+    return;
+  }
+  launch_norm<T, kNorm, false>(stream, params, num_units);
 }
 
 template <typename T>
@@ -143,6 +159,8 @@ NormParams<T> norm_params(const TensorView& x, float eps, const TensorView& out)
           .g_scale = nullptr,
           .g_shift = nullptr,
           .g_out = data_of<T>(out),
+          .g_codes = nullptr,
+          .g_scales = nullptr,
           .rows = x.dim(0),
           .width = static_cast<int>(x.dim(1)),
           .eps = eps};
@@ -164,9 +182,20 @@ template void compute(Gpu&, const ops::RmsNorm&);
 void run(Gpu& gpu, const ops::NormModulate& op) {
   if (op.x.num_elements() == 0) return;
   dispatch(gpu.activation_dtype(), [&]<typename T>() {
-    NormParams<T> params = norm_params<T>(op.x, op.eps, op.out);
+    NormParams<T> params = norm_params<T>(op.x, op.eps, {});
     params.g_scale = data_of<const T>(op.scale);
-    normalise<T, Norm::kModulated>(gpu.stream(), params, gpu.num_multiprocessors());
+    if (op.out.is_quantised()) {
+      params.g_codes = data_of<std::int8_t>(op.out.values());
+      params.g_scales = data_of<float>(op.out.scales());
+      if (fits_warp<T>(params.width, {params.g_x, params.g_codes})) {
+        return launch_norm<T, Norm::kModulated, true>(gpu.stream(), params,
+                                                      gpu.num_multiprocessors());
+      }
+    }
+    write_rows(gpu, op.out, [&](const TensorView& out) {
+      params.g_out = data_of<T>(out);
+      normalise<T, Norm::kModulated>(gpu.stream(), params, gpu.num_multiprocessors());
+    });
   });
   check_launch("norm_modulate");
 }

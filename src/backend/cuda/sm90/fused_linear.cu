@@ -1,4 +1,4 @@
-// One persistent kernel for both operations. docs/kernels/fused-linear.md has the reasoning and the
+// One persistent kernel for all operations. docs/kernels/fused-linear.md has the reasoning and the
 // numbers.
 //
 // A block computes 128 rows of x times two halves of 128 rows of the weight. The halves belong
@@ -43,6 +43,28 @@ struct Gate {
 #pragma unroll
     for (int i = 0; i < Tile::kSize; ++i) a[i] = activate<__nv_bfloat16, kActivation>(a[i]) * b[i];
     store_vector(g_out + out_row * features + column_idx * Tile::kHalf, lane, a);
+  }
+};
+
+// Stores the results of two times 128 columns that are neighbours.
+template <typename Tile>
+struct Store {
+  __nv_bfloat16* g_out;
+  std::int64_t rows, n;
+
+  __device__ int first_weight_row(int column_idx, int half) const {
+    return (2 * column_idx + half) * Tile::kHalf;
+  }
+  __device__ void finish(const unsigned char* s_out, int row, int out_row, int column_idx,
+                         int lane) const {
+    if (out_row >= rows) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int column = first_weight_row(column_idx, half);
+      if (column >= n) return;
+      reinterpret_cast<uint4*>(g_out + out_row * n + column)[lane] =
+          read_results<Tile>(s_out, half, row, lane);
+    }
   }
 };
 
@@ -123,14 +145,46 @@ __device__ void produce(const CUtensorMap& x_map, const CUtensorMap& weight_map,
   }
 }
 
-template <typename Tile>
-__device__ void consume(const LinearSizes& sizes, LinearMemory<Tile>& s, int warpgroup) {
+// Called by a consumer: brings the scales of a tile's columns to shared memory, and returns them
+// with those of the thread's rows. wait_for_scales() comes before their use.
+template <typename Tile, typename Epilogue>
+__device__ SumScales load_scales(const LinearScales& scales, const Epilogue& epilogue,
+                                 const LinearPosition& tile, float* s_columns, int warpgroup) {
+  const int thread = threadIdx.x % 128;
+  device::sync_threads(1 + warpgroup, 128);  // the former tile's are in use no longer
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = epilogue.first_weight_row(tile.column_idx, half) + thread;
+    s_columns[half * Tile::kHalf + thread] = row < scales.n ? scales.g_weight[row] : 0.0F;
+  }
+  SumScales found{{}, s_columns};
+  const int first =
+      tile.first_row + warpgroup * Tile::kConsumerRows + thread / 32 * 16 + thread % 32 / 4;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = first + 8 * i;
+    found.of_rows[i] = row < scales.rows ? scales.g_x[row] : 0.0F;
+  }
+  return found;
+}
+
+__device__ void wait_for_scales(int warpgroup) { device::sync_threads(1 + warpgroup, 128); }
+
+template <typename Tile, typename Epilogue>
+__device__ void consume(const LinearSizes& sizes, const LinearScales& scales,
+                        const Epilogue& epilogue, LinearMemory<Tile>& s, int rank, int warpgroup) {
+  constexpr bool kIsQuantised = Tile::Operands::kIsQuantised;
   Ring<Tile::kStages> stage;
   unsigned out_parity = 1;
   const int lane = threadIdx.x % 32;
   const int num_clusters = gridDim.x / Tile::kClusterSize;
   for (int item = blockIdx.x / Tile::kClusterSize; item < num_items(sizes); item += num_clusters) {
-    float sums[Tile::kHalf];
+    typename Tile::Operands::Sum sums[Tile::kHalf];
+    SumScales sum_scales;
+    if constexpr (kIsQuantised) {
+      sum_scales = load_scales<Tile>(scales, epilogue, find_tile<Tile>(sizes, item, rank),
+                                     s.s_scales[warpgroup], warpgroup);
+    }
     // Stages are released one product later, when it is known to be complete.
     int former = -1;
     const auto release_stage = [&] {
@@ -143,7 +197,7 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory<Tile>& s, int war
       const std::uint64_t columns = device::describe_k_rows(s.s_weight[stage.idx]);
       device::fence_products();
 #pragma unroll
-      for (int k = 0; k < Tile::kDepth / 16; ++k) {
+      for (int k = 0; k < Tile::kProducts; ++k) {
         device::multiply(sums, device::advance(rows, k * 32), device::advance(columns, k * 32),
                          (step | k) != 0);
       }
@@ -158,7 +212,8 @@ __device__ void consume(const LinearSizes& sizes, LinearMemory<Tile>& s, int war
     release_stage();
     device::wait(&s.out_empty[warpgroup], out_parity);
     out_parity ^= 1;
-    store_sums<Tile>(sums, s.s_out[warpgroup]);
+    if constexpr (kIsQuantised) wait_for_scales(warpgroup);
+    store_sums<Tile>(sums, sum_scales, s.s_out[warpgroup]);
     device::arrive(&s.out_full[warpgroup]);
   }
 }
@@ -191,7 +246,7 @@ template <typename Tile, typename Epilogue>
 __global__ void __cluster_dims__(Tile::kClusterSize) __launch_bounds__(Tile::kThreads, 1)
     fused_linear_kernel(const __grid_constant__ CUtensorMap x_map,
                         const __grid_constant__ CUtensorMap weight_map, const LinearSizes sizes,
-                        const Epilogue epilogue) {
+                        const LinearScales scales, const Epilogue epilogue) {
   extern __shared__ __align__(Tile::kAlignment) unsigned char s_raw[];
   auto& s = *reinterpret_cast<LinearMemory<Tile>*>(s_raw);
   const int rank = static_cast<int>(device::cluster_rank());
@@ -219,102 +274,147 @@ __global__ void __cluster_dims__(Tile::kClusterSize) __launch_bounds__(Tile::kTh
     __syncwarp();
   } else {
     device::raise_registers<Tile::kConsumerRegisters>();
-    consume(sizes, s, warpgroup);
+    consume(sizes, scales, epilogue, s, rank, warpgroup);
   }
   // A block must not exit before its neighbour's data has arrived.
   device::sync_cluster();
 }
 
-// The tile of all launches.
-using Tile = LinearTile;
-
 int ceil_divide(std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
-CUtensorMap map_rows(const void* g_data, std::int64_t rows, std::int64_t k) {
-  return make_tensor_map(g_data, std::array<std::int64_t, 2>{k, rows},
-                         std::array<std::int64_t, 1>{k * 2},
-                         std::array<int, 2>{Tile::kDepth, Tile::kTileRows});
+// The operands and sizes of one product x [rows, k] · weight [n, k]ᵀ. Tiles of all kinds have the
+// same sizes in bytes.
+struct Product {
+  const void* g_x;
+  const void* g_weight;
+  std::int64_t rows, n, k;
+  LinearScales scales;
+
+  std::int64_t row_bytes() const { return k * (scales.are_given() ? 1 : 2); }
+};
+
+using AnyTile = LinearTile<BF16Operands>;
+
+CUtensorMap map_rows(const Product& product) {
+  return make_tensor_map(product.g_x,
+                         std::array<std::int64_t, 2>{product.row_bytes() / 2, product.rows},
+                         std::array<std::int64_t, 1>{product.row_bytes()},
+                         std::array<int, 2>{AnyTile::kDepth, AnyTile::kTileRows});
 }
 
 // The rank is 4 because load_tile_to needs it.
-CUtensorMap map_weight(const void* g_weight, std::int64_t n, std::int64_t k) {
-  return make_tensor_map(g_weight, std::array<std::int64_t, 4>{k, n, 1, 1},
-                         std::array<std::int64_t, 3>{k * 2, n * k * 2, n * k * 2},
-                         std::array<int, 4>{Tile::kDepth, Tile::kHalf, 1, 1});
+CUtensorMap map_weight(const Product& product) {
+  const std::int64_t all_bytes = product.n * product.row_bytes();
+  return make_tensor_map(product.g_weight,
+                         std::array<std::int64_t, 4>{product.row_bytes() / 2, product.n, 1, 1},
+                         std::array<std::int64_t, 3>{product.row_bytes(), all_bytes, all_bytes},
+                         std::array<int, 4>{AnyTile::kDepth, AnyTile::kHalf, 1, 1});
 }
 
-template <typename Epilogue>
-void launch(const CUtensorMap& x_map, const CUtensorMap& weight_map, const LinearSizes& sizes,
-            const Epilogue& epilogue, int num_multiprocessors, cudaStream_t stream) {
+template <typename Tile, typename Epilogue>
+void launch(const Product& product, std::int64_t column_tiles, const Epilogue& epilogue,
+            int num_multiprocessors, cudaStream_t stream) {
   constexpr int kSharedBytes = sizeof(LinearMemory<Tile>);
+  const LinearSizes sizes{ceil_divide(product.rows, Tile::kTileRows * Tile::kClusterSize),
+                          static_cast<int>(column_tiles),
+                          ceil_divide(product.row_bytes(), Tile::kRowBytes)};
   const auto kernel = fused_linear_kernel<Tile, Epilogue>;
   allow_shared_memory(kernel, kSharedBytes);
   const int num_clusters =
       std::min(sizes.row_tiles * sizes.column_tiles, num_multiprocessors / Tile::kClusterSize);
   kernel<<<static_cast<unsigned>(num_clusters * Tile::kClusterSize), Tile::kThreads, kSharedBytes,
-           stream>>>(x_map, weight_map, sizes, epilogue);
+           stream>>>(map_rows(product), map_weight(product), sizes, product.scales, epilogue);
   check_launch("fused_linear");
 }
 
-LinearSizes find_sizes(std::int64_t rows, std::int64_t column_tiles, std::int64_t k) {
-  return {ceil_divide(rows, Tile::kTileRows * Tile::kClusterSize), static_cast<int>(column_tiles),
-          ceil_divide(k, Tile::kDepth)};
+// Returns true if int coordinates and tile numbers are large enough for these sizes.
+bool suits(const Product& product, std::initializer_list<const void*> pointers) {
+  constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;
+  const auto is_aligned = [](const void* pointer) {
+    return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+  };
+  return product.rows > 0 && product.k > 0 && product.row_bytes() % 16 == 0 &&
+         product.rows <= kMax && product.n <= kMax && product.k <= kMax &&
+         (product.rows / AnyTile::kTileRows + 1) * (product.n / AnyTile::kHalf + 1) <= kMax &&
+         is_aligned(product.g_x) && is_aligned(product.g_weight) &&
+         std::ranges::all_of(pointers, is_aligned);
 }
 
-// Returns true if int coordinates and tile numbers are large enough for these sizes.
-bool suits(std::int64_t rows, std::int64_t n, std::int64_t k,
-           std::initializer_list<const void*> pointers) {
-  constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;
-  return rows > 0 && k > 0 && k % 8 == 0 && rows <= kMax && n <= kMax && k <= kMax &&
-         (rows / Tile::kTileRows + 1) * (n / Tile::kHalf + 1) <= kMax &&
-         std::ranges::all_of(pointers, [](const void* pointer) {
-           return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
-         });
+Product product_of(const LinearParams& params) {
+  return {params.g_x, params.g_weight, params.rows, params.n, params.k, params.scales};
+}
+
+Product product_of(const GatedLinearParams& params) {
+  return {params.g_x, params.g_weight, params.rows, 2 * params.features, params.k, params.scales};
+}
+
+Product product_of(const QkvLinearParams& params) {
+  return {params.g_x, params.g_weight, params.tokens, 3 * params.heads * params.head_dim,
+          params.k,   params.scales};
 }
 
 }  // namespace
 
+bool suits_linear(const LinearParams& params) {
+  return params.n % AnyTile::kHalf == 0 && suits(product_of(params), {params.g_out});
+}
+
 bool suits_gated_linear(const GatedLinearParams& params) {
-  return params.features % Tile::kHalf == 0 && suits(params.rows, 2 * params.features, params.k,
-                                                     {params.g_x, params.g_weight, params.g_out});
+  return params.features % AnyTile::kHalf == 0 && suits(product_of(params), {params.g_out});
 }
 
 bool suits_qkv_linear(const QkvLinearParams& params) {
-  return params.head_dim == Tile::kHalf && params.total <= std::numeric_limits<int>::max() / 2 &&
-         suits(params.tokens, 3 * params.heads * params.head_dim, params.k,
-               {params.g_x, params.g_weight, params.g_q, params.g_k, params.g_v, params.g_q_weight,
-                params.g_k_weight, params.g_cos, params.g_sin});
+  return params.head_dim == AnyTile::kHalf && params.total <= std::numeric_limits<int>::max() / 2 &&
+         suits(product_of(params), {params.g_q, params.g_k, params.g_v, params.g_q_weight,
+                                    params.g_k_weight, params.g_cos, params.g_sin});
+}
+
+void launch_linear(const LinearParams& params, int num_multiprocessors, cudaStream_t stream) {
+  using Tile = LinearTile<I8Operands>;
+  launch<Tile>(product_of(params), ceil_divide(params.n, 2 * Tile::kHalf),
+               Store<Tile>{static_cast<__nv_bfloat16*>(params.g_out), params.rows, params.n},
+               num_multiprocessors, stream);
 }
 
 void launch_gated_linear(const GatedLinearParams& params, int num_multiprocessors,
                          cudaStream_t stream) {
-  const CUtensorMap x_map = map_rows(params.g_x, params.rows, params.k);
-  const CUtensorMap weight_map = map_weight(params.g_weight, 2 * params.features, params.k);
-  const LinearSizes sizes = find_sizes(params.rows, params.features / Tile::kHalf, params.k);
-  const auto launch_with = [&]<Activation kActivation>() {
-    launch(x_map, weight_map, sizes,
-           Gate<Tile, kActivation>{static_cast<__nv_bfloat16*>(params.g_out), params.rows,
-                                   params.features},
-           num_multiprocessors, stream);
+  const auto launch_with = [&]<typename Operands, Activation kActivation>() {
+    using Tile = LinearTile<Operands>;
+    launch<Tile>(product_of(params), params.features / Tile::kHalf,
+                 Gate<Tile, kActivation>{static_cast<__nv_bfloat16*>(params.g_out), params.rows,
+                                         params.features},
+                 num_multiprocessors, stream);
+  };
+  const auto launch_activation = [&]<Activation kActivation>() {
+    if (params.scales.are_given()) {
+      launch_with.template operator()<I8Operands, kActivation>();
+    } else {
+      launch_with.template operator()<BF16Operands, kActivation>();
+    }
   };
   switch (params.activation) {
     case Activation::kNone:
-      return launch_with.template operator()<Activation::kNone>();
+      return launch_activation.template operator()<Activation::kNone>();
     case Activation::kSilu:
-      return launch_with.template operator()<Activation::kSilu>();
+      return launch_activation.template operator()<Activation::kSilu>();
     case Activation::kGeluTanh:
-      return launch_with.template operator()<Activation::kGeluTanh>();
+      return launch_activation.template operator()<Activation::kGeluTanh>();
   }
 }
 
 void launch_qkv_linear(const QkvLinearParams& params, int num_multiprocessors,
                        cudaStream_t stream) {
-  const CUtensorMap x_map = map_rows(params.g_x, params.tokens, params.k);
-  const CUtensorMap weight_map =
-      map_weight(params.g_weight, 3 * params.heads * Tile::kHalf, params.k);
   const std::int64_t column_tiles = params.heads + (params.heads + 1) / 2;
-  launch(x_map, weight_map, find_sizes(params.tokens, column_tiles, params.k),
-         SplitQkv<Tile>{params}, num_multiprocessors, stream);
+  const auto launch_with = [&]<typename Operands>() {
+    using Tile = LinearTile<Operands>;
+    launch<Tile>(product_of(params), column_tiles, SplitQkv<Tile>{params}, num_multiprocessors,
+                 stream);
+  };
+  if (params.scales.are_given()) {
+    launch_with.template operator()<I8Operands>();
+  } else {
+    launch_with.template operator()<BF16Operands>();
+  }
 }
 
 }  // namespace mochi::cuda::sm90
