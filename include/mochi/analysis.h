@@ -1,5 +1,6 @@
 // Measurements of a sampling: the columns that sparse attention kept, the error of the ones it left
-// out, and the error of velocities that skipped steps predicted. Standard types only.
+// out, the error of velocities that skipped steps predicted, and that of products in 8 bits.
+// Standard types only.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "mochi/compute.h"
 #include "mochi/sparsity.h"
 
 namespace mochi {
@@ -40,6 +42,17 @@ struct SkipReport {
   // ‖predicted − v‖ / ‖v‖ of guided velocities. v is what the transformer gives with dense
   // attention at the same latents and noise level.
   double true_error = 0;
+};
+
+// Products of one block's layers at one step: their error in 8 bits.
+struct ProductReport {
+  int step = 0;
+  int block = 0;
+  bool is_null_branch = false;
+  LayerGroup layers = LayerGroup::kAttention;
+  // ‖a − b‖ / ‖b‖ over the products of visual and of text tokens, with a the product of the same
+  // rows in this type and b the one that the video has. At most 1,024 rows of each are measured.
+  std::map<ComputeType, double> errors = {};
 };
 
 }  // namespace mochi

@@ -73,9 +73,9 @@ struct EngineOptions {
   // from which each is widened to `precision` when it is used. Nothing: that of the file, if it is
   // smaller than BF16. kBf16: `precision`. kFp16 is refused.
   std::optional<WeightFormat> weights = {};
-  // Type in which the linear layers of the transformer's blocks multiply; nothing: kBf16. The
-  // others are for the CPU, and refuse sparse feed-forward layers.
-  std::optional<ComputeType> compute = {};
+  // Types in which the linear layers of the transformer's blocks multiply; nothing: kBf16. 8 bits
+  // are for the CPU, and not for sparse feed-forward layers.
+  std::optional<ComputePlan> compute = {};
   // Most bytes of GPU memory to use; 0: no limit. Refused on the CPU.
   std::uint64_t vram_limit_bytes = 0;
   // 0: one for each processor of the machine. The number holds for the whole process.
@@ -205,6 +205,11 @@ class Observer {
   // evaluated there as well, with dense attention; the latents are the same.
   virtual bool wants_skips() const { return false; }
   virtual void on_skip(const SkipReport& /*skip*/) {}
+  // True: at about four steps, on_product is called for each block and each group of its linear
+  // layers that multiplies in the engine's precision; the latents are the same. Without
+  // cpu_offload.
+  virtual bool wants_products() const { return false; }
+  virtual void on_product(const ProductReport& /*product*/) {}
 };
 
 struct SampleOptions {

@@ -25,9 +25,9 @@ struct BenchRequest {
   // Precision of the matrices of "dit", "sparse", "t5", "video" and "load"; nothing: that of the
   // file or, for random weights, of the activations.
   std::optional<WeightFormat> weights;
-  // Type in which the transformer's linear layers multiply in "dit", "sparse" and "video";
+  // Types in which the transformer's linear layers multiply in "dit", "sparse" and "video";
   // nothing: kBf16.
-  std::optional<ComputeType> compute;
+  std::optional<ComputePlan> compute;
   SparsityConfig sparsity = {};  // for "op" and "sparse"
   std::vector<int> num_frames;   // videos to measure; empty: the size's own
   int num_layers = 0;            // for "dit" and "t5"; 0: all

@@ -24,7 +24,7 @@ struct Session {
   bool has_bf16() const { return backend->activation_dtype() == DType::kBF16; }
   MatrixStorage storage() const {
     return {backend->device().preferred_matrix_dtype(), request.weights,
-            request.compute.value_or(ComputeType::kBf16)};
+            request.compute.value_or(ComputePlan{})};
   }
   bool should_stop() const { return request.should_stop && request.should_stop(); }
   void add(Measurement measurement);

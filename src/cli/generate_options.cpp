@@ -11,6 +11,7 @@
 #include "cli/request_flags.h"
 #include "flags/byte_size.h"
 #include "flags/usage_error.h"
+#include "job/compute_table.h"
 
 namespace mochi::cli {
 namespace {
@@ -117,15 +118,29 @@ CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& we
       ->default_str("auto");
 }
 
-CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputeType>& compute) {
+CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputePlan>& plan) {
   return command
       .add_option_function<std::string>(
           "--compute",
-          // As above.
-          [&compute](const std::string& text) { compute = parse_compute_type(text); },
+          // The value is one of the choices: read_arguments() has looked. "auto" is no type.
+          [&plan](const std::string& text) {
+            if (const auto type = parse_compute_type(text)) plan = ComputePlan{.type = *type};
+          },
           "type in which the transformer's linear layers multiply; auto: bf16")
       ->type_name("auto|bf16|int8|fp8")
       ->default_str("auto");
+}
+
+CLI::Option* add_compute_table_flag(CLI::App& command, std::optional<ComputePlan>& plan) {
+  return command
+      .add_option_function<std::string>(
+          "--compute-table",
+          [&command, &plan](const std::string& file) {
+            refuse_together(command.get_option("--compute-table"), command.get_option("--compute"));
+            plan = job::load_compute_table(file);
+          },
+          "types of single layers, from a JSON file such as `mochi analyze` writes")
+      ->type_name("FILE");
 }
 
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
@@ -140,6 +155,7 @@ CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options) {
       ->group(kMachine);
   add_weights_flag(command, options.job.engine.weights)->group(kMachine);
   add_compute_flag(command, options.job.engine.compute)->group(kMachine);
+  add_compute_table_flag(command, options.job.engine.compute)->group(kMachine);
   return loras;
 }
 
@@ -231,6 +247,7 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options) {
   of_sampling.push_back(add_lora_flags(command, options));
   of_sampling.push_back(command.get_option("--weights"));
   of_sampling.push_back(command.get_option("--compute"));
+  of_sampling.push_back(command.get_option("--compute-table"));
   add_report_flags(command, options);
   // CLI11's own excludes() would fill the help with lists of flags.
   command.callback([&command, &options, from_latents, of_sampling] {

@@ -39,7 +39,9 @@ void add_generate_flags(CLI::App& command, GenerateOptions& options);
 
 // --weights.
 CLI::Option* add_weights_flag(CLI::App& command, std::optional<WeightFormat>& weights);
-CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputeType>& compute);
+CLI::Option* add_compute_flag(CLI::App& command, std::optional<ComputePlan>& plan);
+// The command also has --compute.
+CLI::Option* add_compute_table_flag(CLI::App& command, std::optional<ComputePlan>& plan);
 
 // --lora-path, then --cpu-offload and --weights. The command's callback has to call take_loras().
 CLI::Option* add_lora_flags(CLI::App& command, GenerateOptions& options);

@@ -127,6 +127,7 @@ void add_machine_flags(CLI::App& command, ServerOptions& options) {
       ->group(kServeMachine);
   add_weights_flag(command, options.engine.weights)->group(kServeMachine);
   add_compute_flag(command, options.engine.compute)->group(kServeMachine);
+  add_compute_table_flag(command, options.engine.compute)->group(kServeMachine);
   command
       .add_option("--model-name", options.model_name,
                   "name of the model for clients (default: that of its folder)")

@@ -49,6 +49,9 @@ class Dit {
       : weights_(std::move(weights)), streamer_(streamer) {}
 
   const DitConfig& config() const { return weights_.config; }
+  const DitWeights& weights() const { return weights_; }
+  // Returns true if the blocks' weights are on the device only while they run.
+  bool is_streamed() const { return streamer_ != nullptr; }
   // The dtype in which the visual feed-forward layers take their weights.
   DType mlp_dtype() const { return weights_.blocks.front().x.mlp_w2.weight.dtype(); }
 

@@ -20,12 +20,14 @@ OrderedJson latents_part(const OrderedJson& recipe) {
   const auto section = [&recipe](const char* key) {
     return recipe.value(key, OrderedJson::object());
   };
-  return {{"request", section("request")},
-          {"latents", section("latents")},
-          {"loras", section("model").value("loras", OrderedJson::array())},
-          {"dtype", section("engine").value("dtype", "")},
-          {"weights", section("engine").value("weights", "auto")},
-          {"compute", section("engine").value("compute", "auto")}};
+  return {
+      {"request", section("request")},
+      {"latents", section("latents")},
+      {"loras", section("model").value("loras", OrderedJson::array())},
+      {"dtype", section("engine").value("dtype", "")},
+      {"weights", section("engine").value("weights", "auto")},
+      {"compute", section("engine").value("compute", "auto")},
+      {"compute_overrides", section("engine").value("compute_overrides", OrderedJson::array())}};
 }
 
 OrderedJson model_part(const OrderedJson& recipe) {
@@ -53,7 +55,7 @@ void check_checkpoint(const Job& job) {
   const OrderedJson saved = latents_part(OrderedJson::parse(job.input.checkpoint_recipe.dump()));
   const std::string owner = "the checkpoint's video";
   check_same(owner, wanted.at("request"), Json(saved.at("request")));
-  for (const char* key : {"loras", "dtype", "weights", "compute"}) {
+  for (const char* key : {"loras", "dtype", "weights", "compute", "compute_overrides"}) {
     check_same(owner, {{key, wanted.at(key)}}, {{key, saved.at(key)}});
   }
 }

@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "job/compute_table.h"
 #include "job/field_value.h"
+#include "job/json_values.h"
 
 namespace mochi::job {
 namespace {
@@ -53,16 +55,6 @@ JsonReader require_object(JsonReader& reader, const std::string& key) {
   return *object;
 }
 
-// The objects of a list in the model's section.
-std::vector<JsonReader> read_list(JsonReader& model, const char* key) {
-  const Json* list = model.get_json(key);
-  if (list == nullptr) return {};
-  if (!list->is_array()) fail("{}: wanted a list", model.locate(key));
-  std::vector<JsonReader> items;
-  for (const Json& item : *list) items.emplace_back(item, model.locate(key));
-  return items;
-}
-
 std::vector<ModelFile> read_model_files(std::vector<JsonReader> items) {
   std::vector<ModelFile> files;
   files.reserve(items.size());
@@ -82,18 +74,6 @@ std::vector<Lora> read_loras(std::vector<JsonReader> items) {
   return loras;
 }
 
-// A key whose value is the name of an enum's value.
-template <typename E, std::size_t N>
-E read_choice(JsonReader& reader, const char* key, const std::array<E, N>& choices) {
-  const std::string name = reader.require_string(key);
-  std::vector<std::string_view> names;
-  for (const E choice : choices) {
-    if (name == name_of(choice)) return choice;
-    names.push_back(name_of(choice));
-  }
-  fail("{}: wanted {}, found '{}'", reader.locate(key), fmt::join(names, ", "), name);
-}
-
 void read_engine(JsonReader& root, EngineOptions& options) {
   JsonReader engine = require_object(root, "engine");
   // A video made on a GPU is made on one again if the machine has one, otherwise on the CPU.
@@ -101,7 +81,7 @@ void read_engine(JsonReader& root, EngineOptions& options) {
   options.device = device == DeviceKind::kCuda ? DeviceKind::kAuto : device;
   options.precision = read_choice(engine, "dtype", kPrecisions);
   if (engine.has("weights")) options.weights = read_choice(engine, "weights", kWeightFormats);
-  if (engine.has("compute")) options.compute = read_choice(engine, "compute", kComputeTypes);
+  options.compute = read_compute(engine);
 }
 
 void read_model(JsonReader& root, Recipe& recipe) {
@@ -198,7 +178,7 @@ OrderedJson describe_recipe(const Recipe& recipe, const MadeWith& with) {
                     {"dtype", name_of(info.precision)},
                     {"num_threads", info.num_threads}};
   if (recipe.engine.weights) json["engine"]["weights"] = name_of(*recipe.engine.weights);
-  if (recipe.engine.compute) json["engine"]["compute"] = name_of(*recipe.engine.compute);
+  if (recipe.engine.compute) describe_compute(*recipe.engine.compute, json["engine"]);
   return json;
 }
 

@@ -58,28 +58,40 @@ std::uint64_t physical_memory_bytes() {
   return pages > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) : 0;
 }
 
-ComputeType compute_type(const EngineOptions& options) {
-  return options.compute.value_or(ComputeType::kBf16);
+// Returns the type of the first layers that multiply in 8 bits; nothing if there are none.
+std::optional<ComputeType> find_8bit(const std::optional<ComputePlan>& plan) {
+  if (!plan) return std::nullopt;
+  if (plan->type != ComputeType::kBf16) return plan->type;
+  for (const ComputeOverride& entry : plan->overrides) {
+    if (entry.type != ComputeType::kBf16) return entry.type;
+  }
+  return std::nullopt;
 }
 
-void check_options(const EngineOptions& options, Device device) {
+void check_options(const EngineOptions& options, Device device, int num_blocks) {
   if (options.num_threads < 0) {
     refuse("num_threads", "wanted 0 (all) or more, found {}", options.num_threads);
   }
   if (options.vram_limit_bytes > 0 && device.is_cpu()) {
     refuse("vram_limit_bytes", "has no effect on the CPU");
   }
-  const ComputeType compute = compute_type(options);
-  if (compute != ComputeType::kBf16 && !device.is_cpu()) {
-    refuse("compute", "wanted bf16 on a GPU, found {}", name_of(compute));
+  const std::optional<ComputeType> products = find_8bit(options.compute);
+  if (products && !device.is_cpu()) {
+    refuse("compute", "wanted bf16 on a GPU, found {}", name_of(*products));
+  }
+  if (!options.compute) return;
+  for (const ComputeOverride& entry : options.compute->overrides) {
+    if (entry.first_block >= num_blocks) {
+      refuse("compute", "wanted blocks from 0 to {}, found {}", num_blocks - 1, entry.first_block);
+    }
   }
 }
 
 void check_compute(const EngineOptions& options, const GenerateRequest& request) {
-  const ComputeType compute = compute_type(options);
-  if (compute != ComputeType::kBf16 && request.sparsity && request.sparsity->mlp.is_enabled) {
+  const std::optional<ComputeType> products = find_8bit(options.compute);
+  if (products && request.sparsity && request.sparsity->mlp.is_enabled) {
     refuse("compute", "wanted bf16 with sparse feed-forward layers (mlp.is_enabled), found {}",
-           name_of(compute));
+           name_of(*products));
   }
 }
 
@@ -154,10 +166,11 @@ Engine::Impl::Impl(const EngineOptions& given)
       backend(
           make_backend(choice.device, {.activation_dtype = choose_activation_dtype(given.precision),
                                        .memory_limit_bytes = given.vram_limit_bytes})),
-      storage(choose_matrix_dtype(given.precision, *backend), given.weights, compute_type(given)),
+      storage(choose_matrix_dtype(given.precision, *backend), given.weights,
+              given.compute.value_or(ComputePlan{})),
       keeps_networks(!given.cpu_offload && (is_gpu() || weight_bytes(directory(), storage) <=
                                                             physical_memory_bytes() / 2)) {
-  check_options(options, choice.device);
+  check_options(options, choice.device, model.num_layers());
   set_num_threads(options.num_threads);
 }
 

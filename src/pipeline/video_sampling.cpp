@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "pipeline/product_probe.h"
 #include "pipeline/progress_reporter.h"
 #include "pipeline/request.h"
 #include "pipeline/skipping_run.h"
@@ -150,10 +151,14 @@ class VideoSampling final : public StepView {
   SiteFn site_fn();
   // Returns nothing unless the observer wants to know of skipped steps.
   std::optional<SkipProbe> make_probe();
+  std::unique_ptr<ProductProbe> make_product_probe();
   void prepare();
   void allocate_state();
   void restore(const std::vector<CachedTensor>& caches);
   StateSizes state_sizes() const;
+  const TextCondition& text_of(Branch branch) const {
+    return branch == Branch::kCond ? cond_ : null_;
+  }
   void denoise(const DitCall& call, BlockPolicy& policy, const TensorView& velocity);
   void evaluate(DitCall& call, const TensorView& velocity);
   void begin_step();
@@ -184,6 +189,7 @@ class VideoSampling final : public StepView {
   std::unique_ptr<SkippingRun> skipping_;  // null if every step is evaluated
   DitRun run_;
   TextCondition cond_, null_;
+  std::unique_ptr<ProductProbe> product_probe_;  // null unless the observer wants it
   ForwardRecorder recorder_;
   Latents latest_;  // after num_done_ steps
   int first_step_ = 0;
@@ -211,6 +217,11 @@ std::optional<SkipProbe> VideoSampling::make_probe() {
   return SkipProbe(denoise_dense, [this](const SkipReport& skip) {
     call_observer([&] { in_.observer.on_skip(skip); });
   });
+}
+
+std::unique_ptr<ProductProbe> VideoSampling::make_product_probe() {
+  if (!in_.observer.wants_products() || in_.model.is_streamed()) return nullptr;
+  return std::make_unique<ProductProbe>(backend(), in_.model);
 }
 
 bool VideoSampling::has_changed() const {
@@ -241,6 +252,7 @@ void VideoSampling::prepare() {
   allocate_state();
   skipping_ = make_skipping(sparsity_, in_.options.evaluated_steps, in_.plan, backend(), z_.shape(),
                             make_probe());
+  product_probe_ = make_product_probe();
   if (in_.options.start != nullptr) restore(in_.options.start->caches);
   latest_ = download_latents(backend(), z_);
 }
@@ -299,14 +311,23 @@ StateSizes VideoSampling::state_sizes() const {
 
 void VideoSampling::denoise(const DitCall& call, BlockPolicy& policy, const TensorView& velocity) {
   const StopScope stop(should_stop_);
-  in_.model.forward(ctx_, run_, call, call.branch == Branch::kCond ? cond_ : null_, policy, z_,
-                    velocity);
+  in_.model.forward(ctx_, run_, call, text_of(call.branch), policy, z_, velocity);
 }
 
 // With the policy and the caches of the sampling.
 void VideoSampling::evaluate(DitCall& call, const TensorView& velocity) {
   if (step_cache_) step_cache_->prepare(call);
-  denoise(call, *policy_.blocks, velocity);
+  if (product_probe_ == nullptr || !product_probe_->wants(call.step, num_steps())) {
+    return denoise(call, *policy_.blocks, velocity);
+  }
+  const StopScope stop(should_stop_);
+  Context ctx{*product_probe_, scratch_, &should_stop_};
+  DitCall measured = call;
+  measured.recorder = nullptr;
+  in_.model.forward(ctx, run_, measured, text_of(call.branch), *policy_.blocks, z_, velocity);
+  product_probe_->report(call.step, call.branch, [this](const ProductReport& product) {
+    call_observer([&] { in_.observer.on_product(product); });
+  });
 }
 
 void VideoSampling::begin_step() {

@@ -127,6 +127,38 @@ std::optional<SkipSummary> summarise_skips(const Analysis& analysis) {
   return summary;
 }
 
+std::vector<LayerErrors> average_products(const Analysis& analysis) {
+  std::map<std::pair<int, LayerGroup>, std::map<ComputeType, Mean>> means;
+  for (const ProductReport& product : analysis.products) {
+    for (const auto& [type, error] : product.errors) {
+      means[{product.block, product.layers}][type].add(error);
+    }
+  }
+  std::vector<LayerErrors> layers;
+  for (const auto& [key, types] : means) {
+    LayerErrors entry{.block = key.first, .layers = key.second, .errors = {}};
+    for (const auto& [type, mean] : types) entry.errors[type] = mean.get();
+    layers.push_back(std::move(entry));
+  }
+  return layers;
+}
+
+ComputePlan plan_int8(const std::vector<LayerErrors>& layers) {
+  constexpr double kMaxOfMedian = 2;
+  ComputePlan plan{.type = ComputeType::kInt8};
+  if (layers.empty()) return plan;
+  std::vector<double> errors;
+  errors.reserve(layers.size());
+  for (const LayerErrors& entry : layers) errors.push_back(entry.errors.at(ComputeType::kInt8));
+  const auto middle = errors.begin() + std::ssize(errors) / 2;
+  std::ranges::nth_element(errors, middle);
+  for (const LayerErrors& entry : layers) {
+    if (entry.errors.at(ComputeType::kInt8) <= kMaxOfMedian * *middle) continue;
+    plan.overrides.push_back({entry.block, entry.block, entry.layers, ComputeType::kBf16});
+  }
+  return plan;
+}
+
 Grid average_by_step(const Analysis& analysis, double SparseMeans::* value) {
   Grid grid;
   for (int layer = 0; layer < analysis.num_layers(); ++layer) {

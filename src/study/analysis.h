@@ -30,9 +30,10 @@ struct Analysis {
   DeltaKind delta = DeltaKind::kHalfMerge;  // the configured one
   RunTimes dense, sparse;
   std::map<SiteKey, SiteReport> sites;
-  std::map<int, SkipReport> skips;     // by step
-  std::vector<double> noise_levels;    // before each step, and after the last one
-  std::vector<double> latents_errors;  // relative errors after each step
+  std::map<int, SkipReport> skips;      // by step
+  std::vector<ProductReport> products;  // none if the blocks' weights are streamed
+  std::vector<double> noise_levels;     // before each step, and after the last one
+  std::vector<double> latents_errors;   // relative errors after each step
   std::vector<FrameQuality> frames;
   FrameStrips strips;
   bool has_videos = false;      // both videos were written
@@ -80,6 +81,18 @@ struct SkipSummary {
 };
 // Returns nothing if no step was skipped.
 std::optional<SkipSummary> summarise_skips(const Analysis& analysis);
+
+// The error of one block's layers in each 8-bit type, as a mean over steps and branches.
+struct LayerErrors {
+  int block = 0;
+  LayerGroup layers = LayerGroup::kAttention;
+  std::map<ComputeType, double> errors;
+};
+// Sorted by block.
+std::vector<LayerErrors> average_products(const Analysis& analysis);
+// Returns a plan in which all of these layers multiply in int8, except those whose error is more
+// than twice the median.
+ComputePlan plan_int8(const std::vector<LayerErrors>& layers);
 
 // Means of kept or recalled, as [layer][step] and as [layer][head].
 using Grid = std::vector<std::vector<double>>;

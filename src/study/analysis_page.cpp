@@ -268,6 +268,21 @@ void add_times(HtmlPage& page, const Analysis& analysis) {
                                       make_series(run, analysis.sparse.step_seconds)}}));
 }
 
+void add_products(HtmlPage& page, const std::vector<LayerErrors>& layers) {
+  page.add_text(
+      "The relative error that the products of the blocks' linear layers would have in 8 bits "
+      "(--compute), for the inputs that they had in this video; mean over steps and branches.");
+  std::vector<std::string> header{"block", "layers"};
+  for (const auto& [type, error] : layers.front().errors) header.emplace_back(name_of(type));
+  std::vector<std::vector<std::string>> rows;
+  for (const LayerErrors& layer : layers) {
+    std::vector<std::string>& row = rows.emplace_back();
+    row = {std::to_string(layer.block), std::string(name_of(layer.layers))};
+    for (const auto& [type, error] : layer.errors) row.push_back(fmt::format("{:.4f}", error));
+  }
+  page.add_table(header, rows);
+}
+
 // Adds a row for every value of an object, at any depth: "attn.top_keys", "0.15".
 void flatten(const OrderedJson& json, const std::string& path,
              std::vector<std::vector<std::string>>& rows) {
@@ -318,6 +333,10 @@ std::string make_analysis_page(const Analysis& analysis, const OrderedJson& reci
     add_skips(page, analysis);
   }
   if (!analysis.only_skips()) add_sparse_sites(page, analysis);
+  if (const auto layers = average_products(analysis); !layers.empty()) {
+    page.add_heading("Products in 8 bits");
+    add_products(page, layers);
+  }
   page.add_heading("Time");
   add_times(page, analysis);
   page.add_heading("Configuration");

@@ -46,6 +46,8 @@ class Measurements : public TimingObserver {
   }
   bool wants_skips() const override { return true; }
   void on_skip(const SkipReport& skip) override { analysis_.skips[skip.step] = skip; }
+  bool wants_products() const override { return true; }
+  void on_product(const ProductReport& product) override { analysis_.products.push_back(product); }
 
  private:
   const std::vector<Latents>& dense_;

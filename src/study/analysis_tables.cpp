@@ -98,6 +98,16 @@ OrderedJson describe_velocity_errors(const Analysis& analysis) {
           {"largest_at_step", summary->worst.step}};
 }
 
+OrderedJson describe_products(const Analysis& analysis) {
+  OrderedJson list = OrderedJson::array();
+  for (const LayerErrors& layer : average_products(analysis)) {
+    OrderedJson entry{{"block", layer.block}, {"layers", name_of(layer.layers)}};
+    for (const auto& [type, error] : layer.errors) entry[name_of(type)] = error;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
 OrderedJson describe_times(const RunTimes& times) {
   OrderedJson json;
   for (const auto& [phase, seconds] : times.seconds) json[std::string(name_of(phase))] = seconds;
@@ -159,6 +169,7 @@ OrderedJson describe_analysis(const Analysis& analysis) {
           {"recalled", means.recalled},
           {"errors", describe_errors(means)},
           {"velocity_errors", describe_velocity_errors(analysis)},
+          {"products", describe_products(analysis)},
           {"latents_error", analysis.latents_errors.back()},
           {"psnr", whole_psnr(analysis.frames)},
           {"ssim", mean_of(analysis.frames, &FrameQuality::ssim)},

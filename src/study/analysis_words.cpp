@@ -101,6 +101,26 @@ std::string describe_steps(const Analysis& analysis) {
   return fmt::format("{}", fmt::join(sentences, " "));
 }
 
+std::string describe_products(const std::vector<LayerErrors>& layers) {
+  double sum = 0;
+  for (const LayerErrors& layer : layers) sum += layer.errors.at(ComputeType::kInt8);
+  const auto worst = std::ranges::max_element(
+      layers, {}, [](const LayerErrors& layer) { return layer.errors.at(ComputeType::kInt8); });
+  const std::size_t num_kept = plan_int8(layers).overrides.size();
+  const std::string exception =
+      num_kept == 0 ? ""
+                    : fmt::format(
+                          ", except in {} of {} groups, whose error is more than twice the "
+                          "median",
+                          num_kept, layers.size());
+  return fmt::format(
+      "In int8, the products of the blocks' linear layers would have a mean relative error of "
+      "{:.2g}; the largest, in block {} ({}), is {:.2g}. With --compute-table compute.json, mochi "
+      "generate uses int8{}.",
+      sum / static_cast<double>(layers.size()), worst->block, name_of(worst->layers),
+      worst->errors.at(ComputeType::kInt8), exception);
+}
+
 }  // namespace
 
 RunNames name_run(const Analysis& analysis) {
@@ -130,6 +150,9 @@ std::vector<std::string> summarise_in_words(const Analysis& analysis) {
     sentences.emplace_back(kNoSparseSites);
   }
   if (const auto skips = summarise_skips(analysis)) sentences.push_back(describe_skips(*skips));
+  if (const auto layers = average_products(analysis); !layers.empty()) {
+    sentences.push_back(describe_products(layers));
+  }
   sentences.push_back(describe_steps(analysis));
   return sentences;
 }

@@ -7,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/memory_usage.h"
+#include "job/compute_table.h"
 #include "report/report_folder.h"
 #include "study/analysis_page.h"
 #include "study/analysis_run.h"
@@ -20,8 +21,15 @@ constexpr std::string_view kPage = "report.html";
 constexpr std::string_view kJson = "report.json";
 constexpr std::string_view kSites = "sites.csv";
 constexpr std::string_view kSteps = "steps.csv";
-constexpr std::array<std::string_view, 7> kFileNames{
-    kPage, kJson, kSites, kSteps, kDenseVideo, kSparseVideo, kSkippingVideo};
+constexpr std::string_view kCompute = "compute.json";
+constexpr std::array<std::string_view, 8> kFileNames{
+    kPage, kJson, kSites, kSteps, kCompute, kDenseVideo, kSparseVideo, kSkippingVideo};
+
+std::string make_compute_table(const Analysis& analysis) {
+  nlohmann::ordered_json table;
+  job::describe_compute(plan_int8(average_products(analysis)), table);
+  return table.dump(2) + "\n";
+}
 
 }  // namespace
 
@@ -44,6 +52,7 @@ AnalysisOutcome analyze(Engine& engine, const AnalysisTask& task, StudyObserver&
   write(kJson, outcome.json.dump(2) + "\n");
   write(kSites, make_sites_csv(analysis));
   write(kSteps, make_steps_csv(analysis));
+  if (!analysis.products.empty()) write(kCompute, make_compute_table(analysis));
   folder.commit();
   return outcome;
 }

@@ -9,9 +9,17 @@
 
 namespace mochi {
 
-// Returns the type in which products of this type take the matrix `name` of the transformer:
-// I8 or F8_E4M3. Nothing for those that stay in the engine's precision: everything outside the
-// blocks, where an error reaches all others, and what computes shifts and scales.
-std::optional<DType> quantised_type(ComputeType type, std::string_view name);
+// Where a matrix of a linear layer is in the transformer.
+struct LayerPlace {
+  int block;
+  LayerGroup layers;
+};
+// Returns nothing for a name of anything else: everything outside the blocks, where an error
+// reaches all others, and layers that compute shifts and scales.
+std::optional<LayerPlace> find_layer(std::string_view name);
+
+// Returns the type in which products take the matrix `name` of the transformer, I8 or F8_E4M3, or
+// nothing for the engine's precision.
+std::optional<DType> quantised_type(const ComputePlan& plan, std::string_view name);
 
 }  // namespace mochi

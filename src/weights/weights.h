@@ -68,15 +68,15 @@ struct LinearWeights {
 // How a store keeps matrices.
 struct MatrixStorage {
   MatrixStorage(DType product_dtype, std::optional<WeightFormat> wanted = {},  // NOLINT: mostly one
-                ComputeType products = ComputeType::kBf16)
-      : dtype(product_dtype), format(wanted), compute(products) {}
+                ComputePlan products = {})
+      : dtype(product_dtype), format(wanted), compute(std::move(products)) {}
 
   DType dtype;  // F32 or BF16, in which products take them unless they are quantised
   // The precision of linear layers. Nothing: each stays in the type that its file has if that is
   // smaller than BF16.
   std::optional<WeightFormat> format;
   // Layers that multiply in 8 bits are kept so, whatever the precision of the others.
-  ComputeType compute;
+  ComputePlan compute;
 };
 
 // Owner of the memory behind the views of a …Weights struct. W needs `void visit(const

@@ -33,7 +33,7 @@ step_caching:
 KINDS = ["full", "full", "sparse", "cached", "sparse", "full", "sparse", "sparse"]
 DELTAS = ["subtract", "weighted", "lse_merge", "half_merge", "none"]
 NUM_LAYERS, NUM_HEADS = 2, 2  # of the tiny model
-FILES = ["report.html", "report.json", "sites.csv", "steps.csv"]
+FILES = ["compute.json", "report.html", "report.json", "sites.csv", "steps.csv"]
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -91,7 +91,7 @@ class AnalyzeTest(ProgramTest):
         # Without ffmpeg there are no videos.
         videos = {"Videos": 0} if shutil.which("ffmpeg") else {}
         num_plots = {**videos, "Frames": 0, "Summary": 0, "Quality": 3, "Attention mass recalled": 2,
-                     "Columns kept": 1, "Error of each delta": 1, "Time": 1, "Configuration": 0}
+                     "Columns kept": 1, "Error of each delta": 1, "Products in 8 bits": 0, "Time": 1, "Configuration": 0}
         self.assertEqual(list(sections), list(num_plots))
         for heading, count in num_plots.items():
             self.assertEqual(self.count(sections[heading], SVG + "svg"), count, heading)
@@ -137,6 +137,18 @@ class AnalyzeTest(ProgramTest):
                         if site["step"] == str(step) and site["kind"] == "sparse"]
             self.check_means(of_sites, of_step)
         self.assertEqual(len(analysis["frames"]), 25)
+        self.assertEqual([(entry["block"], entry["layers"]) for entry in analysis["products"]],
+                         [(block, layers) for block in range(NUM_LAYERS)
+                          for layers in ("attention", "ffn")])
+        for entry in analysis["products"]:
+            self.assertTrue(0.002 < entry["int8"] < 0.03 and entry["int8"] < entry["fp8"], entry)
+        # The table is one for `mochi generate`.
+        self.assertEqual(json.loads((self.folder / "r/compute.json").read_text())["compute"], "int8")
+        done = self.run_mochi("generate", "--model-dir", self.model, "--prompt", PROMPT, "--out",
+                              "r.y4m", "--compute-table", "r/compute.json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for name in ("r.y4m", "r.y4m.json"):
+            (self.folder / name).unlink()
         # Until the first sparse step, the two samplings differ by rounding at most.
         self.assertLess(analysis["steps"][1]["latents_error"], 1e-5)
         self.assertGreater(analysis["latents_error"], 1e-4)

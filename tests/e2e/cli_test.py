@@ -416,7 +416,7 @@ class CliTest(ProgramTest):
         for args in (["--help"], ["generate", "--help"], ["inspect", "--help"]):
             done = self.run_mochi(*args)
             self.assertEqual(done.returncode, 0)
-            self.assertLessEqual(len(done.stdout.splitlines()), 54)
+            self.assertLessEqual(len(done.stdout.splitlines()), 55)
         self.assertRegex(self.run_mochi("generate", "--help").stdout,
                          r"--width INT +pixels, a multiple of 16 \(default: the model's\)\n")
         bench = self.run_mochi("bench", "--help").stdout

@@ -96,6 +96,57 @@ class Compute(ProgramTest):
         self.refuse(2, "--compute has no effect with --from-latents",
                     "generate", "--model-dir", self.model, "--from-latents", "l.safetensors", "--compute", "int8", "--out", "b.y4m")  # fmt: skip
 
+    def write_table(self, name, table):
+        (self.folder / name).write_text(json.dumps(table))
+        return ("--compute-table", name)
+
+    def test_a_table_names_single_layers(self):
+        def video(compute, *overrides):
+            table = {"compute": compute, "compute_overrides": list(overrides)}
+            return self.make_video(MICRO, "a.y4m", *self.write_table("table.json", table))
+
+        int8 = self.make_video(MICRO, "a.y4m", "--compute", "int8")
+        plain = self.make_video(MICRO, "a.y4m")
+        self.assertEqual(video("int8"), int8)
+        self.assertEqual(video("bf16", {"type": "int8"}), int8)
+        self.assertEqual(video("fp8", {"type": "bf16"}, {"layers": "ffn", "type": "int8"}, {"blocks": "0-900", "type": "bf16"}), plain)
+        both = {"layers": "ffn", "type": "int8"}, {"layers": "attention", "type": "int8"}
+        self.assertEqual(video("bf16", *both), int8)
+        parts = {video("bf16", part) for part in (*both, {"blocks": "3", "type": "int8"}, {"blocks": "0-3", "type": "int8"})}
+        self.assertEqual(len(parts | {int8, plain}), 6)
+        # The recipe has the table itself.
+        video("int8", {"blocks": "0-3", "layers": "ffn", "type": "fp8"})
+        engine = json.loads((self.folder / "a.y4m.json").read_text())["engine"]
+        self.assertEqual(engine["compute"], "int8")
+        self.assertEqual(engine["compute_overrides"], [{"blocks": "0-3", "layers": "ffn", "type": "fp8"}])
+        original = self.content("a.y4m")
+        done = self.run_mochi("generate", "--from-json", "a.y4m.json", "--out", "b.y4m")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.content("b.y4m"), original)
+
+    def test_bad_tables_are_refused(self):
+        def refuse(exit_code, line, table, *args):
+            flags = self.write_table("t.json", table)
+            done = self.run_mochi("generate", "--model-dir", MICRO, "--prompt", "a", "--out", "a.y4m", *flags, *args)
+            self.assertEqual(done.returncode, exit_code, done.stderr)
+            self.assertEqual(done.stderr.splitlines()[-1], f"mochi: {line}")
+            self.assertFalse((self.folder / "a.y4m").exists())
+
+        refuse(1, "'t.json': compute: key is missing", {})
+        refuse(1, "'t.json': compute: wanted bf16, int8, fp8, found 'int4'", {"compute": "int4"})
+        refuse(1, "'t.json': compute_overrides: wanted a list", {"compute": "int8", "compute_overrides": 3})
+        refuse(1, "'t.json': overrides: unknown key, did you mean 'compute_overrides'?", {"compute": "int8", "overrides": []})
+        for blocks in ("", "x", "3-", "5-2", "-1", "1-2-3", "99999999999"):
+            refuse(1, f"'t.json': compute_overrides: blocks: wanted a range of blocks such as \"0-5\" or \"3\", found '{blocks}'",
+                   {"compute": "int8", "compute_overrides": [{"blocks": blocks, "type": "bf16"}]})  # fmt: skip
+        refuse(1, "'t.json': compute_overrides: layers: wanted attention, ffn, found 'mlp'",
+               {"compute": "int8", "compute_overrides": [{"layers": "mlp", "type": "bf16"}]})  # fmt: skip
+        refuse(1, "'t.json': compute_overrides: type: key is missing", {"compute": "int8", "compute_overrides": [{}]})
+        refuse(2, "--compute: wanted blocks from 0 to 7, found 8",
+               {"compute": "int8", "compute_overrides": [{"blocks": "8-9", "type": "bf16"}]})  # fmt: skip
+        refuse(2, "--compute has no effect with --compute-table", {"compute": "int8"}, "--compute", "fp8")
+        self.refuse(1, "cannot open 'none.json': No such file or folder", "generate", "--compute-table", "none.json", "--out", "a.y4m")
+
     def test_unknown_types_are_refused(self):
         self.refuse(2, "--compute: wanted 'auto', 'bf16', 'int8' or 'fp8', found 'int4'",
                     "generate", "--prompt", "a", "--compute", "int4", "--out", "a.y4m")  # fmt: skip

@@ -14,6 +14,7 @@ struct StepObserver : Observer {
   std::function<void(const StepView&)> after_step = {};
   std::function<void(const SiteReport&)> site = {};
   std::function<void(const SkipReport&)> skip = {};
+  std::function<void(const ProductReport&)> product = {};
 
   // The state at the last interruption.
   int num_interruptions = 0;
@@ -36,6 +37,8 @@ struct StepObserver : Observer {
   void on_site(const SiteReport& report) override { site(report); }
   bool wants_skips() const override { return static_cast<bool>(skip); }
   void on_skip(const SkipReport& report) override { skip(report); }
+  bool wants_products() const override { return static_cast<bool>(product); }
+  void on_product(const ProductReport& report) override { product(report); }
 };
 
 }  // namespace mochi

@@ -122,6 +122,43 @@ TEST(Analysis, TimesAreSplitByTheSparseRunsSteps) {
   EXPECT_DOUBLE_EQ(skipping[1].sparse_seconds, 1.5);
 }
 
+TEST(Analysis, ProductsAreAveragedAndTheWorstLayersStayExact) {
+  Analysis analysis = make_analysis();
+  EXPECT_TRUE(average_products(analysis).empty());
+  const auto add_product = [&](int step, int block, LayerGroup layers, double int8) {
+    analysis.products.push_back({.step = step,
+                                 .block = block,
+                                 .layers = layers,
+                                 .errors = {{ComputeType::kInt8, int8}, {ComputeType::kFp8, 0.5}}});
+  };
+  add_product(0, 1, LayerGroup::kAttention, 0.25);
+  add_product(0, 0, LayerGroup::kFeedForward, 0.0625);
+  add_product(3, 0, LayerGroup::kFeedForward, 0.1875);
+  add_product(0, 0, LayerGroup::kAttention, 0.125);
+  const std::vector<LayerErrors> layers = average_products(analysis);
+  ASSERT_EQ(layers.size(), 3U);
+  EXPECT_EQ(layers[0].layers, LayerGroup::kAttention);
+  EXPECT_EQ(layers[1].block, 0);
+  EXPECT_DOUBLE_EQ(layers[1].errors.at(ComputeType::kInt8), 0.125);
+  EXPECT_DOUBLE_EQ(layers[1].errors.at(ComputeType::kFp8), 0.5);
+  EXPECT_EQ(layers[2].block, 1);
+  EXPECT_TRUE(plan_int8(layers).overrides.empty());  // twice the median is not more
+  add_product(3, 1, LayerGroup::kAttention, 0.5);
+  const ComputePlan plan = plan_int8(average_products(analysis));
+  EXPECT_EQ(plan.type, ComputeType::kInt8);
+  ASSERT_EQ(plan.overrides.size(), 1U);
+  EXPECT_EQ(plan.overrides[0].first_block, 1);
+  EXPECT_EQ(plan.overrides[0].last_block, 1);
+  EXPECT_EQ(plan.overrides[0].layers, LayerGroup::kAttention);
+  EXPECT_EQ(plan.overrides[0].type, ComputeType::kBf16);
+  const std::vector<std::string> words = summarise_in_words(analysis);
+  EXPECT_EQ(words[words.size() - 2],
+            "In int8, the products of the blocks' linear layers would have a mean relative error "
+            "of 0.21; the largest, in block 1 (attention), is 0.38. With --compute-table "
+            "compute.json, mochi generate uses int8, except in 1 of 3 groups, whose error is more "
+            "than twice the median.");
+}
+
 TEST(Analysis, KnowsWhetherStepsAreSkippedAndNothingElse) {
   EXPECT_FALSE(make_analysis().has_skipping());
   EXPECT_TRUE(make_sparse_skipping().has_skipping());

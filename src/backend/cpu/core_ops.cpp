@@ -11,6 +11,7 @@
 #include "backend/cpu/row_writer.h"
 #include "backend/cpu/simd_math.h"
 #include "base/parallel_for.h"
+#include "tensor/float_arrays.h"
 
 namespace mochi::cpu {
 
@@ -115,7 +116,14 @@ template void compute(Cpu&, const ops::MeanRows&);
 
 void run(Cpu& /*cpu*/, const ops::QuantiseRows& op) {
   const TensorView& elements = op.out.values();
-  quantise_rows(op.out.dtype(), op.x.f32(), {elements.bytes(), elements.size_bytes()},
+  TensorView values = op.x;
+  Tensor wide;
+  if (values.dtype() != DType::kF32) {
+    wide = Tensor(DType::kF32, values.shape());
+    convert_to_f32(values.dtype(), {values.bytes(), values.size_bytes()}, wide.view().f32());
+    values = wide;
+  }
+  quantise_rows(op.out.dtype(), values.f32(), {elements.bytes(), elements.size_bytes()},
                 op.out.scales().f32());
 }
 template void compute(Cpu&, const ops::QuantiseRows&);

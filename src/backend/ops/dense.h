@@ -60,8 +60,8 @@ struct MeanRows {
 // for I8 and ±448 for F8_E4M3. The scale of a row of zeros is 1.
 struct QuantiseRows {
   static constexpr const char* kName = "quantise_rows";
-  In x;         // [rows, width]
-  OutRows out;  // [rows, width]
+  InDenseMatrix x;  // [rows, width], activations or a weight
+  OutRows out;      // [rows, width]
 
   void check(const Contract& c) const;
   static void visit(auto& op, const auto& f) {
