@@ -107,8 +107,8 @@ template <typename T>
 __global__ void __launch_bounds__(256) multiply_i8_kernel(I8Params<T> p) {
   constexpr int kTile = 16;
   constexpr int kDepth = 64;
-  __shared__ std::int8_t s_x[kTile][kDepth + 4];
-  __shared__ std::int8_t s_weight[kTile][kDepth + 4];
+  __shared__ __align__(16) std::int8_t s_x[kTile][kDepth + 4];
+  __shared__ __align__(16) std::int8_t s_weight[kTile][kDepth + 4];
   const int thread_row = threadIdx.x / kTile;
   const int thread_column = threadIdx.x % kTile;
   const std::int64_t column_tiles = (p.n + kTile - 1) / kTile;
