@@ -50,36 +50,21 @@ OpCase linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64
           }};
 }
 
-OpCase gated_linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
-                            std::int64_t features, Activation activation) {
-  return {
-      .name = "gated_linear I8 " + what,
-      .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
-      .num_rows = num_rows,
-      .num_verified = kVerifiedRows,
-      .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-        const MatrixView x = in.quantised(in.activations({rows, k}));
-        const float deviation = 1.0F / std::sqrt(static_cast<float>(k));
-        const MatrixView weight =
-            in.quantised(in.activations({2 * features, k}, kNoRows, {0.0F, deviation}));
-        const TensorView out = in.output({rows, features});
-        return [=, &scratch = in.scratch()](Backend& backend) {
-          backend.run(ops::GatedLinear{
-              .x = x, .weight = weight, .activation = activation, .scratch = scratch, .out = out});
-        };
-      }};
-}
-
 OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
-                         std::int64_t features, Activation activation) {
+                         std::int64_t features, Activation activation, bool is_quantised) {
   return {
-      .name = "gated_linear " + what,
+      .name = (is_quantised ? "gated_linear I8 " : "gated_linear ") + what,
       .size = fmt::format("{}×{}→2×{}", num_rows, k, features),
       .num_rows = num_rows,
       .num_verified = kVerifiedRows,
       .make = [=](Inputs& in, std::int64_t rows) -> OpTask {
-        const TensorView x = in.activations({rows, k});
-        const TensorView weight = in.matrix({2 * features, k});
+        const Shape shape{2 * features, k};
+        MatrixView x = in.activations({rows, k});
+        if (is_quantised) x = in.quantised(x.values());
+        const Normal values{0.0F, 1.0F / std::sqrt(static_cast<float>(k))};
+        const MatrixView weight = is_quantised
+                                      ? in.quantised(in.activations(shape, kNoRows, values))
+                                      : MatrixView(in.matrix(shape));
         const TensorView out = in.output({rows, features});
         return [=, &scratch = in.scratch()](Backend& backend) {
           backend.run(ops::GatedLinear{

@@ -48,14 +48,12 @@ OpCase copy_ceiling(const Sizes& sizes);
 // out [rows, n] = x [rows, k] times a matrix [n, k].
 OpCase linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k, std::int64_t n,
                    bool has_bias, bool accumulates = false);
-// A product of operands in I8; likewise gated_linear_i8_case.
+// A product of operands in I8.
 OpCase linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
                       std::int64_t n);
 
 // out [rows, features] = act(a)·b with (a | b) = x [rows, k] times a matrix.
 OpCase gated_linear_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
-                         std::int64_t features, Activation activation);
-OpCase gated_linear_i8_case(const std::string& what, std::int64_t num_rows, std::int64_t k,
-                            std::int64_t features, Activation activation);
+                         std::int64_t features, Activation activation, bool is_quantised = false);
 
 }  // namespace mochi::bench

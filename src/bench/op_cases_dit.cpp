@@ -340,8 +340,8 @@ std::vector<OpCase> list_dit_cases(const Sizes& sizes) {
   cases.push_back(gated_activation_case(tokens.visual, dit.mlp_hidden_x));
   cases.push_back(gated_linear_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
                                     Activation::kSilu));
-  cases.push_back(gated_linear_i8_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
-                                       Activation::kSilu));
+  cases.push_back(gated_linear_case("silu", tokens.visual, dit.hidden_size_x, dit.mlp_hidden_x,
+                                    Activation::kSilu, /*is_quantised=*/true));
   cases.push_back(layer_norm_modulate_case(tokens.visual, dit.hidden_size_x));
   cases.push_back(patchify_case(dit, tokens.latents));
   cases.push_back(unpatchify_case(dit, tokens.latents));

@@ -280,8 +280,8 @@ class ConfigReader {
       ValueReader(*node, table.locate(*node) + ": " + path).check_type(key.type);
       loaded_.ignored_keys.push_back(path);
       if (path == "mlp.is_fp8" && loaded_.config.mlp.is_enabled && node->as<bool>()) {
-        fail("{}: {}: wanted false, found true: there are no 8-bit matmuls", table.locate(*node),
-             path);
+        fail("{}: {}: wanted false, found true: sparse feed-forward layers have no 8-bit matmuls",
+             table.locate(*node), path);
       }
     }
   }

@@ -9,7 +9,7 @@
 
 namespace mochi {
 
-// Where a matrix of a linear layer is in the transformer.
+// The place of a linear layer's matrix in the transformer.
 struct LayerPlace {
   int block;
   LayerGroup layers;

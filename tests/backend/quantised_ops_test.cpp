@@ -199,7 +199,7 @@ TEST_P(QuantisedOps, ProductsMatchThoseOfTheWidenedMatrices) {
   }
 }
 
-// What these operations write quantised is what QuantiseRows makes of what they write otherwise.
+// Quantised outputs equal what QuantiseRows makes of the dense ones.
 TEST_P(QuantisedOps, OutputsAreQuantisedAsRowsAre) {
   Arena scratch;
   // A warp holds rows of 64, and a GPU takes other paths for the others.

@@ -138,7 +138,7 @@ class SparsityTest(ProgramTest):
             "attn: {top_keys: 2}": "c.yml:1: attn.top_keys: wanted 0 to 1, found 2",
             "attn: [": "c.yml:1: wanted YAML, found a syntax error at column ",
             "mlp: {is_enabled: true, is_fp8: true}":
-                "c.yml:1: mlp.is_fp8: wanted false, found true: there are no 8-bit matmuls",
+                "c.yml:1: mlp.is_fp8: wanted false, found true: sparse feed-forward layers have no 8-bit matmuls",
         }
         for text, message in cases.items():
             with self.subTest(text):

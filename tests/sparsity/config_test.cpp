@@ -166,7 +166,8 @@ TEST(SparsityConfig, RefusesWithFileLineAndKey) {
       {"attn: {min_keys: 0.6}",
        "c.yml:1: attn.min_keys: wanted at most attn.max_keys = 0.5, found 0.6"},
       {"mlp: {is_enabled: true, is_fp8: true}",
-       "c.yml:1: mlp.is_fp8: wanted false, found true: there are no 8-bit matmuls"},
+       "c.yml:1: mlp.is_fp8: wanted false, found true: sparse feed-forward layers have no 8-bit "
+       "matmuls"},
       {"mlp: {mbm: 0}", "c.yml:1: mlp.mbm: wanted a whole number from 1 to 4096, found 0"},
       {"steps: 1\n---\nsteps: 2",
        "c.yml: wanted one YAML document, found 2 with '---' between them"},

@@ -66,22 +66,24 @@ dnnl::primitive_attr linear_attributes(const Epilogue& epilogue) {
   return attributes;
 }
 
-// x in another float type, in memory that `buffer` keeps.
-TensorView convert(OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buffer) {
-  if (!buffer || buffer.view().num_elements() < x.num_elements()) {
-    buffer = Tensor(dtype, {x.num_elements()});
+// Returns room for elements of this shape, in memory that `buffer` keeps.
+TensorView room_for(DType dtype, const Shape& shape, Tensor& buffer) {
+  if (!buffer || buffer.view().num_elements() < shape.num_elements()) {
+    buffer = Tensor(dtype, {shape.num_elements()});
   }
-  const TensorView converted(buffer.view().bytes(), dtype, x.shape());
+  return {buffer.view().bytes(), dtype, shape};
+}
+
+// Returns x in another float type.
+TensorView convert(OneDnn& onednn, const TensorView& x, DType dtype, Tensor& buffer) {
+  const TensorView converted = room_for(dtype, x.shape(), buffer);
   convert_elements(onednn.engine, x, converted);
   return converted;
 }
 
-// Returns the elements as F32, in memory that `buffer` keeps.
+// Returns 8-bit elements as F32.
 TensorView widen_elements(const TensorView& x, Tensor& buffer) {
-  if (!buffer || buffer.view().num_elements() < x.num_elements()) {
-    buffer = Tensor(DType::kF32, {x.num_elements()});
-  }
-  const TensorView wide(buffer.view().bytes(), DType::kF32, x.shape());
+  const TensorView wide = room_for(DType::kF32, x.shape(), buffer);
   convert_to_f32(x.dtype(), {x.bytes(), x.size_bytes()}, wide.f32());
   return wide;
 }

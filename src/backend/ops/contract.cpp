@@ -2,7 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <ranges>
 
 #include "base/error.h"
@@ -11,7 +10,7 @@ namespace mochi {
 namespace {
 
 // Returns what a message says was wanted; `allowed` is not empty.
-std::string describe(const std::vector<DType>& allowed) {
+std::string describe(std::span<const DType> allowed) {
   const auto names = allowed | std::views::transform(dtype_name);
   const std::size_t num_others = allowed.size() - 1;
   if (num_others == 0) return names.front();
@@ -40,11 +39,9 @@ void Contract::dtype(const char* name, const TensorView& tensor, DType wanted) c
   fail("{}: {} is {}, wanted {}", op_, name, dtype_name(tensor.dtype()), dtype_name(wanted));
 }
 
-std::vector<DType> Contract::allowed_dtypes(Elements elements) const {
-  std::vector<DType> allowed;
-  const auto allow = [&](DType dtype) {
-    if (std::ranges::find(allowed, dtype) == allowed.end()) allowed.push_back(dtype);
-  };
+AllowedDTypes Contract::allowed_dtypes(Elements elements) const {
+  AllowedDTypes allowed;
+  const auto allow = [&](DType dtype) { allowed.add(dtype); };
   const auto allow_quantised = [&] {
     allow(DType::kI8);
     if (device_.is_cpu()) allow(DType::kF8E4M3);
@@ -93,9 +90,9 @@ std::vector<DType> Contract::allowed_dtypes(Elements elements) const {
 }
 
 void Contract::require_dtype(const char* name, DType found, Elements elements) const {
-  const std::vector<DType> allowed = allowed_dtypes(elements);
-  if (allowed.empty() || std::ranges::find(allowed, found) != allowed.end()) return;
-  fail("{}: {} is {}, wanted {}", op_, name, dtype_name(found), describe(allowed));
+  const AllowedDTypes allowed = allowed_dtypes(elements);
+  if (allowed.all().empty() || allowed.contains(found)) return;
+  fail("{}: {} is {}, wanted {}", op_, name, dtype_name(found), describe(allowed.all()));
 }
 
 void Contract::product(const MatrixView& x, const MatrixView& weight) const {

@@ -1,12 +1,29 @@
 // Checks of the operands of one call.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
 #include <string>
-#include <vector>
 
 #include "backend/ops/operand.h"
 
 namespace mochi {
+
+// The dtypes that an operand may have; none means any.
+class AllowedDTypes {
+ public:
+  void add(DType dtype) {
+    if (!contains(dtype)) dtypes_.at(count_++) = dtype;
+  }
+  bool contains(DType dtype) const { return std::ranges::find(all(), dtype) != all().end(); }
+  std::span<const DType> all() const { return std::span(dtypes_).first(count_); }
+
+ private:
+  std::array<DType, 4> dtypes_{};
+  std::size_t count_ = 0;
+};
 
 // Every message starts with the operation's name. Throws Error.
 class Contract {
@@ -43,8 +60,7 @@ class Contract {
   void operand(const char* name, Role role, const MatrixView& matrix) const;
 
  private:
-  // None: any.
-  std::vector<DType> allowed_dtypes(Elements elements) const;
+  AllowedDTypes allowed_dtypes(Elements elements) const;
   void require_dtype(const char* name, DType found, Elements elements) const;
 
   const char* op_;

@@ -1,5 +1,5 @@
-// Matmuls of BF16 or I8 matrices on Hopper, x [rows, k] · weight [n, k]ᵀ, with fused epilogues.
-// What would otherwise be a separate, bandwidth-bound operation costs next to nothing there.
+// Matmuls of BF16 or I8 matrices on Hopper, x [rows, k] · weight [n, k]ᵀ, with fused epilogues. An
+// epilogue costs next to nothing, where a separate operation would be bound by the bandwidth.
 // Roundings are the same as with two operations.
 #pragma once
 

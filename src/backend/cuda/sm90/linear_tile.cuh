@@ -20,14 +20,12 @@ using device::Ring;
 // Operands in BF16.
 struct BF16Operands {
   static constexpr bool kIsQuantised = false;
-  static constexpr int kElementBytes = 2;
   using Sum = float;
 };
 
 // Operands in I8, with a scale for each row of x and of the weight.
 struct I8Operands {
   static constexpr bool kIsQuantised = true;
-  static constexpr int kElementBytes = 1;
   using Sum = int;
 };
 
