@@ -193,7 +193,8 @@ TEST_P(QuantisedOps, ProductsMatchThoseOfTheWidenedMatrices) {
         op.weight = wide_weight;
         op.out = want;
         backend_->run(op);
-        EXPECT_LE(relative_error(got.view().f32(), want.view().f32()), limit(1e-6));
+        // In BF16 the widened operands are rounded too, which the quantised ones are not.
+        EXPECT_LE(relative_error(got.view().f32(), want.view().f32()), 1.5 * limit(1e-6));
       }
     }
   }
