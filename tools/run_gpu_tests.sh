@@ -82,7 +82,7 @@ elif [[ -z "$sanitizer" ]]; then
 else
   # Covers operations on small tensors. Sizes beyond 2^31 elements would take memory and time
   # without showing more, and memcheck counts a refused allocation as an error.
-  part memcheck sanitize memcheck '*/Cuda*:-*IndicesDoNotOverflow*:*MoreThanThereIs*'
+  part memcheck sanitize memcheck '*/Cuda*:-*IndicesDoNotOverflow*:*AllocationsAreRefused*'
   part racecheck sanitize racecheck '*/CudaBF16*:-*IndicesDoNotOverflow*'
   part synccheck sanitize synccheck '*/CudaBF16*:-*IndicesDoNotOverflow*'
 fi
